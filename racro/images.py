@@ -1,0 +1,63 @@
+"""Images: one function decodes, one function hashes. Everything else passes path and hash."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+
+import fsspec
+from PIL import Image, UnidentifiedImageError
+
+from racro.schema import ImageRef
+
+MAX_PIXELS = 120_000_000
+"""Larger images are refused rather than risk the host's memory (a decompression bomb)."""
+
+
+class BadImage(ValueError):
+    """An image that cannot be used: missing, unreadable, not an image, too large, or changed since it was prepared."""
+
+
+def image_bytes(path: str) -> bytes:
+    """The file's bytes. Raises BadImage when it is missing."""
+    try:
+        with fsspec.open(path, "rb") as stream:
+            return stream.read()
+    except (FileNotFoundError, IsADirectoryError) as error:
+        raise BadImage(f"{path}: no such image") from error
+
+
+def decode(data: bytes, name: str) -> Image.Image:
+    """Decode to RGB: alpha is laid on white, EXIF rotation is applied, the aspect ratio kept. Raises BadImage."""
+    from PIL import ImageOps
+
+    try:
+        image = Image.open(io.BytesIO(data))
+        if image.width * image.height > MAX_PIXELS:
+            raise BadImage(f"{name}: {image.width} x {image.height} pixels is more than {MAX_PIXELS:,}")
+        image = ImageOps.exif_transpose(image)
+        if image.has_transparency_data:
+            image = image.convert("RGBA")
+            image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+        return image.convert("RGB")
+    except (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError) as error:
+        raise BadImage(f"{name}: not a readable image ({type(error).__name__})") from error
+
+
+def sha256(data: bytes) -> str:
+    """Hex digest of a file's bytes."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def open_image(ref: ImageRef, base: str) -> Image.Image:
+    """Decode a problem's image. `base` is the folder of its table. Raises BadImage, also when the bytes changed."""
+    path = resolve(ref.path, base)
+    data = image_bytes(path)
+    if sha256(data) != ref.sha256:
+        raise BadImage(f"{path}: the file changed since the problems were prepared; prepare them again")
+    return decode(data, path)
+
+
+def resolve(path: str, base: str) -> str:
+    """A path of an ImageRef as something that can be opened."""
+    return path if "://" in path or path.startswith("/") else f"{base.rstrip('/')}/{path}"

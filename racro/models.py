@@ -1,0 +1,107 @@
+"""Hugging Face model folders: where a name points, how tokenizer, processor and weights are loaded, their digest.
+
+Every part of the project that loads a model does it here, so that engine and trainer see the same tokens and pixels.
+Loads torch and transformers on use, not on import.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+EMBEDDED = Path(__file__).parent / "embedded" / "models"
+"""The two tiny models that ship with the package: `captioner` and `reasoner`."""
+
+IDENTITY_SUFFIXES = (".safetensors", ".json", ".jinja", ".model", ".txt")
+"""The files of a model folder that change what it answers."""
+
+
+class ModelNotFound(ValueError):
+    """A model name that is neither `embedded`, a folder, nor a repository that can be had from the hub or its cache."""
+
+
+def model_folder(name: str, role: str, revision: str | None = None) -> Path:
+    """The local folder of a model. `name`: `embedded`, a folder, or a hub id (downloaded once, then from the cache).
+
+    `role` is `captioner` or `reasoner`. Raises ModelNotFound.
+    """
+    if name == "embedded":
+        return EMBEDDED / role
+    folder = Path(name)
+    if folder.is_dir():
+        if not (folder / "config.json").is_file():
+            raise ModelNotFound(f"{role}.model: the folder {name} holds no config.json; is it a model folder?")
+        return folder
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(name, revision=revision, allow_patterns=[f"*{s}" for s in IDENTITY_SUFFIXES]))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        raise ModelNotFound(
+            f"{role}.model: {name!r} is no folder and could not be had from the model hub ({type(error).__name__}); "
+            "check the name, or give the path of a local copy"
+        ) from error
+
+
+def model_digest(folder: Path) -> str:
+    """Digest of the files that change what the model answers: weights, configuration, tokenizer, processor."""
+    digest = hashlib.sha256()
+    for file in sorted(folder.iterdir()):
+        if file.suffix in IDENTITY_SUFFIXES and file.name != "record.json":
+            with file.open("rb") as stream:
+                digest.update(f"{file.name}:{hashlib.file_digest(stream, 'sha256').hexdigest()}\n".encode())
+    return digest.hexdigest()
+
+
+def torch_device(name: str) -> torch.device:
+    """`auto` is the first GPU where there is one, else the CPU."""
+    import torch
+
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(name)
+
+
+def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+    """The tokenizer, padding left (completions start where prompts end)."""
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(folder, padding_side="left")
+
+
+def load_processor(folder: Path) -> Any:
+    """The processor of a VLM: images and text to model inputs, padding left.
+
+    Qwen2.5-VL's processor wants a video processor, which needs torchvision; images do not, so without torchvision the
+    class is told that it has none.
+    """
+    from transformers import AutoProcessor
+    from transformers.utils import is_torchvision_available
+
+    if not is_torchvision_available():
+        from transformers import Qwen2_5_VLProcessor
+
+        Qwen2_5_VLProcessor.get_attributes = classmethod(lambda cls: ["image_processor", "tokenizer"])
+    processor = AutoProcessor.from_pretrained(folder, padding_side="left")
+    processor.tokenizer = load_tokenizer(folder)
+    return processor
+
+
+def load_captioner(folder: Path, dtype: str, device: torch.device) -> PreTrainedModel:
+    """The vision-language model in evaluation mode."""
+    from transformers import AutoModelForImageTextToText
+
+    return AutoModelForImageTextToText.from_pretrained(folder, dtype=dtype).to(device).eval()
+
+
+def load_reasoner(folder: Path, dtype: str, device: torch.device) -> PreTrainedModel:
+    """The text-only model in evaluation mode."""
+    from transformers import AutoModelForCausalLM
+
+    return AutoModelForCausalLM.from_pretrained(folder, dtype=dtype).to(device).eval()

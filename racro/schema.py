@@ -1,0 +1,167 @@
+"""The nouns of RACRO. Reading starts here.
+
+Rows (what stands in a parquet file) and handles (what travels between stages: where a table is, how many rows, its
+digest). No logic, no torch, no I/O. Everybody imports this module; it imports nothing of the project.
+
+Shapes, used in comments everywhere: P problems, G captions per problem (the group), T tokens of a caption.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+
+class Row(BaseModel):
+    """One row of a table. Frozen; unknown fields are an error, so a foreign file cannot pass for ours."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+AnswerKind = Literal["integer", "float", "choice", "text"]
+"""How a gold answer is compared: a whole number, a decimal number, a choice letter, a word or short text."""
+
+FinishReason = Literal["stop", "length", "deadline"]
+"""Why an engine stopped: the model said so, the token limit, or the time limit of the request."""
+
+
+class Verdict(StrEnum):
+    """What became of a reasoner's output. Only `correct` and `wrong` say something about the caption."""
+
+    CORRECT = "correct"
+    WRONG = "wrong"
+    UNPARSED = "unparsed"
+    """The reasoner finished, but no answer was found in what it wrote."""
+    TRUNCATED = "truncated"
+    """The reasoner hit its token limit before it gave an answer."""
+    FAILED = "failed"
+    """The reasoner or the grader broke or ran out of time: nothing is known about the caption."""
+
+
+class ImageRef(Row):
+    """An image by path and content hash; the pixels are decoded late, by `racro.images.open_image`."""
+
+    path: str
+    """Absolute path or URI; or relative, then to the folder of the table that the row stands in."""
+    sha256: str
+    """Hex digest of the file's bytes; checked when the image is decoded."""
+
+
+class Problem(Row):
+    """A question about one or more images with its gold answer."""
+
+    uid: str
+    question: str
+    """May hold `<image>` placeholders; without any, all images precede the text."""
+    answer: str
+    kind: AnswerKind
+    category: str
+    """Name of the problem's family, for accuracy by category."""
+    choices: tuple[str, ...]
+    """Option texts in the order of their letters; empty unless `kind` is `choice`."""
+    images: tuple[ImageRef, ...]
+    scene: str | None
+    """JSON of the scene behind a synthetic image (see `racro.embedded.world`); None for real data."""
+
+
+class DroppedRow(Row):
+    """A source row that became no problem, and why."""
+
+    source: str
+    row: int
+    reason: str
+    detail: str
+
+
+class Rollout(Row):
+    """One sampled caption of one problem."""
+
+    uid: str
+    sample: int
+    """0 .. G-1 within the group."""
+    policy: str
+    """Digest of the policy that wrote the caption."""
+    prompt_ids: tuple[int, ...]
+    completion_ids: tuple[int, ...]
+    """T token ids, the end-of-text token included when the caption finished."""
+    logprobs: tuple[float, ...]
+    """T natural-log probabilities under the sampling distribution."""
+    finish_reason: FinishReason
+    caption: str
+
+
+class ScoredRollout(Rollout):
+    """A rollout after the frozen reasoner has answered from its caption."""
+
+    response: str
+    verdict: Verdict
+    describes: bool | None
+    """Does the caption describe the image (RAPID's check)? None when it was not asked."""
+    reward: float | None
+    """None = unscored: it takes no part in the baseline or the loss."""
+
+
+class Judgement(Row):
+    """One held-out problem answered from a greedy caption."""
+
+    uid: str
+    category: str
+    question: str
+    answer: str
+    caption: str
+    response: str
+    verdict: Verdict
+    facts_stated: int | None
+    """Statements about the image in the caption; None where no scene is known."""
+    facts_true: int | None
+    states_asked: bool | None
+    """Does the caption state, truthfully, every fact that the question asks for?"""
+    leaks: bool | None
+    """Does the caption announce an answer instead of only describing?"""
+
+
+class Handle(BaseModel):
+    """Where an artifact is and what it holds. Small enough to travel as a task's result."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    uri: str
+    """Folder of the artifact: its shards or files, and `record.json`, written last."""
+    rows: int
+    digest: str
+    """Digest of the content (never of its place): the identity of everything computed from it."""
+
+
+class ProblemTable(Handle):
+    """Rows: Problem."""
+
+    dropped: int = 0
+
+
+class RolloutTable(Handle):
+    """Rows: Rollout, P x G of them, grouped by problem."""
+
+
+class ScoredTable(Handle):
+    """Rows: ScoredRollout, in the order of the rollouts."""
+
+
+class Policy(Handle):
+    """A captioner: a Hugging Face model folder. `rows` is 0.
+
+    The digest covers the weights, the configuration and the processor.
+    """
+
+    step: int = 0
+    """Optimizer steps taken since the initial policy."""
+    trainer_digest: str | None = None
+    """Digest of optimizer, schedule and RNG state; None for the initial policy."""
+
+
+class Evaluation(Handle):
+    """Rows: Judgement."""
+
+    policy: str
+    """Digest of the evaluated policy."""
