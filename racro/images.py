@@ -6,7 +6,7 @@ import hashlib
 import io
 
 import fsspec
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from racro.schema import ImageRef
 
@@ -29,10 +29,8 @@ def image_bytes(path: str) -> bytes:
 
 def decode(data: bytes, name: str) -> Image.Image:
     """Decode to RGB: alpha is laid on white, EXIF rotation is applied, the aspect ratio kept. Raises BadImage."""
-    from PIL import ImageOps
-
     try:
-        image = Image.open(io.BytesIO(data))
+        image: Image.Image = Image.open(io.BytesIO(data))
         if image.width * image.height > MAX_PIXELS:
             raise BadImage(f"{name}: {image.width} x {image.height} pixels is more than {MAX_PIXELS:,}")
         image = ImageOps.exif_transpose(image)

@@ -1,0 +1,108 @@
+"""Engines generate text from prompts with images. One protocol, here; one file per engine beside it.
+
+The captioner and the reasoner are both asked through `Engine`; nobody else in the project calls a model's forward,
+the trainer in `racro.update` excepted.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from PIL import Image
+
+from racro.config import Captioner, Reasoner, Runtime
+from racro.prompts import Message
+from racro.schema import FinishReason
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """Chat messages, and the images of their image parts in order."""
+
+    messages: list[Message]
+    images: tuple[Image.Image, ...] = ()
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How to sample. Temperature 0 is greedy."""
+
+    n: int = 1
+    """Completions per prompt."""
+    temperature: float = 1.0
+    top_p: float = 1.0
+    max_tokens: int = 1024
+    deadline: float = 1800.0
+    """Seconds per engine batch; what is unfinished then has finish_reason `deadline`."""
+
+
+@dataclass(frozen=True)
+class Completion:
+    """One sampled continuation."""
+
+    token_ids: tuple[int, ...]
+    """T ids, the end-of-text token included when the model wrote it."""
+    logprobs: tuple[float, ...]
+    """T natural-log probabilities under the distribution that was sampled from (after temperature, top_p, bans)."""
+    text: str
+    """Decoded without special tokens."""
+    finish_reason: FinishReason
+
+
+@dataclass(frozen=True)
+class Generation:
+    """All completions of one prompt."""
+
+    prompt_ids: tuple[int, ...]
+    """Ids that the model saw, image tokens expanded, padding left out."""
+    completions: tuple[Completion, ...] = field(default=())
+
+
+class Engine(Protocol):
+    """What every engine does."""
+
+    def generate(self, prompts: Sequence[Prompt], sampling: Sampling, seeds: Sequence[int]) -> Iterator[Generation]:
+        """Yield one Generation per prompt, in order, as they come.
+
+        `seeds`: one per prompt. A completion is a function of (prompt, sampling, its seed, its sample number), never
+        of the batch it travelled in; engines whose arithmetic depends on the batch keep this up to rounding.
+        """
+        ...
+
+    def close(self) -> None:
+        """Give back memory and processes. The engine cannot be used afterwards."""
+        ...
+
+
+class EngineLost(RuntimeError):
+    """The engine died or cannot be reached; a retry with a new engine can heal it."""
+
+
+def prompt_seed(seed: int, *parts: object) -> int:
+    """A 63-bit seed for one prompt, from the recipe's seed and what names the prompt (stage, iteration, uid)."""
+    return random.Random(":".join(map(str, (seed, *parts)))).getrandbits(63)
+
+
+def open_captioner(config: Captioner, folder: str, runtime: Runtime) -> Engine:
+    """An engine on a captioner's local model folder (a policy, or the initial model)."""
+    if config.engine.type == "scripted":
+        from racro.engines.scripted import ScriptedEngine
+
+        return ScriptedEngine(config.engine.rules)
+    from racro.engines.transformers import TransformersEngine
+
+    return TransformersEngine.captioner(folder, config.dtype, runtime.device, runtime.caption_batch)
+
+
+def open_reasoner(config: Reasoner, folder: str, runtime: Runtime) -> Engine:
+    """An engine on a reasoner's local model folder."""
+    if config.engine.type == "scripted":
+        from racro.engines.scripted import ScriptedEngine
+
+        return ScriptedEngine(config.engine.rules)
+    from racro.engines.transformers import TransformersEngine
+
+    return TransformersEngine.reasoner(folder, config.dtype, runtime.device, runtime.reason_batch)

@@ -1,0 +1,40 @@
+"""Identity: one canonical digest for configurations, handles and plain values.
+
+Cache keys, artifact folders and recipe digests all come from here. What has no defined identity raises; there is no
+fallback to str(), which would call two different things equal.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+from pydantic import BaseModel
+
+from racro.schema import Handle
+
+
+def fingerprint(value: Any) -> Any:
+    """The JSON value that stands for `value`. A handle is its digest: the same content elsewhere is the same.
+
+    Raises TypeError for anything without a defined identity.
+    """
+    if isinstance(value, Handle):
+        content = {k: v for k, v in value.model_dump(mode="json").items() if k not in ("uri", "rows")}
+        return {"handle": type(value).__name__, **content}
+    if isinstance(value, BaseModel):
+        return {name: fingerprint(getattr(value, name)) for name in type(value).model_fields}
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, tuple | list):
+        return [fingerprint(item) for item in value]
+    if isinstance(value, dict):
+        return {str(key): fingerprint(item) for key, item in value.items()}
+    raise TypeError(f"{type(value).__name__} has no identity; pass a config, a handle or a plain value")
+
+
+def digest(value: Any) -> str:
+    """Hex digest of the canonical JSON of `fingerprint(value)`."""
+    text = json.dumps(fingerprint(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()
