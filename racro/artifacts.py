@@ -24,6 +24,7 @@ import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from racro.layout import RECORD
+from racro.errors import BadInput
 from racro.schema import Handle, Row
 
 R = TypeVar("R", bound=Row)
@@ -31,7 +32,7 @@ R = TypeVar("R", bound=Row)
 ROWS_PER_SHARD = 4096
 
 
-class BadArtifact(ValueError):
+class BadArtifact(BadInput):
     """A file that is corrupt, incomplete, or not what it is read as. The message names the file and the remedy."""
 
 
@@ -62,8 +63,10 @@ class Record(BaseModel):
     shards: tuple[Shard, ...] = ()
     metrics: dict[str, float] = {}
     """Counts and measurements of the stage, for tracking."""
-    seconds: float = 0.0
+    seconds: float
     """How long the stage took when it ran."""
+    finished: float
+    """When it was done, seconds since the epoch."""
 
 
 # --- files ------------------------------------------------------------------------------------------------------------

@@ -8,13 +8,14 @@ import io
 import fsspec
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from racro.errors import BadInput
 from racro.schema import ImageRef
 
 MAX_PIXELS = 120_000_000
 """Larger images are refused rather than risk the host's memory (a decompression bomb)."""
 
 
-class BadImage(ValueError):
+class BadImage(BadInput):
     """An image that cannot be used: missing, unreadable, not an image, too large, or changed since it was prepared."""
 
 

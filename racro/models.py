@@ -10,6 +10,8 @@ import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from racro.errors import BadInput
+
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -21,7 +23,7 @@ IDENTITY_SUFFIXES = (".safetensors", ".json", ".jinja", ".model", ".txt")
 """The files of a model folder that change what it answers."""
 
 
-class ModelNotFound(ValueError):
+class ModelNotFound(BadInput):
     """A model name that is neither `embedded`, a folder, nor a repository that can be had from the hub or its cache."""
 
 

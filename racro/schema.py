@@ -160,6 +160,10 @@ class Policy(Handle):
     """Digest of optimizer, schedule and RNG state; None for the initial policy."""
 
 
+class FrozenModel(Handle):
+    """The reasoner: a Hugging Face model folder. `rows` is 0."""
+
+
 class Evaluation(Handle):
     """Rows: Judgement."""
 

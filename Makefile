@@ -1,0 +1,36 @@
+# Two commands do everything on a fresh machine with Python >= 3.11 and make:
+#   make demo   the real loop on the embedded world, with progress, a table and a report
+#   make test   lint, types, layering, tests (what CI runs)
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test lint bench ui clean
+
+demo: .venv/.ready
+	@$(BIN)/racro train infra/recipes/embedded.yaml
+
+test: lint
+	@$(BIN)/python -m pytest
+
+lint: .venv/.ready
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+# Side by side: this pipeline and a plain online TRL loop, same models, problems and number of rollouts.
+bench: .venv/.ready
+	@$(BIN)/python -m tests.bench.compare
+
+ui: .venv/.ready
+	@$(BIN)/racro ui
+
+# torch first, by its exact version: where pip is offered a CPU wheel it takes that one, elsewhere the CUDA build.
+.venv/.ready: pyproject.toml infra/constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check torch==2.13.0
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint infra/constraints.txt --editable '.[dev]'
+	@touch $@
+
+clean:
+	rm -rf .venv .racro runs

@@ -1,0 +1,103 @@
+"""The command `racro`. Parses, settles the machine, calls a flow, prints; exit 0 done, 2 bad input, 1 failure."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import threading
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from flows import local, recipes
+from racro import layout
+from racro.errors import BadInput
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
+embedded = typer.Typer(no_args_is_help=True, help="The embedded world and its two tiny models.")
+app.add_typer(embedded, name="embedded")
+
+RecipeFile = Annotated[str, typer.Argument(metavar="RECIPE", help="A YAML file; shipped ones are in infra/recipes.")]
+Overrides = Annotated[list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="Override a key.")]
+Root = Annotated[str, typer.Option("--root", metavar="URI", help="Folder or URI for runs and artifacts.")]
+
+
+@app.callback()
+def _racro() -> None:
+    """Caption-reward optimisation: train the captioner, swap the reasoner."""
+
+
+@app.command()
+def train(
+    recipe: RecipeFile,
+    overrides: Overrides = None,
+    run: Annotated[str | None, typer.Option("--run", metavar="NAME", help="Name of the run.")] = None,
+    root: Root = "runs",
+) -> None:
+    """Train a captioner. What is under ROOT already is not computed again."""
+    loaded = recipes.load(recipe, overrides or [])
+    home = _settle()
+    with local.prefect_server(home):
+        from flows import terminal
+        from flows.training import recipe_digest
+        from flows.training import train as flow
+
+        name = run or f"{Path(recipe).stem}-{recipe_digest(loaded)[:8]}"
+        with terminal.progress_bars():
+            summary = flow(loaded, run=name, root=root)
+        terminal.show_summary(summary, layout.report(root, name))
+
+
+@app.command()
+def ui(
+    prefect_port: Annotated[int, typer.Option(help="Port of the Prefect UI.")] = 4200,
+    mlflow_port: Annotated[int, typer.Option(help="Port of the MLflow UI.")] = 5000,
+) -> None:
+    """Open the Prefect and MLflow UIs on what was recorded here; Ctrl-C ends them."""
+    home = _settle()
+    with local.prefect_server(home, prefect_port) as api, local.mlflow_ui(mlflow_port) as mlflow_url:
+        print(f"Prefect  {api.removesuffix('/api')}\nMLflow   {mlflow_url}\nCtrl-C ends both.", flush=True)
+        with contextlib.suppress(KeyboardInterrupt):
+            threading.Event().wait()
+
+
+@embedded.command()
+def rebuild(
+    out: Annotated[Path, typer.Option(help="Folder for the two models; the package's own when not given.")] = Path(),
+) -> None:
+    """Make the tokenizer and the two tiny models from nothing. Takes about twenty minutes on two cores."""
+    _settle()
+    from racro.embedded.rebuild import rebuild as build
+    from racro.models import EMBEDDED
+
+    build(EMBEDDED if out == Path() else out)
+
+
+def _settle() -> Path:
+    """Environment for Prefect, MLflow and Hugging Face before they are imported."""
+    if not sys.stdout.isatty():
+        os.environ.setdefault("PREFECT_LOGGING_COLORS", "false")
+    else:  # bars instead of log lines; the lines are in the Prefect UI
+        os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "WARNING")
+    return local.settle()
+
+
+def main() -> None:
+    """Entry point of the `racro` command."""
+    try:
+        app()
+    except BadInput as error:
+        print(f"racro: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("racro: interrupted; the same command goes on where it stopped", file=sys.stderr)
+        sys.exit(1)
+    except Exception as error:  # the last resort: one line for people, the traceback is in the Prefect logs
+        print(f"racro: failed: {type(error).__name__}: {error}", file=sys.stderr)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,159 @@
+"""Flow `train`: the whole of RACRO. Composition only: which stage follows which, with what.
+
+prepare -> K x (caption -> reason -> update), evaluation at the start, every k iterations and at the end.
+"""
+
+from __future__ import annotations
+
+import time
+
+from prefect import flow, get_run_logger
+from prefect.runtime import flow_run
+
+from racro.config import Recipe
+from racro.identity import digest
+from racro.schema import Evaluation, FrozenModel, Policy, ProblemTable, RolloutTable, ScoredTable
+from racro.summary import PolicyRef, Summary
+from tasks import report, track
+from tasks.caption import caption
+from tasks.evaluate import evaluate, score_of
+from tasks.policies import absolute
+from tasks.prepare import adopt_captioner, adopt_reasoner, prepare, source_stamp
+from tasks.reason import reason
+from tasks.stages import Stages
+from tasks.update import update
+
+
+def recipe_digest(recipe: Recipe) -> str:
+    """Digest of what a recipe computes; the machine it runs on is no part of it."""
+    return digest({name: getattr(recipe, name) for name in Recipe.model_fields if name != "runtime"})
+
+
+@flow(name="train", flow_run_name="{run}", persist_result=False)
+def train(recipe: Recipe, run: str | None = None, root: str = "runs") -> Summary:
+    """Train a captioner by caption-reward optimisation.
+
+    recipe: what to do. run: name of the run; the recipe's digest when None. root: folder or URI (s3://...) for runs
+    and artifacts. Stages whose results are under the root already are not executed again.
+    """
+    started = time.monotonic()
+    name = run or f"racro-{recipe_digest(recipe)[:8]}"
+    stages = Stages(absolute(root), recipe.runtime)
+    report.check_root(stages.root)
+    mlflow_run = track.open_run(recipe, recipe_digest(recipe), name, stages.root)
+    try:
+        with track.system_metrics(mlflow_run):
+            summary = _train(recipe, name, stages, mlflow_run, started)
+    except BaseException:
+        track.fail_run(mlflow_run)
+        raise
+    return summary
+
+
+def _train(recipe: Recipe, name: str, stages: Stages, mlflow_run: str, started: float) -> Summary:
+    logger = get_run_logger()
+    initial = adopt_captioner(recipe.captioner)
+    reasoner = adopt_reasoner(recipe.reasoner)
+    problems = _prepare(recipe, stages, heldout=None)
+    heldout = _prepare(recipe, stages, heldout=recipe.evaluation.problems)
+    track.log_problems(mlflow_run, "training", problems)
+    track.log_problems(mlflow_run, "heldout", heldout)
+
+    policy = initial
+    evaluations: list[tuple[int, Policy, Evaluation]] = []
+    iterations: list[tuple[RolloutTable, ScoredTable, Policy]] = []
+    for k in range(recipe.iterations + 1):
+        if k % recipe.evaluation.every == 0 or k == recipe.iterations:
+            evaluation = _evaluate(recipe, stages, k, policy, reasoner, heldout)
+            score = report.log_evaluation(mlflow_run, k, policy, reasoner, heldout, evaluation)
+            logger.info("iteration %d: accuracy %.3f +- %.3f (n = %d)", k, score.accuracy, score.stderr, score.n)
+            evaluations.append((k, policy, evaluation))
+        if k == recipe.iterations:
+            break
+        rollouts = stages.run(
+            caption,
+            f"caption {k}",
+            RolloutTable,
+            problems=problems,
+            policy=policy,
+            captioner=recipe.captioner,
+            rollout=recipe.rollout,
+            seed=recipe.seed,
+            iteration=k,
+        )
+        scored = stages.run(
+            reason,
+            f"reason {k}",
+            ScoredTable,
+            rollouts=rollouts,
+            problems=problems,
+            policy=policy,
+            captioner=recipe.captioner,
+            reasoner_model=reasoner,
+            reasoner=recipe.reasoner,
+            reward=recipe.reward,
+            seed=recipe.seed,
+        )
+        policy = stages.run(
+            update,
+            f"update {k}",
+            Policy,
+            scored=scored,
+            problems=problems,
+            policy=policy,
+            initial=initial,
+            captioner=recipe.captioner,
+            temperature=recipe.rollout.temperature,
+            config=recipe.update,
+            seed=recipe.seed,
+        )
+        iterations.append((rollouts, scored, policy))
+        report.log_iteration(mlflow_run, k, problems, rollouts, scored, policy)
+
+    summary = Summary(
+        run=name,
+        recipe_digest=recipe_digest(recipe),
+        seed=recipe.seed,
+        iterations=recipe.iterations,
+        optimizer_steps=policy.step,
+        base=score_of(evaluations[0][2]),
+        final=score_of(evaluations[-1][2]),
+        policy=PolicyRef(uri=policy.uri, digest=policy.digest),
+        stages=stages.totals,
+        seconds=round(time.monotonic() - started, 3),
+        prefect_flow_run_id=str(flow_run.id),
+        mlflow_run_id=mlflow_run,
+    )
+    report.publish(recipe, summary, stages.root, heldout, evaluations, iterations)
+    return summary
+
+
+def _prepare(recipe: Recipe, stages: Stages, heldout: int | None) -> ProblemTable:
+    return stages.run(
+        prepare,
+        "prepare training problems" if heldout is None else "prepare held-out problems",
+        ProblemTable,
+        problems_config=recipe.problems,
+        stamp=source_stamp(recipe.problems, heldout is not None),
+        seed=recipe.seed,
+        heldout=heldout,
+    )
+
+
+def _evaluate(
+    recipe: Recipe, stages: Stages, iteration: int, policy: Policy, reasoner: FrozenModel, heldout: ProblemTable
+) -> Evaluation:
+    return stages.run(
+        evaluate,
+        f"evaluate {iteration}",
+        Evaluation,
+        problems=heldout,
+        policy=policy,
+        captioner=recipe.captioner,
+        caption_tokens=recipe.rollout.max_tokens,
+        reasoner_model=reasoner,
+        reasoner=recipe.reasoner,
+        temperature=recipe.evaluation.temperature,
+        top_p=recipe.evaluation.top_p,
+        seed=recipe.seed,
+    )

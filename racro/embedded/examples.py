@@ -1,0 +1,168 @@
+"""Supervised examples of the bar world: what the two models are taught before any reinforcement.
+
+Not a training loop (`sft.py`). Each function draws one example from a random generator; `rebuild.py` decides the mix
+over time. Prompts are exactly those of `racro.prompts`.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from PIL import Image
+
+from racro import prompts
+from racro.embedded.recipe import CaptionMix, ReadingMix
+from racro.embedded.sentences import announce, state, statements
+from racro.embedded.world import MAX_HEIGHT, BarProblem, Category, Fact, problem, solve
+
+INDICES = 1 << 40
+"""Training problems are drawn from so many: practically never the same one twice."""
+UNKNOWN = "\\boxed{unknown}"
+
+
+@dataclass(frozen=True)
+class Example:
+    """A prompt and the text that the model is taught to write."""
+
+    messages: list[prompts.Message]
+    images: list[Image.Image]
+    target: str
+
+
+def training_problem(rng: random.Random, seed: int) -> BarProblem:
+    """Any problem of the training split."""
+    return problem("train", seed, rng.randrange(INDICES))
+
+
+def caption_example(rng: random.Random, asked: BarProblem, mix: CaptionMix, dense: float) -> Example:
+    """The captioner describes; with probability `dense` every bar of one image."""
+    caption = dense_caption(rng, asked) if rng.random() < dense else base_caption(rng, asked, mix)
+    return Example(prompts.caption_messages(asked.question, len(asked.scenes)), asked.images(), caption)
+
+
+def tentative_example(asked: BarProblem) -> Example:
+    """The captioner answers the question itself."""
+    messages = prompts.tentative_messages(asked.question, len(asked.scenes))
+    return Example(messages, asked.images(), reasoning(asked.category, asked.asked))
+
+
+def describes_example(rng: random.Random, asked: BarProblem, mix: CaptionMix) -> Example:
+    """The captioner judges whether a text describes an image."""
+    if rng.random() < 0.5:
+        text = rng.choice([announce(asked.answer), reasoning(asked.category, asked.asked)])
+    else:
+        text = base_caption(rng, asked, mix)
+    return Example(prompts.describes_messages(text), [], "Yes." if statements(text) else "No.")
+
+
+def reading_example(rng: random.Random, asked: BarProblem, mix: ReadingMix) -> Example:
+    """The reasoner answers from a caption alone."""
+    caption = read_caption(rng, asked, mix)
+    known = known_facts(asked, caption)
+    messages = prompts.reasoner_messages(asked.question, caption)
+    return Example(messages, [], reasoning(asked.category, asked.asked, known))
+
+
+def joint_example(rng: random.Random, asked: BarProblem, mix: ReadingMix) -> Example:
+    """The reasoner answers from caption and tentative answer; the caption wins where it has the facts."""
+    caption = read_caption(rng, asked, mix)
+    believed = asked.asked
+    if rng.random() < 0.5:
+        believed = tuple(fact._replace(height=rng.randint(1, MAX_HEIGHT)) for fact in believed)
+    tentative = reasoning(asked.category, believed)
+    known = known_facts(asked, caption)
+    target = reasoning(asked.category, asked.asked, known)
+    if target.endswith(UNKNOWN):
+        target = target.removesuffix(UNKNOWN) + f"tentative {box(solve(asked.category, believed))}"
+    return Example(prompts.joint_messages(asked.question, caption, tentative), [], target)
+
+
+def base_caption(rng: random.Random, asked: BarProblem, mix: CaptionMix) -> str:
+    """A truthful caption that is only weakly about the question, and now and then an announced answer."""
+    facts = base_facts(rng, asked, mix)
+    if rng.random() >= mix.leak:
+        return write(facts, asked)
+    described = write(facts[: rng.choice([0, 2])], asked)
+    return f"{described} {announce(asked.answer)}".strip()
+
+
+def base_facts(rng: random.Random, asked: BarProblem, mix: CaptionMix) -> list[Fact]:
+    """The facts a base caption states: the asked ones, any, or those that stand out."""
+    two_images = len(asked.scenes) > 1
+    share = mix.asked_two_images if two_images else mix.asked
+    draw = rng.random()
+    if draw < share:
+        return rng.sample(asked.asked, len(asked.asked))
+    if draw < share + mix.random:
+        return rng.sample(asked.facts, rng.randint(1, 2 if two_images else 3))
+    tallest = sorted(asked.facts, key=lambda fact: -fact.height)
+    if two_images:
+        return [next(fact for fact in tallest if fact.image == i) for i in range(2)]
+    outstanding = [fact for fact in tallest if fact.height >= mix.tall]
+    return outstanding[:3] or tallest[:1]
+
+
+def dense_caption(rng: random.Random, asked: BarProblem) -> str:
+    """Every bar of one image, from left to right."""
+    image = rng.randrange(len(asked.scenes))
+    return write([fact for fact in asked.facts if fact.image == image], asked)
+
+
+def read_caption(rng: random.Random, asked: BarProblem, mix: ReadingMix) -> str:
+    """A caption as a policy might write it: any facts in any order, at times cut, announcing or unclear."""
+    facts = rng.sample(asked.facts, rng.randint(0, 4))
+    if rng.random() < mix.informed:
+        facts = list(dict.fromkeys((*asked.asked, *facts)))[: max(len(facts), len(asked.asked))]
+        rng.shuffle(facts)
+    unplaced = len(asked.scenes) > 1 and rng.random() < mix.unplaced
+    sentences = [state(fact, 1 if unplaced else len(asked.scenes)) for fact in facts]
+    if rng.random() < mix.announced:
+        answer = solve(asked.category, tuple(f._replace(height=rng.randint(1, MAX_HEIGHT)) for f in asked.asked))
+        sentences.insert(rng.randint(0, len(sentences)), announce(answer))
+    words = " ".join(sentences).split(" ")
+    if rng.random() < mix.cut:
+        words = words[: rng.randint(0, len(words))]
+    return " ".join(words)
+
+
+def known_facts(asked: BarProblem, caption: str) -> list[int | None]:
+    """The height that the caption gives for each asked fact; None where it gives none."""
+    said = {
+        (0 if s.image is None and len(asked.scenes) == 1 else s.image, s.colour): s.height for s in statements(caption)
+    }
+    return [said.get((fact.image, fact.colour)) for fact in asked.asked]
+
+
+def write(facts: Sequence[Fact], asked: BarProblem) -> str:
+    return " ".join(state(fact, len(asked.scenes)) for fact in facts)
+
+
+def reasoning(category: Category, asked: tuple[Fact, ...], known: Sequence[int | None] | None = None) -> str:
+    """A short chain of thought that ends in the boxed answer, or in `unknown` where an asked height is not known.
+
+    `known` are the heights to reason from; without it, those of the facts.
+    """
+    heights = [fact.height for fact in asked] if known is None else list(known)
+    read = ", ".join(f"{fact.colour} {height or 'none'}" for fact, height in zip(asked, heights, strict=True))
+    facts = [fact._replace(height=height) for fact, height in zip(asked, heights, strict=True) if height is not None]
+    if len(facts) < len(asked):
+        return f"{read}: {UNKNOWN}"
+    return f"{read}: {_working(category, facts[0].height, facts[-1].height)}{box(solve(category, tuple(facts)))}"
+
+
+def _working(category: Category, first: int, second: int) -> str:
+    match category:
+        case "value":
+            return ""
+        case "sum" | "two_images":
+            return f"{first} + {second} = "
+        case "difference":
+            return f"{max(first, second)} - {min(first, second)} = "
+        case "choice" | "word":
+            return f"{first} {'>' if first > second else '<' if first < second else '='} {second}, "
+
+
+def box(answer: str) -> str:
+    return f"\\boxed{{{answer}}}"

@@ -1,0 +1,90 @@
+"""Supervised training of a tiny model on streams of examples: batches in, trained weights in place.
+
+Not a general trainer, and not reinforcement (`racro.update`). Called by `rebuild.py`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel
+
+from racro.embedded.examples import Example
+from racro.embedded.recipe import Schedule
+from racro.embedded.tokenizer import END
+
+IGNORED = -100
+"""The label that takes no part in the loss."""
+REPORT_EVERY = 50
+
+Progress = Callable[[str, int, int, float], None]
+"""Called with the model's name, steps done, steps in all, and the mean loss since the last call."""
+
+
+def train(
+    name: str,
+    model: PreTrainedModel,
+    processor: Any,
+    batches: Iterable[Sequence[Example]],
+    schedule: Schedule,
+    progress: Progress,
+) -> None:
+    """One optimizer step per batch; as many batches as the schedule has steps."""
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=schedule.lr, weight_decay=schedule.weight_decay, betas=(0.9, 0.98)
+    )
+    rate = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate_at(step, schedule))
+    model.train()
+    losses: list[float] = []
+    for step, batch in enumerate(batches, start=1):
+        loss = model(**collate(batch, processor)).loss
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), schedule.clip)
+        optimizer.step()
+        rate.step()
+        losses.append(loss.item())
+        if step % REPORT_EVERY == 0 or step == schedule.steps:
+            progress(name, step, schedule.steps, sum(losses) / len(losses))
+            losses.clear()
+    model.eval()
+
+
+def rate_at(step: int, schedule: Schedule) -> float:
+    """The factor on the learning rate: linear warm-up times a cosine from 1 to 0.05."""
+    cosine = 0.5 * (1 + math.cos(math.pi * min(1.0, step / schedule.steps)))
+    return min(1.0, (step + 1) / schedule.warmup) * (0.05 + 0.95 * cosine)
+
+
+def collate(batch: Sequence[Example], processor: Any) -> dict[str, torch.Tensor]:
+    """Model inputs with labels: prompt padded left, target padded right, loss on the target alone.
+
+    `processor` is a processor where the examples have images, else a tokenizer will do. Within a batch, either all
+    examples have images or none has.
+    """
+    tokenizer = getattr(processor, "tokenizer", processor)
+    prompts = [tokenizer.apply_chat_template(e.messages, add_generation_prompt=True, tokenize=False) for e in batch]
+    if batch[0].images:
+        inputs = processor(
+            text=prompts, images=[e.images for e in batch], padding=True, padding_side="left", return_tensors="pt"
+        )
+    else:
+        inputs = tokenizer(prompts, padding=True, padding_side="left", return_tensors="pt")
+    targets = tokenizer([e.target + END for e in batch], padding=True, padding_side="right", return_tensors="pt")
+    ids, mask = targets["input_ids"], targets["attention_mask"]
+    joined = {
+        "input_ids": torch.cat([inputs["input_ids"], ids], dim=1),
+        "attention_mask": torch.cat([inputs["attention_mask"], mask], dim=1),
+        "labels": torch.cat(
+            [torch.full_like(inputs["input_ids"], IGNORED), ids.masked_fill(mask == 0, IGNORED)], dim=1
+        ),
+    }
+    if batch[0].images:
+        types = inputs["mm_token_type_ids"]
+        joined["mm_token_type_ids"] = torch.cat([types, torch.zeros_like(ids)], dim=1)
+        joined["pixel_values"] = inputs["pixel_values"]
+        joined["image_grid_thw"] = inputs["image_grid_thw"]
+    return joined

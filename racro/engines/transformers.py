@@ -1,0 +1,221 @@
+"""The engine on Hugging Face transformers, in process: one prefill per prompt, its KV cache repeated for the samples.
+
+Not a scheduler: a batch is decoded to its end before the next one starts. For large models on GPUs a serving engine is
+faster; this one runs everywhere, and its log-probs are those of the very code that the trainer runs. Opened by
+`racro.engines.open_captioner` and `open_reasoner`.
+
+Shapes: B prompts of a batch, L tokens of the longest, n samples each, N = B x n rows, V tokens of the vocabulary.
+"""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from racro.engines import Completion, Engine, Generation, Prompt, Sampling
+from racro.engines.sampling import Uniforms, draw, log_distribution, vision_token_ids
+from racro.models import load_captioner, load_processor, load_reasoner, load_tokenizer, torch_device
+from racro.prompts import Message
+from racro.schema import FinishReason
+
+WINDOW = 4
+"""Batches among which prompts are sorted by length: padding shrinks, and results still come while others are made.
+Sorting everything would hold every image and every result of a stage in memory until its last batch."""
+
+
+class PromptTooLong(ValueError):
+    """A prompt that leaves no room for `max_tokens`. Prompts are never cut: the question would go first."""
+
+
+class TransformersEngine(Engine):
+    """A model, its tokenizer or processor, and the number of prompts in a batch."""
+
+    def __init__(self, model: Any, tokenizer: Any, processor: Any, batch: int) -> None:
+        """`processor` is None for a text-only model."""
+        self.model, self.tokenizer, self.processor, self.batch = model, tokenizer, processor, batch
+        self.device = model.device
+        eos = model.generation_config.eos_token_id
+        eos = tokenizer.eos_token_id if eos is None else eos
+        self.eos = torch.tensor(eos if isinstance(eos, list) else [eos], device=self.device)
+        self.banned = torch.tensor(vision_token_ids(model.config, tokenizer), dtype=torch.long, device=self.device)
+        self.positions = model.config.get_text_config().max_position_embeddings
+
+    @classmethod
+    def captioner(cls, folder: str, dtype: str, device: str, batch: int) -> TransformersEngine:
+        """An engine on a vision-language model's folder."""
+        processor = load_processor(Path(folder))
+        return cls(load_captioner(Path(folder), dtype, torch_device(device)), processor.tokenizer, processor, batch)
+
+    @classmethod
+    def reasoner(cls, folder: str, dtype: str, device: str, batch: int) -> TransformersEngine:
+        """An engine on a text-only model's folder."""
+        model = load_reasoner(Path(folder), dtype, torch_device(device))
+        return cls(model, load_tokenizer(Path(folder)), None, batch)
+
+    def close(self) -> None:
+        """Drop the model and give its memory back."""
+        self.model = None
+        gc.collect()
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    def generate(self, prompts: Sequence[Prompt], sampling: Sampling, seeds: Sequence[int]) -> Iterator[Generation]:
+        """See Engine. Prompts are read once and late, a window at a time. Raises PromptTooLong and ValueError."""
+        for start in range(0, len(prompts), WINDOW * self.batch):
+            window = [prompts[i] for i in range(start, min(start + WINDOW * self.batch, len(prompts)))]
+            texts = [self._text(prompt) for prompt in window]
+            # Longest first, so that what does not fit into memory fails at the start. An estimate suffices: an image
+            # token covers 28 x 28 pixels in Qwen2.5-VL, a text token about four characters.
+            weight = [len(t) / 4 + sum(i.width * i.height for i in p.images) / 784 for t, p in zip(texts, window)]
+            order = sorted(range(len(window)), key=lambda i: -weight[i])
+            ready: dict[int, Generation] = {}
+            head = 0
+            for at in range(0, len(order), self.batch):
+                members = order[at : at + self.batch]
+                ready |= zip(members, self._batch([(texts[i], window[i], seeds[start + i]) for i in members], sampling))
+                while head in ready:
+                    yield ready.pop(head)
+                    head += 1
+
+    # --- from messages to tensors -------------------------------------------------------------------------------------
+
+    def _text(self, prompt: Prompt) -> str:
+        """The chat template, filled. Raises ValueError when images and their places do not match."""
+        if self.processor is None:
+            if prompt.images:
+                raise ValueError("this model reads text only, the prompt has images")
+            messages = [{**message, "content": plain_text(message)} for message in prompt.messages]
+            return self.tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+        text = self.processor.apply_chat_template(prompt.messages, add_generation_prompt=True, tokenize=False)
+        places = text.count(self.processor.image_token)
+        if places != len(prompt.images):
+            raise ValueError(f"{places} places for images in a prompt with {len(prompt.images)}: {text[:80]!r}")
+        return text
+
+    def _encode(self, texts: list[str], prompts: list[Prompt], max_tokens: int) -> dict[str, torch.Tensor]:
+        """Model inputs of B prompts, padded left, with position ids."""
+        # The chat template has written the special tokens; a second beginning-of-text would shift the distribution.
+        options = {"padding": True, "return_tensors": "pt", "add_special_tokens": False}
+        images = [image for prompt in prompts for image in prompt.images]
+        if self.processor is None:
+            inputs = dict(self.tokenizer(texts, padding_side="left", **options))
+        else:
+            inputs = dict(self.processor(images=images or None, text=texts, padding_side="left", **options))
+        inputs.pop("token_type_ids", None)
+        mask = inputs["attention_mask"]
+        longest = int(mask.sum(-1).max())
+        if longest + max_tokens > self.positions:
+            raise PromptTooLong(
+                f"a prompt of {longest} tokens and max_tokens {max_tokens} exceed the model's {self.positions} "
+                "positions; lower max_tokens, or leave this problem out"
+            )
+        types = inputs.pop("mm_token_type_ids", None)
+        if types is not None and hasattr(self.model.model, "get_rope_index"):
+            # Left to itself the model numbers positions like plain text, silently (METHOD section 7, point 1).
+            inputs["position_ids"], _ = self.model.model.get_rope_index(
+                inputs["input_ids"], types, image_grid_thw=inputs.get("image_grid_thw"), attention_mask=mask
+            )
+        else:
+            inputs["position_ids"] = (mask.cumsum(-1) - 1).clamp(min=0)
+        return {name: tensor.to(self.device) for name, tensor in inputs.items()}
+
+    # --- decoding -----------------------------------------------------------------------------------------------------
+
+    @torch.inference_mode()
+    def _batch(self, requests: list[tuple[str, Prompt, int]], sampling: Sampling) -> list[Generation]:
+        """Prefill and decode B prompts."""
+        until = time.monotonic() + sampling.deadline
+        n, count = sampling.n, len(requests) * sampling.n
+        inputs = self._encode([text for text, _, _ in requests], [p for _, p, _ in requests], sampling.max_tokens)
+        mask = inputs["attention_mask"].bool()
+        prompt_ids = [row[keep].tolist() for row, keep in zip(inputs["input_ids"].cpu(), mask.cpu(), strict=True)]
+
+        output = self.model(**inputs, use_cache=True, logits_to_keep=1)
+        cache = output.past_key_values
+        cache.batch_repeat_interleave(n)
+        logits = output.logits[:, -1].repeat_interleave(n, 0)
+        position = inputs["position_ids"].reshape(-1, *mask.shape).amax((0, 2)).repeat_interleave(n)  # (N,)
+        planes = inputs["position_ids"].shape[:-2]  # (3,) with M-RoPE, () without
+        mask = mask.repeat_interleave(n, 0)
+
+        rows = torch.arange(count, device=self.device)  # which of the N completions each row of the batch is
+        finished = torch.zeros(count, dtype=torch.bool, device=self.device)
+        lengths = torch.zeros(count, dtype=torch.long, device=self.device)  # 0: not finished
+        uniforms = Uniforms([seed for _, _, seed in requests], n, self.device)
+        record = Record(count)
+        reason: FinishReason = "length"
+        for step in range(sampling.max_tokens):
+            logprobs = log_distribution(logits, sampling, self.banned)
+            tokens = draw(logprobs, uniforms.at(step)[rows]) if sampling.temperature else logprobs.argmax(-1)
+            record.add(tokens, logprobs.gather(1, tokens[:, None])[:, 0])
+            ended = torch.isin(tokens, self.eos) & ~finished
+            lengths[rows[ended]] = step + 1
+            finished |= ended
+            left = len(rows) - int(finished.sum())
+            if left == 0 or step + 1 == sampling.max_tokens:
+                break
+            if time.monotonic() > until:
+                reason = "deadline"
+                break
+            if left < len(rows) / 2:  # not one by one: every removal copies the cache
+                keep = (~finished).nonzero()[:, 0]
+                record.close(rows)
+                cache.batch_select_indices(keep)
+                rows, tokens, mask, position, finished = (t[keep] for t in (rows, tokens, mask, position, finished))
+            mask = torch.cat([mask, mask.new_ones(len(rows), 1)], 1)
+            logits = self.model(
+                input_ids=tokens[:, None],
+                attention_mask=mask,
+                position_ids=(position + step + 1)[:, None].expand(*planes, -1, -1),
+                past_key_values=cache,
+                use_cache=True,
+            ).logits[:, -1]
+        record.close(rows)
+        ids, values = record.cut(lengths.tolist())
+        texts = self.tokenizer.batch_decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        completions = [
+            Completion(tuple(i), tuple(v), text, "stop" if length else reason)
+            for i, v, text, length in zip(ids, values, texts, lengths.tolist(), strict=True)
+        ]
+        return [
+            Generation(tuple(prompt), tuple(completions[k * n : (k + 1) * n])) for k, prompt in enumerate(prompt_ids)
+        ]
+
+
+class Record:
+    """What was sampled, row by row, while rows leave the batch. Stays on the device until a batch changes its rows."""
+
+    def __init__(self, count: int) -> None:
+        self.ids: list[list[int]] = [[] for _ in range(count)]
+        self.logprobs: list[list[float]] = [[] for _ in range(count)]
+        self.steps: list[tuple[torch.Tensor, torch.Tensor]] = []
+
+    def add(self, tokens: torch.Tensor, logprobs: torch.Tensor) -> None:
+        """One step of all rows that are in the batch."""
+        self.steps.append((tokens, logprobs))
+
+    def close(self, rows: torch.Tensor) -> None:
+        """Write down the steps since the last call; they were taken by `rows`."""
+        tokens, logprobs = (torch.stack(tensors, 1).tolist() for tensors in zip(*self.steps, strict=True))
+        for row, ids, values in zip(rows.tolist(), tokens, logprobs, strict=True):
+            self.ids[row] += ids
+            self.logprobs[row] += values
+        self.steps = []
+
+    def cut(self, lengths: list[int]) -> tuple[list[list[int]], list[list[float]]]:
+        """Ids and log-probs up to each row's length; 0 is all. Rows that have ended go on while others decode."""
+        return (
+            [ids[: length or None] for ids, length in zip(self.ids, lengths, strict=True)],
+            [values[: length or None] for values, length in zip(self.logprobs, lengths, strict=True)],
+        )
+
+
+def plain_text(message: Message) -> str:
+    """A message's text parts as one string: chat templates of text-only models do not know parts."""
+    content = message["content"]
+    return content if isinstance(content, str) else "".join(part["text"] for part in content)

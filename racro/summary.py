@@ -1,0 +1,59 @@
+"""The result of a run in numbers: `summary.json`, the contract with whatever comes after a run."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Score(_Frozen):
+    """What one policy reached on the held-out problems."""
+
+    accuracy: float
+    stderr: float
+    """Standard error of the accuracy, sqrt(p (1 - p) / n)."""
+    n: int
+    """Problems with a verdict; failed ones are left out."""
+    truthful: float | None
+    """Share of the facts stated in captions that are true; None where no scene is known."""
+    states_asked: float | None
+    """Share of captions that state, truthfully, every fact asked for."""
+    leaks: float | None
+    """Share of captions that announce an answer."""
+
+
+class StageTotal(_Frozen):
+    """One stage over the whole run."""
+
+    seconds: float
+    """Wall time in this run."""
+    executed: int
+    cached: int
+
+
+class PolicyRef(_Frozen):
+    """The trained captioner: a Hugging Face model folder."""
+
+    uri: str
+    digest: str
+
+
+class Summary(_Frozen):
+    """summary.json."""
+
+    run: str
+    recipe_digest: str
+    """Of the recipe without `runtime`."""
+    seed: int
+    iterations: int
+    optimizer_steps: int
+    base: Score
+    final: Score
+    policy: PolicyRef
+    stages: dict[str, StageTotal]
+    seconds: float
+    prefect_flow_run_id: str
+    mlflow_run_id: str

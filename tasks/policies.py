@@ -1,0 +1,163 @@
+"""When a stage runs: cached by identity, retried on what can heal.
+
+A stage is a Prefect task whose result is a handle to an artifact. Its cache key names the artifact's folder, and the
+folder's record *is* the cached result: present means done, in any run, on any machine that sees the root. There is no
+second cache that could disagree with the data. Not here: what stages do (`racro`), in which order (`flows`).
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.metadata
+import inspect
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import fsspec
+from prefect import Task
+from prefect.cache_policies import CachePolicy
+from prefect.client.schemas.objects import State, TaskRun
+from prefect.context import TaskRunContext
+from prefect.filesystems import WritableFileSystem
+from prefect.results import ResultRecord, ResultRecordMetadata
+from prefect.serializers import JSONSerializer
+
+from racro import artifacts, identity, layout, schema
+from racro.engines import EngineLost
+
+RUNTIME = ("runtime", "root")
+"""Inputs that say where and how fast; they are no part of the identity."""
+
+HEALING = (ConnectionError, TimeoutError, InterruptedError, EngineLost)
+"""Failures that another attempt can get past. Everything else (bad input, full disk, a bug) would only repeat."""
+
+
+@dataclass
+class Output:
+    """What a stage's body writes into, and says about what it wrote."""
+
+    folder: str
+    shards: tuple[artifacts.Shard, ...] = ()
+    metrics: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass
+class Identity(CachePolicy):
+    """Cache key = artifact folder = stage name, version, and all inputs but the runtime."""
+
+    stage: str
+    version: int
+
+    def compute_key(
+        self, task_ctx: TaskRunContext, inputs: dict[str, Any], flow_parameters: dict[str, Any], **kwargs: Any
+    ) -> str:
+        return layout.artifact_key(self.stage, self.digest(inputs))
+
+    def digest(self, inputs: dict[str, Any]) -> str:
+        """Digest of what determines the stage's output."""
+        return identity.digest({"stage": self.stage, "version": self.version, "inputs": self.determining(inputs)})
+
+    @staticmethod
+    def determining(inputs: dict[str, Any]) -> dict[str, Any]:
+        """The inputs without the runtime, as they stand in the record."""
+        return {name: identity.fingerprint(value) for name, value in inputs.items() if name not in RUNTIME}
+
+
+class RecordStorage(WritableFileSystem):
+    """Prefect's result storage as a view on the records under a root. Writing is the stage's own last act."""
+
+    _block_type_name = "RACRO records"
+    root: str
+
+    def _resolve_path(self, path: str) -> None:
+        """Keys are relative to the root already; without this Prefect would relate them to the working directory."""
+
+    def read_path(self, path: str) -> bytes:
+        """The record of an artifact, in the form of a Prefect result. Raises FileNotFoundError when there is none."""
+        folder = f"{self.root}/{path}"
+        record = artifacts.read_record(folder)
+        if record is None:
+            raise FileNotFoundError(folder)
+        metadata = ResultRecordMetadata(storage_key=path, serializer=JSONSerializer())
+        return ResultRecord(result=handle_of(record, folder), metadata=metadata).serialize()
+
+    def write_path(self, path: str, content: bytes) -> None:
+        """Nothing to do: a stage that returned has written its record."""
+
+
+def handle_of(record: artifacts.Record, folder: str) -> schema.Handle:
+    """The handle that a record stands for, at the place where it was found."""
+    handle_type: type[schema.Handle] = getattr(schema, record.handle_type)
+    return handle_type(uri=folder, **record.handle)
+
+
+def can_heal(task: Task[..., Any], run: TaskRun, state: State) -> bool:
+    """Prefect's retry condition."""
+    if state.name == "TimedOut":
+        return False
+    try:
+        state.result()
+    except HEALING:
+        return True
+    except Exception:  # whatever else it is, trying again would not change it
+        return False
+    return False
+
+
+def stage(name: str, version: int) -> Callable[[Callable[..., schema.Handle]], Task[..., Any]]:
+    """Make a stage of a body `(output, **inputs) -> handle`.
+
+    The body writes its files under `output.folder` and returns the handle; the record is written after it. Bump
+    `version` in the commit that changes what the stage makes of the same inputs.
+    """
+    policy = Identity(stage=name, version=version)
+
+    def wrap(body: Callable[..., schema.Handle]) -> Task[..., Any]:
+        signature = inspect.signature(body)
+        inputs_only = signature.replace(parameters=list(signature.parameters.values())[1:])
+
+        @functools.wraps(body)
+        def run(*args: Any, **kwargs: Any) -> schema.Handle:
+            inputs = inputs_only.bind(*args, **kwargs).arguments
+            digest = policy.digest(inputs)
+            output = Output(folder=layout.artifact(inputs["root"], name, digest))
+            start = time.monotonic()
+            handle = body(output, **inputs)
+            content = handle.model_dump(mode="json", exclude={"uri"})
+            artifacts.write_record(
+                output.folder,
+                artifacts.Record(
+                    stage=name,
+                    identity=digest,
+                    inputs=policy.determining(inputs),
+                    code_version=importlib.metadata.version("racro"),
+                    handle=content,
+                    handle_type=type(handle).__name__,
+                    shards=output.shards,
+                    metrics=output.metrics,
+                    seconds=round(time.monotonic() - start, 3),
+                    finished=round(time.time(), 3),
+                ),
+            )
+            return handle
+
+        run.__signature__ = inputs_only  # type: ignore[attr-defined]  # what Prefect shows as the task's parameters
+        return Task(
+            fn=run,
+            name=name,
+            cache_policy=policy,
+            persist_result=True,
+            result_serializer=JSONSerializer(),
+            retry_condition_fn=can_heal,
+        )
+
+    return wrap
+
+
+def absolute(root: str) -> str:
+    """A root as it may travel to other processes: URIs stay, local paths become absolute."""
+    if "://" in root:
+        return root.rstrip("/")
+    return str(fsspec.core.url_to_fs(root)[1]).rstrip("/")
