@@ -101,6 +101,7 @@ def prefect_server(home: Path, port: int | None = None, deadline: float = 120.0)
         os.environ["PREFECT_API_URL"] = url
         yield url
     finally:
+        _drain()
         os.environ.pop("PREFECT_API_URL", None)
         _stop(server)
 
@@ -133,6 +134,16 @@ def _wait_healthy(url: str, server: subprocess.Popen[bytes], log: Path, deadline
                 return
         time.sleep(0.1)
     raise ServerFailed(f"the server was not ready after {deadline:.0f} s; its log is {log}")
+
+
+def _drain() -> None:
+    """Let Prefect's background threads deliver what they hold; at exit they would wait a minute for a dead server."""
+    if "prefect" in sys.modules:
+        from prefect.events.worker import EventsWorker
+        from prefect.logging.handlers import APILogWorker
+
+        APILogWorker.drain_all(timeout=10)
+        EventsWorker.drain_all(timeout=10)
 
 
 def _stop(server: subprocess.Popen[bytes]) -> None:

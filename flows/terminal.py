@@ -49,7 +49,7 @@ def show_summary(summary: Summary, report: str) -> None:
     for heading in ("captioner", "accuracy", "n", "truthful facts", "states what is asked", "leaks an answer"):
         scores.add_column(heading, justify="left" if heading == "captioner" else "right")
     scores.add_row("before", *_cells(summary.base))
-    scores.add_row(f"after {summary.optimizer_steps} steps", *_cells(summary.final), style="bold")
+    scores.add_row("after", *_cells(summary.final), style="bold")
     console.print(scores)
 
     stages = Table(title=f"stages: {summary.seconds:.0f} s in all", title_justify="left")

@@ -93,6 +93,7 @@ def _train(recipe: Recipe, name: str, stages: Stages, mlflow_run: str, started: 
             reasoner=recipe.reasoner,
             reward=recipe.reward,
             seed=recipe.seed,
+            iteration=k,
         )
         policy = stages.run(
             update,
@@ -108,7 +109,7 @@ def _train(recipe: Recipe, name: str, stages: Stages, mlflow_run: str, started: 
             seed=recipe.seed,
         )
         iterations.append((rollouts, scored, policy))
-        report.log_iteration(mlflow_run, k, problems, rollouts, scored, policy)
+        report.log_iteration(mlflow_run, k, rollouts, scored, policy)
 
     summary = Summary(
         run=name,

@@ -23,8 +23,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from racro.layout import RECORD
 from racro.errors import BadInput
+from racro.layout import RECORD
 from racro.schema import Handle, Row
 
 R = TypeVar("R", bound=Row)
@@ -94,6 +94,12 @@ def read_file(uri: str) -> bytes:
     """The bytes of a file. Raises FileNotFoundError."""
     fs, path = fsspec.core.url_to_fs(uri)
     return fs.cat_file(path)
+
+
+def delete_file(uri: str) -> None:
+    """Delete a file that is there."""
+    fs, path = fsspec.core.url_to_fs(uri)
+    fs.rm_file(path)
 
 
 def _is_local(fs: Any) -> bool:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from racro.errors import BadInput
+from racro.layout import RECORD
 
 if TYPE_CHECKING:
     import torch
@@ -51,11 +52,11 @@ def model_folder(name: str, role: str, revision: str | None = None) -> Path:
         ) from error
 
 
-def model_digest(folder: Path) -> str:
+def model_digest(folder: Path, suffixes: tuple[str, ...] = IDENTITY_SUFFIXES) -> str:
     """Digest of the files that change what the model answers: weights, configuration, tokenizer, processor."""
     digest = hashlib.sha256()
     for file in sorted(folder.iterdir()):
-        if file.suffix in IDENTITY_SUFFIXES and file.name != "record.json":
+        if file.suffix in suffixes and file.name != RECORD:
             with file.open("rb") as stream:
                 digest.update(f"{file.name}:{hashlib.file_digest(stream, 'sha256').hexdigest()}\n".encode())
     return digest.hexdigest()
@@ -99,6 +100,7 @@ def load_captioner(folder: Path, dtype: str, device: torch.device) -> PreTrained
     """The vision-language model in evaluation mode."""
     from transformers import AutoModelForImageTextToText
 
+    _no_bars()
     return AutoModelForImageTextToText.from_pretrained(folder, dtype=dtype).to(device).eval()
 
 
@@ -106,4 +108,12 @@ def load_reasoner(folder: Path, dtype: str, device: torch.device) -> PreTrainedM
     """The text-only model in evaluation mode."""
     from transformers import AutoModelForCausalLM
 
+    _no_bars()
     return AutoModelForCausalLM.from_pretrained(folder, dtype=dtype).to(device).eval()
+
+
+def _no_bars() -> None:
+    """transformers draws a bar per load; between our own bars and log lines it is noise."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()

@@ -174,6 +174,8 @@ def _check_rows(source: Source, problems: config.TableProblems) -> tuple[Kept, t
 
 
 def _require_columns(source: Source, columns: config.Columns) -> list[str]:
+    if not source.columns:
+        raise BadSource(f"{source.name} holds no rows; correct problems.source")
     wanted = {key: name for key, name in columns.model_dump().items() if name is not None}
     for key, name in wanted.items():
         if name not in source.columns:

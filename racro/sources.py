@@ -52,15 +52,13 @@ def open_source(source: str, split: str) -> Source:
     location = source.rstrip("/")
     if location.endswith((".parquet", ".jsonl", ".json")):
         reader = {"parquet": _parquet, "jsonl": _jsonl, "json": _json}[location.rsplit(".", 1)[1]]
+        fs, path = _filesystem(location)
         with _reading(source):
-            fs, path = fsspec.core.url_to_fs(location)
             columns, rows = reader(fs, path, source)
-        base = fs.unstrip_protocol(fs._parent(path)) if not isinstance(fs, LocalFileSystem) else fs._parent(path)
-        return Source(source, base, columns, rows)
+        return Source(source, _uri(fs, fs._parent(path)), columns, rows)
     fs, path = _filesystem(location)
     if fs.exists(f"{path}/dataset_info.json") or fs.exists(f"{path}/dataset_dict.json"):
-        local = isinstance(fs, LocalFileSystem)
-        return _dataset(source, _from_disk(source, split), path if local else fs.unstrip_protocol(path))
+        return _dataset(source, _from_disk(source, split), _uri(fs, path))
     if fs.exists(path):
         raise BadSource(f"{source} is no .parquet, .jsonl or .json file and no folder of Dataset.save_to_disk")
     if not _HUB_ID.fullmatch(location):
@@ -88,6 +86,10 @@ def _filesystem(location: str) -> tuple[Any, str]:
         return fsspec.core.url_to_fs(location)
     except (ValueError, ImportError) as error:
         raise BadSource(f"{location}: {error}; correct problems.source") from error
+
+
+def _uri(fs: Any, path: str) -> str:
+    return path if isinstance(fs, LocalFileSystem) else fs.unstrip_protocol(path)
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 from datasets import Dataset
-from transformers import AutoModelForImageTextToText, TrainerCallback
+from transformers import AutoModelForImageTextToText, PrinterCallback, TrainerCallback
 from trl import GRPOConfig, GRPOTrainer
 
 from racro import config as recipes
@@ -32,6 +32,8 @@ from racro.schema import Problem, ScoredRollout
 
 TRAINER = "trainer"
 """Folder beside the weights with what the next update needs to go on."""
+TRAINER_SUFFIXES = (".pt",)
+"""Its files."""
 
 
 class BadRollouts(BadInput):
@@ -172,6 +174,7 @@ def update(
         config=config,
         callbacks=[_Resume(policy / TRAINER if step else None), _Progress(progress, work.steps)],
     )
+    trainer.remove_callback(PrinterCallback)  # metrics are returned, not printed
     trainer.train()
     taken = _optimizer_steps(trainer.optimizer)
     if trainer.state.global_step != work.steps or taken != step + work.steps:

@@ -43,12 +43,13 @@ class Output:
     metrics: dict[str, float] = field(default_factory=dict)
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Identity(CachePolicy):
-    """Cache key = artifact folder = stage name, version, and all inputs but the runtime."""
+    """Cache key = artifact folder = stage name, version, prompts, and all inputs but the runtime."""
 
     stage: str
     version: int
+    prompts: str
 
     def compute_key(
         self, task_ctx: TaskRunContext, inputs: dict[str, Any], flow_parameters: dict[str, Any], **kwargs: Any
@@ -57,7 +58,8 @@ class Identity(CachePolicy):
 
     def digest(self, inputs: dict[str, Any]) -> str:
         """Digest of what determines the stage's output."""
-        return identity.digest({"stage": self.stage, "version": self.version, "inputs": self.determining(inputs)})
+        code = {"stage": self.stage, "version": self.version, "prompts": self.prompts}
+        return identity.digest({**code, "inputs": self.determining(inputs)})
 
     @staticmethod
     def determining(inputs: dict[str, Any]) -> dict[str, Any]:
@@ -66,7 +68,10 @@ class Identity(CachePolicy):
 
 
 class RecordStorage(WritableFileSystem):
-    """Prefect's result storage as a view on the records under a root. Writing is the stage's own last act."""
+    """Prefect's result storage as a view on the records under a root. Writing is the stage's own last act.
+
+    `_sync` is how Prefect says that it calls from synchronous code, as it does for tasks that are no coroutines.
+    """
 
     _block_type_name = "RACRO records"
     root: str
@@ -74,7 +79,7 @@ class RecordStorage(WritableFileSystem):
     def _resolve_path(self, path: str) -> None:
         """Keys are relative to the root already; without this Prefect would relate them to the working directory."""
 
-    def read_path(self, path: str) -> bytes:
+    def read_path(self, path: str, _sync: bool = True) -> bytes:  # type: ignore[override]
         """The record of an artifact, in the form of a Prefect result. Raises FileNotFoundError when there is none."""
         folder = f"{self.root}/{path}"
         record = artifacts.read_record(folder)
@@ -83,8 +88,15 @@ class RecordStorage(WritableFileSystem):
         metadata = ResultRecordMetadata(storage_key=path, serializer=JSONSerializer())
         return ResultRecord(result=handle_of(record, folder), metadata=metadata).serialize()
 
-    def write_path(self, path: str, content: bytes) -> None:
+    def write_path(self, path: str, content: bytes, _sync: bool = True) -> None:  # type: ignore[override]
         """Nothing to do: a stage that returned has written its record."""
+
+
+def record_storage(root: str) -> RecordStorage:
+    """The storage of a root, known to the Prefect server (which insists on it), under a name made of the root's."""
+    storage = RecordStorage(root=root)
+    storage.save(f"root-{identity.digest(root)[:12]}", overwrite=True)
+    return storage
 
 
 def handle_of(record: artifacts.Record, folder: str) -> schema.Handle:
@@ -106,13 +118,14 @@ def can_heal(task: Task[..., Any], run: TaskRun, state: State) -> bool:
     return False
 
 
-def stage(name: str, version: int) -> Callable[[Callable[..., schema.Handle]], Task[..., Any]]:
+def stage(name: str, version: int, prompts: str = "") -> Callable[[Callable[..., schema.Handle]], Task[..., Any]]:
     """Make a stage of a body `(output, **inputs) -> handle`.
 
     The body writes its files under `output.folder` and returns the handle; the record is written after it. Bump
-    `version` in the commit that changes what the stage makes of the same inputs.
+    `version` in the commit that changes what the stage makes of the same inputs. `prompts`: digest of the prompts it
+    uses.
     """
-    policy = Identity(stage=name, version=version)
+    policy = Identity(stage=name, version=version, prompts=prompts)
 
     def wrap(body: Callable[..., schema.Handle]) -> Task[..., Any]:
         signature = inspect.signature(body)

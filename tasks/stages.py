@@ -11,7 +11,7 @@ from racro import artifacts
 from racro.config import Runtime
 from racro.schema import Handle
 from racro.summary import StageTotal
-from tasks.policies import RecordStorage
+from tasks.policies import record_storage
 
 H = TypeVar("H", bound=Handle)
 
@@ -21,6 +21,7 @@ class Stages:
 
     def __init__(self, root: str, runtime: Runtime) -> None:
         self.root, self.runtime = root, runtime
+        self.storage = record_storage(root)
         self.totals: dict[str, StageTotal] = {}
 
     def run(self, task: Task[..., Any], run_name: str, returns: type[H], **inputs: Any) -> H:
@@ -32,9 +33,9 @@ class Stages:
         delays = [self.runtime.retry_delay * 2**i for i in range(self.runtime.retries)]
         configured = task.with_options(
             task_run_name=run_name,
-            result_storage=RecordStorage(root=self.root),
+            result_storage=self.storage,
             retries=self.runtime.retries,
-            retry_delay_seconds=delays or None,
+            retry_delay_seconds=delays or 0,
             timeout_seconds=getattr(self.runtime.timeouts, stage),
         )
         start = time.monotonic()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 from collections.abc import Iterator
 from typing import Any
 
@@ -34,6 +35,8 @@ _logging = task(cache_policy=NO_CACHE, persist_result=False, retries=5, retry_de
 @_logging
 def open_run(recipe: Recipe, recipe_digest: str, run: str, root: str) -> str:
     """The MLflow run of this training: the one that a killed or repeated run began, or a new one. Returns its id."""
+    for noisy in ("alembic", "mlflow"):  # migrations of a new database, start and stop of the monitor
+        logging.getLogger(noisy).setLevel(logging.WARNING)
     client = MlflowClient()
     experiment = client.get_experiment_by_name(EXPERIMENT)
     experiment_id = experiment.experiment_id if experiment else _create_experiment(client)
@@ -166,9 +169,7 @@ def _log(
     MlflowClient().log_batch(run_id, metrics=points)
 
 
-def _logged_model(
-    client: MlflowClient, experiment_id: str, run_id: str, iteration: int, tags: dict[str, str]
-) -> str:
+def _logged_model(client: MlflowClient, experiment_id: str, run_id: str, iteration: int, tags: dict[str, str]) -> str:
     name = f"captioner-iteration-{iteration}"
     known = client.search_logged_models([experiment_id], f"name = '{name}' AND source_run_id = '{run_id}'")
     if known:

@@ -15,7 +15,7 @@ from PIL import Image
 from racro import prompts
 from racro.embedded.recipe import CaptionMix, ReadingMix
 from racro.embedded.sentences import announce, state, statements
-from racro.embedded.world import MAX_HEIGHT, BarProblem, Category, Fact, problem, solve
+from racro.embedded.world import BARS, MAX_HEIGHT, BarProblem, Category, Fact, problem, solve
 
 INDICES = 1 << 40
 """Training problems are drawn from so many: practically never the same one twice."""
@@ -29,6 +29,11 @@ class Example:
     messages: list[prompts.Message]
     images: list[Image.Image]
     target: str
+
+    @property
+    def length(self) -> int:
+        """Characters of prompt and target."""
+        return len(str(self.messages)) + len(self.target)
 
 
 def training_problem(rng: random.Random, seed: int) -> BarProblem:
@@ -105,9 +110,10 @@ def base_facts(rng: random.Random, asked: BarProblem, mix: CaptionMix) -> list[F
 
 
 def dense_caption(rng: random.Random, asked: BarProblem) -> str:
-    """Every bar of one image, from left to right."""
-    image = rng.randrange(len(asked.scenes))
-    return write([fact for fact in asked.facts if fact.image == image], asked)
+    """Every bar from left to right; of two images, half of one, so that the text stays short."""
+    facts = asked.facts
+    start = BARS // 2 * rng.randrange(4) if len(asked.scenes) > 1 else 0
+    return write(facts[start : start + BARS // len(asked.scenes)], asked)
 
 
 def read_caption(rng: random.Random, asked: BarProblem, mix: ReadingMix) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import chain, islice
 from pathlib import Path
 
@@ -20,7 +20,6 @@ from racro.embedded.examples import Example
 from racro.embedded.recipe import EmbeddedRecipe
 from racro.embedded.sft import Progress, train
 from racro.embedded.tokenizer import build_tokenizer
-from racro.embedded.world import BarProblem
 from racro.models import load_processor
 
 RECIPE_FILE = "recipe.json"
@@ -58,36 +57,40 @@ def rebuild(out: Path, *, steps_scale: float = 1.0, progress: Progress | None = 
 
 
 def captioner_batches(recipe: EmbeddedRecipe) -> Iterator[list[Example]]:
-    """Captions and tentative answers together; now and then a batch of RAPID's yes/no question."""
-    mix, schedule = recipe.captions, recipe.captioner_training
+    """Captions, tentative answers, and now and then RAPID's yes/no question."""
+    schedule = recipe.captioner_training
     rng = random.Random(schedule.seed)
     for step in range(schedule.steps):
-        dense = mix.dense if step < mix.dense_until * schedule.steps else 0.0
-        if step % mix.describes_every == mix.describes_every - 1:
-            yield [
-                examples.describes_example(rng, problem, mix) for problem in _problems(rng, recipe, mix.describes_batch)
-            ]
-        else:
-            yield [
-                examples.tentative_example(problem)
-                if rng.random() < mix.tentative
-                else examples.caption_example(rng, problem, mix, dense)
-                for problem in _problems(rng, recipe, schedule.batch)
-            ]
+        dense = recipe.captions.dense if step < recipe.captions.dense_until * schedule.steps else 0.0
+        yield [captioner_example(rng, recipe, dense) for _ in range(schedule.batch)]
+
+
+def captioner_example(rng: random.Random, recipe: EmbeddedRecipe, dense: float) -> Example:
+    """One example of the captioner's mix."""
+    mix = recipe.captions
+    problem = examples.training_problem(rng, recipe.problems_seed)
+    draw = rng.random()
+    if draw < mix.describes:
+        return examples.describes_example(rng, problem, mix)
+    if draw < mix.describes + mix.tentative:
+        return examples.tentative_example(problem)
+    return examples.caption_example(rng, problem, mix, dense)
 
 
 def reasoner_batches(recipe: EmbeddedRecipe) -> Iterator[list[Example]]:
-    """Batches of one prompt each: the inference prompt is three times as long as that of training."""
-    mix, schedule = recipe.reading, recipe.reasoner_training
+    """Answers from a caption alone, and some from caption and tentative answer."""
+    schedule = recipe.reasoner_training
     rng = random.Random(schedule.seed)
     for _ in range(schedule.steps):
-        joint = rng.random() < mix.joint
-        draw: Callable[..., Example] = examples.joint_example if joint else examples.reading_example
-        yield [draw(rng, p, mix) for p in _problems(rng, recipe, mix.joint_batch if joint else schedule.batch)]
+        yield [reasoner_example(rng, recipe) for _ in range(schedule.batch)]
 
 
-def _problems(rng: random.Random, recipe: EmbeddedRecipe, count: int) -> Iterator[BarProblem]:
-    return (examples.training_problem(rng, recipe.problems_seed) for _ in range(count))
+def reasoner_example(rng: random.Random, recipe: EmbeddedRecipe) -> Example:
+    """One example of the reasoner's mix."""
+    problem = examples.training_problem(rng, recipe.problems_seed)
+    if rng.random() < recipe.reading.joint:
+        return examples.joint_example(rng, problem, recipe.reading)
+    return examples.reading_example(rng, problem, recipe.reading)
 
 
 def recipe_digest(recipe: EmbeddedRecipe | None = None) -> str:

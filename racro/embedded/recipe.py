@@ -39,9 +39,9 @@ class Schedule(Part):
     """One run of supervised training: AdamW, linear warm-up, cosine down to a twentieth."""
 
     steps: int
-    batch: int = 64
+    batch: int = 32
     lr: float
-    warmup: int = 50
+    warmup: int = 100
     weight_decay: float = 0.01
     clip: float = 1.0
     seed: int
@@ -56,28 +56,26 @@ class CaptionMix(Part):
     """The same for two images, where the salient bars are almost never the asked ones."""
     random: float = 0.25
     """Share of captions that state any bars. The rest state the bars that stand out, the tallest first."""
-    tall: int = 3
+    tall: int = 2
     """Bars at least this high stand out; at least one and at most three are stated."""
     leak: float = 0.035
     """Share of captions that announce the answer, half of them without any description."""
     dense: float = 0.7
-    """Share of captions that state every bar of an image during the first `dense_until` of the steps: seeing is
-    learnt fastest when every bar is asked for."""
+    """Share of captions that state bar after bar during the first `dense_until` of the steps: seeing is learnt
+    fastest when every bar is asked for."""
     dense_until: float = 0.5
     tentative: float = 0.12
     """Share of examples that answer the question instead of describing."""
-    describes_every: int = 16
-    """Each so many steps, a batch of the yes/no question whether a text describes an image."""
-    describes_batch: int = 8
-    """Small: the prompt is RAPID's two-shot one, ten times as long as a caption's."""
+    describes: float = 0.02
+    """Share of examples of the yes/no question whether a text describes an image. Small: RAPID's two-shot prompt is
+    eight times as long as a caption's."""
 
 
 class ReadingMix(Part):
     """What the reasoner is taught to answer from."""
 
-    joint: float = 0.2
-    """Share of batches with the inference prompt, which adds a tentative answer."""
-    joint_batch: int = 32
+    joint: float = 0.15
+    """Share of examples with the inference prompt, which adds a tentative answer."""
     informed: float = 0.6
     """Share of captions that are sure to state what is asked; the others state any bars, or none."""
     announced: float = 0.12
@@ -104,8 +102,8 @@ class EmbeddedRecipe(Part):
     reasoner: Decoder = Decoder(kv_heads=4)
     captions: CaptionMix = CaptionMix()
     reading: ReadingMix = ReadingMix()
-    captioner_training: Schedule = Schedule(steps=1400, lr=1e-3, seed=1)
-    reasoner_training: Schedule = Schedule(steps=1200, lr=1.5e-3, seed=2)
+    captioner_training: Schedule = Schedule(steps=2400, lr=1e-3, seed=1)
+    reasoner_training: Schedule = Schedule(steps=2200, lr=1.5e-3, seed=2)
     problems_seed: int = Field(default=1000, description="Seed of the training problems, apart from any run's.")
 
     def scaled(self, factor: float) -> EmbeddedRecipe:

@@ -6,7 +6,7 @@ Not a general trainer, and not reinforcement (`racro.update`). Called by `rebuil
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -32,25 +32,48 @@ def train(
     schedule: Schedule,
     progress: Progress,
 ) -> None:
-    """One optimizer step per batch; as many batches as the schedule has steps."""
+    """One optimizer step per batch; as many batches as the schedule has steps. Every example weighs the same."""
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=schedule.lr, weight_decay=schedule.weight_decay, betas=(0.9, 0.98)
     )
     rate = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate_at(step, schedule))
     model.train()
-    losses: list[float] = []
+    recent: list[float] = []
     for step, batch in enumerate(batches, start=1):
-        loss = model(**collate(batch, processor)).loss
-        optimizer.zero_grad()
-        loss.backward()
+        total = 0.0
+        for part in alike(batch):
+            loss = example_losses(model, collate(part, processor)).sum() / len(batch)
+            loss.backward()
+            total += loss.item()
         torch.nn.utils.clip_grad_norm_(model.parameters(), schedule.clip)
         optimizer.step()
+        optimizer.zero_grad()
         rate.step()
-        losses.append(loss.item())
+        recent.append(total)
         if step % REPORT_EVERY == 0 or step == schedule.steps:
-            progress(name, step, schedule.steps, sum(losses) / len(losses))
-            losses.clear()
+            progress(name, step, schedule.steps, sum(recent) / len(recent))
+            recent.clear()
     model.eval()
+
+
+def alike(batch: Sequence[Example]) -> Iterator[list[Example]]:
+    """The batch in parts of like length, images or none, so that padding costs little: prompts differ tenfold."""
+    part: list[Example] = []
+    for example in sorted(batch, key=lambda e: (bool(e.images), e.length)):
+        if part and (bool(example.images) != bool(part[0].images) or example.length > 1.5 * part[0].length):
+            yield part
+            part = []
+        part.append(example)
+    yield part
+
+
+def example_losses(model: PreTrainedModel, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+    """Mean negative log-likelihood of each example's target tokens, shape (examples,)."""
+    labels = inputs.pop("labels")
+    # One logit more than labels: the first label is predicted by the prompt's last token.
+    logits = model(**inputs, logits_to_keep=labels.shape[1] + 1, use_cache=False).logits[:, :-1]
+    losses = torch.nn.functional.cross_entropy(logits.transpose(1, 2), labels, ignore_index=IGNORED, reduction="none")
+    return losses.sum(1) / (labels != IGNORED).sum(1)
 
 
 def rate_at(step: int, schedule: Schedule) -> float:
@@ -60,7 +83,7 @@ def rate_at(step: int, schedule: Schedule) -> float:
 
 
 def collate(batch: Sequence[Example], processor: Any) -> dict[str, torch.Tensor]:
-    """Model inputs with labels: prompt padded left, target padded right, loss on the target alone.
+    """Model inputs, and `labels` of the target alone: prompts padded left, targets padded right.
 
     `processor` is a processor where the examples have images, else a tokenizer will do. Within a batch, either all
     examples have images or none has.
@@ -78,9 +101,7 @@ def collate(batch: Sequence[Example], processor: Any) -> dict[str, torch.Tensor]
     joined = {
         "input_ids": torch.cat([inputs["input_ids"], ids], dim=1),
         "attention_mask": torch.cat([inputs["attention_mask"], mask], dim=1),
-        "labels": torch.cat(
-            [torch.full_like(inputs["input_ids"], IGNORED), ids.masked_fill(mask == 0, IGNORED)], dim=1
-        ),
+        "labels": ids.masked_fill(mask == 0, IGNORED),
     }
     if batch[0].images:
         types = inputs["mm_token_type_ids"]

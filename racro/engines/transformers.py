@@ -71,13 +71,15 @@ class TransformersEngine(Engine):
             texts = [self._text(prompt) for prompt in window]
             # Longest first, so that what does not fit into memory fails at the start. An estimate suffices: an image
             # token covers 28 x 28 pixels in Qwen2.5-VL, a text token about four characters.
-            weight = [len(t) / 4 + sum(i.width * i.height for i in p.images) / 784 for t, p in zip(texts, window)]
-            order = sorted(range(len(window)), key=lambda i: -weight[i])
+            pixels = [sum(image.width * image.height for image in prompt.images) for prompt in window]
+            weights = [len(text) / 4 + area / 784 for text, area in zip(texts, pixels, strict=True)]
+            order = sorted(range(len(window)), key=weights.__getitem__, reverse=True)
             ready: dict[int, Generation] = {}
             head = 0
             for at in range(0, len(order), self.batch):
                 members = order[at : at + self.batch]
-                ready |= zip(members, self._batch([(texts[i], window[i], seeds[start + i]) for i in members], sampling))
+                made = self._batch([(texts[i], window[i], seeds[start + i]) for i in members], sampling)
+                ready |= zip(members, made, strict=True)
                 while head in ready:
                     yield ready.pop(head)
                     head += 1

@@ -1,0 +1,34 @@
+"""Rewards of a group -> advantages. This is GRPO's baseline, and all of it.
+
+Not the loss (`update.py`), whose only input from the rewards this is.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+EPSILON = 1e-6
+
+
+def advantages(rewards: Sequence[Sequence[float | None]]) -> list[list[float | None]]:
+    """A = (R - mean) / (std + 1e-6) within each group, over its scored captions (METHOD section 1).
+
+    `rewards`: P groups of G. std is the sample standard deviation (divisor n - 1), as torch.std in verl, which RACRO's
+    code builds on, and in TRL. None stays None. A group with one scored caption has no std: its advantage is 0.
+    """
+    return [_group(group) for group in rewards]
+
+
+def _group(group: Sequence[float | None]) -> list[float | None]:
+    scored = [value for value in group if value is not None]
+    if not informative(group):
+        return [None if value is None else 0.0 for value in group]
+    mean = math.fsum(scored) / len(scored)
+    std = math.sqrt(math.fsum((value - mean) ** 2 for value in scored) / (len(scored) - 1))
+    return [None if value is None else (value - mean) / (std + EPSILON) for value in group]
+
+
+def informative(group: Sequence[float | None]) -> bool:
+    """Does the group carry a gradient: at least two scored captions, not all with the same reward?"""
+    return len({value for value in group if value is not None}) > 1

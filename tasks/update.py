@@ -1,0 +1,100 @@
+"""Stage update: scored rollouts + policy -> next policy. Thin: `racro.update` trains, this moves files."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import fsspec
+from prefect import get_run_logger
+
+from racro import artifacts
+from racro import config as recipes
+from racro.models import model_digest
+from racro.schema import Policy, Problem, ProblemTable, ScoredRollout, ScoredTable
+from tasks.engines import local_folder, release
+from tasks.policies import Output, stage
+from tasks.progress import Progress
+
+
+@stage("update", version=1)
+def update(
+    output: Output,
+    scored: ScoredTable,
+    problems: ProblemTable,
+    policy: Policy,
+    initial: Policy,
+    captioner: recipes.Captioner,
+    temperature: float,
+    config: recipes.Update,
+    seed: int,
+    runtime: recipes.Runtime,
+    root: str,
+) -> Policy:
+    """The policy after one iteration. Without any informative group it is the old one, and the log says so."""
+    from racro import update as grpo  # torch and trl, only where the stage runs
+
+    work = grpo.plan(
+        list(artifacts.read_table(scored, ScoredRollout)),
+        {problem.uid: problem for problem in artifacts.read_table(problems, Problem)},
+        policy.digest,
+        config.mini_batch,
+    )
+    logger = get_run_logger()
+    logger.info(
+        "%d of %d groups are informative (%d all alike); %d optimizer steps",
+        len(work.groups) + work.left_over,
+        work.total_groups,
+        work.zero_variance,
+        work.steps,
+    )
+    release("captioner")  # the trainer needs the memory, and the policy is about to change
+    before = local_folder(policy)
+    with _workplace(output.folder) as place:
+        if work.steps:
+            progress = Progress("update", "steps")
+            output.metrics = grpo.update(
+                work,
+                images_base=problems.uri,
+                policy=before,
+                initial=local_folder(initial),
+                out=place,
+                step=policy.step,
+                dtype=captioner.dtype,
+                temperature=temperature,
+                config=config,
+                runtime=runtime,
+                seed=seed,
+                progress=progress,
+            )
+            progress.finish()
+        else:
+            logger.warning("no informative group: the policy stays as it is")
+            shutil.copytree(before, place, dirs_exist_ok=True, ignore=shutil.ignore_patterns("record.json"))
+            output.metrics = {"steps": 0, "groups": work.total_groups, "groups_zero_variance": work.zero_variance}
+        trainer = place / grpo.TRAINER
+        made = Policy(
+            uri=output.folder,
+            rows=0,
+            digest=model_digest(place),
+            step=policy.step + work.steps,
+            trainer_digest=model_digest(trainer, grpo.TRAINER_SUFFIXES) if trainer.is_dir() else None,
+        )
+    return made
+
+
+@contextlib.contextmanager
+def _workplace(folder: str) -> Iterator[Path]:
+    """A local folder to write into, uploaded to `folder` at the end where that is not local."""
+    fs, path = fsspec.core.url_to_fs(folder)
+    if "file" in fs.protocol:
+        shutil.rmtree(path, ignore_errors=True)  # leftovers of a killed attempt
+        Path(path).mkdir(parents=True)
+        yield Path(path)
+        return
+    with tempfile.TemporaryDirectory(prefix="racro-policy-") as temporary:
+        yield Path(temporary)
+        fs.put(f"{temporary}/", f"{path}/", recursive=True)
