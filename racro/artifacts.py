@@ -124,6 +124,8 @@ def read_record(folder: str) -> Record | None:
     try:
         return Record.model_validate_json(data)
     except ValidationError as error:
+        if error.errors()[0]["type"] == "json_invalid":
+            return None  # cut off in the middle, on a file system that shows files before they are whole
         raise BadArtifact(f"{folder}/{RECORD} is no record of this version; delete the folder and run again") from error
 
 

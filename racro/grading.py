@@ -128,9 +128,9 @@ def clean(text: str) -> str:
 # --- numbers ----------------------------------------------------------------------------------------------------------
 
 _UNIT = re.compile(
-    r"(?<=[\d.)])\s?(?:square |cubic |sq\.? |cu\.? )?(?:°C?|deg(?:ree)?s?|mm|cm|km|m|(?:centi|milli|kilo)?met(?:er|re)s?"
+    r"(?<=[\d.)])\s?(?:(?:square|cubic|sq|cu) )?(?:°C?|deg(?:ree)?s?|mm|cm|km|m|(?:centi|milli|kilo)?met(?:er|re)s?"
     r"|inch(?:es)?|in|ft|feet|foot|yards?|miles?|mg|kg|g|(?:kilo)?grams?|lbs?|pounds?|s|sec(?:ond)?s?|min(?:ute)?s?"
-    r"|h|hours?|days?|weeks?|months?|years?|units?|dollars?|cents?)(?:\s?\^\{?[23]\}?|[²³])?",
+    r"|h|hours?|days?|weeks?|months?|years?|units?|dollars?|cents?)(?:\s?\^\{?[23]\}?|[²³])?$",
     re.IGNORECASE,
 )
 _PERCENT = re.compile(r"\s?(?:%|percent)", re.IGNORECASE)
@@ -159,14 +159,11 @@ def number(text: str) -> Number | None:
     if bare != text and not text.startswith(bare):
         return None
     percent = bare != text
-    unit = None if percent else _UNIT.search(bare)
-    if unit and unit.end() == len(bare):
-        bare = bare[: unit.start()]
-    top, slash, bottom = bare.partition("/")
+    top, slash, bottom = (bare if percent else _UNIT.sub("", bare)).partition("/")
     parts = [_decimal(top), _decimal(bottom) if slash else Fraction(1)]
     if parts[0] is None or not parts[1]:
         return None
-    decimals = 0 if slash or "e" in bare.lower() else len(bare.partition(".")[2].strip())
+    decimals = 0 if slash or "e" in top.lower() else len(top.partition(".")[2].strip())
     return Number(parts[0] / parts[1], percent, decimals)
 
 

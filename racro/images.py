@@ -53,7 +53,7 @@ def open_image(ref: ImageRef, base: str) -> Image.Image:
     path = resolve(ref.path, base)
     data = image_bytes(path)
     if sha256(data) != ref.sha256:
-        raise BadImage(f"{path}: the file changed since the problems were prepared; prepare them again")
+        raise BadImage(f"{path}: the image changed since the problems were prepared; delete {base} and run again")
     return decode(data, path)
 
 

@@ -203,6 +203,7 @@ class ReplayTrainer(GRPOTrainer):
             }
 
         rows.set_transform(load)  # images are decoded when a batch needs them
+        _check_prompt(arguments["processing_class"], work.groups[0], images_base)
         super().__init__(
             train_dataset=rows,
             reward_funcs=_stored_reward,
@@ -282,6 +283,25 @@ class ReplayTrainer(GRPOTrainer):
             **inputs,
         )
         return logprobs
+
+
+def _check_prompt(processor: Any, group: Group, images_base: str) -> None:
+    """The trainer's processor must make of a prompt the very ids that the engine saw.
+
+    A tokenizer loaded through another class may not. Raises BadRollouts that names the first difference.
+    """
+    messages = caption_messages(group.problem.question, len(group.problem.images))
+    text = processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+    images = [open_image(ref, images_base) for ref in group.problem.images]
+    ours = processor(images=images or None, text=[text], add_special_tokens=False)["input_ids"][0]
+    theirs = group.rollouts[0].prompt_ids
+    if list(ours) != list(theirs):
+        differing = (i for i, (a, b) in enumerate(zip(ours, theirs, strict=False)) if a != b)
+        place = next(differing, min(len(ours), len(theirs)))
+        raise BadRollouts(
+            f"the trainer tokenises the prompt of {group.problem.uid!r} otherwise than the engine did: {len(ours)} "
+            f"ids, not {len(theirs)}, first difference at {place}; check tokenizer, processor and image size"
+        )
 
 
 def _stored_reward(prompts: list[Any], stored_reward: list[float | None], **_: Any) -> list[float | None]:

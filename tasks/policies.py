@@ -33,6 +33,9 @@ RUNTIME = ("runtime", "root")
 HEALING = (ConnectionError, TimeoutError, InterruptedError, EngineLost)
 """Failures that another attempt can get past. Everything else (bad input, full disk, a bug) would only repeat."""
 
+PATIENCE = (0.5, 2.0, 8.0)
+"""Seconds between attempts to look up a result in a storage that falters."""
+
 
 @dataclass
 class Output:
@@ -82,7 +85,7 @@ class RecordStorage(WritableFileSystem):
     def read_path(self, path: str, _sync: bool = True) -> bytes:  # type: ignore[override]
         """The record of an artifact, in the form of a Prefect result. Raises FileNotFoundError when there is none."""
         folder = f"{self.root}/{path}"
-        record = artifacts.read_record(folder)
+        record = _read_patiently(folder)
         if record is None:
             raise FileNotFoundError(folder)
         metadata = ResultRecordMetadata(storage_key=path, serializer=JSONSerializer())
@@ -90,6 +93,16 @@ class RecordStorage(WritableFileSystem):
 
     def write_path(self, path: str, content: bytes, _sync: bool = True) -> None:  # type: ignore[override]
         """Nothing to do: a stage that returned has written its record."""
+
+
+def _read_patiently(folder: str) -> artifacts.Record | None:
+    """The record, also when storage falters: Prefect takes any error here for "not cached", and hours run again."""
+    for pause in PATIENCE:
+        try:
+            return artifacts.read_record(folder)
+        except HEALING:
+            time.sleep(pause)
+    return artifacts.read_record(folder)
 
 
 def record_storage(root: str) -> RecordStorage:

@@ -44,9 +44,10 @@ def prepare(
 
 @task(cache_policy=NO_CACHE, persist_result=False)
 def adopt_captioner(config: Captioner) -> Policy:
-    """The initial policy: the captioner as it was given. Raises ModelNotFound."""
-    if config.engine.type == "scripted":
-        return Policy(uri="scripted:", rows=0, digest="scripted")
+    """The initial policy: the captioner as it was given. Raises ModelNotFound.
+
+    A scripted engine needs no model, but the next policy is made from this one's files.
+    """
     folder = model_folder(config.model, "captioner", config.revision)
     return Policy(uri=str(folder.resolve()), rows=0, digest=model_digest(folder))
 

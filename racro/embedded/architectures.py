@@ -18,7 +18,7 @@ from transformers import (
     Qwen2VLImageProcessorPil,
 )
 
-from racro.embedded.recipe import Decoder, EmbeddedRecipe
+from racro.embedded.recipe import EmbeddedRecipe
 from racro.embedded.tokenizer import END, END_OF_TEXT, IMAGE, VIDEO, VISION_END, VISION_START
 from racro.embedded.world import BARS, CELL
 
@@ -26,12 +26,17 @@ PATCH, MERGE = 14, 2
 ROPE_THETA = 10_000.0
 
 
-def untrained_captioner(recipe: EmbeddedRecipe, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
-    """Qwen2.5-VL. Every vision layer attends to the whole image: one window would hold it anyway."""
-    sizes = recipe.captioner
+def untrained_captioner(
+    recipe: EmbeddedRecipe, tokenizer: PreTrainedTokenizerBase, reasoner: PreTrainedModel
+) -> PreTrainedModel:
+    """Qwen2.5-VL with a new vision tower on the reasoner's decoder, as real ones start from a language model.
+
+    Every vision layer attends to the whole image: one window would hold it anyway.
+    """
+    sizes = recipe.decoder
     rotary = sizes.hidden // sizes.heads // 2
     spatial = rotary * 3 // 8  # As in the real model: a quarter of the rotary pairs for time, the rest for space.
-    text = decoder_config(sizes, recipe, tokenizer) | {
+    text = decoder_config(recipe, tokenizer) | {
         "rope_parameters": {
             "rope_type": "default",
             "rope_theta": ROPE_THETA,
@@ -60,13 +65,15 @@ def untrained_captioner(recipe: EmbeddedRecipe, tokenizer: PreTrainedTokenizerBa
         tie_word_embeddings=True,
         initializer_range=recipe.initializer_range,
     )
-    return _with_generation(Qwen2_5_VLForConditionalGeneration(config), tokenizer)
+    captioner = _with_generation(Qwen2_5_VLForConditionalGeneration(config), tokenizer)
+    captioner.model.language_model.load_state_dict(reasoner.model.state_dict())
+    return captioner
 
 
 def untrained_reasoner(recipe: EmbeddedRecipe, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
     """Qwen2."""
     config = Qwen2Config(
-        **decoder_config(recipe.reasoner, recipe, tokenizer),
+        **decoder_config(recipe, tokenizer),
         rope_parameters={"rope_type": "default", "rope_theta": ROPE_THETA},
     )
     return _with_generation(Qwen2ForCausalLM(config), tokenizer)
@@ -82,8 +89,9 @@ def image_processor() -> Qwen2VLImageProcessorPil:
     )
 
 
-def decoder_config(sizes: Decoder, recipe: EmbeddedRecipe, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
+def decoder_config(recipe: EmbeddedRecipe, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
     """What the configurations of the two decoders have in common."""
+    sizes = recipe.decoder
     return {
         "vocab_size": len(tokenizer),
         "hidden_size": sizes.hidden,

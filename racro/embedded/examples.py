@@ -15,7 +15,7 @@ from PIL import Image
 from racro import prompts
 from racro.embedded.recipe import CaptionMix, ReadingMix
 from racro.embedded.sentences import announce, state, statements
-from racro.embedded.world import BARS, MAX_HEIGHT, BarProblem, Category, Fact, problem, solve
+from racro.embedded.world import BARS, COLOURS, MAX_HEIGHT, BarProblem, Category, Fact, problem, solve
 
 INDICES = 1 << 40
 """Training problems are drawn from so many: practically never the same one twice."""
@@ -62,12 +62,15 @@ def describes_example(rng: random.Random, asked: BarProblem, mix: CaptionMix) ->
     return Example(prompts.describes_messages(text), [], "Yes." if statements(text) else "No.")
 
 
-def reading_example(rng: random.Random, asked: BarProblem, mix: ReadingMix) -> Example:
-    """The reasoner answers from a caption alone."""
+def reading_example(rng: random.Random, asked: BarProblem, mix: ReadingMix, dense: float) -> Example:
+    """The reasoner answers from a caption alone; with probability `dense` it first reads every other colour too."""
     caption = read_caption(rng, asked, mix)
-    known = known_facts(asked, caption)
-    messages = prompts.reasoner_messages(asked.question, caption)
-    return Example(messages, [], reasoning(asked.category, asked.asked, known))
+    target = reasoning(asked.category, asked.asked, known_facts(asked, caption))
+    if len(asked.scenes) == 1 and rng.random() < dense:
+        said = {statement.colour: statement.height for statement in statements(caption)}
+        others = [colour for colour in COLOURS if colour not in {fact.colour for fact in asked.asked}]
+        target = ", ".join([*(read(c, said.get(c)) for c in rng.sample(others, len(others))), target])
+    return Example(prompts.reasoner_messages(asked.question, caption), [], target)
 
 
 def joint_example(rng: random.Random, asked: BarProblem, mix: ReadingMix) -> Example:
@@ -151,11 +154,15 @@ def reasoning(category: Category, asked: tuple[Fact, ...], known: Sequence[int |
     `known` are the heights to reason from; without it, those of the facts.
     """
     heights = [fact.height for fact in asked] if known is None else list(known)
-    read = ", ".join(f"{fact.colour} {height or 'none'}" for fact, height in zip(asked, heights, strict=True))
+    seen = ", ".join(read(fact.colour, height) for fact, height in zip(asked, heights, strict=True))
     facts = [fact._replace(height=height) for fact, height in zip(asked, heights, strict=True) if height is not None]
     if len(facts) < len(asked):
-        return f"{read}: {UNKNOWN}"
-    return f"{read}: {_working(category, facts[0].height, facts[-1].height)}{box(solve(category, tuple(facts)))}"
+        return f"{seen}: {UNKNOWN}"
+    return f"{seen}: {_working(category, facts[0].height, facts[-1].height)}{box(solve(category, tuple(facts)))}"
+
+
+def read(colour: str, height: int | None) -> str:
+    return f"{colour} {height or 'none'}"
 
 
 def _working(category: Category, first: int, second: int) -> str:

@@ -44,7 +44,7 @@ def rebuild(out: Path, *, steps_scale: float = 1.0, progress: Progress | None = 
     tokenizer.save_pretrained(out / "reasoner")
 
     torch.manual_seed(recipe.captioner_training.seed)
-    captioner = untrained_captioner(recipe, tokenizer)
+    captioner = untrained_captioner(recipe, tokenizer, reasoner)
     for part in (captioner, tokenizer, image_processor()):
         part.save_pretrained(out / "captioner")
     # The processor is loaded, not built, so that training sees the tokens and pixels that every user will see.
@@ -81,16 +81,17 @@ def reasoner_batches(recipe: EmbeddedRecipe) -> Iterator[list[Example]]:
     """Answers from a caption alone, and some from caption and tentative answer."""
     schedule = recipe.reasoner_training
     rng = random.Random(schedule.seed)
-    for _ in range(schedule.steps):
-        yield [reasoner_example(rng, recipe) for _ in range(schedule.batch)]
+    for step in range(schedule.steps):
+        dense = recipe.reading.dense if step < recipe.reading.dense_until * schedule.steps else 0.0
+        yield [reasoner_example(rng, recipe, dense) for _ in range(schedule.batch)]
 
 
-def reasoner_example(rng: random.Random, recipe: EmbeddedRecipe) -> Example:
+def reasoner_example(rng: random.Random, recipe: EmbeddedRecipe, dense: float) -> Example:
     """One example of the reasoner's mix."""
     problem = examples.training_problem(rng, recipe.problems_seed)
     if rng.random() < recipe.reading.joint:
         return examples.joint_example(rng, problem, recipe.reading)
-    return examples.reading_example(rng, problem, recipe.reading)
+    return examples.reading_example(rng, problem, recipe.reading, dense)
 
 
 def recipe_digest(recipe: EmbeddedRecipe | None = None) -> str:

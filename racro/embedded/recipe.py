@@ -16,13 +16,13 @@ class Part(BaseModel):
 
 
 class Decoder(Part):
-    """Sizes of a Qwen2 decoder."""
+    """Sizes of the Qwen2 decoder that both models have: the captioner's starts from the trained reasoner's."""
 
     hidden: int = 128
     layers: int = 3
     heads: int = 4
     """Head size 32: the smallest that vLLM's CPU attention takes."""
-    kv_heads: int
+    kv_heads: int = 4
     mlp: int = 384
 
 
@@ -84,6 +84,9 @@ class ReadingMix(Part):
     """Share of captions cut off in mid-sentence, as by a token limit."""
     unplaced: float = 0.05
     """Share of two-image captions whose sentences do not say which image they mean."""
+    dense: float = 0.7
+    """Share of answers that read every colour out of the caption during the first `dense_until` of the steps."""
+    dense_until: float = 0.5
 
 
 class EmbeddedRecipe(Part):
@@ -98,12 +101,11 @@ class EmbeddedRecipe(Part):
     initializer_range: float = 0.08
     """Decisive: with the usual 0.02 models this small barely learn."""
     vision: Vision = Vision()
-    captioner: Decoder = Decoder(kv_heads=2)
-    reasoner: Decoder = Decoder(kv_heads=4)
+    decoder: Decoder = Decoder()
     captions: CaptionMix = CaptionMix()
     reading: ReadingMix = ReadingMix()
     captioner_training: Schedule = Schedule(steps=2400, lr=1e-3, seed=1)
-    reasoner_training: Schedule = Schedule(steps=2200, lr=1.5e-3, seed=2)
+    reasoner_training: Schedule = Schedule(steps=1800, lr=1.5e-3, seed=2)
     problems_seed: int = Field(default=1000, description="Seed of the training problems, apart from any run's.")
 
     def scaled(self, factor: float) -> EmbeddedRecipe:

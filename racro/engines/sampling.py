@@ -62,11 +62,11 @@ class Uniforms:
     def __init__(self, seeds: Sequence[int], n: int, device: torch.device) -> None:
         self.generators = [torch.Generator().manual_seed(seed) for seed in seeds]
         self.n, self.device = n, device
-        self.block = torch.empty(0)
+        self.block: list[torch.Tensor] = []
 
-    def at(self, step: int) -> torch.Tensor:
-        """Numbers (B x n,) of one step, in float64. Steps are asked for in order."""
-        if step % BLOCK == 0:
+    def next(self) -> torch.Tensor:
+        """Numbers (B x n,) of the next step, in float64."""
+        if not self.block:
             drawn = [torch.rand(BLOCK, self.n, generator=g, dtype=torch.float64) for g in self.generators]
-            self.block = torch.cat(drawn, 1).to(self.device)
-        return self.block[step % BLOCK]
+            self.block = list(torch.cat(drawn, 1).to(self.device).flip(0))
+        return self.block.pop()

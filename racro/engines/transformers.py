@@ -1,10 +1,10 @@
-"""The engine on Hugging Face transformers, in process: one prefill per prompt, its KV cache repeated for the samples.
+"""The engine on Hugging Face transformers, in process: one prefill per prompt, shared by its samples.
 
 Not a scheduler: a batch is decoded to its end before the next one starts. For large models on GPUs a serving engine is
 faster; this one runs everywhere, and its log-probs are those of the very code that the trainer runs. Opened by
 `racro.engines.open_captioner` and `open_reasoner`.
 
-Shapes: B prompts of a batch, L tokens of the longest, n samples each, N = B x n rows, V tokens of the vocabulary.
+Shapes: B prompts of a batch, L tokens of the longest, n samples each, V tokens of the vocabulary.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import Any
 import torch
 
 from racro.engines import Completion, Engine, Generation, Prompt, Sampling
+from racro.engines.decoding import Batch, Record
 from racro.engines.sampling import Uniforms, draw, log_distribution, vision_token_ids
 from racro.models import load_captioner, load_processor, load_reasoner, load_tokenizer, torch_device
 from racro.prompts import Message
@@ -116,9 +117,9 @@ class TransformersEngine(Engine):
                 f"a prompt of {longest} tokens and max_tokens {max_tokens} exceed the model's {self.positions} "
                 "positions; lower max_tokens, or leave this problem out"
             )
-        types = inputs.pop("mm_token_type_ids", None)
-        if types is not None and hasattr(self.model.model, "get_rope_index"):
-            # Left to itself the model numbers positions like plain text, silently (METHOD section 7, point 1).
+        if self.processor is not None and hasattr(self.model.model, "get_rope_index"):
+            # Explicit: in decoding the model would go on from positions that it remembers of the last prefill.
+            types = inputs.pop("mm_token_type_ids")
             inputs["position_ids"], _ = self.model.model.get_rope_index(
                 inputs["input_ids"], types, image_grid_thw=inputs.get("image_grid_thw"), attention_mask=mask
             )
@@ -132,89 +133,44 @@ class TransformersEngine(Engine):
     def _batch(self, requests: list[tuple[str, Prompt, int]], sampling: Sampling) -> list[Generation]:
         """Prefill and decode B prompts."""
         until = time.monotonic() + sampling.deadline
-        n, count = sampling.n, len(requests) * sampling.n
         inputs = self._encode([text for text, _, _ in requests], [p for _, p, _ in requests], sampling.max_tokens)
         mask = inputs["attention_mask"].bool()
-        prompt_ids = [row[keep].tolist() for row, keep in zip(inputs["input_ids"].cpu(), mask.cpu(), strict=True)]
-
+        prompt_ids = [row[seen].tolist() for row, seen in zip(inputs["input_ids"].cpu(), mask.cpu(), strict=True)]
         output = self.model(**inputs, use_cache=True, logits_to_keep=1)
-        cache = output.past_key_values
-        cache.batch_repeat_interleave(n)
-        logits = output.logits[:, -1].repeat_interleave(n, 0)
-        position = inputs["position_ids"].reshape(-1, *mask.shape).amax((0, 2)).repeat_interleave(n)  # (N,)
-        planes = inputs["position_ids"].shape[:-2]  # (3,) with M-RoPE, () without
-        mask = mask.repeat_interleave(n, 0)
-
-        rows = torch.arange(count, device=self.device)  # which of the N completions each row of the batch is
-        finished = torch.zeros(count, dtype=torch.bool, device=self.device)
-        lengths = torch.zeros(count, dtype=torch.long, device=self.device)  # 0: not finished
-        uniforms = Uniforms([seed for _, _, seed in requests], n, self.device)
-        record = Record(count)
+        logits = output.logits[:, -1].repeat_interleave(sampling.n, 0)
+        batch = Batch(output.past_key_values, mask, inputs["position_ids"], sampling.n)
+        uniforms = Uniforms([seed for _, _, seed in requests], sampling.n, self.device)
+        record = Record(len(logits))
+        finished = torch.zeros(len(logits), dtype=torch.bool, device=self.device)
+        lengths = torch.zeros(len(logits), dtype=torch.long, device=self.device)  # 0: not finished
         reason: FinishReason = "length"
-        for step in range(sampling.max_tokens):
+        for step in range(1, sampling.max_tokens + 1):
             logprobs = log_distribution(logits, sampling, self.banned)
-            tokens = draw(logprobs, uniforms.at(step)[rows]) if sampling.temperature else logprobs.argmax(-1)
+            tokens = draw(logprobs, uniforms.next()[batch.completions]) if sampling.temperature else logprobs.argmax(-1)
             record.add(tokens, logprobs.gather(1, tokens[:, None])[:, 0])
             ended = torch.isin(tokens, self.eos) & ~finished
-            lengths[rows[ended]] = step + 1
+            lengths[batch.completions[ended]] = step
             finished |= ended
-            left = len(rows) - int(finished.sum())
-            if left == 0 or step + 1 == sampling.max_tokens:
+            left = len(finished) - int(finished.sum())
+            if left == 0 or step == sampling.max_tokens:
                 break
             if time.monotonic() > until:
                 reason = "deadline"
                 break
-            if left < len(rows) / 2:  # not one by one: every removal copies the cache
-                keep = (~finished).nonzero()[:, 0]
-                record.close(rows)
-                cache.batch_select_indices(keep)
-                rows, tokens, mask, position, finished = (t[keep] for t in (rows, tokens, mask, position, finished))
-            mask = torch.cat([mask, mask.new_ones(len(rows), 1)], 1)
-            logits = self.model(
-                input_ids=tokens[:, None],
-                attention_mask=mask,
-                position_ids=(position + step + 1)[:, None].expand(*planes, -1, -1),
-                past_key_values=cache,
-                use_cache=True,
-            ).logits[:, -1]
-        record.close(rows)
+            if batch.crowded(left):
+                record.close(batch.completions)
+                batch.keep(~finished)
+                tokens, finished = tokens[~finished], finished[~finished]
+            logits = self.model(**batch.feed(tokens), use_cache=True).logits.flatten(0, 1)
+        record.close(batch.completions)
         ids, values = record.cut(lengths.tolist())
         texts = self.tokenizer.batch_decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
         completions = [
             Completion(tuple(i), tuple(v), text, "stop" if length else reason)
             for i, v, text, length in zip(ids, values, texts, lengths.tolist(), strict=True)
         ]
-        return [
-            Generation(tuple(prompt), tuple(completions[k * n : (k + 1) * n])) for k, prompt in enumerate(prompt_ids)
-        ]
-
-
-class Record:
-    """What was sampled, row by row, while rows leave the batch. Stays on the device until a batch changes its rows."""
-
-    def __init__(self, count: int) -> None:
-        self.ids: list[list[int]] = [[] for _ in range(count)]
-        self.logprobs: list[list[float]] = [[] for _ in range(count)]
-        self.steps: list[tuple[torch.Tensor, torch.Tensor]] = []
-
-    def add(self, tokens: torch.Tensor, logprobs: torch.Tensor) -> None:
-        """One step of all rows that are in the batch."""
-        self.steps.append((tokens, logprobs))
-
-    def close(self, rows: torch.Tensor) -> None:
-        """Write down the steps since the last call; they were taken by `rows`."""
-        tokens, logprobs = (torch.stack(tensors, 1).tolist() for tensors in zip(*self.steps, strict=True))
-        for row, ids, values in zip(rows.tolist(), tokens, logprobs, strict=True):
-            self.ids[row] += ids
-            self.logprobs[row] += values
-        self.steps = []
-
-    def cut(self, lengths: list[int]) -> tuple[list[list[int]], list[list[float]]]:
-        """Ids and log-probs up to each row's length; 0 is all. Rows that have ended go on while others decode."""
-        return (
-            [ids[: length or None] for ids, length in zip(self.ids, lengths, strict=True)],
-            [values[: length or None] for values, length in zip(self.logprobs, lengths, strict=True)],
-        )
+        n = sampling.n
+        return [Generation(tuple(ids), tuple(completions[k * n : (k + 1) * n])) for k, ids in enumerate(prompt_ids)]
 
 
 def plain_text(message: Message) -> str:

@@ -1,0 +1,45 @@
+"""One home, one Prefect server and one MLflow store for the whole test session; nothing outside a temporary folder."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+HOME = Path(tempfile.mkdtemp(prefix="racro-tests-"))
+
+# Before anything imports prefect, mlflow or transformers: their settings are read once.
+for name in ("PREFECT_API_URL", "MLFLOW_TRACKING_URI", "PREFECT_HOME"):
+    os.environ.pop(name, None)
+os.environ["PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL"] = "ERROR"
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+from flows import local  # noqa: E402
+
+local.settle(HOME)
+
+REPOSITORY = Path(__file__).parent.parent
+EMBEDDED_RECIPE = str(REPOSITORY / "infra" / "recipes" / "embedded.yaml")
+
+TINY = (
+    "iterations=2",
+    "problems.count=64",
+    "rollout.problems=8",
+    "rollout.group_size=4",
+    "update.mini_batch=4",
+    "evaluation.problems=32",
+    "evaluation.every=2",
+    "runtime.retries=1",
+    "runtime.retry_delay=0",
+)
+"""Overrides that make the embedded recipe a matter of seconds."""
+
+
+@pytest.fixture(scope="session")
+def prefect_server() -> Iterator[str]:
+    """API URL of a real Prefect server, in PREFECT_API_URL while the session lasts."""
+    with local.prefect_server(HOME) as url:
+        yield url

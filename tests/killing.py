@@ -1,0 +1,107 @@
+"""A driver that runs a tiny training in forked children and kills each with SIGKILL at its n-th write under the root.
+
+Run as a program by `test_resume`: imports once, forks many, so that a kill costs a second and not an interpreter start.
+No hook in the product: an audit hook in the child sees every file that Python opens for writing or renames.
+Prints one JSON line: attempts, the places of the kills, records that were written twice, the final policy.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import json
+import os
+import random
+import signal
+import sys
+import traceback
+from pathlib import Path
+
+from conftest import EMBEDDED_RECIPE, TINY
+
+from flows import recipes
+from flows.training import train
+from racro.summary import Summary
+
+
+def child(root: str, fatal_write: int, log: int) -> None:
+    """Train; die at the `fatal_write`-th write. Exit status 0: the training is complete."""
+    writes = 0
+
+    def watch(event: str, arguments: tuple[object, ...]) -> None:
+        nonlocal writes
+        if event == "open":
+            path, mode = arguments[0], arguments[1]
+            writing = isinstance(mode, str) and any(letter in mode for letter in "wax+")
+        elif event == "os.rename":
+            path, writing = arguments[1], True
+        else:
+            return
+        if not writing or not isinstance(path, str) or not path.startswith(root) or path.endswith(".png"):
+            return
+        writes += 1
+        if writes == fatal_write:
+            os.write(log, f"{event} {path.removeprefix(root)}\n".encode())
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    sys.addaudithook(watch)
+    recipe = recipes.load(EMBEDDED_RECIPE, TINY)
+    train(recipe, run="killed", root=root)
+
+
+def import_what_a_run_imports(root: str) -> None:
+    """Import in this process everything that a run loads lazily: each child would pay for it again.
+
+    What that is, a forked child finds out by training; this process must stay free of threads.
+    """
+    names = Path(f"{root}.modules")
+    pid = os.fork()
+    if pid == 0:
+        train(recipes.load(EMBEDDED_RECIPE, TINY), run="warm", root=f"{root}.warm")
+        names.write_text("\n".join(sys.modules))
+        os._exit(0)
+    os.waitpid(pid, 0)
+    for name in names.read_text().splitlines():
+        with contextlib.suppress(ImportError, AttributeError):  # names that modules made up for themselves
+            importlib.import_module(name)
+
+
+def records(root: str) -> dict[str, int]:
+    """Every record under the root and when it was written, in nanoseconds."""
+    return {str(file): file.stat().st_mtime_ns for file in Path(root).rglob("record.json")}
+
+
+def main(root: str, seed: int) -> None:
+    import_what_a_run_imports(root)
+    dice = random.Random(seed)
+    log = os.open(f"{root}.kills", os.O_CREAT | os.O_WRONLY | os.O_APPEND)
+    seen: dict[str, int] = {}
+    rewritten: list[str] = []
+    attempts = 0
+    while attempts < 80:
+        attempts += 1
+        fatal = dice.randint(1, 14)
+        pid = os.fork()
+        if pid == 0:
+            try:
+                child(root, fatal, log)
+                os._exit(0)
+            except BaseException:
+                traceback.print_exc()
+                os._exit(1)
+        _, status = os.waitpid(pid, 0)
+        now = records(root)
+        rewritten += [path for path, written in seen.items() if now.get(path) != written]
+        seen = now
+        if os.WIFEXITED(status):
+            if os.WEXITSTATUS(status) != 0:
+                sys.exit("a child failed; see above")
+            break
+    summary = Summary.model_validate_json((Path(root) / "killed" / "summary.json").read_text())
+    kills = Path(f"{root}.kills").read_text().splitlines()
+    result = {"attempts": attempts, "kills": kills, "rewritten": rewritten, "policy": summary.policy.digest}
+    print(json.dumps(result | {"stages": len(seen)}))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]))
