@@ -4,7 +4,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint bench ui clean
+.PHONY: demo test lint bench bench-gpu ui clean
 
 demo: .venv/.ready
 	@$(BIN)/racro train infra/recipes/embedded.yaml
@@ -21,6 +21,10 @@ lint: .venv/.ready
 # Side by side: this pipeline and a plain online TRL loop, same models, problems and number of rollouts.
 bench: .venv/.ready
 	@$(BIN)/python -m tests.bench.compare
+
+# On a GPU machine: engine and update step of a full-size Qwen2.5-VL with random weights.
+bench-gpu: .venv/.ready
+	@$(BIN)/python -m tests.bench.gpu
 
 ui: .venv/.ready
 	@$(BIN)/racro ui

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
+import re
 import sys
 import threading
 from pathlib import Path
@@ -24,6 +26,10 @@ Overrides = Annotated[list[str] | None, typer.Option("--set", metavar="PATH=VALU
 Root = Annotated[str, typer.Option("--root", metavar="URI", help="Folder or URI for runs and artifacts.")]
 
 
+class BadName(BadInput):
+    """A name of a run that cannot be a folder."""
+
+
 @app.callback()
 def _racro() -> None:
     """Caption-reward optimisation: train the captioner, swap the reasoner."""
@@ -38,12 +44,15 @@ def train(
 ) -> None:
     """Train a captioner. What is under ROOT already is not computed again."""
     loaded = recipes.load(recipe, overrides or [])
+    if run is not None:
+        _check_name(run)
     home = _settle()
     with local.prefect_server(home):
         from flows import terminal
         from flows.training import recipe_digest
         from flows.training import train as flow
 
+        _hide_tracebacks_of_bad_input()
         name = run or f"{Path(recipe).stem}-{recipe_digest(loaded)[:8]}"
         with terminal.progress_bars():
             summary = flow(loaded, run=name, root=root)
@@ -82,6 +91,22 @@ def _settle() -> Path:
     else:  # bars instead of log lines; the lines are in the Prefect UI
         os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "WARNING")
     return local.settle()
+
+
+def _check_name(run: str) -> None:
+    """The name becomes a folder beside the artifacts. Raises BadName."""
+    if not re.fullmatch(r"\w[\w.+-]*", run) or run == "artifacts":
+        raise BadName(f"--run {run}: a name is letters, digits and . _ + -, and not `artifacts`")
+
+
+def _hide_tracebacks_of_bad_input() -> None:
+    """`main` says in one line what the user has to mend; where it was found is in the Prefect UI."""
+
+    def wanted(record: logging.LogRecord) -> bool:
+        return not (record.exc_info and isinstance(record.exc_info[1], BadInput))
+
+    for handler in logging.getLogger().handlers:  # Prefect's console is a handler of the root logger
+        handler.addFilter(wanted)
 
 
 def main() -> None:

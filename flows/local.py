@@ -61,6 +61,7 @@ def settle(home: Path = HOME) -> Path:
     (home / ".gitignore").write_text("*\n")
     defaults = QUIET | {
         "PREFECT_HOME": str(home / "prefect"),
+        "PREFECT_RESULTS_LOCAL_STORAGE_PATH": str(home / "prefect" / "storage"),  # does not follow PREFECT_HOME
         "MLFLOW_TRACKING_URI": f"sqlite:///{home / 'mlflow' / 'mlflow.db'}",
         "RACRO_HOME": str(home),
         "MPLCONFIGDIR": str(home / "matplotlib"),

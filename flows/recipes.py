@@ -17,21 +17,28 @@ from racro.errors import BadInput
 class BadRecipe(BadInput):
     """A recipe that cannot be read or does not hold together."""
 
+    def __init__(self, message: str) -> None:
+        super().__init__(" ".join(message.split()))  # one line, whatever the user's keys and the parser's words hold
+
 
 def load(path: str, overrides: Sequence[str] = ()) -> Recipe:
-    """Read a recipe and apply `path=value` overrides, values in YAML. Raises BadRecipe."""
+    """Read a recipe and apply `path=value` overrides, values in YAML. Raises BadRecipe.
+
+    Another `type` takes the place of a section with all its keys, which mean nothing to it.
+    """
     try:
         text = Path(path).read_text(encoding="utf-8")
-    except (FileNotFoundError, IsADirectoryError) as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise BadRecipe(f"{path}: no such recipe file; shipped ones are in infra/recipes") from error
-    except (UnicodeDecodeError, PermissionError) as error:
-        raise BadRecipe(f"{path}: not a readable text file ({type(error).__name__})") from error
+    except (OSError, ValueError) as error:  # a folder, a binary file, an impossible name
+        reason = error.strerror if isinstance(error, OSError) else type(error).__name__
+        raise BadRecipe(f"{path}: not a readable text file ({reason}); give the path of a YAML file") from error
     content = _yaml(text, path)
     if content is None:
         content = {}
     if not isinstance(content, dict):
         raise BadRecipe(f"{path}: a recipe is a mapping of keys to values, not a {type(content).__name__}")
-    for override in overrides:
+    for override in sorted(overrides, key=lambda override: ".type=" not in override):
         _apply(content, override)
     return parse(content, path)
 
@@ -54,11 +61,26 @@ def dump(recipe: Recipe) -> str:
 
 def _yaml(text: str, where: str) -> Any:
     try:
-        return yaml.safe_load(text)
+        return yaml.load(text, _Loader)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f" line {mark.line + 1}" if mark else ""
-        raise BadRecipe(f"{where}:{line} not valid YAML: {getattr(error, 'problem', error)}") from error
+        raise BadRecipe(f"{where}:{line} not valid YAML: {getattr(error, 'problem', None) or error}") from error
+    except RecursionError as error:
+        raise BadRecipe(f"{where}: not valid YAML: nested too deeply") from error
+
+
+class _Loader(yaml.SafeLoader):
+    """A key that stands twice is an error; YAML would take the last and forget the first without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if key.value != "<<" and isinstance(key, yaml.ScalarNode):
+                if key.value in seen:
+                    raise yaml.constructor.ConstructorError(None, None, f"{key.value} stands twice", key.start_mark)
+                seen.add(key.value)
+        return super().construct_mapping(node, deep)
 
 
 def _apply(content: dict[str, Any], override: str) -> None:
@@ -72,35 +94,54 @@ def _apply(content: dict[str, Any], override: str) -> None:
         if not isinstance(below, dict):
             raise BadRecipe(f"--set {override}: {key} is a value, it has no keys below it")
         place = below
-    place[keys[-1]] = _yaml(value, f"--set {override}")
+    parsed = _yaml(value, f"--set {override}")
+    if keys[-1] == "type" and place.get("type") != parsed:
+        place.clear()
+    place[keys[-1]] = parsed
 
 
 def _explain(problem: Any) -> str:
-    location = [str(part) for part in problem["loc"]]
+    location, beside = _find([str(part) for part in problem["loc"]])
     key = ".".join(location) or "recipe"
-    if problem["type"] == "extra_forbidden":
-        known = _keys_beside(location)
-        close = difflib.get_close_matches(location[-1], known, n=1)
-        hint = f"did you mean {close[0]}?" if close else f"known keys here: {', '.join(known)}"
-        return f"{key}: unknown key; {hint}"
+    match problem["type"]:
+        case "extra_forbidden":
+            known = sorted({name for model in beside for name in model.model_fields})
+            close = difflib.get_close_matches(location[-1], known, n=1)
+            hint = f"did you mean {close[0]}?" if close else f"known keys here: {', '.join(known)}"
+            return f"{key}: unknown key; {hint}"
+        case "missing":
+            return f"{key}: is required; put it into the recipe, or --set {key}=VALUE"
+        case "union_tag_not_found" | "union_tag_invalid":
+            known = sorted(_tag(model) for model in _models(beside[0].model_fields[location[-1]].annotation))
+            return f"{key}.type: must be one of {', '.join(known)}"
     message = problem["msg"].removeprefix("Value error, ")
     given = f", not {problem['input']!r}" if isinstance(problem.get("input"), str | int | float | bool) else ""
     return f"{key}: {message[:1].lower()}{message[1:]}{given}" if location else message
 
 
-def _keys_beside(location: Sequence[str]) -> list[str]:
-    """The keys that the model at `location` knows. Discriminator tags of unions stand in the location too."""
-    candidates: list[Any] = [Recipe]
-    for part in location[:-1]:
-        below: list[Any] = []
-        for model in candidates:
-            field = model.model_fields.get(part)
-            if field is not None:
-                below += _models(field.annotation)
-            elif part in str(model.model_fields.get("type", "")):
-                below.append(model)
-        candidates = below or candidates
-    return sorted({name for model in candidates for name in model.model_fields})
+def _find(location: Sequence[str]) -> tuple[list[str], list[type[BaseModel]]]:
+    """The path of a key as it stands in a recipe, and the models that could hold it.
+
+    In pydantic's locations the tag of a union's member stands between the union's key and the member's.
+    """
+    path: list[str] = []
+    models: list[type[BaseModel]] = [Recipe]
+    for i, part in enumerate(location):
+        chosen = [model for model in models if _tag(model) == part]
+        if chosen and i < len(location) - 1:
+            models = chosen
+            continue
+        path.append(part)
+        if i < len(location) - 1:
+            fields = [model.model_fields[part] for model in models if part in model.model_fields]
+            models = [below for field in fields for below in _models(field.annotation)] or models
+    return path, models
+
+
+def _tag(model: type[BaseModel]) -> str | None:
+    """What `type` says of a union's member."""
+    field = model.model_fields.get("type")
+    return None if field is None else str(field.default)
 
 
 def _models(annotation: Any) -> list[type[BaseModel]]:

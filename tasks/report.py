@@ -57,10 +57,9 @@ def check_root(root: str) -> None:
     try:
         artifacts.write_file(probe, b"racro")
         artifacts.delete_file(probe)
-    except OSError as error:
-        raise BadRoot(
-            f"--root {root}: cannot be written to ({error.strerror or error}); choose another root"
-        ) from error
+    except (OSError, ValueError, ImportError) as error:  # the latter two: a protocol that fsspec does not know
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise BadRoot(f"--root {root}: cannot be written to ({reason}); choose another root") from error
 
 
 def log_iteration(mlflow_run: str, k: int, rollouts: RolloutTable, scored: ScoredTable, policy: Policy) -> None:

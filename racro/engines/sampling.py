@@ -1,6 +1,6 @@
 """From logits to tokens: bans, temperature, nucleus, and draws that depend on a prompt's seed alone.
 
-Not an engine; used by `racro.engines.transformers`. The trainer bans the same tokens by `vision_token_ids`.
+Not an engine; used by `racro.engines.transformers`, and `vision_token_ids` by whoever must ban the same tokens.
 """
 
 from __future__ import annotations

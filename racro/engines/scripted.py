@@ -26,7 +26,7 @@ class ScriptedEngine(Engine):
 
     def generate(self, prompts: Sequence[Prompt], sampling: Sampling, seeds: Sequence[int]) -> Iterator[Generation]:
         """See Engine; a batch is one prompt. Raises ValueError when no rule matches."""
-        for prompt in (prompts[i] for i in range(len(prompts))):
+        for prompt in prompts:
             text = next(_text(m) for m in reversed(prompt.messages) if m["role"] == "user")
             match, rule = self._rule(text)
             until = time.monotonic() + sampling.deadline
