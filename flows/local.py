@@ -65,6 +65,7 @@ def settle(home: Path = HOME) -> Path:
         "MLFLOW_TRACKING_URI": f"sqlite:///{home / 'mlflow' / 'mlflow.db'}",
         "RACRO_HOME": str(home),
         "MPLCONFIGDIR": str(home / "matplotlib"),
+        "TORCHINDUCTOR_CACHE_DIR": str(home / "torchinductor"),
         "HF_DATASETS_CACHE": str(home / "datasets"),
     }
     if "MLFLOW_TRACKING_URI" not in os.environ:

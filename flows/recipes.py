@@ -112,7 +112,7 @@ def _explain(problem: Any) -> str:
         case "missing":
             return f"{key}: is required; put it into the recipe, or --set {key}=VALUE"
         case "union_tag_not_found" | "union_tag_invalid":
-            known = sorted(_tag(model) for model in _models(beside[0].model_fields[location[-1]].annotation))
+            known = sorted(str(_tag(model)) for model in _models(beside[0].model_fields[location[-1]].annotation))
             return f"{key}.type: must be one of {', '.join(known)}"
     message = problem["msg"].removeprefix("Value error, ")
     given = f", not {problem['input']!r}" if isinstance(problem.get("input"), str | int | float | bool) else ""

@@ -172,14 +172,17 @@ def read_shard(uri: str, row_type: type[R], sha256: str | None = None) -> Iterat
     try:
         # Not pq.read_table: its dataset threads abort the interpreter at exit now and then (pyarrow 25.0.1).
         table = pq.ParquetFile(pa.BufferReader(data)).read(use_threads=False)
-    except pa.ArrowInvalid as error:
-        raise BadArtifact(f"{uri} is not a parquet file") from error
+    except (pa.ArrowException, OSError) as error:
+        raise BadArtifact(f"{uri} is not a parquet file; delete its folder and run again") from error
     expected = arrow_schema(row_type)
     if not table.schema.equals(expected):
-        found = {field.name: str(field.type) for field in table.schema}
-        wanted = {field.name: str(field.type) for field in expected}
+        found = {field.name: str(field) for field in table.schema}
+        wanted = {field.name: str(field) for field in expected}
         differing = sorted(n for n in found.keys() | wanted.keys() if found.get(n) != wanted.get(n))
-        raise BadArtifact(f"{uri} is no table of {row_type.__name__}: columns {', '.join(differing)} differ")
+        columns = ", ".join(differing)
+        raise BadArtifact(
+            f"{uri} is no table of {row_type.__name__}: columns {columns} differ; delete its folder and run again"
+        )
     for row in table.to_pylist():
         yield row_type.model_validate(row)
 

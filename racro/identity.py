@@ -29,9 +29,9 @@ def fingerprint(value: Any) -> Any:
         return value
     if isinstance(value, tuple | list):
         return [fingerprint(item) for item in value]
-    if isinstance(value, dict):
-        return {str(key): fingerprint(item) for key, item in value.items()}
-    raise TypeError(f"{type(value).__name__} has no identity; pass a config, a handle or a plain value")
+    if isinstance(value, dict) and all(isinstance(key, str) for key in value):
+        return {key: fingerprint(item) for key, item in value.items()}
+    raise TypeError(f"{type(value).__name__} has no identity; pass a config, a handle or a plain value (keys are text)")
 
 
 def digest(value: Any) -> str:

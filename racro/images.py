@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import io
+from typing import cast
 
 import fsspec
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
 from racro.errors import BadInput
 from racro.schema import ImageRef
@@ -24,7 +25,7 @@ def image_bytes(path: str) -> bytes:
     try:
         with fsspec.open(path, "rb") as stream:
             return stream.read()
-    except (FileNotFoundError, IsADirectoryError) as error:
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
         raise BadImage(f"{path}: no such image") from error
 
 
@@ -35,12 +36,24 @@ def decode(data: bytes, name: str) -> Image.Image:
         if image.width * image.height > MAX_PIXELS:
             raise BadImage(f"{name}: {image.width} x {image.height} pixels is more than {MAX_PIXELS:,}")
         image = ImageOps.exif_transpose(image)
+        if image.mode.startswith("I"):
+            return _eight_bits(image).convert("RGB")
         if image.has_transparency_data:
             image = image.convert("RGBA")
             image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
         return image.convert("RGB")
-    except (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError) as error:
+    except BadImage:
+        raise
+    except Exception as error:  # forty decoders, and each breaks in its own way on bytes that only look like an image
         raise BadImage(f"{name}: not a readable image ({type(error).__name__})") from error
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """Grey of 16 bits (which Pillow also calls I, as of 32) in 8; Pillow would cut every value at 255: white."""
+    wide = image.convert("I")
+    brightest = cast(int, wide.getextrema()[1])
+    scale = 1 / 257 if image.mode != "I" or brightest > 255 else 1.0
+    return wide.point(lambda value: value * scale + 0).convert("L")
 
 
 def sha256(data: bytes) -> str:

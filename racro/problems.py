@@ -19,6 +19,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 from racro import config, sources
 from racro.embedded import world
+from racro.errors import BadInput
 from racro.identity import digest
 from racro.rows import INLINE_FOLDER, Files, Unusable, image_items, inline_ref, read_row
 from racro.schema import DroppedRow, Problem
@@ -32,7 +33,7 @@ MAX_DETAIL = 300
 """Characters; a detail may quote a whole cell."""
 
 
-class TooManyBadRows(ValueError):
+class TooManyBadRows(BadInput):
     """More than `problems.max_bad_share` of a source is unusable. The message counts the reasons."""
 
 

@@ -158,6 +158,12 @@ def _text_messages(system: str, user: str) -> list[Message]:
     ]
 
 
+def plain_text(message: Message) -> str:
+    """A message's text parts as one string: chat templates of text-only models do not know parts."""
+    content = message["content"]
+    return content if isinstance(content, str) else "".join(part.get("text", "") for part in content)
+
+
 def digest(*prompts: str) -> str:
     """Digest of the named prompts, part of the identity of every stage that uses them."""
     return hashlib.sha256("\0".join(prompts).encode()).hexdigest()[:16]

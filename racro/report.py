@@ -22,6 +22,7 @@ from racro import charts
 from racro.outcomes import Accuracy, Gain, Outcome, gain, outcome
 from racro.prompts import IMAGE_TAG
 from racro.schema import Verdict
+from racro.summary import StageTotal
 
 MAX_SIDE = 560
 """Pixels; larger images are scaled down for the page."""
@@ -69,14 +70,6 @@ class IterationPoint(Model):
     caption_tokens_mean: float | None = None
     seconds: dict[str, float] = {}
     """Per stage; 0 for a stage that came from the cache."""
-
-
-class StageTotal(Model):
-    """All calls of one stage."""
-
-    seconds: float
-    executed: int
-    cached: int
 
 
 class Answered(Model):

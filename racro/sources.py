@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from fsspec.implementations.local import LocalFileSystem
 
+from racro.errors import BadInput
 from racro.identity import digest
 
 Row = dict[str, Any]
@@ -30,7 +31,7 @@ PEEK = 100
 _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
 
-class BadSource(ValueError):
+class BadSource(BadInput):
     """A data source that is missing, corrupt, or not what the recipe takes it for. Says what to do about it."""
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import importlib.metadata
 import inspect
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -100,8 +101,10 @@ def _read_patiently(folder: str) -> artifacts.Record | None:
     for pause in PATIENCE:
         try:
             return artifacts.read_record(folder)
-        except HEALING:
-            time.sleep(pause)
+        except Exception as error:
+            if not heals(error):
+                raise
+        time.sleep(pause)
     return artifacts.read_record(folder)
 
 
@@ -124,11 +127,16 @@ def can_heal(task: Task[..., Any], run: TaskRun, state: State) -> bool:
         return False
     try:
         state.result()
-    except HEALING:
-        return True
-    except Exception:  # whatever else it is, trying again would not change it
-        return False
+    except Exception as error:
+        return heals(error)
     return False
+
+
+def heals(error: Exception) -> bool:
+    """Can another attempt get past this? s3fs passes on botocore's errors of the connection, which are not Python's."""
+    botocore = sys.modules.get("botocore.exceptions")
+    lost = (botocore.ConnectionError, botocore.HTTPClientError) if botocore else ()
+    return isinstance(error, (*HEALING, *lost))
 
 
 def stage(name: str, version: int, prompts: str = "") -> Callable[[Callable[..., schema.Handle]], Task[..., Any]]:

@@ -57,7 +57,7 @@ def check_root(root: str) -> None:
     try:
         artifacts.write_file(probe, b"racro")
         artifacts.delete_file(probe)
-    except (OSError, ValueError, ImportError) as error:  # the latter two: a protocol that fsspec does not know
+    except Exception as error:  # each file system has errors of its own for what is missing, closed or out of reach
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
         raise BadRoot(f"--root {root}: cannot be written to ({reason}); choose another root") from error
 
@@ -172,7 +172,7 @@ def _report_data(
         finished_at=f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d %H:%M} UTC",
         evaluations=tuple(_eval_point(k, policy, judged) for k, policy, judged in evaluations),
         iterations=tuple(_iteration_point(k, *handles) for k, handles in enumerate(iterations)),
-        stages={name: report.StageTotal(**total.model_dump()) for name, total in summary.stages.items()},
+        stages=summary.stages,
         outcomes=count_outcomes(before, after),
         samples=tuple(_samples(heldout, before, after)),
         links={"Prefect flow run": summary.prefect_flow_run_id, "MLflow run": summary.mlflow_run_id},

@@ -17,11 +17,15 @@ import sys
 import traceback
 from pathlib import Path
 
-from conftest import EMBEDDED_RECIPE, TINY
+SERVER = os.environ["PREFECT_API_URL"]  # conftest forgets it: a test session starts its own
 
-from flows import recipes
-from flows.training import train
-from racro.summary import Summary
+from conftest import EMBEDDED_RECIPE, TINY  # noqa: E402
+
+os.environ["PREFECT_API_URL"] = SERVER
+
+from flows import recipes  # noqa: E402
+from flows.training import train  # noqa: E402
+from racro.summary import Summary  # noqa: E402
 
 
 def child(root: str, fatal_write: int, log: int) -> None:

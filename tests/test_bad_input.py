@@ -40,6 +40,7 @@ from racro.summary import Summary
 from tasks import policies
 from tasks.evaluate import NothingEvaluated
 from tasks.reason import TooManyUnscored
+from tasks.report import BadRoot, check_root
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
@@ -354,7 +355,6 @@ def test_a_full_disk_stops_the_run_and_with_space_it_ends_as_if_undisturbed(undi
         r"/evaluate/\w+/record\.json",
         r"/caption/\w+/part-",
         r"/update/\w+/model\.safetensors",
-        r"/update/\w+/trainer/optimizer\.pt",
     )
     for place in places:
         with faulty.full_disk(place), pytest.raises(OSError, match="No space left on device"):
@@ -409,6 +409,19 @@ def test_a_connection_lost_while_looking_up_a_result_does_not_make_it_again(monk
     with faulty.lost_connection("read", r"/caption/\w+/record"):
         again = train(dry(), run="lookup", root="faulty://lookup/runs")
     assert sum(total.executed for total in again.stages.values()) == 0
+
+
+def test_a_lost_connection_to_s3_heals_too_and_at_the_start_it_is_a_bad_root(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A real client and a port where nobody listens: botocore's errors are none of Python's."""
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "x")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    with pytest.raises(BadRoot, match=r"--root s3://bucket/runs: cannot be written to \(Could not connect") as caught:
+        check_root("s3://bucket/runs")
+    lost = caught.value.__cause__
+    assert isinstance(lost, Exception) and policies.heals(lost)
+    assert not policies.heals(caught.value)
 
 
 def test_without_retries_a_lost_connection_fails_the_run_and_the_next_run_heals() -> None:

@@ -15,8 +15,9 @@ from pydantic import ValidationError
 
 from racro.curve import curve_png
 from racro.outcomes import Accuracy, count_outcomes, gain
-from racro.report import Answered, EvalPoint, IterationPoint, ReportData, Sample, StageTotal, render
+from racro.report import Answered, EvalPoint, IterationPoint, ReportData, Sample, render
 from racro.schema import Judgement, Verdict
+from racro.summary import StageTotal
 
 CORRECT, WRONG, TRUNCATED = Verdict.CORRECT, Verdict.WRONG, Verdict.TRUNCATED
 HOSTILE = '<script>alert("x")</script><img src="http://evil.example/x.png" onerror=alert(1)>'

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 
 from racro.config import ScriptedReply
 from racro.engines import Completion, Engine, Generation, Prompt, Sampling
-from racro.prompts import Message
+from racro.prompts import plain_text
 
 END = 0
 """Token id of the end; a zero byte does not occur in text."""
@@ -27,7 +27,7 @@ class ScriptedEngine(Engine):
     def generate(self, prompts: Sequence[Prompt], sampling: Sampling, seeds: Sequence[int]) -> Iterator[Generation]:
         """See Engine; a batch is one prompt. Raises ValueError when no rule matches."""
         for prompt in prompts:
-            text = next(_text(m) for m in reversed(prompt.messages) if m["role"] == "user")
+            text = next(plain_text(m) for m in reversed(prompt.messages) if m["role"] == "user")
             match, rule = self._rule(text)
             until = time.monotonic() + sampling.deadline
             completions = []
@@ -49,11 +49,6 @@ class ScriptedEngine(Engine):
             if match := pattern.search(text):
                 return match, rule
         raise ValueError(f"no rule of the scripted engine matches {text[:80]!r}")
-
-
-def _text(message: Message) -> str:
-    content = message["content"]
-    return content if isinstance(content, str) else "".join(part.get("text", "") for part in content)
 
 
 def _fill(reply: str, match: re.Match[str]) -> str:

@@ -20,8 +20,9 @@ import torch
 from racro.engines import Completion, Engine, Generation, Prompt, Sampling
 from racro.engines.decoding import Batch, Record
 from racro.engines.sampling import Uniforms, draw, log_distribution, vision_token_ids
+from racro.errors import BadInput
 from racro.models import load_captioner, load_processor, load_reasoner, load_tokenizer, torch_device
-from racro.prompts import Message
+from racro.prompts import plain_text
 from racro.schema import FinishReason
 
 WINDOW = 4
@@ -29,7 +30,7 @@ WINDOW = 4
 Sorting everything would hold every image and every result of a stage in memory until its last batch."""
 
 
-class PromptTooLong(ValueError):
+class PromptTooLong(BadInput):
     """A prompt that leaves no room for `max_tokens`. Prompts are never cut: the question would go first."""
 
 
@@ -171,9 +172,3 @@ class TransformersEngine(Engine):
         ]
         n = sampling.n
         return [Generation(tuple(ids), tuple(completions[k * n : (k + 1) * n])) for k, ids in enumerate(prompt_ids)]
-
-
-def plain_text(message: Message) -> str:
-    """A message's text parts as one string: chat templates of text-only models do not know parts."""
-    content = message["content"]
-    return content if isinstance(content, str) else "".join(part["text"] for part in content)

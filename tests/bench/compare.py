@@ -147,7 +147,6 @@ def online(iterations: int, seed: int, place: Path) -> dict[str, Any]:
     from trl import GRPOConfig, GRPOTrainer
 
     from racro import captioner, grading, problems, prompts
-    from racro.engines.transformers import plain_text
     from racro.images import open_image
     from racro.models import EMBEDDED, load_processor, load_tokenizer
 
@@ -182,7 +181,7 @@ def online(iterations: int, seed: int, place: Path) -> dict[str, Any]:
 
     def prompts_of(question: str, caption: str) -> list[dict[str, str]]:
         messages = prompts.reasoner_messages(question, caption)
-        return [{"role": m["role"], "content": plain_text(m)} for m in messages]
+        return [{"role": m["role"], "content": prompts.plain_text(m)} for m in messages]
 
     rows = Dataset.from_dict({"index": list(range(len(chosen)))})
     rows.set_transform(
