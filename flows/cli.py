@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import re
 import sys
 import threading
 from pathlib import Path
@@ -26,10 +25,6 @@ Overrides = Annotated[list[str] | None, typer.Option("--set", metavar="PATH=VALU
 Root = Annotated[str, typer.Option("--root", metavar="URI", help="Folder or URI for runs and artifacts.")]
 
 
-class BadName(BadInput):
-    """A name of a run that cannot be a folder."""
-
-
 @app.callback()
 def _racro() -> None:
     """Caption-reward optimisation: train the captioner, swap the reasoner."""
@@ -45,7 +40,7 @@ def train(
     """Train a captioner. What is under ROOT already is not computed again."""
     loaded = recipes.load(recipe, overrides or [])
     if run is not None:
-        _check_name(run)
+        layout.run(root, run)  # a name that cannot be a folder is refused before anything starts
     home = _settle()
     with local.prefect_server(home):
         from flows import terminal
@@ -91,12 +86,6 @@ def _settle() -> Path:
     else:  # bars instead of log lines; the lines are in the Prefect UI
         os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "WARNING")
     return local.settle()
-
-
-def _check_name(run: str) -> None:
-    """The name becomes a folder beside the artifacts. Raises BadName."""
-    if not re.fullmatch(r"\w[\w.+-]*", run) or run == "artifacts":
-        raise BadName(f"--run {run}: a name is letters, digits and . _ + -, and not `artifacts`")
 
 
 def _hide_tracebacks_of_bad_input() -> None:

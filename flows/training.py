@@ -10,6 +10,7 @@ import time
 from prefect import flow, get_run_logger
 from prefect.runtime import flow_run
 
+from racro import layout
 from racro.config import Recipe
 from racro.identity import digest
 from racro.schema import Evaluation, FrozenModel, Policy, ProblemTable, RolloutTable, ScoredTable
@@ -38,6 +39,7 @@ def train(recipe: Recipe, run: str | None = None, root: str = "runs") -> Summary
     """
     started = time.monotonic()
     name = run or f"racro-{recipe_digest(recipe)[:8]}"
+    layout.run(root, name)  # a name that cannot be a folder is refused before anything starts
     stages = Stages(absolute(root), recipe.runtime)
     report.check_root(stages.root)
     mlflow_run = track.open_run(recipe, recipe_digest(recipe), name, stages.root)

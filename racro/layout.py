@@ -6,8 +6,18 @@ ROOT/NAME/                       a run: recipe.yaml, summary.json, report.html, 
 
 from __future__ import annotations
 
+import re
+
+from racro.errors import BadInput
+
+ARTIFACTS = "artifacts"
+"""Folder under the root that all runs share."""
 RECORD = "record.json"
 """Written last into every artifact folder: present means complete."""
+
+
+class BadName(BadInput):
+    """A name of a run that cannot be a folder."""
 
 
 def artifact(root: str, stage: str, identity: str) -> str:
@@ -17,11 +27,13 @@ def artifact(root: str, stage: str, identity: str) -> str:
 
 def artifact_key(stage: str, identity: str) -> str:
     """The folder relative to the root; also Prefect's cache key."""
-    return f"artifacts/{stage}/{identity[:20]}"
+    return f"{ARTIFACTS}/{stage}/{identity[:20]}"
 
 
 def run(root: str, name: str) -> str:
-    """Folder of a run."""
+    """Folder of a run. Raises BadName for a name that cannot be one."""
+    if not re.fullmatch(r"\w[\w.+-]*", name) or name == ARTIFACTS:
+        raise BadName(f"--run {name}: a name is letters, digits and . _ + -, and not `{ARTIFACTS}`")
     return f"{root}/{name}"
 
 

@@ -14,7 +14,7 @@ from PIL import Image
 
 from racro import prompts
 from racro.embedded.recipe import CaptionMix, ReadingMix
-from racro.embedded.sentences import announce, state, statements
+from racro.embedded.sentences import ORDINALS, announce, state, statements, word
 from racro.embedded.world import BARS, COLOURS, MAX_HEIGHT, BarProblem, Category, Fact, problem, solve
 
 INDICES = 1 << 40
@@ -62,14 +62,22 @@ def describes_example(rng: random.Random, asked: BarProblem, mix: CaptionMix) ->
     return Example(prompts.describes_messages(text), [], "Yes." if statements(text) else "No.")
 
 
-def reading_example(rng: random.Random, asked: BarProblem, mix: ReadingMix, dense: float) -> Example:
-    """The reasoner answers from a caption alone; with probability `dense` it first reads every other colour too."""
+def drill_example(rng: random.Random) -> Example:
+    """Looking up and nothing else: every colour is stated in any order, every colour is read in one order.
+
+    The circuit that looks things up is what takes a small model longest; here all that it cannot know is what it must
+    look up.
+    """
+    facts = [Fact(0, colour, rng.randint(1, MAX_HEIGHT)) for colour in COLOURS]
+    stated = " ".join(state(fact, 1) for fact in rng.sample(facts, len(facts)))
+    target = ", ".join(read(fact.colour, fact.height) for fact in facts)
+    return Example([{"role": "user", "content": [{"type": "text", "text": stated}]}], [], f"bars {target}")
+
+
+def reading_example(rng: random.Random, asked: BarProblem, mix: ReadingMix) -> Example:
+    """The reasoner answers from a caption alone."""
     caption = read_caption(rng, asked, mix)
     target = reasoning(asked.category, asked.asked, known_facts(asked, caption))
-    if len(asked.scenes) == 1 and rng.random() < dense:
-        said = {statement.colour: statement.height for statement in statements(caption)}
-        others = [colour for colour in COLOURS if colour not in {fact.colour for fact in asked.asked}]
-        target = ", ".join([*(read(c, said.get(c)) for c in rng.sample(others, len(others))), target])
     return Example(prompts.reasoner_messages(asked.question, caption), [], target)
 
 
@@ -154,15 +162,16 @@ def reasoning(category: Category, asked: tuple[Fact, ...], known: Sequence[int |
     `known` are the heights to reason from; without it, those of the facts.
     """
     heights = [fact.height for fact in asked] if known is None else list(known)
-    seen = ", ".join(read(fact.colour, height) for fact, height in zip(asked, heights, strict=True))
+    places = [f"{ORDINALS[fact.image]} " if category == "two_images" else "" for fact in asked]
+    seen = ", ".join(p + read(f.colour, height) for p, f, height in zip(places, asked, heights, strict=True))
     facts = [fact._replace(height=height) for fact, height in zip(asked, heights, strict=True) if height is not None]
     if len(facts) < len(asked):
-        return f"{seen}: {UNKNOWN}"
-    return f"{seen}: {_working(category, facts[0].height, facts[-1].height)}{box(solve(category, tuple(facts)))}"
+        return f"bars {seen}: {UNKNOWN}"
+    return f"bars {seen}: {_working(category, facts[0].height, facts[-1].height)}{box(solve(category, tuple(facts)))}"
 
 
 def read(colour: str, height: int | None) -> str:
-    return f"{colour} {height or 'none'}"
+    return f"{colour} {word(height) if height else 'none'}"
 
 
 def _working(category: Category, first: int, second: int) -> str:
@@ -170,11 +179,12 @@ def _working(category: Category, first: int, second: int) -> str:
         case "value":
             return ""
         case "sum" | "two_images":
-            return f"{first} + {second} = "
+            return f"{word(first)} + {word(second)} = "
         case "difference":
-            return f"{max(first, second)} - {min(first, second)} = "
+            return f"{word(max(first, second))} - {word(min(first, second))} = "
         case "choice" | "word":
-            return f"{first} {'>' if first > second else '<' if first < second else '='} {second}, "
+            sign = ">" if first > second else "<" if first < second else "="
+            return f"{word(first)} {sign} {word(second)}, "
 
 
 def box(answer: str) -> str:

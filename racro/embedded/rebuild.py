@@ -9,7 +9,6 @@ import hashlib
 import json
 import random
 from collections.abc import Iterator
-from itertools import chain, islice
 from pathlib import Path
 
 import torch
@@ -23,14 +22,14 @@ from racro.embedded.tokenizer import build_tokenizer
 from racro.models import load_processor
 
 RECIPE_FILE = "recipe.json"
-DIGESTED_BATCHES = 24
-"""Batches of each model that the digest covers: enough to hold every kind of example."""
+DIGESTED = 400
+"""Examples of each kind that the digest covers: enough to hold every variety."""
 
 
 def rebuild(out: Path, *, steps_scale: float = 1.0, progress: Progress | None = None) -> None:
     """Write `out/captioner`, `out/reasoner` and, last, `out/recipe.json`.
 
-    About 20 minutes on two cores; `steps_scale` shortens both trainings, and the record then carries another digest.
+    About fifteen minutes on two cores; `steps_scale` shortens both trainings, and the record then has another digest.
     The same recipe gives the same models on the same machine; elsewhere they differ by rounding.
     """
     recipe = EmbeddedRecipe().scaled(steps_scale)
@@ -82,27 +81,36 @@ def reasoner_batches(recipe: EmbeddedRecipe) -> Iterator[list[Example]]:
     schedule = recipe.reasoner_training
     rng = random.Random(schedule.seed)
     for step in range(schedule.steps):
-        dense = recipe.reading.dense if step < recipe.reading.dense_until * schedule.steps else 0.0
-        yield [reasoner_example(rng, recipe, dense) for _ in range(schedule.batch)]
+        if step < recipe.reading.drill * schedule.steps:
+            yield [examples.drill_example(rng) for _ in range(2 * schedule.batch)]  # half as long as the others
+        else:
+            yield [reasoner_example(rng, recipe) for _ in range(schedule.batch)]
 
 
-def reasoner_example(rng: random.Random, recipe: EmbeddedRecipe, dense: float) -> Example:
+def reasoner_example(rng: random.Random, recipe: EmbeddedRecipe) -> Example:
     """One example of the reasoner's mix."""
     problem = examples.training_problem(rng, recipe.problems_seed)
     if rng.random() < recipe.reading.joint:
         return examples.joint_example(rng, problem, recipe.reading)
-    return examples.reading_example(rng, problem, recipe.reading, dense)
+    return examples.reading_example(rng, problem, recipe.reading)
 
 
 def recipe_digest(recipe: EmbeddedRecipe | None = None) -> str:
     """Digest of every number of the recipe and of the first examples that its code draws, prompts and pixels included.
 
-    So a change of world, prompts, captions or mix is noticed, and a change of comments is not.
+    So a change of world, prompts, captions or mix is noticed, and a change of comments is not. What turns examples into
+    weights (`sft.py`, `architectures.py`, `tokenizer.py`) is covered by the recipe's `version`.
     """
     recipe = recipe or EmbeddedRecipe()
     digest = hashlib.sha256(recipe.model_dump_json().encode())
-    for batches in (captioner_batches(recipe), reasoner_batches(recipe)):
-        for example in chain.from_iterable(islice(batches, DIGESTED_BATCHES)):
+    rng = random.Random(0)
+    for _ in range(DIGESTED):
+        for example in (
+            captioner_example(rng, recipe, dense=0.0),
+            captioner_example(rng, recipe, dense=1.0),
+            examples.drill_example(rng),
+            reasoner_example(rng, recipe),
+        ):
             digest.update(json.dumps([example.messages, example.target]).encode())
             for image in example.images:
                 digest.update(image.tobytes())

@@ -33,10 +33,8 @@ def train(
     progress: Progress,
 ) -> None:
     """One optimizer step per batch; as many batches as the schedule has steps. Every example weighs the same."""
-    optimizer = torch.optim.AdamW(
-        model.parameters(), lr=schedule.lr, weight_decay=schedule.weight_decay, betas=(0.9, 0.98)
-    )
-    rate = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate_at(step, schedule))
+    optimizers = _optimizers(model, schedule)
+    rates = [torch.optim.lr_scheduler.LambdaLR(o, lambda step: rate_at(step, schedule)) for o in optimizers]
     model.train()
     recent: list[float] = []
     for step, batch in enumerate(batches, start=1):
@@ -46,14 +44,26 @@ def train(
             loss.backward()
             total += loss.item()
         torch.nn.utils.clip_grad_norm_(model.parameters(), schedule.clip)
-        optimizer.step()
-        optimizer.zero_grad()
-        rate.step()
+        for optimizer, rate in zip(optimizers, rates, strict=True):
+            optimizer.step()
+            optimizer.zero_grad()
+            rate.step()
         recent.append(total)
         if step % REPORT_EVERY == 0 or step == schedule.steps:
             progress(name, step, schedule.steps, sum(recent) / len(recent))
             recent.clear()
     model.eval()
+
+
+def _optimizers(model: PreTrainedModel, schedule: Schedule) -> list[torch.optim.Optimizer]:
+    """Muon for the matrices inside the layers, AdamW for the rest."""
+    named = list(model.named_parameters())
+    inner = [p for name, p in named if p.ndim == 2 and "embed" not in name]
+    outer = [p for name, p in named if p.ndim != 2 or "embed" in name]
+    return [
+        torch.optim.Muon(inner, lr=schedule.lr, weight_decay=schedule.weight_decay, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.AdamW(outer, lr=schedule.adamw_lr, weight_decay=0.0, betas=(0.9, 0.98)),
+    ]
 
 
 def alike(batch: Sequence[Example]) -> Iterator[list[Example]]:

@@ -67,7 +67,7 @@ def corpus(recipe: EmbeddedRecipe) -> Iterator[str]:
         for example in (
             examples.caption_example(rng, asked, recipe.captions, dense=0.0),
             examples.tentative_example(asked),
-            examples.reading_example(rng, asked, recipe.reading, dense=0.0),
+            examples.reading_example(rng, asked, recipe.reading),
         ):
             yield from texts(example)
     for _ in range(PROMPT_WEIGHT):
