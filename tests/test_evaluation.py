@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from racro import config
 from racro.config import ScriptedReply
 from racro.embedded import world
+from racro.embedded.sentences import state
+from racro.embedded.world import Fact
 from racro.engines import Sampling
 from racro.engines.scripted import ScriptedEngine
 from racro.evaluation import aggregate, evaluate, rate
@@ -50,7 +52,8 @@ def test_a_caption_is_judged_by_its_answer_and_by_its_scene() -> None:
         (int(problem.answer), (Verdict.CORRECT, 1, 1, True, False)),
         (int(problem.answer) % 8 + 1, (Verdict.WRONG, 1, 0, False, False)),
     ):
-        [j] = judge([problem], ScriptedEngine([ScriptedReply(replies=(f"The {colour} bar is {height}.",))]))
+        caption = state(Fact(0, colour, height), images=1)
+        [j] = judge([problem], ScriptedEngine([ScriptedReply(replies=(caption,))]))
         assert (j.verdict, j.facts_stated, j.facts_true, j.states_asked, j.leaks) == said
     [leak] = judge([problem], ScriptedEngine([ScriptedReply(replies=(f"The answer is {problem.answer}.",))]))
     assert leak.leaks
