@@ -11,14 +11,18 @@ from hypothesis import strategies as st
 from racro import config
 from racro.config import ScriptedReply
 from racro.embedded import world
-from racro.embedded.sentences import state
+from racro.embedded.sentences import NUMBERS, state
 from racro.embedded.world import Fact
 from racro.engines import Sampling
 from racro.engines.scripted import ScriptedEngine
 from racro.evaluation import aggregate, evaluate, rate
 from racro.schema import Judgement, Problem, Verdict
 
-READER = ScriptedReply(when=r"is (\d)\.(?s:.*)height", replies=(r"\boxed{\1}",))
+READERS = [
+    ScriptedReply(when=rf"image: [a-z]+ {number}\.", replies=(rf"So it is \boxed{{{height}}}.",))
+    for height, number in enumerate(NUMBERS, 1)
+]
+"""A reasoner that reads the height out of a caption of one fact."""
 UNKNOWN = ScriptedReply(replies=(r"\boxed{unknown}",))
 
 
@@ -42,7 +46,7 @@ def value_problems(count: int) -> list[Problem]:
 
 def judge(problems: list[Problem], captioner: ScriptedEngine, deadline: float = 60.0) -> list[Judgement]:
     how = config.Evaluation(temperature=0.6, top_p=0.95)
-    return list(evaluate(problems, ".", captioner, ScriptedEngine([READER, UNKNOWN]), 100, 100, how, 0, deadline))
+    return list(evaluate(problems, ".", captioner, ScriptedEngine([*READERS, UNKNOWN]), 100, 100, how, 0, deadline))
 
 
 def test_a_caption_is_judged_by_its_answer_and_by_its_scene() -> None:
