@@ -319,7 +319,8 @@ def _print(results: dict[str, list[dict[str, Any]]]) -> None:
         reached = ", ".join(f"{100 * run['accuracy']:.1f} ± {100 * run['stderr']:.1f} %" for run in runs)
         print(f"| {name} | {typical[name]:.2f} | {typical[name] / typical['online']:.2f} | {reached} |")
     overhead = typical["pipeline"] - typical["library"]
-    print(f"\npipeline above library: {overhead:.2f} s = {100 * overhead / typical['pipeline']:.0f} % of an iteration\n")
+    share = 100 * overhead / typical["pipeline"]
+    print(f"\npipeline above library: {overhead:.2f} s = {share:.0f} % of an iteration\n")
     run = results["pipeline"][0]
     wall = statistics.fmean(run["iterations"])
     rows = {name: run["stages"][f"{name} body"] for name in ("caption", "reason", "update")}
