@@ -30,7 +30,7 @@ def rebuild(out: Path, *, steps_scale: float = 1.0, progress: Progress | None = 
     """Write `out/captioner`, `out/reasoner` and, last, `out/recipe.json`.
 
     About fifteen minutes on two cores; `steps_scale` shortens both trainings, and the record then has another digest.
-    The same recipe gives the same models on the same machine; elsewhere they differ by rounding.
+    Two rebuilds agree up to rounding, which training amplifies: as good, not the same to the bit.
     """
     recipe = EmbeddedRecipe().scaled(steps_scale)
     report = progress or (lambda name, step, steps, loss: None)
