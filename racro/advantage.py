@@ -12,7 +12,7 @@ EPSILON = 1e-6
 
 
 def advantages(rewards: Sequence[Sequence[float | None]]) -> list[list[float | None]]:
-    """A = (R - mean) / (std + 1e-6) within each group, over its scored captions (METHOD section 1).
+    """A = (R - mean) / (std + 1e-6) within each group, over its scored captions (arXiv 2506.04559).
 
     `rewards`: P groups of G. std is the sample standard deviation (divisor n - 1), as torch.std in verl, which RACRO's
     code builds on, and in TRL. None stays None. A group with one scored caption has no std: its advantage is 0.

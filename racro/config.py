@@ -1,7 +1,7 @@
 """The recipe: one frozen pydantic model = one YAML file = the form in the Prefect UI.
 
 Everything outside `runtime` is identity: it changes the answer and so every digest and cache key. `runtime` says where
-and how fast, and changes neither. Defaults are the paper's (RACRO v1, 3B; METHOD section 3). Torch-free.
+and how fast, and changes neither. Defaults are the paper's (RACRO v1, 3B). Torch-free.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Every prompt once, named, with a digest. METHOD: RACRO's and RAPID's prompts are part of the model, byte for byte.
+"""Every prompt once, named, with a digest. RACRO's and RAPID's prompts are part of the model, byte for byte.
 
 A prompt is a list of chat messages whose user content is a list of parts, text and images, in the form that Hugging
 Face chat templates read. Nothing else in the project builds a message.
@@ -122,7 +122,7 @@ def plain_question(question: str) -> str:
 
 
 def caption_messages(question: str, images: int) -> list[Message]:
-    """Captioner: describe the image with the question in view (METHOD section 2)."""
+    """Captioner: describe the image with the question in view."""
     return [
         {"role": "system", "content": [{"type": "text", "text": CAPTION_SYSTEM}]},
         {"role": "user", "content": question_parts(CAPTION_USER, question, images)},

@@ -1,4 +1,4 @@
-"""Stage update: scored rollouts + policy -> next policy, by GRPO (METHOD section 1). The only importer of trl.
+"""Stage update: scored rollouts + policy -> next policy, by GRPO (arXiv 2506.04559). The only importer of trl.
 
 TRL's GRPOTrainer replays the stored rollouts: `rollout_func` returns them by cursor instead of generating, one
 generation batch is one iteration, so old log-probs are computed once, before the first step, and clipping is live.
