@@ -46,7 +46,7 @@ def train(recipe: Recipe, run: str | None = None, root: str = "runs") -> Summary
     try:
         with track.system_metrics(mlflow_run):
             summary = _train(recipe, name, stages, mlflow_run, started)
-    except BaseException:
+    except BaseException:  # Ctrl-C and a cancellation too: MLflow must not show them as running; raised again
         track.fail_run(mlflow_run)
         raise
     return summary
