@@ -72,14 +72,14 @@ def rebuild(
     out: Annotated[Path, typer.Option(help="Folder for the two models; the package's own when not given.")] = Path(),
 ) -> None:
     """Make the tokenizer and the two tiny models from nothing. Takes about fifteen minutes on two cores."""
-    _settle()
-    from racro.embedded.rebuild import rebuild as build
-    from racro.models import EMBEDDED
+    home = _settle()
+    with local.prefect_server(home):
+        from flows import terminal
+        from flows.rebuilding import rebuild as flow
+        from racro.models import EMBEDDED
 
-    def report(name: str, step: int, steps: int, loss: float) -> None:
-        print(f"{name}: {step} of {steps} steps, loss {loss:.3f}", flush=True)
-
-    build(EMBEDDED if out == Path() else out, progress=report)
+        with terminal.progress_bars():
+            flow(EMBEDDED if out == Path() else out)
 
 
 def _settle() -> Path:

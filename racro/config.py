@@ -101,7 +101,27 @@ class ScriptedEngine(Config):
     """The first rule that matches answers; no match is an error."""
 
 
-Engine = Annotated[TransformersEngine | ScriptedEngine, Field(discriminator="type")]
+class VllmEngine(Config):
+    """vLLM as a library, in a child process: continuous batching over the whole stage, prefix caching."""
+
+    type: Literal["vllm"] = "vllm"
+    quantization: str | None = None
+    """fp8, awq, gptq ...: of a frozen reasoner whose checkpoint does not say it itself."""
+    max_model_len: PositiveInt | None = None
+    """Longest prompt with answer; the model's own when None."""
+
+
+class ServerEngine(Config):
+    """An OpenAI-compatible endpoint: those of `runtime.<role>.urls`, else a vLLM server that is started and stopped."""
+
+    type: Literal["server"] = "server"
+    quantization: str | None = None
+    """As for `vllm`; of a server that is started."""
+    max_model_len: PositiveInt | None = None
+    """As for `vllm`; of a server that is started."""
+
+
+Engine = Annotated[TransformersEngine | VllmEngine | ServerEngine | ScriptedEngine, Field(discriminator="type")]
 DType = Literal["float32", "bfloat16", "float16"]
 
 
@@ -224,8 +244,44 @@ class Timeouts(Config):
     """One evaluation."""
 
 
+class Place(Config):
+    """Where a role's engine runs, and how much of the machine it takes."""
+
+    worker: bool | None = None
+    """In a child process of its own? None: vLLM is, the others are not."""
+    gpus: tuple[Annotated[int, Field(ge=0)], ...] = ()
+    """GPUs by number; empty: those that the process sees."""
+    tensor_parallel: PositiveInt = 1
+    """GPUs that share one copy of the model."""
+    data_parallel: PositiveInt = 1
+    """Copies of the model, each a process of its own, among which prompts are balanced."""
+    gpu_memory: Annotated[float, Field(gt=0, le=1)] = 0.85
+    """Share of a GPU's memory that vLLM takes."""
+    cpu_cache: Annotated[float, Field(gt=0)] = 1.0
+    """GiB of vLLM's KV cache where it runs on a CPU."""
+    sequences: PositiveInt = 256
+    """Sequences that are decoded at once, or requests in flight to an endpoint."""
+    eager: bool | None = None
+    """Without CUDA graphs and compilation: starts in seconds. None: on CPUs."""
+    urls: tuple[str, ...] = ()
+    """Base URLs of running endpoints, `http://host:8000/v1`, for the engine `server`."""
+    api_key: str = "OPENAI_API_KEY"
+    """Name of the environment variable that holds the key of those endpoints."""
+    start_deadline: Seconds = 900.0
+    """Seconds until an engine that was started must answer."""
+    silence: Seconds = 120.0
+    """Seconds without a sign of life after which an engine's process counts as hung."""
+
+
 class Runtime(Config):
     """Where and how fast. Changes no digest and no cache key."""
+
+    captioner: Place = Place()
+    """The captioner's engine."""
+    reasoner: Place = Place()
+    """The reasoner's engine."""
+    streaming: bool = True
+    """Ask the reasoner about captions as they finish, where it runs in a process of its own."""
 
     device: str = "auto"
     """auto, cpu, cuda, cuda:1 ..."""

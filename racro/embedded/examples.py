@@ -66,11 +66,17 @@ def drill_example(rng: random.Random) -> Example:
     """Looking up and nothing else: every colour is stated in any order, every colour is read in one order.
 
     The circuit that looks things up is what takes a small model longest; here all that it cannot know is what it must
-    look up.
+    look up. Half of the examples have two images, where a height hangs on ordinal and colour together.
     """
-    facts = [Fact(0, colour, rng.randint(1, MAX_HEIGHT)) for colour in COLOURS]
-    stated = " ".join(state(fact, 1) for fact in rng.sample(facts, len(facts)))
-    target = ", ".join(read(fact.colour, fact.height) for fact in facts)
+    images = rng.randint(1, 2)
+    facts = [
+        Fact(image, colour, rng.randint(1, MAX_HEIGHT))
+        for image in range(images)
+        for colour in (COLOURS if images == 1 else sorted(rng.sample(list(COLOURS), BARS)))
+    ]
+    stated = " ".join(state(fact, images) for fact in rng.sample(facts, len(facts)))
+    places = [f"{ORDINALS[fact.image]} " if images > 1 else "" for fact in facts]
+    target = ", ".join(place + read(fact.colour, fact.height) for place, fact in zip(places, facts, strict=True))
     return Example([{"role": "user", "content": [{"type": "text", "text": stated}]}], [], f"bars {target}")
 
 

@@ -62,23 +62,38 @@ class Generation:
 
 
 class Engine(Protocol):
-    """What every engine does."""
+    """What every engine does. Engines derive from it."""
 
     def generate(self, prompts: Sequence[Prompt], sampling: Sampling, seeds: Sequence[int]) -> Iterator[Generation]:
         """Yield one Generation per prompt, in order, as they come.
 
         `seeds`: one per prompt. A completion is a function of (prompt, sampling, its seed, its sample number), never
-        of the batch it travelled in; engines whose arithmetic depends on the batch keep this up to rounding.
+        of the batch it travelled in; engines whose arithmetic depends on the batch keep this up to rounding. May be
+        called from several threads at once. Raises EngineLost.
         """
         ...
 
+    def swap(self, folder: str) -> None:
+        """Go on with the weights of another checkpoint of the same model, every cache of the old ones cleared.
+
+        Returns when the engine is known to hold the new weights. Raises SwapFailed: close it and open another.
+        """
+        raise SwapFailed(f"{type(self).__name__} cannot change its weights")
+
+    def rest(self) -> None:
+        """Give back the GPU memory until the next call, where the engine can; nobody is waiting for it now."""
+
     def close(self) -> None:
-        """Give back memory and processes. The engine cannot be used afterwards."""
+        """Give back memory and processes. The engine cannot be used afterwards. May be called twice."""
         ...
 
 
 class EngineLost(RuntimeError):
-    """The engine died or cannot be reached; a retry with a new engine can heal it."""
+    """The engine died, hangs or cannot be reached; a retry with a new engine can heal it."""
+
+
+class SwapFailed(RuntimeError):
+    """The engine does not hold the weights that it should."""
 
 
 def prompt_seed(seed: int, *parts: object) -> int:
