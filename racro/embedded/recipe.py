@@ -90,7 +90,7 @@ class ReadingMix(Part):
     """Share of captions cut off in mid-sentence, as by a token limit."""
     unplaced: float = 0.02
     """Share of two-image captions whose sentences do not say which image they mean."""
-    drill: float = 0.35
+    drill: float = 0.3
     """Share of the steps, the first ones, in which the reasoner looks up bars and does nothing else."""
 
 
@@ -110,7 +110,7 @@ class EmbeddedRecipe(Part):
     captions: CaptionMix = CaptionMix()
     reading: ReadingMix = ReadingMix()
     captioner_training: Schedule = Schedule(steps=1400, seed=1)
-    reasoner_training: Schedule = Schedule(steps=1000, seed=2)
+    reasoner_training: Schedule = Schedule(steps=1600, seed=2)
     problems_seed: int = Field(default=1000, description="Seed of the training problems, apart from any run's.")
 
     def scaled(self, factor: float) -> EmbeddedRecipe:
