@@ -33,8 +33,16 @@ def decode(data: bytes, name: str) -> Image.Image:
     """Decode to RGB: alpha is laid on white, EXIF rotation is applied, the aspect ratio kept. Raises BadImage."""
     try:
         image: Image.Image = Image.open(io.BytesIO(data))
-        if image.width * image.height > MAX_PIXELS:
-            raise BadImage(f"{name}: {image.width} x {image.height} pixels is more than {MAX_PIXELS:,}")
+    except Exception as error:  # forty decoders, and each breaks in its own way on bytes that only look like an image
+        raise BadImage(f"{name}: not a readable image ({type(error).__name__})") from error
+    return upright(image, name)
+
+
+def upright(image: Image.Image, name: str) -> Image.Image:
+    """The same for an image that Pillow has opened already. Raises BadImage."""
+    if image.width * image.height > MAX_PIXELS:
+        raise BadImage(f"{name}: {image.width} x {image.height} pixels is more than {MAX_PIXELS:,}")
+    try:
         image = ImageOps.exif_transpose(image)
         if image.mode.startswith("I"):
             return _eight_bits(image).convert("RGB")
@@ -42,9 +50,7 @@ def decode(data: bytes, name: str) -> Image.Image:
             image = image.convert("RGBA")
             image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
         return image.convert("RGB")
-    except BadImage:
-        raise
-    except Exception as error:  # forty decoders, and each breaks in its own way on bytes that only look like an image
+    except Exception as error:  # pixels are decoded here, not when the image is opened
         raise BadImage(f"{name}: not a readable image ({type(error).__name__})") from error
 
 
