@@ -38,16 +38,15 @@ def open_run(recipe: Recipe, recipe_digest: str, run: str, root: str) -> str:
     for noisy in ("alembic", "mlflow"):  # migrations of a new database, start and stop of the monitor
         logging.getLogger(noisy).setLevel(logging.WARNING)
     client = MlflowClient()
-    experiment = client.get_experiment_by_name(EXPERIMENT)
-    experiment_id = experiment.experiment_id if experiment else _create_experiment(client)
+    experiment = experiment_id(client)
     identity = {"racro.run": run, "racro.root": root, "racro.recipe_digest": recipe_digest}
     query = " and ".join(f"tags.`{key}` = '{value}'" for key, value in identity.items())
-    found = client.search_runs([experiment_id], query, max_results=1)
+    found = client.search_runs([experiment], query, max_results=1)
     if found:
         run_id = found[0].info.run_id
         client.update_run(run_id, status="RUNNING")
     else:
-        run_id = client.create_run(experiment_id, tags=identity, run_name=run).info.run_id
+        run_id = client.create_run(experiment, tags=identity, run_name=run).info.run_id
         client.log_batch(run_id, params=[Param(k, v[:500]) for k, v in _flat(recipe.model_dump(mode="json"))])
     client.set_tag(run_id, "prefect.flow_run_id", flow_run.id or "")
     if url := flow_run.ui_url:
@@ -142,18 +141,23 @@ def fail_run(run_id: str) -> None:
         MlflowClient().set_terminated(run_id, "FAILED")
 
 
-def _create_experiment(client: MlflowClient) -> str:
-    """Create the experiment, with artifacts beside a local sqlite store (MLflow's default is the working directory)."""
+def experiment_id(client: MlflowClient) -> str:
+    """The experiment; made where there is none, with artifacts beside a local sqlite store.
+
+    MLflow's default would be the working directory.
+    """
+    if experiment := client.get_experiment_by_name(EXPERIMENT):
+        return str(experiment.experiment_id)
     uri = mlflow.get_tracking_uri()
     local = uri.removeprefix("sqlite:///")
     place = f"{local.rpartition('/')[0]}/artifacts" if local != uri else None
     try:
-        return client.create_experiment(EXPERIMENT, artifact_location=place)
+        return str(client.create_experiment(EXPERIMENT, artifact_location=place))
     except MlflowException:  # another run created it in between
         experiment = client.get_experiment_by_name(EXPERIMENT)
         if experiment is None:
             raise
-        return experiment.experiment_id
+        return str(experiment.experiment_id)
 
 
 def _log(
