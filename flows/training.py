@@ -13,11 +13,13 @@ from prefect.runtime import flow_run
 from racro import layout
 from racro.config import Recipe
 from racro.identity import digest
-from racro.schema import Evaluation, FrozenModel, Policy, ProblemTable, RolloutTable, ScoredTable
+from racro.schema import Evaluation, FrozenModel, Parity, Policy, ProblemTable, RolloutTable, ScoredTable
 from racro.summary import PolicyRef, Summary
 from tasks import report, track
 from tasks.caption import caption
+from tasks.engines import release_all
 from tasks.evaluate import evaluate, score_of
+from tasks.parity import parity
 from tasks.policies import absolute
 from tasks.prepare import adopt_captioner, adopt_reasoner, prepare, source_stamp
 from tasks.reason import reason
@@ -49,18 +51,33 @@ def train(recipe: Recipe, run: str | None = None, root: str = "runs") -> Summary
     except BaseException:  # Ctrl-C and a cancellation too: MLflow must not show them as running; raised again
         track.fail_run(mlflow_run)
         raise
+    finally:
+        release_all()
+        report.keep_logs(stages.root, name)
     return summary
 
 
 def _train(recipe: Recipe, name: str, stages: Stages, mlflow_run: str, started: float) -> Summary:
     logger = get_run_logger()
-    initial = adopt_captioner(recipe.captioner)
-    reasoner = adopt_reasoner(recipe.reasoner)
+    initial = adopt_captioner(recipe.captioner, recipe.runtime)
+    reasoner = adopt_reasoner(recipe.reasoner, recipe.runtime)
     problems = _prepare(recipe, stages, heldout=None)
     heldout = _prepare(recipe, stages, heldout=recipe.evaluation.problems)
     track.log_problems(mlflow_run, "training", problems)
     track.log_problems(mlflow_run, "heldout", heldout)
 
+    if recipe.captioner.engine.type != "scripted":  # a script has no log-probs
+        stages.run(
+            parity,
+            "parity",
+            Parity,
+            problems=problems,
+            policy=initial,
+            captioner=recipe.captioner,
+            rollout=recipe.rollout,
+            max_gap=recipe.update.max_logprob_gap,
+            seed=recipe.seed,
+        )
     policy = initial
     evaluations: list[tuple[int, Policy, Evaluation]] = []
     iterations: list[tuple[RolloutTable, ScoredTable, Policy]] = []
@@ -82,6 +99,7 @@ def _train(recipe: Recipe, name: str, stages: Stages, mlflow_run: str, started: 
             rollout=recipe.rollout,
             seed=recipe.seed,
             iteration=k,
+            ahead=(recipe.reasoner, reasoner),
         )
         scored = stages.run(
             reason,

@@ -234,6 +234,8 @@ class Timeouts(Config):
 
     prepare: Seconds = 6 * 3600
     """Preparing a data set."""
+    parity: Seconds = 3600
+    """Comparing engine and trainer before the first iteration."""
     caption: Seconds = 6 * 3600
     """Captioning one iteration."""
     reason: Seconds = 6 * 3600

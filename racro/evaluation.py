@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict
 from racro import config
 from racro.captioner import Progress, greedy, silent
 from racro.embedded import oracle
-from racro.engines import Engine, Sampling, prompt_seed
+from racro.engines import Completion, Engine, Sampling, prompt_seed
 from racro.reasoner import UNANSWERED, answer, verdict_of
 from racro.reward import counts
 from racro.schema import Judgement, Problem, Verdict
@@ -40,10 +40,17 @@ def evaluate(
     `caption_tokens` and `answer_tokens` are the limits of training. No iteration enters the seeds: equal captions get
     equal answers at every evaluation. Progress counts captions, then unique questions to the reasoner.
     """
-    captions = list(greedy(problems, images_base, captioner, caption_tokens, deadline, progress))
+    captions: list[Completion] = []
+
+    def finished() -> Iterator[tuple[str, str]]:
+        written = greedy(problems, images_base, captioner, caption_tokens, deadline, progress)
+        for problem, caption in zip(problems, written, strict=True):
+            captions.append(caption)
+            if caption.finish_reason != "deadline":
+                yield problem.question, caption.text
+
     sampling = Sampling(1, evaluation.temperature, evaluation.top_p, answer_tokens, deadline)
-    pairs = [(p.question, c.text) for p, c in zip(problems, captions, strict=True) if c.finish_reason != "deadline"]
-    answers = iter(answer(pairs, reasoner, sampling, prompt_seed(seed, "evaluate"), progress))
+    answers = iter(answer(finished(), reasoner, sampling, prompt_seed(seed, "evaluate"), progress))
     for problem, caption in zip(problems, captions, strict=True):
         unfinished = caption.finish_reason == "deadline"
         response = UNANSWERED if unfinished else next(answers)

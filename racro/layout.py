@@ -1,7 +1,7 @@
 """Every path of a run, as pure functions of the root. No I/O.
 
 ROOT/artifacts/STAGE/IDENTITY/   what a stage made, shared by all runs under the root: same inputs, same folder
-ROOT/NAME/                       a run: recipe.yaml, summary.json, report.html, curve.png
+ROOT/NAME/                       a run: recipe.yaml, summary.json, report.html, curve.png, engines/*.log
 """
 
 from __future__ import annotations
@@ -55,3 +55,8 @@ def report(root: str, name: str) -> str:
 def curve(root: str, name: str) -> str:
     """The learning curve as PNG."""
     return f"{run(root, name)}/curve.png"
+
+
+def engine_log(root: str, name: str, role: str) -> str:
+    """What a role's engine printed, where it ran in processes of its own."""
+    return f"{run(root, name)}/engines/{role}.log"

@@ -5,11 +5,12 @@ Not an engine and not the grader. Called by the stage reason; `answer` and `verd
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from racro import config
 from racro.captioner import Progress, silent
 from racro.engines import Completion, Engine, Prompt, Sampling, prompt_seed
+from racro.engines.ahead import Ahead
 from racro.grading import grade
 from racro.prompts import describes_messages, reasoner_messages
 from racro.reward import reward
@@ -22,21 +23,37 @@ UNANSWERED = Completion((), (), "", "deadline")
 """Stands where the reasoner was not asked, because the caption itself was not finished in time."""
 
 
+def question_to(question: str, caption: str, seed: int) -> tuple[Prompt, int]:
+    """The prompt, and its seed. That comes from the content: the answer does not depend on what else is asked."""
+    return Prompt(reasoner_messages(question, caption)), prompt_seed(seed, "reason", question, caption)
+
+
 def answer(
-    pairs: Sequence[tuple[str, str]], engine: Engine, sampling: Sampling, seed: int, progress: Progress = silent
+    pairs: Iterable[tuple[str, str]], engine: Engine, sampling: Sampling, seed: int, progress: Progress = silent
 ) -> list[Completion]:
     """One answer for each (question, caption), in order. Equal pairs are asked once.
 
-    A pair's seed comes from its content, so the answer does not depend on which other pairs are asked.
+    Pairs may arrive slowly: an engine that takes questions ahead gets each as it comes.
     """
-    unique = list(dict.fromkeys(pairs))
-    prompts = [Prompt(reasoner_messages(question, caption)) for question, caption in unique]
-    seeds = [prompt_seed(seed, "reason", question, caption) for question, caption in unique]
+    asked: list[tuple[str, str]] = []
+    for pair in pairs:
+        asked.append(pair)
+        if isinstance(engine, Ahead):
+            prompt, own = question_to(*pair, seed)
+            engine.ask(prompt, sampling, own)
+    unique = list(dict.fromkeys(asked))
+    prompts, seeds = zip(*(question_to(*pair, seed) for pair in unique), strict=True) if unique else ((), ())
     answers: dict[tuple[str, str], Completion] = {}
     for pair, generation in zip(unique, engine.generate(prompts, sampling, seeds), strict=True):
         answers[pair] = generation.completions[0]
         progress(len(answers), len(unique))
-    return [answers[pair] for pair in pairs]
+    return [answers[pair] for pair in asked]
+
+
+def training_sampling(reasoner: config.Reasoner, seed: int, iteration: int, deadline: float) -> tuple[Sampling, int]:
+    """How the reasoner is sampled in one iteration, and the seed of its questions."""
+    sampling = Sampling(1, reasoner.temperature, reasoner.top_p, reasoner.max_tokens, deadline)
+    return sampling, prompt_seed(seed, "iteration", iteration)
 
 
 def verdict_of(completion: Completion, problem: Problem) -> Verdict:
@@ -81,8 +98,7 @@ def reason(
         raise ValueError("reward.penalty > 0 needs the policy's engine: the policy judges its own captions")
     finished = [rollout for rollout in rollouts if rollout.finish_reason != "deadline"]
     pairs = [(problems[rollout.uid].question, rollout.caption) for rollout in finished]
-    sampling = Sampling(1, reasoner.temperature, reasoner.top_p, reasoner.max_tokens, deadline)
-    answers = iter(answer(pairs, engine, sampling, prompt_seed(seed, "iteration", iteration), progress))
+    answers = iter(answer(pairs, engine, *training_sampling(reasoner, seed, iteration, deadline), progress))
     completions = [UNANSWERED if rollout.finish_reason == "deadline" else next(answers) for rollout in rollouts]
     verdicts = [verdict_of(c, problems[r.uid]) for r, c in zip(rollouts, completions, strict=True)]
     judged: dict[str, bool | None] = {}

@@ -169,3 +169,7 @@ class Evaluation(Handle):
 
     policy: str
     """Digest of the evaluated policy."""
+
+
+class Parity(Handle):
+    """Engine and trainer were compared and agree. `rows` is the number of captions compared; there is no table."""

@@ -27,6 +27,7 @@ from racro.engines import prompt_seed
 from racro.errors import BadInput
 from racro.images import open_image
 from racro.models import IDENTITY_SUFFIXES, load_processor, torch_device
+from racro.parity import first_difference, trainer_inputs
 from racro.prompts import Message, caption_messages
 from racro.schema import Problem, ScoredRollout
 
@@ -290,17 +291,11 @@ def _check_prompt(processor: Any, group: Group, images_base: str) -> None:
 
     A tokenizer loaded through another class may not. Raises BadRollouts that names the first difference.
     """
-    messages = caption_messages(group.problem.question, len(group.problem.images))
-    text = processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
-    images = [open_image(ref, images_base) for ref in group.problem.images]
-    ours = processor(images=images or None, text=[text], add_special_tokens=False)["input_ids"][0]
-    theirs = group.rollouts[0].prompt_ids
-    if list(ours) != list(theirs):
-        differing = (i for i, (a, b) in enumerate(zip(ours, theirs, strict=False)) if a != b)
-        place = next(differing, min(len(ours), len(theirs)))
+    ours = trainer_inputs(processor, group.problem, images_base)["input_ids"][0].tolist()
+    if difference := first_difference(ours, group.rollouts[0].prompt_ids):
         raise BadRollouts(
-            f"the trainer tokenises the prompt of {group.problem.uid!r} otherwise than the engine did: {len(ours)} "
-            f"ids, not {len(theirs)}, first difference at {place}; check tokenizer, processor and image size"
+            f"the trainer tokenises the prompt of {group.problem.uid!r} otherwise than the engine did: {difference}; "
+            "check tokenizer, processor and image size"
         )
 
 

@@ -1,46 +1,94 @@
-"""Warm engines of this process: the reasoner stays loaded, the captioner follows the policy.
+"""Warm engines: the reasoner stays loaded, the captioner follows the policy.
 
 What an engine holds is a cache of an artifact, never the only copy. Called by the stages that generate.
 """
 
 from __future__ import annotations
 
+import functools
+import logging
 import os
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import fsspec
 
 from racro.config import Captioner, Reasoner, Runtime
-from racro.engines import Engine, open_captioner, open_reasoner
+from racro.engines import Engine, EngineLost, Role, SwapFailed, open_captioner, open_reasoner, outside
+from racro.engines.ahead import Ahead
 from racro.identity import digest
 from racro.schema import FrozenModel, Handle, Policy
 
-_warm: dict[str, tuple[str, Engine]] = {}
+CALLS = {"vllm": 16, "server": 16}
+"""Calls that an engine works on at once, by its type; 1 where it is not in the table."""
+
+logger = logging.getLogger("prefect.racro.engines")
+
+
+@dataclass
+class Warm:
+    """An open engine: what it was opened for, and whose weights it holds."""
+
+    settings: str
+    model: str
+    engine: Engine
+
+
+_warm: dict[Role, Warm] = {}
 
 
 def captioner_engine(config: Captioner, policy: Policy, runtime: Runtime) -> Engine:
-    """The captioner's engine with the weights of `policy`."""
-    return _engine(
-        "captioner",
-        digest([config, policy, runtime]),
-        lambda: open_captioner(config, str(local_folder(policy)), runtime),
-    )
+    """The captioner's engine with the weights of `policy`. Raises EngineLost."""
+
+    def start() -> Engine:
+        return open_captioner(config, _folder(policy), runtime, engine_log("captioner"))
+
+    return _engine("captioner", digest([config, runtime]), policy, start)
 
 
 def reasoner_engine(config: Reasoner, model: FrozenModel, runtime: Runtime) -> Engine:
-    """The frozen reasoner's engine."""
-    return _engine(
-        "reasoner",
-        digest([config, model, runtime]),
-        lambda: open_reasoner(config, str(local_folder(model)), runtime),
-    )
+    """The frozen reasoner's engine; one that takes questions ahead where it runs outside this process."""
+
+    def start() -> Engine:
+        return open_reasoner(config, _folder(model), runtime, engine_log("reasoner"))
+
+    if asks_ahead(config, runtime):
+        start = functools.partial(Ahead, start, CALLS.get(config.engine.type, 1))
+    return _engine("reasoner", digest([config, runtime]), model, start)
 
 
-def release(role: str) -> None:
-    """Close a role's engine, so that its memory is free for the trainer."""
+def asks_ahead(config: Reasoner, runtime: Runtime) -> bool:
+    """Does the reasoner take questions before the stage that wants the answers?"""
+    return runtime.streaming and outside(config, runtime.reasoner)
+
+
+def make_room(runtime: Runtime) -> None:
+    """Before the trainer starts: engines on its GPU give their memory back until they are called again."""
+    from racro.models import torch_device
+
+    device = torch_device(runtime.device)
+    for role, warm in _warm.items():
+        gpus = getattr(runtime, role).gpus
+        if device.type == "cuda" and (not gpus or (device.index or 0) in gpus):
+            warm.engine.rest()
+
+
+def release(role: Role) -> None:
+    """Close a role's engine."""
     if role in _warm:
-        _warm.pop(role)[1].close()
+        _warm.pop(role).engine.close()
+
+
+def release_all() -> None:
+    """Close every engine: at the end of a flow."""
+    release("captioner")
+    release("reasoner")
+
+
+def engine_log(role: Role) -> Path:
+    """Where a role's engine writes what it prints, while this process lasts."""
+    return Path(os.environ.get("RACRO_HOME", ".racro")) / "engines" / str(os.getpid()) / f"{role}.log"
 
 
 def local_folder(model: Handle) -> Path:
@@ -56,10 +104,24 @@ def local_folder(model: Handle) -> Path:
     return cache
 
 
-def _engine(role: str, key: str, start: Callable[[], Engine]) -> Engine:
-    warm_key, engine = _warm.get(role, (None, None))
-    if engine is None or warm_key != key:
+def _folder(model: Handle) -> str:
+    """The folder of a model that is here; nothing of one that only an endpoint or a script knows."""
+    return "" if model.uri.endswith(":") else str(local_folder(model))
+
+
+def _engine(role: Role, settings: str, model: Handle, start: Callable[[], Engine]) -> Engine:
+    warm = _warm.get(role)
+    if warm is not None and (warm.settings != settings or warm.engine.lost):
         release(role)
-        engine = start()
-        _warm[role] = (key, engine)
-    return engine
+        warm = None
+    if warm is not None and warm.model != model.digest:
+        try:
+            warm.engine.swap(_folder(model))
+            warm.model = model.digest
+        except (SwapFailed, EngineLost) as error:
+            logger.warning("the %s's engine is started again: %s", role, error)
+            release(role)
+            warm = None
+    if warm is None:
+        warm = _warm[role] = Warm(settings, model.digest, start())
+    return warm.engine

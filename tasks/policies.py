@@ -28,8 +28,8 @@ from prefect.serializers import JSONSerializer
 from racro import artifacts, identity, layout, schema
 from racro.engines import EngineLost
 
-RUNTIME = ("runtime", "root")
-"""Inputs that say where and how fast; they are no part of the identity."""
+RUNTIME = ("runtime", "root", "ahead")
+"""Inputs that say where, when and how fast; they are no part of the identity."""
 
 HEALING = (ConnectionError, TimeoutError, InterruptedError, EngineLost)
 """Failures that another attempt can get past. Everything else (bad input, full disk, a bug) would only repeat."""

@@ -11,6 +11,7 @@ from prefect.cache_policies import NO_CACHE
 
 from racro import artifacts, problems, sources
 from racro.config import Captioner, EmbeddedProblems, Problems, Reasoner, Runtime
+from racro.errors import BadInput
 from racro.models import model_digest, model_folder
 from racro.schema import DroppedRow, FrozenModel, Policy, Problem, ProblemTable
 from tasks.policies import Output, stage
@@ -42,20 +43,31 @@ def prepare(
     )
 
 
+class CannotTrain(BadInput):
+    """A captioner whose weights nobody here can change."""
+
+
 @task(cache_policy=NO_CACHE, persist_result=False)
-def adopt_captioner(config: Captioner) -> Policy:
-    """The initial policy: the captioner as it was given. Raises ModelNotFound.
+def adopt_captioner(config: Captioner, runtime: Runtime) -> Policy:
+    """The initial policy: the captioner as it was given. Raises ModelNotFound and CannotTrain.
 
     A scripted engine needs no model, but the next policy is made from this one's files.
     """
+    if config.engine.type == "server" and runtime.captioner.urls:
+        raise CannotTrain(
+            "runtime.captioner.urls: training changes the captioner's weights, which running endpoints keep; leave it "
+            "empty and a server is started"
+        )
     folder = model_folder(config.model, "captioner", config.revision)
     return Policy(uri=str(folder.resolve()), rows=0, digest=model_digest(folder))
 
 
 @task(cache_policy=NO_CACHE, persist_result=False)
-def adopt_reasoner(config: Reasoner) -> FrozenModel:
-    """The frozen reasoner. Raises ModelNotFound."""
+def adopt_reasoner(config: Reasoner, runtime: Runtime) -> FrozenModel:
+    """The frozen reasoner. One behind an endpoint is known by its name alone. Raises ModelNotFound."""
     if config.engine.type == "scripted":
         return FrozenModel(uri="scripted:", rows=0, digest="scripted")
+    if config.engine.type == "server" and runtime.reasoner.urls:
+        return FrozenModel(uri="endpoint:", rows=0, digest=f"endpoint:{config.model}")
     folder = model_folder(config.model, "reasoner", config.revision)
     return FrozenModel(uri=str(folder.resolve()), rows=0, digest=model_digest(folder))

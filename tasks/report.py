@@ -12,7 +12,7 @@ import uuid
 from collections.abc import Iterator, Sequence
 
 import yaml
-from prefect import task
+from prefect import get_run_logger, task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
 
@@ -38,6 +38,7 @@ from racro.schema import (
 )
 from racro.summary import Score, Summary
 from tasks import track
+from tasks.engines import engine_log
 from tasks.evaluate import score_of
 from tasks.stages import Stages
 
@@ -60,6 +61,18 @@ def check_root(root: str) -> None:
     except Exception as error:  # each file system has errors of its own for what is missing, closed or out of reach
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
         raise BadRoot(f"--root {root}: cannot be written to ({reason}); choose another root") from error
+
+
+def keep_logs(root: str, name: str) -> None:
+    """Move what engines in processes of their own printed into the run's folder."""
+    for role in ("captioner", "reasoner"):
+        log = engine_log(role)
+        if log.is_file():
+            try:
+                artifacts.write_file(layout.engine_log(root, name, role), log.read_bytes())
+                log.unlink()
+            except Exception as error:  # a log is not worth a run, and must not hide why one failed
+                get_run_logger().warning("%s stays where it is: %s", log, error)
 
 
 def log_iteration(mlflow_run: str, k: int, rollouts: RolloutTable, scored: ScoredTable, policy: Policy) -> None:

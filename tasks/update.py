@@ -15,7 +15,7 @@ from racro import artifacts
 from racro import config as recipes
 from racro.models import model_digest
 from racro.schema import Policy, Problem, ProblemTable, ScoredRollout, ScoredTable
-from tasks.engines import local_folder, release
+from tasks.engines import local_folder, make_room
 from tasks.policies import Output, stage
 from tasks.progress import Progress
 
@@ -51,7 +51,7 @@ def update(
         work.zero_variance,
         work.steps,
     )
-    release("captioner")  # the trainer needs the memory, and the policy is about to change
+    make_room(runtime)
     before = local_folder(policy)
     with _workplace(output.folder) as place:
         if work.steps:

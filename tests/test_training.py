@@ -19,7 +19,7 @@ from racro.summary import Summary
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
-STAGES = {"prepare": 2, "evaluate": 2, "caption": 2, "reason": 2, "update": 2}
+STAGES = {"prepare": 2, "parity": 1, "evaluate": 2, "caption": 2, "reason": 2, "update": 2}
 
 
 def tiny(*overrides: str) -> Recipe:
@@ -73,7 +73,7 @@ def test_runtime_changes_no_digest_and_no_cache_key(first: Summary, root: str) -
 
 def test_another_learning_rate_executes_only_what_depends_on_it(first: Summary, root: str) -> None:
     changed = train(tiny("update.learning_rate=1e-3"), run="faster", root=root)
-    assert executed(changed) == {"prepare": 0, "evaluate": 1, "caption": 1, "reason": 1, "update": 2}
+    assert executed(changed) == {"prepare": 0, "parity": 0, "evaluate": 1, "caption": 1, "reason": 1, "update": 2}
     assert changed.policy.digest != first.policy.digest
     assert changed.base == first.base
 
@@ -86,7 +86,7 @@ def test_a_deleted_artifact_is_made_again_and_nothing_else(first: Summary, root:
     ]
     shutil.rmtree(victim)
     mended = train(tiny(), run="mended", root=root)
-    assert executed(mended) == {"prepare": 0, "evaluate": 0, "caption": 0, "reason": 1, "update": 0}
+    assert executed(mended) == {"prepare": 0, "parity": 0, "evaluate": 0, "caption": 0, "reason": 1, "update": 0}
     assert mended.policy == first.policy
 
 

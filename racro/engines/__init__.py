@@ -6,16 +6,25 @@ the trainer in `racro.update` excepted.
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Protocol
+from pathlib import Path
+from typing import Literal, Protocol
 
 from PIL import Image
 
-from racro.config import Captioner, Reasoner, Runtime
+from racro.config import Captioner, Place, Reasoner, Runtime
+from racro.errors import BadInput
 from racro.prompts import Message
 from racro.schema import FinishReason
+
+Role = Literal["captioner", "reasoner"]
+
+LOG = Path(os.environ.get("RACRO_HOME", ".racro")) / "engines.log"
+"""Where engines in processes of their own write, unless told otherwise."""
 
 
 @dataclass(frozen=True)
@@ -80,12 +89,22 @@ class Engine(Protocol):
         """
         raise SwapFailed(f"{type(self).__name__} cannot change its weights")
 
+    @property
+    def lost(self) -> bool:
+        """Has it raised EngineLost? Then only `close` is left to do."""
+        return False
+
     def rest(self) -> None:
         """Give back the GPU memory until the next call, where the engine can; nobody is waiting for it now."""
+        return None
 
     def close(self) -> None:
         """Give back memory and processes. The engine cannot be used afterwards. May be called twice."""
         ...
+
+
+class PromptTooLong(BadInput):
+    """A prompt that leaves no room for `max_tokens`. Prompts are never cut: the question would go first."""
 
 
 class EngineLost(RuntimeError):
@@ -101,23 +120,83 @@ def prompt_seed(seed: int, *parts: object) -> int:
     return random.Random(":".join(map(str, (seed, *parts)))).getrandbits(63)
 
 
-def open_captioner(config: Captioner, folder: str, runtime: Runtime) -> Engine:
-    """An engine on a captioner's local model folder (a policy, or the initial model)."""
-    if config.engine.type == "scripted":
+def open_captioner(config: Captioner, folder: str, runtime: Runtime, log: Path = LOG) -> Engine:
+    """An engine on a captioner's local model folder (a policy, or the initial model), where `runtime` places it.
+
+    `log`: where engines in processes of their own write what they print. Raises EngineLost when one does not start.
+    """
+    return _open("captioner", config, folder, runtime, log)
+
+
+def open_reasoner(config: Reasoner, folder: str, runtime: Runtime, log: Path = LOG) -> Engine:
+    """The same on a reasoner's local model folder."""
+    return _open("reasoner", config, folder, runtime, log)
+
+
+def outside(config: Captioner | Reasoner, place: Place) -> bool:
+    """Does the engine run in processes of its own, so that it works while this one does something else?"""
+    if config.engine.type == "server" or place.data_parallel > 1:
+        return True
+    return config.engine.type == "vllm" if place.worker is None else place.worker
+
+
+def build(role: Role, config: Captioner | Reasoner, folder: str, place: Place, runtime: Runtime) -> Engine:
+    """An engine in this very process."""
+    engine = config.engine
+    if engine.type == "scripted":
         from racro.engines.scripted import ScriptedEngine
 
-        return ScriptedEngine(config.engine.rules)
-    from racro.engines.transformers import TransformersEngine
+        return ScriptedEngine(engine.rules)
+    if engine.type == "vllm":
+        from racro.engines.vllm import VllmEngine
 
-    return TransformersEngine.captioner(folder, config.dtype, runtime.device, runtime.caption_batch)
+        make = VllmEngine.captioner if role == "captioner" else VllmEngine.reasoner
+        return make(folder, config.dtype, engine, place)
+    if engine.type == "transformers":
+        from racro.engines.transformers import TransformersEngine
+
+        if role == "captioner":
+            return TransformersEngine.captioner(folder, config.dtype, runtime.device, runtime.caption_batch)
+        return TransformersEngine.reasoner(folder, config.dtype, runtime.device, runtime.reason_batch)
+    raise ValueError(f"an engine of type {engine.type} runs in a process of its own")
 
 
-def open_reasoner(config: Reasoner, folder: str, runtime: Runtime) -> Engine:
-    """An engine on a reasoner's local model folder."""
-    if config.engine.type == "scripted":
-        from racro.engines.scripted import ScriptedEngine
+def _open(role: Role, config: Captioner | Reasoner, folder: str, runtime: Runtime, log: Path) -> Engine:
+    place: Place = getattr(runtime, role)
+    if not outside(config, place):
+        return build(role, config, folder, place, runtime)
+    if config.engine.type == "server" and place.urls:
+        from racro.engines.server import Endpoint
 
-        return ScriptedEngine(config.engine.rules)
-    from racro.engines.transformers import TransformersEngine
+        return Endpoint(place.urls, config.model, place)
+    if config.engine.type == "server":
+        from racro.engines.serving import Server as Start
+    else:
+        from racro.engines.worker import Worker as Start  # type: ignore[assignment]
 
-    return TransformersEngine.reasoner(folder, config.dtype, runtime.device, runtime.reason_batch)
+    from racro.engines.balanced import Balanced
+    from racro.engines.gpus import wait_for_memory
+
+    places = copies(place)
+    wait_for_memory(place.gpus, place.gpu_memory, place.start_deadline)
+    with ThreadPoolExecutor(len(places)) as pool:  # a large model takes a minute to load
+        starts = [
+            pool.submit(Start, role, config, folder, runtime.model_copy(update={role: part}), log) for part in places
+        ]
+    try:
+        opened = [start.result() for start in starts]
+    except BaseException:
+        for start in starts:
+            if start.exception() is None:
+                start.result().close()
+        raise
+    return opened[0] if len(opened) == 1 else Balanced(opened)
+
+
+def copies(place: Place) -> list[Place]:
+    """One place for each copy of the model, each with its share of the GPUs."""
+    size = place.tensor_parallel
+    return [
+        place.model_copy(update={"data_parallel": 1, "gpus": place.gpus[i * size : (i + 1) * size]})
+        for i in range(place.data_parallel)
+    ]

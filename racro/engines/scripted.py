@@ -41,6 +41,9 @@ class ScriptedEngine(Engine):
                     completions.append(_completion(reply, rule.tokens, sampling.max_tokens))
             yield Generation(tuple(text.encode()), tuple(completions))
 
+    def swap(self, folder: str) -> None:
+        """There are no weights."""
+
     def close(self) -> None:
         """Nothing to give back."""
 

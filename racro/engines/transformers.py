@@ -10,19 +10,19 @@ Shapes: B prompts of a batch, L tokens of the longest, n samples each, V tokens 
 from __future__ import annotations
 
 import gc
+import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from racro.engines import Completion, Engine, Generation, Prompt, Sampling
+from racro.engines import Completion, Engine, Generation, Prompt, PromptTooLong, Sampling
 from racro.engines.decoding import Batch, Record
 from racro.engines.sampling import Uniforms, draw, log_distribution, vision_token_ids
-from racro.errors import BadInput
+from racro.engines.templates import fill
 from racro.models import load_captioner, load_processor, load_reasoner, load_tokenizer, torch_device
-from racro.prompts import plain_text
 from racro.schema import FinishReason
 
 WINDOW = 4
@@ -30,17 +30,15 @@ WINDOW = 4
 Sorting everything would hold every image and every result of a stage in memory until its last batch."""
 
 
-class PromptTooLong(BadInput):
-    """A prompt that leaves no room for `max_tokens`. Prompts are never cut: the question would go first."""
-
-
 class TransformersEngine(Engine):
     """A model, its tokenizer or processor, and the number of prompts in a batch."""
 
-    def __init__(self, model: Any, tokenizer: Any, processor: Any, batch: int) -> None:
-        """`processor` is None for a text-only model."""
-        self.model, self.tokenizer, self.processor, self.batch = model, tokenizer, processor, batch
+    def __init__(self, load: Callable[[str], Any], folder: str, tokenizer: Any, processor: Any, batch: int) -> None:
+        """`load` makes a model of a folder; `processor` is None for a text-only model."""
+        self.load, self.tokenizer, self.processor, self.batch = load, tokenizer, processor, batch
+        self.model = model = load(folder)
         self.device = model.device
+        self.turn = threading.Lock()
         eos = model.generation_config.eos_token_id
         eos = tokenizer.eos_token_id if eos is None else eos
         self.eos = torch.tensor(eos if isinstance(eos, list) else [eos], device=self.device)
@@ -51,16 +49,33 @@ class TransformersEngine(Engine):
     def captioner(cls, folder: str, dtype: str, device: str, batch: int) -> TransformersEngine:
         """An engine on a vision-language model's folder."""
         processor = load_processor(Path(folder))
-        return cls(load_captioner(Path(folder), dtype, torch_device(device)), processor.tokenizer, processor, batch)
+        at = torch_device(device)
+        return cls(lambda path: load_captioner(Path(path), dtype, at), folder, processor.tokenizer, processor, batch)
 
     @classmethod
     def reasoner(cls, folder: str, dtype: str, device: str, batch: int) -> TransformersEngine:
         """An engine on a text-only model's folder."""
-        model = load_reasoner(Path(folder), dtype, torch_device(device))
-        return cls(model, load_tokenizer(Path(folder)), None, batch)
+        at = torch_device(device)
+        return cls(lambda path: load_reasoner(Path(path), dtype, at), folder, load_tokenizer(Path(folder)), None, batch)
+
+    def swap(self, folder: str) -> None:
+        """See Engine. There is no cache that outlives a batch."""
+        with self.turn:
+            self._drop()
+            self.model = self.load(folder)
+
+    def rest(self) -> None:
+        """See Engine: the weights wait in main memory."""
+        if self.device.type == "cuda" and self.model is not None:
+            with self.turn:
+                self.model.to("cpu")
+                torch.cuda.empty_cache()
 
     def close(self) -> None:
         """Drop the model and give its memory back."""
+        self._drop()
+
+    def _drop(self) -> None:
         self.model = None
         gc.collect()
         if self.device.type == "cuda":
@@ -70,7 +85,7 @@ class TransformersEngine(Engine):
         """See Engine. Prompts are read once and late, a window at a time. Raises PromptTooLong and ValueError."""
         for start in range(0, len(prompts), WINDOW * self.batch):
             window = [prompts[i] for i in range(start, min(start + WINDOW * self.batch, len(prompts)))]
-            texts = [self._text(prompt) for prompt in window]
+            texts = [fill(prompt, self.tokenizer, self.processor) for prompt in window]
             # Longest first, so that what does not fit into memory fails at the start. An estimate suffices: an image
             # token covers 28 x 28 pixels in Qwen2.5-VL, a text token about four characters.
             pixels = [sum(image.width * image.height for image in prompt.images) for prompt in window]
@@ -80,26 +95,14 @@ class TransformersEngine(Engine):
             head = 0
             for at in range(0, len(order), self.batch):
                 members = order[at : at + self.batch]
-                made = self._batch([(texts[i], window[i], seeds[start + i]) for i in members], sampling)
+                with self.turn:  # one batch at a time fills the machine, and its memory
+                    made = self._batch([(texts[i], window[i], seeds[start + i]) for i in members], sampling)
                 ready |= zip(members, made, strict=True)
                 while head in ready:
                     yield ready.pop(head)
                     head += 1
 
     # --- from messages to tensors -------------------------------------------------------------------------------------
-
-    def _text(self, prompt: Prompt) -> str:
-        """The chat template, filled. Raises ValueError when images and their places do not match."""
-        if self.processor is None:
-            if prompt.images:
-                raise ValueError("this model reads text only, the prompt has images")
-            messages = [{**message, "content": plain_text(message)} for message in prompt.messages]
-            return self.tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
-        text = self.processor.apply_chat_template(prompt.messages, add_generation_prompt=True, tokenize=False)
-        places = text.count(self.processor.image_token)
-        if places != len(prompt.images):
-            raise ValueError(f"{places} places for images in a prompt with {len(prompt.images)}: {text[:80]!r}")
-        return text
 
     def _encode(self, texts: list[str], prompts: list[Prompt], max_tokens: int) -> dict[str, torch.Tensor]:
         """Model inputs of B prompts, padded left, with position ids."""
@@ -134,6 +137,7 @@ class TransformersEngine(Engine):
     def _batch(self, requests: list[tuple[str, Prompt, int]], sampling: Sampling) -> list[Generation]:
         """Prefill and decode B prompts."""
         until = time.monotonic() + sampling.deadline
+        self.model.to(self.device)  # back from a rest; nothing to do otherwise
         inputs = self._encode([text for text, _, _ in requests], [p for _, p, _ in requests], sampling.max_tokens)
         mask = inputs["attention_mask"].bool()
         prompt_ids = [row[seen].tolist() for row, seen in zip(inputs["input_ids"].cpu(), mask.cpu(), strict=True)]
