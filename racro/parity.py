@@ -23,7 +23,6 @@ from racro.prompts import caption_messages
 from racro.schema import Problem
 from racro.schema import Rollout as RolloutRow
 
-
 FLOAT32_GAP = 1e-4
 """Allowed mean gap in float32, whatever the recipe's: rounding is 1e-5, and wrong positions of a small image can be as
 little as 1e-3."""

@@ -61,7 +61,7 @@ def test_another_seed_or_sampling_is_another_question():
     [prompt] = prompts(["a"])
     for sampling, seed in ((SAMPLING, 0), (SAMPLING, 1), (Sampling(max_tokens=2), 0)):
         ahead.ask(prompt, sampling, seed)
-    assert len(list(ahead.generate([prompt], Sampling(max_tokens=2), [0]))[0].completions[0].token_ids) == 2
+    assert len(next(iter(ahead.generate([prompt], Sampling(max_tokens=2), [0]))).completions[0].token_ids) == 2
     list(ahead.generate([prompt, prompt], SAMPLING, [0, 1]))
     assert len(engine.asked) == 3
 
@@ -76,7 +76,7 @@ def test_asking_does_not_wait_for_the_engine():
     ahead = Ahead(start, 1)
     ahead.ask(prompts(["a"])[0], SAMPLING, 0)  # returns although the engine is not there yet
     opened.set()
-    assert list(ahead.generate(prompts(["a"]), SAMPLING, [0]))[0].completions[0].text == "re: a"
+    assert next(iter(ahead.generate(prompts(["a"]), SAMPLING, [0]))).completions[0].text == "re: a"
 
 
 def test_what_failed_ahead_is_asked_again():
@@ -91,7 +91,7 @@ def test_what_failed_ahead_is_asked_again():
     ahead = Ahead(lambda: engine, 1)
     key = ahead.ask(prompts(["a"])[0], SAMPLING, 0)
     assert isinstance(ahead.answers[key].exception(timeout=10), ConnectionError)
-    assert list(ahead.generate(prompts(["a"]), SAMPLING, [0]))[0].completions[0].text == "re: a"
+    assert next(iter(ahead.generate(prompts(["a"]), SAMPLING, [0]))).completions[0].text == "re: a"
 
 
 def test_an_engine_that_does_not_start_fails_the_one_who_wants_the_answer():
