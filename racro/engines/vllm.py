@@ -42,11 +42,6 @@ from racro.models import load_processor, load_tokenizer
 IMAGES = 64
 """Images of one prompt, at most."""
 
-ENVIRONMENT = {
-    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # the scheduler in this process: one process less to start and to lose
-    "VLLM_NO_USAGE_STATS": "1",
-}
-
 
 @dataclass(eq=False)
 class Request:
@@ -123,7 +118,7 @@ class VllmEngine(Engine):
         try:
             while at < len(prompts) or waiting:
                 if self._room(sampling.n if at < len(prompts) else None, waiting):
-                    waiting.append(self._ask(prompts[at], sampling, seeds[at]))
+                    waiting.append(self._ask(prompts, at, sampling, seeds))
                     at += 1
                 while waiting and not waiting[0].left:
                     yield self._generation(waiting.popleft())
@@ -175,11 +170,11 @@ class VllmEngine(Engine):
             self.flying += n
             return True
 
-    def _ask(self, prompt: Prompt, sampling: Sampling, seed: int) -> Request:
-        """Prepare a prompt, for which there is room, and hand it to the owner."""
+    def _ask(self, prompts: Sequence[Prompt], at: int, sampling: Sampling, seeds: Sequence[int]) -> Request:
+        """Read and prepare a prompt, for which there is room, and hand it to the owner."""
         try:
-            inputs = self._render(prompt, sampling.max_tokens)
-            request = Request(inputs, sampling.deadline, self._params(sampling, seed))
+            inputs = self._render(prompts[at], sampling.max_tokens)
+            request = Request(inputs, sampling.deadline, self._params(sampling, seeds[at]))
         except BaseException:
             with self.changed:
                 self.flying -= sampling.n
@@ -282,7 +277,10 @@ class VllmEngine(Engine):
         self.engine.engine_core.shutdown()
 
     def _start(self) -> None:
-        os.environ.update(ENVIRONMENT)
+        # vLLM's scheduler in this process: a step then ends when it is done, and there is one process less to lose.
+        os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
+        os.environ.pop("VLLM_CPU_KVCACHE_SPACE", None)  # knows whole GiB only, and would outrank the argument
+        import torch._dynamo
         from vllm import EngineArgs
         from vllm.platforms import current_platform
         from vllm.usage.usage_lib import UsageContext
@@ -290,6 +288,9 @@ class VllmEngine(Engine):
 
         cpu = self.on_cpu = current_platform.is_cpu()
         place, config = self.place, self.config
+        eager = cpu if place.eager is None else place.eager
+        # One small function of the sampler is compiled nevertheless, with a C++ compiler, for seconds.
+        torch._dynamo.config.disable = cpu and eager
         arguments = EngineArgs(
             model=self.folder,
             dtype=self.dtype,
@@ -300,7 +301,7 @@ class VllmEngine(Engine):
             gpu_memory_utilization=place.gpu_memory,
             kv_cache_memory_bytes=int(place.cpu_cache * 2**30) if cpu else None,
             block_size=32 if cpu else None,  # the default on CPUs is longer than a short prompt
-            enforce_eager=cpu if place.eager is None else place.eager,
+            enforce_eager=eager,
             enable_sleep_mode=not cpu,
             enable_prefix_caching=True,
             logprobs_mode="processed_logprobs",
