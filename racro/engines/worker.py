@@ -197,7 +197,7 @@ class Worker(Engine):
                 self._heard += 1
                 if kind == "lost":
                     self._give_up(content)
-                elif call := self._calls.get(number):
+                elif kind != "beat" and (call := self._calls.get(number)):
                     call.put(kind, content)
         except Gone:
             pass

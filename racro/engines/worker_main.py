@@ -21,10 +21,12 @@ import time
 import traceback
 from collections.abc import Callable, Generator, Sequence
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any, cast, overload
 
 from racro.config import Captioner, Place, Reasoner, Runtime
 from racro.engines import Engine, EngineLost, Prompt, Role, Sampling, build
+from racro.models import ModelNotFound
 
 AHEAD = 256
 """Prompts of a call that are sent before the engine reads them; decoded images are large."""
@@ -274,6 +276,8 @@ def main(fd: int) -> None:
     threading.Thread(target=beat, args=(wire, min(1.0, place.silence / 4)), daemon=True).start()
     host = Host(wire, remedy(role, config))
     try:
+        if config.engine.type != "scripted" and not Path(folder, "config.json").is_file():
+            raise ModelNotFound(f"{role}: the folder {folder} holds no config.json; is it a model folder?")
         host.engine = build(role, config, folder, place, runtime)
         wire.send("done")
         host.serve()
