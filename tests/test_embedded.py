@@ -13,12 +13,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from flows.rebuilding import rebuild
 from racro import models, prompts
 from racro.embedded import examples, oracle, sentences, world
-from racro.embedded.rebuild import RECIPE_FILE, captioner_batches, reasoner_batches, rebuild, recipe_digest
+from racro.embedded.rebuild import RECIPE_FILE, captioner_batches, reasoner_batches, recipe_digest
 from racro.embedded.recipe import EmbeddedRecipe
 from racro.embedded.sft import IGNORED, alike, collate
 from racro.embedded.tokenizer import END, IMAGE, build_tokenizer
+from tasks import progress
 
 CPU = torch.device("cpu")
 CAPTIONER = models.EMBEDDED / "captioner"
@@ -233,9 +235,13 @@ def test_the_shipped_reasoner_answers_from_captions_and_says_unknown_without():
 # The rebuild
 
 
-def test_a_short_rebuild_runs_from_nothing_to_loadable_models(tmp_path):
+def test_a_short_rebuild_runs_from_nothing_to_loadable_models(tmp_path, prefect_server):
     seen: list[tuple[str, int, int]] = []
-    rebuild(tmp_path, steps_scale=0.003, progress=lambda name, step, steps, loss: seen.append((name, step, steps)))
+    progress.observers.append(lambda name, step, steps: seen.append((name, step, steps)))
+    try:
+        rebuild(tmp_path, steps_scale=0.003)
+    finally:
+        progress.observers.pop()
     assert {name for name, step, steps in seen if step == steps} == {"captioner", "reasoner"}
     assert json.loads((tmp_path / RECIPE_FILE).read_text())["digest"] != recipe_digest()
     for role in ("captioner", "reasoner"):

@@ -59,6 +59,10 @@ def when() -> Iterator[Callable[[str, Callable[[], None]], None]]:
         progress.observers.remove(observer)
 
 
+def scripted(replies: str, delay: float) -> str:
+    return f"{{type: scripted, rules: [{{replies: [{replies}], delay: {delay}}}]}}"
+
+
 def pid(role: Role) -> int:
     engine = engines._warm[role].engine
     return int(getattr(engine, "engine", engine).pid)  # the reasoner's is behind `Ahead`
@@ -113,8 +117,12 @@ def test_the_reasoner_answers_while_the_captioner_still_writes(tmp_path: Path) -
                 *WORKERS,
                 "iterations=1",
                 f"rollout.problems={captions // 4}",
-                "captioner.engine={type: scripted, rules: [{replies: [a, b, c, d], delay: %g}]}" % pause,
-                "reasoner.engine={type: scripted, rules: [{replies: [unknown], delay: %g}]}" % (3 * pause),
+                "captioner.engine={type: scripted, rules: [{replies: [a, b, c, d], delay: %g}]}".replace(
+                    "%g", str(pause)
+                ),
+                "reasoner.engine={type: scripted, rules: [{replies: [unknown], delay: %g}]}".replace(
+                    "%g", str(3 * pause)
+                ),
                 "evaluation.problems=4",
             ],
         ),
