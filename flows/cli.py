@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from flows import local, recipes
+from flows import answering, local, recipes
 from racro import layout
 from racro.errors import BadInput
 
@@ -52,6 +52,47 @@ def train(
         with terminal.progress_bars():
             summary = flow(loaded, run=name, root=root)
         terminal.show_summary(summary, layout.report(root, name))
+
+
+@app.command(help=answering.HELP)
+def answer(
+    many: Annotated[
+        str | None, typer.Argument(metavar="[-]", help="`-` reads many questions from standard input.")
+    ] = None,
+    image: Annotated[list[str] | None, typer.Option("--image", metavar="FILE", help="An image, or several.")] = None,
+    question: Annotated[str | None, typer.Option("--question", metavar="TEXT", help="What to answer.")] = None,
+    captioner: Annotated[
+        str | None, typer.Option(metavar="MODEL", help="`embedded`, a folder or a hub id. (default: embedded)")
+    ] = None,
+    reasoner: Annotated[str | None, typer.Option(metavar="MODEL", help="The same. (default: embedded)")] = None,
+    engine: Annotated[
+        answering.EngineName | None, typer.Option(help="What runs models. (default: the recipe's, or transformers)")
+    ] = None,
+    captioner_url: Annotated[
+        list[str] | None, typer.Option(metavar="URL", help="Endpoint that runs the captioner, http://host:8000/v1.")
+    ] = None,
+    reasoner_url: Annotated[
+        list[str] | None, typer.Option(metavar="URL", help="The same for the reasoner. The key is in OPENAI_API_KEY.")
+    ] = None,
+    recipe: Annotated[
+        str | None, typer.Option(metavar="RECIPE", help="Models and settings of a recipe, command line first.")
+    ] = None,
+    run: Annotated[
+        str | None, typer.Option("--run", metavar="NAME", help="Recipe and trained captioner of a finished run.")
+    ] = None,
+    root: Root = "runs",
+    policy: Annotated[
+        str | None, typer.Option(metavar="champion|URI", help="A trained captioner: the best in MLflow, or a folder.")
+    ] = None,
+    max_tokens: Annotated[int | None, typer.Option(min=1, help="Longest caption, and longest answer.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON.")] = False,
+    trace: Annotated[bool, typer.Option("--trace", help="Record the steps in MLflow.")] = False,
+) -> None:
+    """Answer a question about images; without anything, the embedded pair answers an embedded example."""
+    models = answering.Models(
+        captioner, reasoner, engine, captioner_url or (), reasoner_url or (), recipe, run, root, policy, max_tokens
+    )
+    raise typer.Exit(answering.run(models, many, image or (), question, as_json, trace))
 
 
 @app.command()

@@ -142,6 +142,27 @@ class Racro:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def open(self) -> tuple[Engine, Engine]:
+        """Captioner and reasoner; nobody has to call this, the first question does. Raises ModelNotFound, EngineLost.
+
+        Both are looked up before either is loaded, so that a wrong name shows at once.
+        """
+        with self._opening:
+            if self._engines is None:
+                captioner = _resolve("captioner", self.captioner, self.runtime)
+                reasoner = _resolve("reasoner", self.reasoner, self.runtime)
+                if self.max_tokens is None:
+                    self._limits = captioner.room(), reasoner.room()
+                runtime = _shared(self.runtime, captioner, reasoner)
+                eyes = captioner.open(runtime, self.log)
+                try:
+                    self._engines = eyes, reasoner.open(runtime, self.log)
+                except BaseException:
+                    if eyes is not self.captioner:
+                        eyes.close()
+                    raise
+            return self._engines
+
     def close(self) -> None:
         """Close the engines that were opened here. The next question opens them again."""
         with self._opening:
@@ -178,7 +199,7 @@ class Racro:
                 yield from (case.result() for case in cases)
 
     def _answers(self, cases: list[_Case], watch: Watch) -> Iterator[Answer | BadInput]:
-        captioner, reasoner = self._opened()
+        captioner, reasoner = self.open()
         deadline = self.runtime.request_deadline
         greedy = Sampling(1, 0.0, 1.0, self._limits[0], deadline)
         sampled = Sampling(1, self.temperature, self.top_p, self._limits[1], deadline)
@@ -200,24 +221,6 @@ class Racro:
             if case.legible:
                 case.take("answer", next(answers), watch)
             yield case.result()
-
-    def _opened(self) -> tuple[Engine, Engine]:
-        """Captioner and reasoner. Both are looked up first: a wrong name shows before a model is loaded."""
-        with self._opening:
-            if self._engines is None:
-                captioner = _resolve("captioner", self.captioner, self.runtime)
-                reasoner = _resolve("reasoner", self.reasoner, self.runtime)
-                if self.max_tokens is None:
-                    self._limits = captioner.room(), reasoner.room()
-                runtime = _shared(self.runtime, captioner, reasoner)
-                eyes = captioner.open(runtime, self.log)
-                try:
-                    self._engines = eyes, reasoner.open(runtime, self.log)
-                except BaseException:
-                    if eyes is not self.captioner:
-                        eyes.close()
-                    raise
-            return self._engines
 
 
 # --- one question -----------------------------------------------------------------------------------------------------

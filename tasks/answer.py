@@ -59,6 +59,7 @@ def traced(
 
     Where many questions travel together a span lasts as long as its text took to come, waiting included.
     """
+    racro.open()  # spans are about questions, not about loading models
     traces: dict[int, _Trace] = {}
     mlflow = _tracing()
 
