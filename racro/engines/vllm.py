@@ -8,6 +8,7 @@ its callers. Opened by `racro.engines.build`.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 import math
@@ -112,7 +113,10 @@ class VllmEngine(Engine):
         return self.error is not None
 
     def generate(self, prompts: Sequence[Prompt], sampling: Sampling, seeds: Sequence[int]) -> Iterator[Generation]:
-        """See Engine. Prompts are read once, when there is room for them. Raises PromptTooLong and ValueError."""
+        """See Engine. Prompts are read once, when there is room for them. Raises PromptTooLong and ValueError.
+
+        vLLM takes temperatures up to 2.
+        """
         waiting: deque[Request] = deque()
         at = 0
         try:
@@ -193,7 +197,7 @@ class VllmEngine(Engine):
         if prompt.images:
             parts["multi_modal_data"] = {"image": list(prompt.images)}
         parsed = parse_model_prompt(self.engine.model_config, parts)
-        with self.rendering:
+        with self.rendering, _plain_errors():
             [rendered] = self.engine.renderer.render_cmpl([parsed], self.tokenizing)
         length, longest = len(rendered["prompt_token_ids"]), self.engine.model_config.max_model_len
         if length + max_tokens > longest:
@@ -208,20 +212,21 @@ class VllmEngine(Engine):
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind
 
-        return [
-            SamplingParams(
-                temperature=sampling.temperature,
-                top_p=sampling.top_p,
-                max_tokens=sampling.max_tokens,
-                seed=prompt_seed(seed, sample) >> 1,
-                logit_bias=self.bans or None,
-                logprobs=0,  # of the sampled token, and of no others
-                flat_logprobs=True,
-                detokenize=False,
-                output_kind=RequestOutputKind.FINAL_ONLY,
-            )
-            for sample in range(sampling.n)
-        ]
+        with _plain_errors():
+            return [
+                SamplingParams(
+                    temperature=sampling.temperature,
+                    top_p=sampling.top_p,
+                    max_tokens=sampling.max_tokens,
+                    seed=prompt_seed(seed, sample),
+                    logit_bias=self.bans or None,
+                    logprobs=0,  # of the sampled token, and of no others
+                    flat_logprobs=True,
+                    detokenize=False,
+                    output_kind=RequestOutputKind.FINAL_ONLY,
+                )
+                for sample in range(sampling.n)
+            ]
 
     def _generation(self, request: Request) -> Generation:
         if request.error is not None:
@@ -353,8 +358,9 @@ class VllmEngine(Engine):
             name = str(self.given)
             self.running[name] = request, sample
             try:
-                self.engine.add_request(name, request.inputs, params)
-            except ValueError as error:  # the first sample tells: vLLM takes a request or it does not
+                with _plain_errors():
+                    self.engine.add_request(name, request.inputs, params)
+            except ValueError as error:  # the first sample tells: vLLM takes a prompt or it does not
                 request.error = error
                 del self.running[name]
                 self._leave(request, len(request.params))
@@ -414,6 +420,17 @@ def _completion(output: Any, text: str) -> Completion:
     if output.finish_reason not in ("stop", "length") or len(logprobs) != len(output.token_ids):
         raise EngineLost(f"vLLM gave {output}")
     return Completion(tuple(output.token_ids), logprobs, text, output.finish_reason)
+
+
+@contextlib.contextmanager
+def _plain_errors() -> Iterator[None]:
+    """What vLLM does not accept is a ValueError that can be read where vLLM is not imported."""
+    from vllm.exceptions import VLLMClientError
+
+    try:
+        yield
+    except (ValueError, VLLMClientError) as error:
+        raise ValueError(str(error)) from error
 
 
 def _line(error: BaseException) -> str:
