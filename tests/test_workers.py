@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import resource
 import shutil
@@ -30,6 +31,7 @@ from racro.engines.balanced import Balanced
 from racro.engines.processes import Child, free_port
 from racro.engines.scripted import ScriptedEngine
 from racro.engines.transformers import WINDOW, TransformersEngine
+from racro.engines.vllm_env import environment
 from racro.engines.worker import Worker
 from racro.engines.worker_main import AHEAD
 from racro.models import EMBEDDED, ModelNotFound
@@ -174,14 +176,37 @@ def family(log: Path) -> tuple[Child, list[int]]:
 def test_a_child_ends_with_all_that_it_started(end: str, tmp_path: Path, children: list[int]) -> None:
     child, members = family(tmp_path / "log")
     os.kill(members[1], signal.SIGSTOP)
-    if end == "stop":
-        child.stop(patience=0.2)
-        child.stop()
-    else:
-        os.kill(child.pid, signal.SIGKILL)
-        seconds_until(lambda: child.poll() is not None)
+    with forked():
+        if end == "stop":
+            child.stop(patience=0.2)
+            child.stop()
+        else:
+            os.kill(child.pid, signal.SIGKILL)
+            seconds_until(lambda: child.poll() is not None)
+        assert child.poll() == -signal.SIGKILL
+        assert all(map(gone, members))
+
+
+@contextlib.contextmanager
+def forked() -> Iterator[None]:
+    """Beside a copy of this process, which holds copies of all its pipes."""
+    pid = os.fork()
+    if pid == 0:
+        time.sleep(600)
+        os._exit(0)
+    yield
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+
+
+def test_a_child_does_not_outlive_a_killed_nanny(tmp_path: Path, children: list[int]) -> None:
+    child = Child([sys.executable, "-c", "import time; time.sleep(600)"], log=tmp_path / "log")
+    nanny = psutil.Process(child.pid).parent()
+    assert nanny is not None and nanny.ppid() == os.getpid()
+    nanny.kill()
+    seconds_until(lambda: gone(child.pid))
+    child.stop()
     assert child.poll() == -signal.SIGKILL
-    assert all(map(gone, members))
 
 
 def test_a_child_is_asked_before_it_is_killed(tmp_path: Path, children: list[int]) -> None:
@@ -372,6 +397,41 @@ def test_balanced_reads_late_and_can_be_abandoned() -> None:
     results.close()  # type: ignore[attr-defined]
     seconds_until(lambda: copies.outstanding == [0, 0])
     assert len(prompts.read) < 1000
+
+
+def test_a_worker_has_the_gpus_of_its_place(log: Path, children: list[int]) -> None:
+    with contextlib.closing(scripted(log, gpus=(2, 3))) as worker:
+        assert psutil.Process(worker.pid).environ()["CUDA_VISIBLE_DEVICES"] == "2,3"
+
+
+def test_vllm_leaves_nothing_in_the_users_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RACRO_HOME", str(tmp_path))
+    variables = environment(config.Place(gpus=(1,), cpu_cache=0.5), cpu=True)
+    folders = [value for value in variables.values() if "/" in value]
+    assert len(folders) >= 5 and all(Path(folder).is_relative_to(tmp_path) for folder in folders)
+    assert variables["CUDA_VISIBLE_DEVICES"] == "1"
+    assert variables["VLLM_CPU_KVCACHE_SPACE"] == "1"
+    assert environment(config.Place(tensor_parallel=2), cpu=False)["VLLM_ENABLE_V1_MULTIPROCESSING"] == "1"
+
+
+@pytest.mark.parametrize("copies", [1, 2])
+def test_a_timeout_of_the_stage_reaches_whoever_waits(worker: Worker, copies: int) -> None:
+    """Timeouts are exceptions that are set in a thread from outside; a lock that is waited for holds them off."""
+    engine = worker if copies == 1 else Balanced([worker] * copies)
+    caught: list[BaseException] = []
+
+    def wait() -> None:
+        try:
+            next(engine.generate([asked("asleep")], Sampling(), [0]))
+        except TimeoutError as error:
+            caught.append(error)
+
+    thread = threading.Thread(target=wait, daemon=True)
+    thread.start()
+    time.sleep(0.3)
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident or 0), ctypes.py_object(TimeoutError))
+    thread.join(SOON)
+    assert len(caught) == 1
 
 
 # --- errors -----------------------------------------------------------------------------------------------------------

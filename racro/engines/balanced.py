@@ -16,6 +16,9 @@ from racro.engines import Engine, Generation, Prompt, Sampling
 
 T = TypeVar("T")
 
+BREATH = 1.0
+"""Seconds of waiting at a stretch: a stage's timeout reaches a thread between waits, not in one."""
+
 
 class Balanced(Engine):
     """Prompts travel in small parts, so that a copy with long answers gets fewer of them."""
@@ -115,7 +118,8 @@ class _Call:
     def get(self, index: int) -> Generation:
         """Wait for an answer."""
         with self.changed:
-            self.changed.wait_for(lambda: index in self.ready or self.error is not None)
+            while index not in self.ready and self.error is None:
+                self.changed.wait(BREATH)
             if index not in self.ready:
                 assert self.error is not None
                 raise self.error

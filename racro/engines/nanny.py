@@ -1,11 +1,11 @@
 """Runs one command, and ends it with all its descendants when whoever asked for it is gone, however that happened.
 
-    python -I -S nanny.py PARENT FDS COMMAND...
+    python -I -S nanny.py PARENT COMMAND...
 
 A program of its own, on the standard library alone, so that it starts in milliseconds; started by
-`racro.engines.processes` in a session of its own. Standard input is the lifeline: at its end everything is killed; a
-line on it asks the command politely (SIGTERM). Standard output gets one line, the command's pid. Exits as the command
-did.
+`racro.engines.processes` in a session of its own. Standard input is the lifeline: at its end, or at a KILL on it,
+everything is killed; an ASK asks the command politely (SIGTERM). Standard output gets one line, the command's pid.
+Exits as the command did.
 
 Why a process between: PR_SET_PDEATHSIG fires when the *thread* ends that started the child, and engines are started
 from threads that come and go. Here the main thread starts it, and nothing else happens here.
@@ -21,12 +21,13 @@ import signal
 import sys
 
 PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_CHILD_SUBREAPER = 1, 4, 36
+ASK, KILL = b"a", b"k"
 LINUX = sys.platform == "linux"
 LOOK = 1.0
 """Seconds between looks at the parent's pid: a process forked off the parent keeps the lifeline open."""
 
 
-def main(parent: int, fds: list[int], command: list[str]) -> None:
+def main(parent: int, command: list[str]) -> None:
     """Run `command` to its end or the parent's."""
     prctl(PR_SET_CHILD_SUBREAPER, 1)  # descendants that leave the process group come to us when their parent dies
     read, write = os.pipe()
@@ -35,16 +36,15 @@ def main(parent: int, fds: list[int], command: list[str]) -> None:
     for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda *_: None)
     pid = start(command)
-    for fd in fds:
-        os.close(fd)  # the command's end of a socket: its death must show at the other end
     os.write(1, f"{pid}\n".encode())
     os.dup2(2, 1)
     status = None
     while status is None:
         ready, _, _ = select.select([0, read], [], [], LOOK)
-        if 0 in ready and os.read(0, 64):
+        said = os.read(0, 64) if 0 in ready else None
+        if said == ASK:
             kill_group(pid, signal.SIGTERM)
-        elif 0 in ready or os.getppid() != parent:
+        elif said is not None or os.getppid() != parent:
             break
         if read in ready and set(os.read(read, 64)) != {signal.SIGCHLD}:
             break
@@ -137,4 +137,4 @@ def prctl(option: int, value: int) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), [int(fd) for fd in sys.argv[2].split(",") if fd], sys.argv[3:])
+    main(int(sys.argv[1]), sys.argv[2:])

@@ -14,6 +14,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from racro.engines.nanny import ASK, KILL
+
 SITE = Path(__file__).parent / "site"
 """On every child's PYTHONPATH; see its sitecustomize."""
 NANNY = Path(__file__).with_name("nanny.py")
@@ -35,11 +37,10 @@ class Child:
         """
         log.parent.mkdir(parents=True, exist_ok=True)
         path = os.pathsep.join(filter(None, (str(SITE), os.environ.get("PYTHONPATH"))))
-        fds = ",".join(map(str, pass_fds))
         with log.open("ab") as stream:
             self._log, self._start = log, stream.tell()
             self._nanny = subprocess.Popen(
-                [sys.executable, "-I", "-S", str(NANNY), str(os.getpid()), fds, *command],
+                [sys.executable, "-I", "-S", str(NANNY), str(os.getpid()), *command],
                 env={**os.environ, "PYTHONPATH": path, **(env or {})},
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
@@ -78,12 +79,16 @@ class Child:
 
         Returns when all are gone. Raises subprocess.TimeoutExpired where not even SIGKILL helps.
         """
-        if patience > 0 and self.poll() is None and not self._lifeline.closed:
-            with contextlib.suppress(BrokenPipeError):  # it has just ended
-                self._lifeline.write(b"end\n")
+        if patience > 0 and self.poll() is None:
+            self._tell(ASK)
             self.wait(patience)
-        self._lifeline.close()
+        self._tell(KILL)
         self._nanny.wait(DEATH)
+        self._lifeline.close()
+
+    def _tell(self, what: bytes) -> None:
+        with contextlib.suppress(BrokenPipeError, ValueError):  # it has ended; and was stopped before
+            self._lifeline.write(what)
 
 
 def free_port() -> int:

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import math
 import os
 import queue
 import socket
 import sys
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,8 @@ from racro.engines.worker_main import AHEAD, Gone, Wire
 
 PATIENCE = 10.0
 """Seconds that an engine has to close itself."""
+BREATH = 1.0
+"""Seconds of waiting at a stretch: a stage's timeout reaches a thread between waits, not in one."""
 LAST_BREATH = 2.0
 """Seconds between a worker's last message and its exit status."""
 LOOKS = 4
@@ -51,12 +55,19 @@ class Call:
                 self.over = self.over or kind != "result"
             self.changed.notify_all()
 
-    def get(self, seconds: float | None = None) -> Generation | None:
-        """The next result, None at the end. Raises what ended the call, and queue.Empty after `seconds`."""
-        kind, content = self.events.get(timeout=seconds)
-        if kind == "error":
-            raise content
-        return content if kind == "result" else None
+    def get(self, seconds: float = math.inf) -> Generation | None:
+        """The next result, None at the end. Raises what ended the call, and TimeoutError after `seconds`."""
+        until = time.monotonic() + seconds
+        while True:
+            try:
+                kind, content = self.events.get(timeout=min(BREATH, max(0.0, until - time.monotonic())))
+            except queue.Empty:
+                if time.monotonic() > until:
+                    raise TimeoutError from None
+                continue
+            if kind == "error":
+                raise content
+            return content if kind == "result" else None
 
     def may_send(self, index: int) -> bool:
         """Wait until a prompt is wanted; False when the call is over before that."""
@@ -99,7 +110,7 @@ class Worker(Engine):
         threading.Thread(target=self._read, name=f"{role}-reader", daemon=True).start()
         try:
             start.get(self.place.start_deadline)
-        except queue.Empty:
+        except TimeoutError:
             self._give_up(f"did not start within {self.place.start_deadline:g} s (runtime.{role}.start_deadline)")
             start.get()
         except BaseException:

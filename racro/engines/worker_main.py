@@ -209,7 +209,8 @@ class Host:
             elif out_of_memory(error):
                 self.wire.send("lost", call, f"is out of memory ({first_line(error)}); {self.remedy}")
             else:
-                self.wire.send("lost", call, f"failed: {type(error).__qualname__}: {first_line(error)}")
+                name = "" if isinstance(error, EngineLost) else f"{type(error).__qualname__}: "
+                self.wire.send("lost", call, f"failed: {name}{first_line(error)}")
         finally:
             if not usable:
                 leave(1)
@@ -221,7 +222,9 @@ class Host:
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Python's, CUDA's, or that of torch's allocator on CPUs, which has no type of its own."""
+    """Python's, CUDA's, or that of torch's allocator on CPUs, which has no type of its own; here or at the bottom."""
+    if error.__cause__ is not None and out_of_memory(error.__cause__):
+        return True
     named = {"MemoryError", "OutOfMemoryError"} & {base.__name__ for base in type(error).__mro__}
     return bool(named) or (isinstance(error, RuntimeError) and "can't allocate memory" in str(error))
 
@@ -256,7 +259,7 @@ def remedy(role: Role, config: Captioner | Reasoner) -> str:
     """What to turn down when memory runs out."""
     if config.engine.type == "transformers":
         return f"lower runtime.{'caption' if role == 'captioner' else 'reason'}_batch"
-    return f"lower runtime.{role}.sequences or max_tokens"
+    return f"lower runtime.{role}.sequences, or runtime.{role}.gpu_memory (cpu_cache on a CPU)"
 
 
 def leave(status: int) -> None:
