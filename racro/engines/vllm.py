@@ -141,6 +141,8 @@ class VllmEngine(Engine):
             self._between_requests(lambda: self._load(folder, sums))
         except Exception as error:
             self._lose(error)  # what it holds now may be neither the old checkpoint nor the new one
+            if isinstance(error, SwapFailed | EngineLost):
+                raise
             raise SwapFailed(f"the weights of {folder} could not be loaded: {_line(error)}") from error
 
     def rest(self) -> None:

@@ -96,7 +96,7 @@ def verify(engine: list[Sums], checkpoint: Sums) -> None:
             held[group(name)] = _add(held.get(group(name)), sums)
     wrong = [name for name in sorted(held.keys() | checkpoint.keys()) if held.get(name) != checkpoint.get(name)]
     if wrong:
-        raise SwapFailed(f"the engine does not hold the checkpoint's weights: {', '.join(wrong)} differ")
+        raise SwapFailed(f"the engine does not hold the checkpoint's weights: sums differ for {', '.join(wrong)}")
 
 
 def shapes(folder: Path) -> dict[str, list[int]]:
@@ -122,7 +122,7 @@ def same_model(folder: Path, before: dict[str, list[int]]) -> None:
 def group(name: str) -> str:
     """Tensors are summed by the first number in their names, the layer's: checkpoints and vLLM agree on no more."""
     number = re.search(r"\.(\d+)\.", name)
-    return f"layer {number[1]}" if number else "what is in no layer"
+    return f"layer {number[1]}" if number else "tensors outside the layers"
 
 
 def tensor_sums(tensors: Iterable[torch.Tensor], dtype: torch.dtype) -> list[int]:
