@@ -4,7 +4,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint bench bench-gpu ui clean
+.PHONY: demo test lint bench bench-engines bench-gpu ui clean
 
 demo: .venv/.ready
 	@$(BIN)/racro train infra/recipes/embedded.yaml
@@ -21,6 +21,10 @@ lint: .venv/.vllm
 # Side by side: this pipeline and a plain online TRL loop, same models, problems and number of rollouts.
 bench: .venv/.ready
 	@$(BIN)/python -m tests.bench.compare
+
+# Captions per second of each engine, its start, and its swap of weights.
+bench-engines: .venv/.vllm
+	@$(BIN)/python -m tests.bench.engines
 
 # On a GPU machine: engine and update step of a full-size Qwen2.5-VL with random weights.
 bench-gpu: .venv/.ready

@@ -19,7 +19,6 @@ from typing import Any
 import torch
 from datasets import Dataset
 from transformers import AutoModelForImageTextToText, PrinterCallback, TrainerCallback
-from trl import GRPOConfig, GRPOTrainer
 
 from racro import config as recipes
 from racro.advantage import advantages, informative
@@ -30,6 +29,7 @@ from racro.models import IDENTITY_SUFFIXES, load_processor, torch_device
 from racro.parity import first_difference, trainer_inputs
 from racro.prompts import Message, caption_messages
 from racro.schema import Problem, ScoredRollout
+from racro.trl_without_vllm import GRPOConfig, GRPOTrainer
 
 TRAINER = "trainer"
 """Folder beside the weights with what the next update needs to go on."""
