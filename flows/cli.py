@@ -96,6 +96,14 @@ def answer(
 
 
 @app.command()
+def doctor(root: Root = "runs", as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+    """Say what this machine can run, and what to do about what is broken; exits with 1 if something is."""
+    from flows import doctor as page
+
+    raise typer.Exit(page.run(root, as_json))
+
+
+@app.command()
 def ui(
     prefect_port: Annotated[int, typer.Option(help="Port of the Prefect UI.")] = 4200,
     mlflow_port: Annotated[int, typer.Option(help="Port of the MLflow UI.")] = 5000,

@@ -37,7 +37,7 @@ from racro.errors import BadInput
 from racro.golds import BadGold, Gold, read_gold
 from racro.grading import boxed, extract, final_part, grade
 from racro.images import BadImage, decode, image_bytes, upright
-from racro.models import model_folder
+from racro.models import ModelNotFound, model_folder
 from racro.prompts import caption_messages, joint_messages, question_parts, tentative_messages
 from racro.reasoner import UNANSWERED
 from racro.schema import FinishReason, Row, Verdict
@@ -371,9 +371,11 @@ class _Model:
 
     role: Role
     section: config.Captioner | config.Reasoner | None
-    folder: str | None
+    folder: str | None = None
     """None where only an endpoint or a script knows the model."""
     engine: Engine | None = None
+    here: bool = False
+    """Does it take memory of this machine?"""
 
     def room(self) -> int:
         """Tokens that a text may have: the joint prompt holds two of them, and a third has to follow."""
@@ -415,24 +417,30 @@ def _resolve(role: Role, given: str | config.Captioner | config.Reasoner | Engin
     if isinstance(given, str):
         given = named(role, given)
     if not isinstance(given, config.Captioner | config.Reasoner):
-        return _Model(role, None, None, given)
-    if given.engine.type == "scripted" or (given.engine.type == "server" and getattr(runtime, role).urls):
-        return _Model(role, given, None)
-    return _Model(role, given, str(model_folder(given.model, role, given.revision)))
+        return _Model(role, None, engine=given)
+    place: config.Place = getattr(runtime, role)
+    by_url = given.engine.type == "server" and bool(place.urls)
+    if given.engine.type == "scripted" or (by_url and role == "reasoner"):
+        return _Model(role, given)
+    # An endpoint's captioner is looked up too: the engine must know which of its tokens stand for images.
+    return _Model(role, given, str(model_folder(given.model, role, given.revision)), here=not by_url)
 
 
 def _checkpoint(folder: str) -> dict[str, Any]:
     """config.json of a model folder; older files say `torch_dtype`."""
-    content = json.loads((Path(folder) / "config.json").read_text(encoding="utf-8"))
-    return {"dtype": content.get("torch_dtype", "bfloat16"), **content}
+    file = Path(folder) / "config.json"
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        return {"dtype": content.get("torch_dtype", "bfloat16"), **content}
+    except (ValueError, AttributeError) as error:
+        raise ModelNotFound(f"{file} is no model's configuration ({error}); get the model again") from error
 
 
 def _shared(runtime: config.Runtime, captioner: _Model, reasoner: _Model) -> config.Runtime:
     """Two engines that are started on the same GPUs get less than half of their memory each."""
-    apart = (
-        {*runtime.captioner.gpus}.isdisjoint(runtime.reasoner.gpus) and runtime.captioner.gpus and runtime.reasoner.gpus
-    )
-    if apart or captioner.folder is None or reasoner.folder is None:
+    first, second = {*runtime.captioner.gpus}, {*runtime.reasoner.gpus}
+    apart = first and second and first.isdisjoint(second)  # none named: those that there are, for both
+    if apart or not (captioner.here and reasoner.here):
         return runtime
     places = {
         role: place.model_copy(update={"gpu_memory": min(SHARED, place.gpu_memory)})
