@@ -4,7 +4,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint bench bench-engines bench-gpu ui clean
+.PHONY: demo test lint bench bench-engines bench-gpu vllm ui clean
 
 demo: .venv/.ready
 	@$(BIN)/racro train infra/recipes/embedded.yaml
@@ -29,6 +29,8 @@ bench-engines: .venv/.vllm
 # On a GPU machine: engine and update step of a full-size Qwen2.5-VL with random weights.
 bench-gpu: .venv/.ready
 	@$(BIN)/python -m tests.bench.gpu
+
+vllm: .venv/.vllm
 
 ui: .venv/.ready
 	@$(BIN)/racro ui

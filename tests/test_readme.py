@@ -99,9 +99,11 @@ def test_the_python_block_runs(folder: Path, user: dict[str, str]) -> None:
     shutil.rmtree(folder / "pictures")
 
 
-def test_the_yaml_block_is_a_part_of_a_recipe() -> None:
-    (block,) = [block for language, block in BLOCKS if language == "yaml"]
-    assert recipes.parse(yaml.safe_load(block), "README").problems.type == "table"
+def test_every_yaml_block_is_a_part_of_a_recipe() -> None:
+    blocks = [block for language, block in BLOCKS if language == "yaml"]
+    parsed = [recipes.parse(yaml.safe_load(block), "README") for block in blocks]
+    assert parsed[0].problems.type == "table"
+    assert len(parsed) == 3
 
 
 def test_the_map_has_a_line_for_every_file_and_no_other() -> None:

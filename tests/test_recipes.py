@@ -21,7 +21,7 @@ SHIPPED = sorted((REPOSITORY / "infra" / "recipes").glob("*.yaml"))
 PAPER = {
     "seed": 0,
     "captioner.dtype": "bfloat16",
-    "captioner.engine.type": "transformers",
+    "captioner.engine.type": "vllm",
     "reasoner.model": "deepseek-ai/DeepSeek-R1-Distill-Qwen-7B",
     "reasoner.temperature": 1.0,
     "reasoner.top_p": 1.0,
@@ -84,7 +84,12 @@ def test_the_paper_recipes_carry_the_papers_values(name: str) -> None:
 
 def test_the_defaults_are_those_of_the_3b_paper_recipe() -> None:
     shipped = recipes.load(str(REPOSITORY / "infra" / "recipes" / "racro-3b.yaml"))
-    assert shipped.model_copy(update={"problems": Recipe().problems}) == Recipe()
+    plain = Recipe()
+    roles = {
+        role: getattr(shipped, role).model_copy(update={"engine": getattr(plain, role).engine})
+        for role in ("captioner", "reasoner")
+    }
+    assert shipped.model_copy(update={"problems": plain.problems, "runtime": plain.runtime, **roles}) == plain
 
 
 # --- mistakes ---------------------------------------------------------------------------------------------------------
@@ -107,7 +112,7 @@ OVERRIDES = {
     "problems.type=table": f"{FILE}: problems.source: is required; put it into the recipe, or --set problems.source=",
     "problems.type=csv": f"{FILE}: problems.type: must be one of embedded, table",
     "problems={}": f"{FILE}: problems.type: must be one of embedded, table",
-    "captioner.engine={type: [1]}": f"{FILE}: captioner.engine.type: must be one of scripted, transformers",
+    "captioner.engine={type: [1]}": f"{FILE}: captioner.engine.type: must be one of scripted, server, transformers, vllm",
     "seed": "--set seed: write it as path=value, for example --set update.learning_rate=1e-6",
     "=1": "--set =1: write it as path=value",
     "update..beta=1": "--set update..beta=1: write it as path=value",
