@@ -1,0 +1,199 @@
+"""A vLLM server that this project starts and stops, as an engine: `racro.engines.server` asks it.
+
+Not vLLM and does not import it. The server listens on the loopback interface only, because whoever reaches it may load
+weights into it. Opened by `racro.engines`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import httpx
+
+from racro.config import Captioner, Place, Reasoner, Runtime, ServerEngine
+from racro.engines import Engine, EngineLost, Generation, Prompt, Role, Sampling, SwapFailed
+from racro.engines.processes import Child, free_port
+from racro.engines.server import Endpoint
+from racro.engines.vllm_env import cpu_build, environment
+from racro.errors import BadInput
+
+HOST = "127.0.0.1"
+IMAGES = 64
+"""Images of one prompt, at most."""
+PORTS = 3
+"""Ports that are tried, when others take them first."""
+CAUSE = re.compile(r"\b((?!RuntimeError: Engine core)\w+(?:Error|Exception): [^|]+|error: argument [^|]+)")
+"""The first error in a log; those that follow are its consequences."""
+
+
+class PortTaken(Exception):
+    """Another process listens on the port."""
+
+
+class Server(Engine):
+    """The process and its client."""
+
+    def __init__(
+        self,
+        role: Role,
+        config: Captioner | Reasoner,
+        folder: str,
+        runtime: Runtime,
+        log: Path,
+        port: int = 0,
+    ) -> None:
+        """Serve the model in `folder`; returns when it answers. `log`: what the server prints is appended.
+
+        `port`: to try first. Raises BadInput when vLLM cannot take the model or the settings, EngineLost when it does
+        not start.
+        """
+        assert isinstance(config.engine, ServerEngine)
+        self.role, self.config, self.log = role, config, log
+        self.place: Place = getattr(runtime, role)
+        self.cpu = cpu_build()
+        self.asleep = False
+        if not (Path(folder) / "config.json").is_file():
+            raise BadInput(f"{role}.model: {folder} holds no config.json; is it a model folder?")
+        # A name that no other server has: whoever answers to it on our port is ours.
+        name = f"{role}-{uuid.uuid4().hex[:12]}"
+        self.child, url = self._start(folder, name, port)
+        try:
+            keyless = self.place.model_copy(update={"api_key": ""})  # the user's key is for other servers
+            self.endpoint = Endpoint([url], name, keyless, role, folder, config.dtype, self._died)
+        except BaseException:
+            self.child.stop(0)
+            raise
+
+    @property
+    def lost(self) -> bool:
+        """See Engine."""
+        return self.endpoint.lost or self.child.poll() is not None
+
+    def generate(self, prompts: Sequence[Prompt], sampling: Sampling, seeds: Sequence[int]) -> Iterator[Generation]:
+        """See Engine and Endpoint."""
+        if self.asleep:
+            self.endpoint.tell("/wake_up", self.place.start_deadline)
+            self.asleep = False
+        yield from self.endpoint.generate(prompts, sampling, seeds)
+
+    def swap(self, folder: str) -> None:
+        """See Engine."""
+        if self.config.engine.quantization is not None:  # type: ignore[union-attr]
+            raise SwapFailed("a quantised engine cannot be compared with a checkpoint")
+        self.endpoint.swap(folder)
+
+    def rest(self) -> None:
+        """See Engine: weights to main memory, keys and values away. On a CPU there is nothing to give back."""
+        if not self.cpu and not self.asleep:
+            self.endpoint.tell("/sleep?level=1", self.place.start_deadline)
+            self.asleep = True
+
+    def close(self) -> None:
+        """See Engine."""
+        patience = 0.0 if self.lost else 5.0
+        self.endpoint.close()
+        self.child.stop(patience)
+
+    def _start(self, folder: str, name: str, port: int) -> tuple[Child, str]:
+        for _ in range(PORTS):
+            port = port or free_port()
+            env = {**environment(self.place, self.cpu), "VLLM_SERVER_DEV_MODE": "1", "VLLM_API_KEY": ""}
+            child = Child(
+                command(self.role, self.config, folder, self.place, self.cpu, name, port), env=env, log=self.log
+            )
+            url = f"http://{HOST}:{port}/v1"
+            try:
+                self._wait(child, url, name)
+                return child, url
+            except PortTaken:
+                port = 0
+            except BaseException:
+                child.stop(0)
+                raise
+        raise EngineLost(f"{self.role}: others take every port before its server does")
+
+    def _wait(self, child: Child, url: str, name: str) -> None:
+        """Return when the server answers to its name."""
+        until = time.monotonic() + self.place.start_deadline
+        with httpx.Client(trust_env=False, timeout=5.0) as client:
+            while time.monotonic() < until:
+                if (status := child.poll()) is not None:
+                    raise self._failure(child, status)
+                try:
+                    if name in client.get(f"{url}/models").text:
+                        return
+                except httpx.RequestError:
+                    pass
+                time.sleep(0.1)
+        raise EngineLost(
+            f"{self.role}: the vLLM server did not answer within runtime.{self.role}.start_deadline "
+            f"({self.place.start_deadline:g} s); its log ends: {child.last_words()}"
+        )
+
+    def _failure(self, child: Child, status: int) -> Exception:
+        """Why a server that ended did not start."""
+        why = cause(child.last_words(1000))
+        if "address already in use" in why.lower():
+            return PortTaken()
+        what = f"the vLLM server did not start ({ending(status)}): {why}"
+        if "validation error" in why or why.startswith("error: argument"):
+            return BadInput(f"{self.role}.engine: {what} See {self.log}")
+        return EngineLost(f"{self.role}: {what} See {self.log}")
+
+    def _died(self) -> str | None:
+        status = self.child.poll()
+        if status is None:
+            return None
+        return f"{self.role}: the vLLM server has ended ({ending(status)}): {cause(self.child.last_words(1000))}"
+
+
+def command(
+    role: Role, config: Captioner | Reasoner, folder: str, place: Place, cpu: bool, name: str, port: int
+) -> list[str]:
+    """The command line of a server. Not `vllm serve`, which vLLM's CPU build lacks."""
+    engine = config.engine
+    assert isinstance(engine, ServerEngine)
+    options: dict[str, object] = {
+        "model": folder,
+        "served-model-name": name,
+        "host": HOST,
+        "port": port,
+        "dtype": config.dtype,
+        "quantization": engine.quantization,
+        "max-model-len": engine.max_model_len,
+        "max-num-seqs": place.sequences,
+        "tensor-parallel-size": place.tensor_parallel,
+        "gpu-memory-utilization": place.gpu_memory,
+        "block-size": 32 if cpu else None,  # the default on CPUs is longer than a short prompt
+        "generation-config": "vllm",  # or the server would sample as the model's folder says
+        "logprobs-mode": "processed_logprobs",
+        "worker-extension-cls": "racro.engines.weights.CheckpointLoading",
+        "limit-mm-per-prompt": json.dumps({"image": IMAGES, "video": 0}) if role == "captioner" else None,
+        "mm-processor-cache-gb": 0,  # images hardly come back before thousands of others have passed
+    }
+    flags = ["enable-prefix-caching", "disable-uvicorn-access-log"]
+    flags += ["enforce-eager"] if (cpu if place.eager is None else place.eager) else []
+    # On a CPU a prompt that is read in parts, and has a seed, kills vLLM's engine: its generators cannot step back.
+    flags += ["no-enable-chunked-prefill"] if cpu else ["enable-sleep-mode"]
+    return [
+        *(sys.executable, "-m", "vllm.entrypoints.openai.api_server"),
+        *(part for key, value in options.items() if value is not None for part in (f"--{key}", str(value))),
+        *(f"--{flag}" for flag in flags),
+    ]
+
+
+def cause(words: str) -> str:
+    """The error in the last words of a log that the others follow from, or its end. One line."""
+    found = CAUSE.search(words)
+    return (found[1] if found else " | ".join(words.split(" | ")[-3:])).strip()[:400]
+
+
+def ending(status: int) -> str:
+    """An exit status in words."""
+    return f"killed by signal {-status}" if status < 0 else f"exit status {status}"
