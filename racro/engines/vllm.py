@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import logging
 import math
 import os
@@ -35,13 +36,18 @@ from racro.engines import (
     SwapFailed,
     prompt_seed,
 )
+from racro.engines.adapters import Adapter, AdapterNotServed
 from racro.engines.sampling import vision_token_ids
 from racro.engines.templates import fill
 from racro.engines.weights import EXTENSION, Sums, checkpoint_sums, same_model, shapes, verify
-from racro.models import load_processor, load_tokenizer
+from racro.models import load_processor, load_tokenizer, model_folder
 
 IMAGES = 64
 """Images of one prompt, at most."""
+
+
+RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
+"""Ranks for which vLLM makes room."""
 
 
 @dataclass(eq=False)
@@ -70,9 +76,12 @@ class Request:
 class VllmEngine(Engine):
     """A model that vLLM holds, its tokenizer or processor, and the thread that owns it."""
 
-    def __init__(self, folder: str, dtype: str, processor: Any, config: Settings, place: Place) -> None:
-        """`processor` is None for a text-only model. Raises EngineLost when vLLM does not start."""
+    def __init__(
+        self, folder: str, dtype: str, processor: Any, config: Settings, place: Place, adapter: Adapter | None = None
+    ) -> None:
+        """`processor` is None for a text-only model. Raises what vLLM raises when it does not start."""
         self.folder, self.dtype, self.config, self.place = folder, dtype, config, place
+        self.adapter = adapter
         self.processor, self.shapes = processor, shapes(Path(folder))
         self.tokenizer = load_tokenizer(Path(folder)) if processor is None else processor.tokenizer
         self.rendering = threading.Lock()
@@ -89,6 +98,9 @@ class VllmEngine(Engine):
         self.running: dict[str, tuple[Request, int]] = {}
         """Of the owner alone: which sample a request of vLLM's is."""
         self.given = 0
+        self.lora: Any = None
+        """vLLM's name of the adapter that is loaded."""
+        self.adapters = 0
         self.asleep = False
         started: Future[None] = Future()
         self.owner = threading.Thread(target=self._own, args=(started,), name="vllm", daemon=True)
@@ -97,8 +109,11 @@ class VllmEngine(Engine):
 
     @classmethod
     def captioner(cls, folder: str, dtype: str, config: Settings, place: Place) -> VllmEngine:
-        """An engine on a vision-language model's folder."""
-        return cls(folder, dtype, load_processor(Path(folder)), config, place)
+        """An engine on a vision-language model's folder, or on that of a LoRA adapter, whose model is found too."""
+        adapter = Adapter.read(Path(folder))
+        if adapter is not None:
+            folder = str(model_folder(adapter.base, "captioner"))
+        return cls(folder, dtype, load_processor(Path(folder)), config, place, adapter)
 
     @classmethod
     def reasoner(cls, folder: str, dtype: str, config: Settings, place: Place) -> VllmEngine:
@@ -135,10 +150,14 @@ class VllmEngine(Engine):
         """See Engine. Takes its turn when what was asked before is answered."""
         if self.config.quantization is not None:
             raise SwapFailed("a quantised engine cannot be compared with a checkpoint")
-        same_model(Path(folder), self.shapes)
-        sums = checkpoint_sums(Path(folder), self.dtype)
+        if self.adapter is not None:
+            load = self._adapt(Path(folder), self.adapter)
+        else:
+            same_model(Path(folder), self.shapes)
+            sums = checkpoint_sums(Path(folder), self.dtype)
+            load = functools.partial(self._load, folder, sums)
         try:
-            self._between_requests(lambda: self._load(folder, sums))
+            self._between_requests(load)
         except Exception as error:
             self._lose(error)  # what it holds now may be neither the old checkpoint nor the new one
             if isinstance(error, SwapFailed | EngineLost):
@@ -155,6 +174,14 @@ class VllmEngine(Engine):
             self.closed = True
             self.changed.notify_all()
         self.owner.join()
+
+    def _adapt(self, folder: Path, before: Adapter) -> Callable[[], None]:
+        """What the owner has to do to go on with another adapter. Raises SwapFailed."""
+        after = Adapter.read(folder)
+        if after is None or after.base != before.base or after.rank > before.rank:
+            raise SwapFailed(f"{folder} is no adapter of {before.base} with a rank of at most {before.rank}")
+        sums = after.sums(self.dtype)
+        return lambda: self._load_adapter(after, sums)
 
     def _room(self, n: int | None, waiting: deque[Request]) -> bool:
         """Wait until there is room for n more sequences, then True and it is taken; or until the first has finished.
@@ -225,6 +252,7 @@ class VllmEngine(Engine):
                     logprobs=0,  # of the sampled token, and of no others
                     flat_logprobs=True,
                     detokenize=False,
+                    skip_clone=True,  # nobody else has it
                     output_kind=RequestOutputKind.FINAL_ONLY,
                 )
                 for sample in range(sampling.n)
@@ -269,7 +297,7 @@ class VllmEngine(Engine):
         try:
             self._start()
         except BaseException as error:
-            started.set_exception(EngineLost(f"vLLM did not start: {_line(error)}"))
+            started.set_exception(error)
             return
         started.set_result(None)
         try:
@@ -298,6 +326,10 @@ class VllmEngine(Engine):
         eager = cpu if place.eager is None else place.eager
         # One small function of the sampler is compiled nevertheless, with a C++ compiler, for seconds.
         torch._dynamo.config.disable = cpu and eager
+        lora: dict[str, Any] = {}
+        if self.adapter is not None:
+            rank = next(rank for rank in RANKS if rank >= self.adapter.rank)
+            lora = {"enable_lora": True, "max_loras": 1, "max_lora_rank": rank}
         arguments = EngineArgs(
             model=self.folder,
             dtype=self.dtype,
@@ -316,6 +348,7 @@ class VllmEngine(Engine):
             limit_mm_per_prompt={} if self.processor is None else {"image": IMAGES, "video": 0},
             mm_processor_cache_gb=0,  # images hardly come back before thousands of others have passed
             disable_log_stats=True,
+            **lora,
         )
         self.engine = LLMEngine.from_engine_args(arguments, UsageContext.LLM_CLASS)
         # Once started it only says, twice per image, that it keeps its number of threads.
@@ -323,6 +356,14 @@ class VllmEngine(Engine):
         self.tokenizing = dataclasses.replace(
             self.engine.renderer.default_cmpl_tok_params.with_kwargs(add_special_tokens=False), max_total_tokens=None
         )
+        if self.adapter is not None:
+            try:
+                self._load_adapter(self.adapter, self.adapter.sums(self.dtype))
+            except SwapFailed as error:
+                raise AdapterNotServed(
+                    f"{self.adapter.folder}: vLLM does not serve all of this adapter ({error}); it may adapt the "
+                    "linear layers of the language model"
+                ) from error
         vocabulary = self.engine.model_config.get_vocab_size()
         banned = vision_token_ids(self.engine.model_config.hf_config, self.tokenizer)
         self.bans = {token: -math.inf for token in banned if token < vocabulary}
@@ -361,7 +402,7 @@ class VllmEngine(Engine):
             self.running[name] = request, sample
             try:
                 with _plain_errors():
-                    self.engine.add_request(name, request.inputs, params)
+                    self.engine.add_request(name, request.inputs, params, lora_request=self.lora)
             except ValueError as error:  # the first sample tells: vLLM takes a prompt or it does not
                 request.error = error
                 del self.running[name]
@@ -395,11 +436,28 @@ class VllmEngine(Engine):
     def _load(self, folder: str, sums: Sums) -> None:
         self._wake()
         held = self.engine.collective_rpc("load_checkpoint", args=(folder,))
+        self._forget()
+        verify(held, sums)
+
+    def _load_adapter(self, adapter: Adapter, sums: Sums) -> None:
+        from vllm.lora.request import LoRARequest
+
+        self._wake()
+        if self.lora is not None:
+            self.engine.remove_lora(self.lora.lora_int_id)
+        self.adapter = adapter
+        self.adapters += 1
+        self.lora = LoRARequest(f"adapter-{self.adapters}", self.adapters, str(adapter.folder))
+        self.engine.add_lora(self.lora)
+        self._forget()
+        verify(self.engine.collective_rpc("adapter_sums"), sums)
+
+    def _forget(self) -> None:
+        """Clear every cache of what was computed."""
         if not self.engine.reset_prefix_cache():
             raise RuntimeError("keys and values of the old weights are still in use")
         self.engine.reset_mm_cache()
         self.engine.reset_encoder_cache()
-        verify(held, sums)
 
     def _sleep(self) -> None:
         if not self.on_cpu and not self.asleep:

@@ -65,6 +65,16 @@ class CheckpointLoading:
                         sums[f"{name}.packed"] = packed
         return sums
 
+    def adapter_sums(self) -> Sums:
+        """The same of the LoRA adapter that is loaded, the first of two matrices apart from the second."""
+        dtype = self.model_runner.model_config.dtype
+        return {
+            f"{name}.{matrix}": tensor_sums(getattr(layer, matrix), dtype)
+            for name, layer in self.model_runner.get_model().named_modules()
+            for matrix in ("lora_a_stacked", "lora_b_stacked")
+            if hasattr(layer, matrix)
+        }
+
 
 def checkpoint_sums(folder: Path, dtype: str) -> Sums:
     """Sums by group of what an engine in `dtype` holds of a checkpoint's safetensors. Raises SwapFailed."""
@@ -73,12 +83,12 @@ def checkpoint_sums(folder: Path, dtype: str) -> Sums:
     sums: Sums = {}
     tied = AutoConfig.from_pretrained(folder).get_text_config().tie_word_embeddings
     for shard in sorted(folder.glob("*.safetensors")):
-        with _opened(shard) as file:
+        with opened(shard) as file:
             for name in file.keys():  # noqa: SIM118, not a mapping
                 if name.endswith("rotary_emb.inv_freq") or (tied and name.endswith("lm_head.weight")):
                     continue
                 found = tensor_sums([file.get_tensor(name)], getattr(torch, dtype))
-                sums[group(name)] = _add(sums.get(group(name)), found)
+                sums[group(name)] = add_sums(sums.get(group(name)), found)
     return sums
 
 
@@ -93,7 +103,7 @@ def verify(engine: list[Sums], checkpoint: Sums) -> None:
         ranks = [sums[name] for sums in engine]
         copied = all(sums == ranks[0] for sums in ranks)
         for sums in ranks[:1] if copied else ranks:
-            held[group(name)] = _add(held.get(group(name)), sums)
+            held[group(name)] = add_sums(held.get(group(name)), sums)
     wrong = [name for name in sorted(held.keys() | checkpoint.keys()) if held.get(name) != checkpoint.get(name)]
     if wrong:
         raise SwapFailed(f"the engine does not hold the checkpoint's weights: sums differ for {', '.join(wrong)}")
@@ -103,7 +113,7 @@ def shapes(folder: Path) -> dict[str, list[int]]:
     """Shapes of a checkpoint's tensors, from the headers of its safetensors. Raises SwapFailed."""
     found: dict[str, list[int]] = {}
     for shard in sorted(folder.glob("*.safetensors")):
-        with _opened(shard) as file:
+        with opened(shard) as file:
             found |= {name: list(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
     return found
 
@@ -147,13 +157,15 @@ def _packed(layer: Any, dtype: torch.dtype) -> Iterator[torch.Tensor]:
         yield layer.cpu_linear(part, layer.weight, None)
 
 
-def _add(one: list[int] | None, other: list[int]) -> list[int]:
+def add_sums(one: list[int] | None, other: list[int]) -> list[int]:
+    """Of two sets of tensors together."""
     if one is None:
         return other
     return [(a + b + 2**63) % 2**64 - 2**63 for a, b in zip(one, other, strict=True)]
 
 
-def _opened(shard: Path) -> Any:
+def opened(shard: Path) -> Any:
+    """A safetensors file. Raises SwapFailed."""
     from safetensors import SafetensorError, safe_open
 
     try:
