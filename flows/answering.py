@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import urllib.request
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -56,6 +57,8 @@ CUT = {
     "length": "the {} was cut off at the limit of tokens; raise --max-tokens",
     "deadline": "the {} was cut off by the deadline; raise runtime.request_deadline in a recipe",
 }
+PATIENCE = 5.0
+"""Seconds for an endpoint to say anything."""
 WIDTH = 9
 """Of the labels."""
 
@@ -90,6 +93,8 @@ def run(
     """The command; returns its exit code. Raises BadInput, EngineLost, CutOff."""
     _check(models, many, images, question)
     recipe = _recipe(models)
+    _reach("--captioner-url", models.captioner_urls)
+    _reach("--reasoner-url", models.reasoner_urls)
     home = local.settle()
     with open_racro(models, recipe) as racro:
         if many:
@@ -120,6 +125,21 @@ def _check(models: Models, many: str | None, images: Sequence[str], question: st
         raise BadOption("--captioner: --policy and --run name the captioner's weights already; give one of them")
     if models.captioner_urls and (models.policy or models.run):
         raise BadOption("--captioner-url: an endpoint has its own weights; leave out --policy and --run")
+
+
+def _reach(option: str, urls: Sequence[str]) -> None:
+    """Does one of the endpoints answer, whatever it says? Engines are patient with them, people who wait are not."""
+    troubles = []
+    for url in urls:
+        try:
+            urllib.request.urlopen(f"{url.rstrip('/')}/models", timeout=PATIENCE).close()
+            return
+        except (OSError, ValueError) as error:
+            if getattr(error, "code", 500) < 500:
+                return
+            troubles.append(f"{url}: {getattr(error, 'reason', error)}")
+    if troubles:
+        raise BadOption(f"{option}: no answer ({'; '.join(troubles)}); start the server, or correct the address")
 
 
 def _warn(models: Models, recipe: config.Recipe | None) -> None:
