@@ -168,7 +168,7 @@ def _open(role: Role, config: Captioner | Reasoner, folder: str, runtime: Runtim
     if config.engine.type == "server" and place.urls:
         from racro.engines.server import Endpoint
 
-        return Endpoint(place.urls, config.model, place)
+        return Endpoint(place.urls, config.model, place, role, folder, config.dtype)
     if config.engine.type == "server":
         from racro.engines.serving import Server as Start
     else:
