@@ -5,6 +5,7 @@ No flow and no server: nothing here is resumed or cached. Called by `flows.cli`.
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import sys
@@ -134,7 +135,7 @@ def _reach(option: str, urls: Sequence[str]) -> None:
         try:
             urllib.request.urlopen(f"{url.rstrip('/')}/models", timeout=PATIENCE).close()
             return
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, http.client.HTTPException) as error:
             if getattr(error, "code", 500) < 500:
                 return
             troubles.append(f"{url}: {getattr(error, 'reason', error)}")

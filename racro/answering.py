@@ -96,7 +96,7 @@ class Answer(Row):
     tentative: str
     """The captioner's own answer, with its steps."""
     reasoning: str
-    """All that the reasoner wrote, without the tags around its thinking."""
+    """All that the reasoner wrote, a blank line where the tags around its thinking were."""
     final: str
     """The answer in it: the content of the last box, or what it calls the answer; where neither is found, all that
     follows the thinking. Empty when the reasoner was cut off before it gave an answer."""
@@ -274,7 +274,7 @@ class _Case:
         return Answer(
             caption=caption,
             tentative=tentative,
-            reasoning=re.sub(r"</?think>", "", made.text).strip(),
+            reasoning=re.sub(r"\s*</?think>\s*", "\n\n", made.text).strip(),
             final=found or "",
             verdict=gold and grade(made.text, made.finish_reason, *gold),
             finish=Finish(
