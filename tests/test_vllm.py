@@ -22,7 +22,7 @@ from safetensors.torch import load_file, save_file
 
 from racro.config import Captioner, Place, Reasoner, Runtime, VllmEngine
 from racro.embedded import world
-from racro.engines import Completion, Engine, Generation, Prompt, PromptTooLong, Sampling, SwapFailed
+from racro.engines import Completion, Engine, EngineLost, Generation, Prompt, PromptTooLong, Sampling, SwapFailed
 from racro.engines.sampling import log_distribution
 from racro.engines.templates import fill
 from racro.engines.transformers import TransformersEngine
@@ -239,12 +239,12 @@ def test_vision_tokens_are_never_sampled(undecided: Engine, plain_captioner: Tra
 def test_limits_have_their_own_finish_reasons(undecided: Engine, plain_captioner: TransformersEngine) -> None:
     end = plain_captioner.tokenizer.convert_tokens_to_ids("<|im_end|>")
     reasons = set()
-    for generation in undecided.generate(caption_prompts(4), Sampling(n=16, max_tokens=300), range(5)):
+    for generation in undecided.generate(caption_prompts(4), Sampling(n=16, max_tokens=150), range(5)):
         for completion in generation.completions:
             reasons.add(completion.finish_reason)
             ended = completion.token_ids[-1] == end
             assert completion.finish_reason == ("stop" if ended else "length")
-            assert ended or len(completion.token_ids) == 300
+            assert ended or len(completion.token_ids) == 150
             assert end not in completion.token_ids[:-1]
             assert "<|im_end|>" not in completion.text
             assert len(completion.logprobs) == len(completion.token_ids)
@@ -326,7 +326,7 @@ def test_a_swap_leaves_nothing_of_the_old_weights(
 
     Every prompt was asked before the swap: keys, values and images of the old weights were there to be used again.
     """
-    prompts = caption_prompts()
+    prompts = caption_prompts(8)
     agree(captioner, plain_captioner, prompts)
     for number, part in enumerate(("", "embed_tokens", "visual", "layers.2")):
         folder = checkpoint(tmp_path / str(number), noise(0.2, part))
@@ -362,6 +362,52 @@ def test_a_swap_waits_for_what_is_being_generated(undecided: Engine) -> None:
     assert [first, *generations] == alone
 
 
+def adapter(folder: Path, seed: int, part: str = "model.layers") -> tuple[str, str]:
+    """A LoRA adapter of the embedded captioner's linear layers, as PEFT writes it, and the merged model's folder."""
+    folder.mkdir()
+    rank, scale, generator = 4, 2.0, torch.Generator().manual_seed(seed)
+    matrices: Weights = {}
+
+    def merge(weights: Weights) -> None:
+        for name, weight in weights.items():
+            if name.startswith(part) and weight.dim() == 2:
+                first = torch.randn(rank, weight.shape[1], generator=generator) / 5
+                second = torch.randn(weight.shape[0], rank, generator=generator) / 5
+                path = name.replace("model.layers", "model.language_model.layers").removesuffix(".weight")
+                matrices[f"base_model.model.model.{path.removeprefix('model.')}.lora_A.weight"] = first
+                matrices[f"base_model.model.model.{path.removeprefix('model.')}.lora_B.weight"] = second
+                weight += scale * second @ first
+
+    merged = checkpoint(folder.with_suffix(".merged"), merge)
+    save_file(matrices, folder / "adapter_model.safetensors", {"format": "pt"})
+    targets = sorted({name.split(".")[-3] for name in matrices})
+    config = {"peft_type": "LORA", "r": rank, "lora_alpha": rank * scale, "bias": "none", "target_modules": targets}
+    base = str(EMBEDDED / "captioner")
+    shutil.copy(EMBEDDED / "captioner" / "config.json", folder)
+    (folder / "adapter_config.json").write_text(json.dumps({**config, "base_model_name_or_path": base}))
+    return str(folder), merged
+
+
+def test_an_adapter_is_served_as_the_merged_model_and_swapped(tmp_path: Path) -> None:
+    config = Captioner(model="embedded", dtype="float32", engine=VllmEngine())
+    (first, merged), (second, merged_second) = adapter(tmp_path / "1", 1), adapter(tmp_path / "2", 2)
+    blind, _ = adapter(tmp_path / "3", 3, "visual.blocks")
+    prompts = caption_prompts(8)
+    engine = Worker("captioner", config, first, Runtime(device="cpu", captioner=PLACE), tmp_path / "log")
+    try:
+        agree(engine, TransformersEngine.captioner(merged, "float32", "cpu", batch=32), prompts)
+        engine.swap(second)
+        agree(engine, TransformersEngine.captioner(merged_second, "float32", "cpu", batch=32), prompts)
+        with pytest.raises(SwapFailed, match="is no adapter of"):
+            engine.swap(merged)
+        with pytest.raises(SwapFailed):  # vLLM leaves the vision tower as it is
+            engine.swap(blind)
+        with pytest.raises(EngineLost):
+            list(engine.generate(prompts[:1], GREEDY, [0]))
+    finally:
+        engine.close()
+
+
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_one_element_of_one_layer_is_noticed(dtype: str, tmp_path: Path) -> None:
     def nudge(weights: Weights) -> None:
@@ -371,7 +417,7 @@ def test_one_element_of_one_layer_is_noticed(dtype: str, tmp_path: Path) -> None
     before = checkpoint_sums(EMBEDDED / "captioner", dtype)
     after = checkpoint_sums(Path(checkpoint(tmp_path / "nudged", nudge)), dtype)
     verify([{f"model.{name.replace(' ', '.')}.weight": sums for name, sums in before.items()}], before)
-    with pytest.raises(SwapFailed, match="weights: sums differ for layer 1$"):
+    with pytest.raises(SwapFailed, match=r"weights: sums differ for layer 1$"):
         verify([{f"model.{name.replace(' ', '.')}.weight": sums for name, sums in before.items()}], after)
 
 

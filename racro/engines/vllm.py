@@ -424,9 +424,10 @@ class VllmEngine(Engine):
 
     def _do(self, job: Callable[[], None], done: Future[None]) -> None:
         try:
-            # What was in the air when its request was given up lands.
-            self.engine.step()
-            self.engine.step()
+            if not self.asleep:
+                # What was in the air when its request was given up lands.
+                self.engine.step()
+                self.engine.step()
             job()
         except BaseException as error:
             done.set_exception(error)
