@@ -63,7 +63,7 @@ class Endpoint(Engine):
         self.limit = "max_tokens"
         """What the token limit is called; servers of OpenAI's reasoning models insist on another name."""
         self.swap_failed = False
-        self.closed = False
+        self.closed, self.closing = False, threading.Lock()
         self.loop = asyncio.new_event_loop()
         self.thread = threading.Thread(target=self.loop.run_forever, name="endpoint", daemon=True)
         self.thread.start()
@@ -82,7 +82,7 @@ class Endpoint(Engine):
 
     def generate(self, prompts: Sequence[Prompt], sampling: Sampling, seeds: Sequence[int]) -> Iterator[Generation]:
         """See Engine. Prompts are read once and late, in other threads. Raises PromptTooLong, BadInput, ValueError."""
-        results = [Future[Generation]() for _ in prompts]
+        results = [Future[Generation]() for _ in range(len(prompts))]
         run = self._start(self._generate(prompts, sampling, seeds, results))
         try:
             for at in range(len(results)):
@@ -109,12 +109,13 @@ class Endpoint(Engine):
 
     def close(self) -> None:
         """See Engine. Servers that were asked something are told by the end of the connection."""
-        if not self.closed:
-            self.closed = True
-            asyncio.run_coroutine_threadsafe(self._close(), self.loop).result()
-            self.loop.call_soon_threadsafe(self.loop.stop)
-            self.thread.join()
-            self.loop.close()
+        with self.closing:
+            if not self.closed:
+                self.closed = True
+                asyncio.run_coroutine_threadsafe(self._close(), self.loop).result()
+                self.loop.call_soon_threadsafe(self.loop.stop)
+                self.thread.join()
+                self.loop.close()
 
     def _start(self, coroutine: Coroutine[Any, Any, T]) -> Future[T]:
         if self.closed:

@@ -28,8 +28,12 @@ IMAGES = 64
 """Images of one prompt, at most."""
 PORTS = 3
 """Ports that are tried, when others take them first."""
-CAUSE = re.compile(r"\b((?!RuntimeError: Engine core)\w+(?:Error|Exception): [^|]+|error: argument [^|]+)")
-"""The first error in a log; those that follow are its consequences."""
+CAUSE = re.compile(
+    rb"^(?:.*(?:ERROR|\[\w.]+:\d+\]) )?(?:[\w.]+\.)?(\w+(?:Error|Exception): .+)$|(error: argument .+)$", re.M
+)
+CONSEQUENCES = (b"EngineDeadError", b"RuntimeError: Engine core initialization failed")
+LOG = 1 << 22
+"""Bytes of a server's log in which the cause of its end is looked for."""
 
 
 class PortTaken(Exception):
@@ -104,6 +108,7 @@ class Server(Engine):
         for _ in range(PORTS):
             port = port or free_port()
             env = {**environment(self.place, self.cpu), "VLLM_SERVER_DEV_MODE": "1", "VLLM_API_KEY": ""}
+            self.log_from = self.log.stat().st_size if self.log.exists() else 0
             child = Child(
                 command(self.role, self.config, folder, self.place, self.cpu, name, port), env=env, log=self.log
             )
@@ -138,19 +143,29 @@ class Server(Engine):
 
     def _failure(self, child: Child, status: int) -> Exception:
         """Why a server that ended did not start."""
-        why = cause(child.last_words(1000))
-        if "address already in use" in why.lower():
+        why = self._cause()
+        if "Address already in use" in why:
             return PortTaken()
-        what = f"the vLLM server did not start ({ending(status)}): {why}"
-        if "validation error" in why or why.startswith("error: argument"):
-            return BadInput(f"{self.role}.engine: {what} See {self.log}")
-        return EngineLost(f"{self.role}: {what} See {self.log}")
+        if "ValidationError" in why or why.startswith("error: argument"):
+            return BadInput(f"{self.role}.engine: vLLM refuses the model or the settings: {why}; see {self.log}")
+        return EngineLost(
+            f"{self.role}: the vLLM server did not start ({ending(status)}){why and f': {why}'}; see {self.log}"
+        )
 
     def _died(self) -> str | None:
         status = self.child.poll()
         if status is None:
             return None
-        return f"{self.role}: the vLLM server has ended ({ending(status)}): {cause(self.child.last_words(1000))}"
+        why = self._cause()
+        return f"{self.role}: the vLLM server has ended ({ending(status)}){why and f': {why}'}; see {self.log}"
+
+    def _cause(self) -> str:
+        """The error in the log that the others follow from, in one line; empty where there is none."""
+        with self.log.open("rb") as stream:
+            stream.seek(self.log_from)
+            errors = [one or other for one, other in CAUSE.findall(stream.read(LOG))]
+        errors = [error for error in errors if not error.startswith(CONSEQUENCES)] or errors
+        return " ".join(errors[0].decode(errors="replace").split())[:400] if errors else ""
 
 
 def command(
@@ -186,12 +201,6 @@ def command(
         *(part for key, value in options.items() if value is not None for part in (f"--{key}", str(value))),
         *(f"--{flag}" for flag in flags),
     ]
-
-
-def cause(words: str) -> str:
-    """The error in the last words of a log that the others follow from, or its end. One line."""
-    found = CAUSE.search(words)
-    return (found[1] if found else " | ".join(words.split(" | ")[-3:])).strip()[:400]
 
 
 def ending(status: int) -> str:
