@@ -47,7 +47,7 @@ RULES = (
     ScriptedReply(when=r"asleep", replies=("later",), delay=600),
     ScriptedReply(when=r"grow (\w+)", replies=("\\1" * 9,) * 2),
     ScriptedReply(when=r"number (\d+)", replies=("it is \\1", "\\1, I think"), tokens=5),
-    ScriptedReply(when=r"say (?P<word>.+)", replies=("\\1",)),
+    ScriptedReply(when=r"(?s)say (.+)", replies=("\\1",)),
 )
 CAPTIONER = config.Captioner(model="embedded", dtype="float32")
 SCRIPTED = config.Reasoner(engine=config.ScriptedEngine(rules=RULES))
@@ -194,9 +194,11 @@ def forked() -> Iterator[None]:
     if pid == 0:
         time.sleep(600)
         os._exit(0)
-    yield
-    os.kill(pid, signal.SIGKILL)
-    os.waitpid(pid, 0)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
 
 
 def test_a_child_does_not_outlive_a_killed_nanny(tmp_path: Path, children: list[int]) -> None:

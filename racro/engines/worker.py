@@ -56,14 +56,14 @@ class Call:
             self.changed.notify_all()
 
     def get(self, seconds: float = math.inf) -> Generation | None:
-        """The next result, None at the end. Raises what ended the call, and TimeoutError after `seconds`."""
+        """The next result, None at the end. Raises what ended the call, and queue.Empty after `seconds`."""
         until = time.monotonic() + seconds
         while True:
             try:
                 kind, content = self.events.get(timeout=min(BREATH, max(0.0, until - time.monotonic())))
             except queue.Empty:
                 if time.monotonic() > until:
-                    raise TimeoutError from None
+                    raise
                 continue
             if kind == "error":
                 raise content
@@ -110,10 +110,12 @@ class Worker(Engine):
         threading.Thread(target=self._read, name=f"{role}-reader", daemon=True).start()
         try:
             start.get(self.place.start_deadline)
-        except TimeoutError:
+        except queue.Empty:
             self._give_up(f"did not start within {self.place.start_deadline:g} s (runtime.{role}.start_deadline)")
-            start.get()
+            self.close()
+            raise EngineLost(self._reason) from None
         except BaseException:
+            self._give_up("did not start")
             self.close()
             raise
         self._calls.pop(start.number, None)
