@@ -124,6 +124,10 @@ def _check(models: Models, many: str | None, images: Sequence[str], question: st
         raise BadOption("--recipe and --run: a run has its recipe; give one of the two")
     if models.captioner and (models.policy or models.run):
         raise BadOption("--captioner: --policy and --run name the captioner's weights already; give one of them")
+    for role in ("captioner", "reasoner"):
+        named = getattr(models, role) or models.recipe or models.run
+        if getattr(models, f"{role}_urls") and not named:
+            raise BadOption(f"--{role}: missing; name the model as the endpoint of --{role}-url does")
     if models.captioner_urls and (models.policy or models.run):
         raise BadOption("--captioner-url: an endpoint has its own weights; leave out --policy and --run")
 
@@ -204,11 +208,9 @@ def _section(role: Role, model: str | None, models: Models, recipe: config.Recip
     """
     from racro.answering import named
 
-    section = getattr(recipe, role) if recipe else None
+    section: Any = getattr(recipe, role) if recipe else None
     if getattr(models, f"{role}_urls"):
-        known = model or (section.model if section else None)
-        if known is None:
-            raise BadOption(f"--{role}: missing; name the model as the endpoint of --{role}-url does")
+        known = model or section.model
         kind = config.Captioner if role == "captioner" else config.Reasoner
         return kind(model=known, engine=config.ServerEngine())
     engine = ENGINES[models.engine]() if models.engine else section.engine if section else None
