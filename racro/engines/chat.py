@@ -24,6 +24,7 @@ IMAGE_TOKEN = "<|image_pad|>"
 """In a text it would be taken for the place of an image, by servers that do not say so."""
 BAN = -100.0
 """The strongest bias that the protocol knows: e^-100 of a probability is none."""
+DIVERGED = "the model's probabilities are not numbers: its weights have diverged"
 SEEDS = 2**31
 """Seeds below are whole numbers to every server."""
 
@@ -158,7 +159,7 @@ def _completion(choice: dict[str, Any], token_ids: bool) -> Completion:
     ids = tuple(choice["token_ids"])
     logprobs = tuple(token["logprob"] for token in choice["logprobs"]["content"])
     if not all(value is not None and math.isfinite(value) for value in logprobs):
-        raise FloatingPointError("the model's probabilities are not numbers: its weights have diverged")
+        raise FloatingPointError(DIVERGED)
     if len(ids) != len(logprobs):
         raise BadAnswer(f"{len(ids)} token ids and {len(logprobs)} log-probs")
     return Completion(ids, logprobs, text, reason)

@@ -242,6 +242,8 @@ class Endpoint(Engine):
         if "max_tokens" in fields and "max_completion_tokens" in said:
             self.limit = "max_completion_tokens"
             return
+        if "not JSON compliant" in said:  # which numbers that are none are not
+            raise FloatingPointError(chat.DIVERGED)
         if chat.too_long(answer.content):
             raise PromptTooLong(f"{server.url} refuses a prompt as too long, lower max_tokens or leave it out: {said}")
         raise BadInput(f"{self.role}: {server.url} refuses a request ({answer.status_code}): {said}")

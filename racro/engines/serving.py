@@ -29,7 +29,9 @@ IMAGES = 64
 PORTS = 3
 """Ports that are tried, when others take them first."""
 CAUSE = re.compile(
-    rb"^(?:.*(?:ERROR|\[\w.]+:\d+\]) )?(?:[\w.]+\.)?(\w+(?:Error|Exception): .+)$|(error: argument .+)$", re.M
+    rb"^(?:.*(?:ERROR|\[\w.]+:\d+\]) )?(?:[\w.]+\.)?(ValidationError: .+(?:\n.+)?|\w+(?:Error|Exception): .+)$"
+    rb"|(error: argument .+)$",
+    re.MULTILINE,
 )
 CONSEQUENCES = (b"EngineDeadError", b"RuntimeError: Engine core initialization failed")
 LOG = 1 << 22
