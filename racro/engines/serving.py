@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+import threading
 import time
 import uuid
 from collections.abc import Iterator, Sequence
@@ -63,7 +64,7 @@ class Server(Engine):
         self.role, self.config, self.log = role, config, log
         self.place: Place = getattr(runtime, role)
         self.cpu = cpu_build()
-        self.asleep = False
+        self.asleep, self.turning = False, threading.Lock()
         if not (Path(folder) / "config.json").is_file():
             raise BadInput(f"{role}.model: {folder} holds no config.json; is it a model folder?")
         # A name that no other server has: whoever answers to it on our port is ours.
@@ -83,28 +84,34 @@ class Server(Engine):
 
     def generate(self, prompts: Sequence[Prompt], sampling: Sampling, seeds: Sequence[int]) -> Iterator[Generation]:
         """See Engine and Endpoint."""
-        if self.asleep:
-            self.endpoint.tell("/wake_up", self.place.start_deadline)
-            self.asleep = False
+        self._wake()
         yield from self.endpoint.generate(prompts, sampling, seeds)
 
     def swap(self, folder: str) -> None:
         """See Engine."""
         if self.config.engine.quantization is not None:  # type: ignore[union-attr]
             raise SwapFailed("a quantised engine cannot be compared with a checkpoint")
+        self._wake()
         self.endpoint.swap(folder)
 
     def rest(self) -> None:
         """See Engine: weights to main memory, keys and values away. On a CPU there is nothing to give back."""
-        if not self.cpu and not self.asleep:
-            self.endpoint.tell("/sleep?level=1", self.place.start_deadline)
-            self.asleep = True
+        with self.turning:
+            if not self.cpu and not self.asleep:
+                self.endpoint.tell("/sleep?level=1", self.place.start_deadline)
+                self.asleep = True
 
     def close(self) -> None:
         """See Engine."""
         patience = 0.0 if self.lost else 5.0
         self.endpoint.close()
         self.child.stop(patience)
+
+    def _wake(self) -> None:
+        with self.turning:
+            if self.asleep:
+                self.endpoint.tell("/wake_up", self.place.start_deadline)
+                self.asleep = False
 
     def _start(self, folder: str, name: str, port: int) -> tuple[Child, str]:
         for _ in range(PORTS):
