@@ -21,12 +21,13 @@ import torch
 from test_vllm import GREEDY, Weights, agree, caption_prompts, checkpoint, noise, reasoner_prompts, scores, token_ids
 
 from racro.config import Captioner, Place, Reasoner, Runtime, ServerEngine
-from racro.engines import Completion, EngineLost, PromptTooLong, Sampling, SwapFailed
+from racro.engines import Completion, EngineLost, Prompt, PromptTooLong, Sampling, SwapFailed
 from racro.engines.server import Endpoint
 from racro.engines.serving import Server
 from racro.engines.transformers import TransformersEngine
 from racro.errors import BadInput
 from racro.models import EMBEDDED
+from racro.prompts import describes_messages
 
 CAPTIONER = Captioner(model="embedded", dtype="float32", engine=ServerEngine())
 REASONER = Reasoner(model="embedded", dtype="float32", engine=ServerEngine())
@@ -153,6 +154,13 @@ def test_a_completion_is_a_function_of_its_prompt_and_seed(undecided: Server) ->
     others = token_ids(list(undecided.generate(prompts, how, range(len(prompts)))))
     assert together == backwards[::-1]
     assert all(one != other for one, other in zip(together, others, strict=True))
+
+
+def test_more_than_one_step_can_read_is_no_harm(captioner: Server) -> None:
+    """vLLM would read a prompt in parts, and on a CPU its engine dies of that when the prompt has a seed."""
+    prompts = [Prompt(describes_messages(f"The red bar is {i}. " * 100)) for i in range(8)]
+    generations = list(captioner.generate(prompts, Sampling(max_tokens=4), range(8)))
+    assert all(len(generation.prompt_ids) > 1024 for generation in generations)
 
 
 def test_limits_have_their_own_finish_reasons(undecided: Server) -> None:
