@@ -2,6 +2,7 @@
 
 ROOT/artifacts/STAGE/IDENTITY/   what a stage made, shared by all runs under the root: same inputs, same folder
 ROOT/NAME/                       a run: recipe.yaml, summary.json, report.html, curve.png, engines/*.log
+ROOT/NAME/                       a sweep: recipe.yaml, summary.json, report.html, children/*.json; each child is a run
 """
 
 from __future__ import annotations
@@ -55,6 +56,11 @@ def report(root: str, name: str) -> str:
 def curve(root: str, name: str) -> str:
     """The learning curve as PNG."""
     return f"{run(root, name)}/curve.png"
+
+
+def child(root: str, sweep: str, name: str) -> str:
+    """What is known of a sweep's child: its learning curve, and how it ended."""
+    return f"{run(root, sweep)}/children/{name}.json"
 
 
 def engine_log(root: str, name: str, role: str) -> str:

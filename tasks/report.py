@@ -9,7 +9,7 @@ import base64
 import datetime
 import itertools
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import yaml
 from prefect import get_run_logger, task
@@ -46,6 +46,12 @@ GALLERY = {"fixed": 12, "broken": 6, "wrong": 6, "right": 4}
 """Held-out problems that the report shows, by what training did to them."""
 SAMPLES = 32
 """Captions in the tables of Prefect and MLflow."""
+
+Watcher = Callable[[str, int, Score], None]
+"""(MLflow run, iteration, score)"""
+
+watchers: list[Watcher] = []
+"""Called after each evaluation of a training; one that raises ends it. So a sweep stops its hopeless children."""
 
 
 class BadRoot(BadInput):
@@ -101,6 +107,8 @@ def log_evaluation(
     score = score_of(judged)
     metrics = {f"heldout/{name}": value for name, value in record.metrics.items()}
     track.log_evaluation(mlflow_run, k, record.finished, policy, reasoner, heldout, judged, score, metrics)
+    for watcher in watchers:
+        watcher(mlflow_run, k, score)
     return score
 
 

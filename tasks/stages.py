@@ -7,11 +7,12 @@ from typing import Any, TypeVar
 
 from prefect import Task
 
-from racro import artifacts
+from racro import artifacts, layout
 from racro.config import Runtime
 from racro.schema import Handle
 from racro.summary import StageTotal
-from tasks.policies import record_storage
+from tasks.locks import alone
+from tasks.policies import Identity, record_storage
 
 H = TypeVar("H", bound=Handle)
 
@@ -27,7 +28,7 @@ class Stages:
     def run(self, task: Task[..., Any], run_name: str, returns: type[H], **inputs: Any) -> H:
         """Run a stage under the recipe's retries and timeout, or take its result from the cache.
 
-        Raises what the stage raised.
+        Waits while another run on this machine makes the same. Raises what the stage raised.
         """
         stage = task.name
         delays = [self.runtime.retry_delay * 2**i for i in range(self.runtime.retries)]
@@ -39,7 +40,9 @@ class Stages:
             timeout_seconds=getattr(self.runtime.timeouts, stage),
         )
         start = time.monotonic()
-        state = configured(**inputs, runtime=self.runtime, root=self.root, return_state=True)
+        assert isinstance(task.cache_policy, Identity)
+        with alone(self.root, layout.artifact_key(stage, task.cache_policy.digest(inputs))):
+            state = configured(**inputs, runtime=self.runtime, root=self.root, return_state=True)
         handle = state.result()
         cached = state.name == "Cached"
         before = self.totals.get(stage, StageTotal(seconds=0.0, executed=0, cached=0))

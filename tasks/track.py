@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -27,12 +28,14 @@ from racro.summary import Score
 
 EXPERIMENT = "racro"
 CHAMPION = "champion"
+PARENT = "RACRO_PARENT_RUN"
+"""Environment variable with the MLflow run below which those of this process stand: a sweep's."""
 
 # MLflow may be away for a minute; a training must not be lost for want of a chart.
-_logging = task(cache_policy=NO_CACHE, persist_result=False, retries=5, retry_delay_seconds=[1, 2, 5, 15, 40])
+logged = task(cache_policy=NO_CACHE, persist_result=False, retries=5, retry_delay_seconds=[1, 2, 5, 15, 40])
 
 
-@_logging
+@logged
 def open_run(recipe: Recipe, recipe_digest: str, run: str, root: str) -> str:
     """The MLflow run of this training: the one that a killed or repeated run began, or a new one. Returns its id."""
     for noisy in ("alembic", "mlflow"):  # migrations of a new database, start and stop of the monitor
@@ -51,10 +54,12 @@ def open_run(recipe: Recipe, recipe_digest: str, run: str, root: str) -> str:
     client.set_tag(run_id, "prefect.flow_run_id", flow_run.id or "")
     if url := flow_run.ui_url:
         client.set_tag(run_id, "prefect.flow_run_url", url)
+    if parent := os.environ.get(PARENT):
+        client.set_tag(run_id, "mlflow.parentRunId", parent)
     return run_id
 
 
-@_logging
+@logged
 def log_problems(run_id: str, context: str, problems: ProblemTable) -> None:
     """The data set of the run."""
     source = json.dumps({"uri": problems.uri})
@@ -63,13 +68,13 @@ def log_problems(run_id: str, context: str, problems: ProblemTable) -> None:
     MlflowClient().log_inputs(run_id, [DatasetInput(data, [InputTag("mlflow.data.context", context)])])
 
 
-@_logging
+@logged
 def log_iteration(run_id: str, iteration: int, finished: float, metrics: dict[str, float]) -> None:
     """Metrics of one iteration; step = iteration. finished: seconds since the epoch."""
     _log(run_id, iteration, finished, metrics)
 
 
-@_logging
+@logged
 def log_table(run_id: str, name: str, rows: list[dict[str, Any]]) -> None:
     """A table of samples as an artifact of the run."""
     client = MlflowClient()
@@ -78,7 +83,7 @@ def log_table(run_id: str, name: str, rows: list[dict[str, Any]]) -> None:
     client.log_table(run_id, {key: [row[key] for row in rows] for key in rows[0]}, name)
 
 
-@_logging
+@logged
 def log_evaluation(
     run_id: str,
     iteration: int,
@@ -113,7 +118,7 @@ def log_evaluation(
     _crown(client, registered, version, score.accuracy)
 
 
-@_logging
+@logged
 def close_run(run_id: str, files: dict[str, str]) -> None:
     """Mark the run finished; files: name -> text, kept as artifacts."""
     client = MlflowClient()
