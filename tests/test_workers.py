@@ -243,6 +243,7 @@ def test_a_child_outlives_the_thread_that_started_it(tmp_path: Path, children: l
     thread.join()
     time.sleep(0.3)
     assert started[0].poll() is None
+    assert os.getsid(started[0].pid) != os.getsid(0), "Ctrl-C in the terminal would end it before it is closed"
     started[0].stop()
 
 
@@ -354,6 +355,8 @@ def test_prompts_are_read_late(worker: Worker) -> None:
 
 
 def test_calls_run_side_by_side_and_can_be_abandoned(worker: Worker) -> None:
+    process = psutil.Process(worker.pid)
+    threads = process.num_threads()
     long = Watched("slow", 100_000)
     results = worker.generate(long, Sampling(), range(len(long)))
     next(results)
@@ -361,7 +364,7 @@ def test_calls_run_side_by_side_and_can_be_abandoned(worker: Worker) -> None:
     assert len(list(worker.generate(short, Sampling(), range(3)))) == 3
     assert len(long.read) < len(long)
     results.close()  # type: ignore[attr-defined]
-    time.sleep(0.5)
+    seconds_until(lambda: process.num_threads() <= threads)  # the engine works on it no more
     read = len(long.read)
     time.sleep(0.5)
     assert len(long.read) == read
@@ -420,20 +423,25 @@ def test_vllm_leaves_nothing_in_the_users_home(tmp_path: Path, monkeypatch: pyte
 def test_a_timeout_of_the_stage_reaches_whoever_waits(worker: Worker, copies: int) -> None:
     """Timeouts are exceptions that are set in a thread from outside; a lock that is waited for holds them off."""
     engine = worker if copies == 1 else Balanced([worker] * copies)
-    caught: list[BaseException] = []
+    with timed_out():
+        next(engine.generate([asked("asleep")], Sampling(), [0]))
 
-    def wait() -> None:
-        try:
-            next(engine.generate([asked("asleep")], Sampling(), [0]))
-        except TimeoutError as error:
-            caught.append(error)
 
-    thread = threading.Thread(target=wait, daemon=True)
-    thread.start()
-    time.sleep(0.3)
-    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident or 0), ctypes.py_object(TimeoutError))
-    thread.join(SOON)
-    assert len(caught) == 1
+def test_a_timeout_while_it_starts_leaves_no_process(log: Path, children: list[int]) -> None:
+    with timed_out():
+        Worker("captioner", CAPTIONER, str(EMBEDDED / "captioner"), runtime(), log)
+
+
+@contextlib.contextmanager
+def timed_out() -> Iterator[None]:
+    """What is in it takes long, and is ended by TimeoutError."""
+    identity = ctypes.c_ulong(threading.get_ident())
+    exception = ctypes.py_object(TimeoutError)
+    clock = threading.Timer(0.3, lambda: ctypes.pythonapi.PyThreadState_SetAsyncExc(identity, exception))
+    clock.start()
+    with pytest.raises(TimeoutError):
+        yield
+    clock.join()
 
 
 # --- errors -----------------------------------------------------------------------------------------------------------
@@ -464,6 +472,9 @@ def test_errors_keep_their_type_and_the_worker_goes_on(captioner: Worker, worker
 def test_an_engine_that_cannot_start_says_why(log: Path, tmp_path: Path, children: list[int]) -> None:
     with pytest.raises(ModelNotFound, match=r"nowhere holds no config.json"):
         Worker("captioner", CAPTIONER, str(tmp_path / "nowhere"), runtime(), log)
+    rules = [ScriptedReply(when="(", replies=("never",))]
+    with pytest.raises(EngineLost, match="reasoner's worker failed: error: missing"):  # a type of a library's own
+        Worker("reasoner", config.Reasoner(engine=config.ScriptedEngine(rules=rules)), "", runtime(), log)
     with pytest.raises(EngineLost, match=r"did not start within 0.01 s .runtime.reasoner.start_deadline"):
         scripted(log, start_deadline=0.01)
 
