@@ -342,6 +342,9 @@ class VllmEngine(Engine):
             block_size=32 if cpu else None,  # the default on CPUs is longer than a short prompt
             enforce_eager=eager,
             enable_sleep_mode=not cpu,
+            # On a CPU a prompt that is read in parts, and has a seed, kills vLLM's engine: its generators cannot step
+            # back.
+            enable_chunked_prefill=not cpu,
             enable_prefix_caching=True,
             logprobs_mode="processed_logprobs",
             worker_extension_cls=EXTENSION,
