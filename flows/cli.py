@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from flows import answering, local, recipes
+from flows import answering, local, recipes, station
 from racro import layout
 from racro.errors import BadInput
 
@@ -110,10 +110,43 @@ def ui(
 ) -> None:
     """Open the Prefect and MLflow UIs on what was recorded here; Ctrl-C ends them."""
     home = _settle()
+    if running := station.running(home):
+        print(f"Prefect  {running.options.prefect_url}\nMLflow   {running.options.mlflow_url}\nUntil `racro down`.")
+        return
     with local.prefect_server(home, prefect_port) as api, local.mlflow_ui(mlflow_port) as mlflow_url:
         print(f"Prefect  {api.removesuffix('/api')}\nMLflow   {mlflow_url}\nCtrl-C ends both.", flush=True)
         with contextlib.suppress(KeyboardInterrupt):
             threading.Event().wait()
+
+
+@app.command()
+def up(
+    postgres: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL", help="Keep both servers' records there: postgresql://USER:PASSWORD@HOST:PORT/NAME."
+        ),
+    ] = None,
+    artifacts: Annotated[
+        str | None, typer.Option(metavar="URI", help="Put runs and MLflow's files below it. (default: runs, .racro)")
+    ] = None,
+    host: Annotated[str, typer.Option(help="Address to listen on; there are no passwords.")] = "127.0.0.1",
+    prefect_port: Annotated[int, typer.Option(help="Port of Prefect's UI and API.")] = 4200,
+    mlflow_port: Annotated[int, typer.Option(help="Port of MLflow's UI and API.")] = 5000,
+    workers: Annotated[int, typer.Option(min=0, help="Runs that are executed at once on this machine.")] = 1,
+) -> None:
+    """Start Prefect, MLflow and workers, and register the deployments; `racro down` stops them."""
+    from flows import starting
+
+    starting.up(_settle(), postgres, artifacts, host, prefect_port, mlflow_port, workers)
+
+
+@app.command()
+def down() -> None:
+    """Stop what `racro up` started. Runs that are under way are taken up again by the next `racro up`."""
+    from flows import starting
+
+    starting.down(_settle())
 
 
 @embedded.command()

@@ -20,6 +20,8 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
+from flows import station
+
 HOME = Path(".racro")
 
 QUIET = {
@@ -55,7 +57,10 @@ class ServerFailed(RuntimeError):
 
 
 def settle(home: Path = HOME) -> Path:
-    """Point every library's state under `home`, unless the environment says otherwise. Returns the absolute home."""
+    """Point every library's state under `home`, unless the environment says otherwise. Returns the absolute home.
+
+    Where a station runs (`racro up`), its servers are used.
+    """
     home = home.resolve()
     home.mkdir(parents=True, exist_ok=True)
     (home / ".gitignore").write_text("*\n")
@@ -68,6 +73,7 @@ def settle(home: Path = HOME) -> Path:
         "TORCHINDUCTOR_CACHE_DIR": str(home / "torchinductor"),
         "HF_DATASETS_CACHE": str(home / "datasets"),
     }
+    defaults |= station.addresses(home)
     if "MLFLOW_TRACKING_URI" not in os.environ:
         (home / "mlflow").mkdir(exist_ok=True)
     for name, value in defaults.items():

@@ -1,0 +1,57 @@
+"""The commands `racro up` and `racro down`: options -> a station with its deployments registered, and what is printed.
+
+Called by `flows.cli`.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from flows import station
+
+HEADINGS = ("Prefect", "MLflow", "Runs", "Logs")
+
+
+def up(
+    home: Path,
+    postgres: str | None,
+    artifacts: str | None,
+    host: str,
+    prefect_port: int,
+    mlflow_port: int,
+    workers: int,
+) -> None:
+    """Start what does not run, register everything, wait for the workers, print the addresses.
+
+    Raises BadOption, StationFailed.
+    """
+    from tasks.policies import absolute
+
+    options = station.Options(
+        host=host,
+        prefect_port=prefect_port,
+        mlflow_port=mlflow_port,
+        workers=workers,
+        root=absolute(f"{artifacts}/runs" if artifacts else "runs"),
+        mlflow_artifacts=absolute(f"{artifacts}/mlflow" if artifacts else str(home / "mlflow" / "artifacts")),
+        postgres=postgres and station.check_postgres(postgres),
+    )
+    if postgres and station.running(home) is None:
+        station.make_databases(postgres)
+    started = station.up(home, options, postgres)
+    os.environ.update(station.addresses(home), RACRO_ROOT=options.root)
+    from flows import registration
+
+    names = registration.register()
+    if not registration.wait_for_workers(workers):
+        raise station.StationFailed(f"not all of {workers} workers came up; their logs are in {home / 'station'}")
+    values = options.public_prefect_url, started.options.mlflow_url, options.root, str(home / "station")
+    for heading, value in zip(HEADINGS, values, strict=True):
+        print(f"{heading:<9}{value}")
+    print(f"Ready:   {', '.join(names)}. `racro down` stops all.", flush=True)
+
+
+def down(home: Path) -> None:
+    """Stop everything."""
+    print("stopped" if station.down(home) else "nothing runs here")
