@@ -43,6 +43,14 @@ def load(path: str, overrides: Sequence[str] = ()) -> Recipe:
     return parse(content, path)
 
 
+def override(recipe: Recipe, overrides: Sequence[str], option: str) -> Recipe:
+    """Another recipe with `path=value` overrides, which were given by the command line's `option`. Raises BadRecipe."""
+    content = recipe.model_dump(mode="json")
+    for change in sorted(overrides, key=lambda change: ".type=" not in change):
+        _apply(content, change, option)
+    return parse(content, option)
+
+
 def parse(content: dict[str, Any], source: str) -> Recipe:
     """Validate. Raises BadRecipe with one line that names the first offending key."""
     try:
@@ -83,18 +91,18 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def _apply(content: dict[str, Any], override: str) -> None:
+def _apply(content: dict[str, Any], override: str, option: str = "--set") -> None:
     path, equals, value = override.partition("=")
     keys = path.strip().split(".")
     if not equals or not all(keys):
-        raise BadRecipe(f"--set {override}: write it as path=value, for example --set update.learning_rate=1e-6")
+        raise BadRecipe(f"{option} {override}: write it as path=value, for example {option} update.learning_rate=1e-6")
     place = content
     for key in keys[:-1]:
         below = place.setdefault(key, {})
         if not isinstance(below, dict):
-            raise BadRecipe(f"--set {override}: {key} is a value, it has no keys below it")
+            raise BadRecipe(f"{option} {override}: {key} is a value, it has no keys below it")
         place = below
-    parsed = _yaml(value, f"--set {override}")
+    parsed = _yaml(value, f"{option} {override}")
     if keys[-1] == "type" and place.get("type") != parsed:
         place.clear()
     place[keys[-1]] = parsed
