@@ -112,7 +112,8 @@ OVERRIDES = {
     "problems.type=table": f"{FILE}: problems.source: is required; put it into the recipe, or --set problems.source=",
     "problems.type=csv": f"{FILE}: problems.type: must be one of embedded, table",
     "problems={}": f"{FILE}: problems.type: must be one of embedded, table",
-    "captioner.engine={type: [1]}": f"{FILE}: captioner.engine.type: must be one of scripted, server, transformers, vllm",
+    "captioner.engine={type: [1]}": f"{FILE}: captioner.engine.type: must be one of scripted, server, transformers, "
+    "vllm",
     "seed": "--set seed: write it as path=value, for example --set update.learning_rate=1e-6",
     "=1": "--set =1: write it as path=value",
     "update..beta=1": "--set update..beta=1: write it as path=value",
