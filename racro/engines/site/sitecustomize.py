@@ -1,4 +1,4 @@
-"""Read by every Python process of an engine as it starts: the folder is on its PYTHONPATH. See racro/torchvision_ops."""
+"""Read by every Python process of an engine as it starts: the folder is on its path. See racro/torchvision_ops."""
 
 import racro.torchvision_ops
 
