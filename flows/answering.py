@@ -338,6 +338,21 @@ def ask_many(racro: Racro, lines: Iterable[bytes], trace: bool) -> int:
 
     Their line has `error` instead of an answer. Blank lines are left out.
     """
+    verdicts: Counter[str] = Counter()
+    bad = total = 0
+    for content in answer_lines(racro, lines, trace):
+        total += 1
+        bad += "error" in content
+        verdicts.update([content["verdict"]] if "verdict" in content else [])
+        _line(content)
+    if total == 0:
+        raise BadOption("no line on standard input; give lines like " + EXAMPLE_LINE)
+    print(f"racro: {total - bad} of {total} questions answered{_accuracy(verdicts)}", file=sys.stderr)
+    return bad
+
+
+def answer_lines(racro: Racro, lines: Iterable[bytes], trace: bool = False) -> Iterator[dict[str, Any]]:
+    """What is said to each line of jsonl that is not blank, in order: `id` with an answer's fields, or with `error`."""
     ids: deque[str | int] = deque()
 
     def questions() -> Iterator[Question | BadInput]:
@@ -347,20 +362,9 @@ def ask_many(racro: Racro, lines: Iterable[bytes], trace: bool) -> int:
                 ids.append(name)
                 yield question
 
-    verdicts: Counter[str] = Counter()
-    bad = total = 0
     for answer in _answers(racro, questions(), trace):
-        total += 1
-        if isinstance(answer, BadInput):
-            bad += 1
-            _line({"id": ids.popleft(), "error": str(answer)})
-        else:
-            verdicts.update([answer.verdict] if answer.verdict else [])
-            _line({"id": ids.popleft(), **_plain(answer)})
-    if total == 0:
-        raise BadOption("no line on standard input; give lines like " + EXAMPLE_LINE)
-    print(f"racro: {total - bad} of {total} questions answered{_accuracy(verdicts)}", file=sys.stderr)
-    return bad
+        said = {"error": str(answer)} if isinstance(answer, BadInput) else _plain(answer)
+        yield {"id": ids.popleft(), **said}
 
 
 def _question(line: bytes, number: int) -> tuple[str | int, Question | BadInput]:

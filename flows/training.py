@@ -32,15 +32,30 @@ def recipe_digest(recipe: Recipe) -> str:
     return digest({name: getattr(recipe, name) for name in Recipe.model_fields if name != "runtime"})
 
 
-@flow(name="train", flow_run_name="{run}", persist_result=False)
+def run_name() -> str:
+    """Name of a flow run: its parameter `run`, or one made of its recipe."""
+    parameters = flow_run.parameters
+    return parameters["run"] or default_name(Recipe.model_validate(parameters["recipe"]))
+
+
+def default_name(recipe: Recipe) -> str:
+    """Name of a run that was given none: the same recipe, the same name."""
+    return f"racro-{recipe_digest(recipe)[:8]}"
+
+
+@flow(name="train", flow_run_name=run_name, persist_result=False)
 def train(recipe: Recipe, run: str | None = None, root: str = "runs") -> Summary:
     """Train a captioner by caption-reward optimisation.
 
-    recipe: what to do. run: name of the run; the recipe's digest when None. root: folder or URI (s3://...) for runs
-    and artifacts. Stages whose results are under the root already are not executed again.
+    Stages whose results are under the root already are not executed again.
+
+    Args:
+        recipe: What to do.
+        run: Name of the run, a folder under the root; made of the recipe when empty.
+        root: Folder or URI (s3://...) for runs and artifacts.
     """
     started = time.monotonic()
-    name = run or f"racro-{recipe_digest(recipe)[:8]}"
+    name = run or default_name(recipe)
     layout.run(root, name)  # a name that cannot be a folder is refused before anything starts
     stages = Stages(absolute(root), recipe.runtime)
     report.check_root(stages.root)
@@ -61,8 +76,8 @@ def _train(recipe: Recipe, name: str, stages: Stages, mlflow_run: str, started: 
     logger = get_run_logger()
     initial = adopt_captioner(recipe.captioner, recipe.runtime)
     reasoner = adopt_reasoner(recipe.reasoner, recipe.runtime)
-    problems = _prepare(recipe, stages, heldout=None)
-    heldout = _prepare(recipe, stages, heldout=recipe.evaluation.problems)
+    problems = prepare_problems(recipe, stages, heldout=None)
+    heldout = prepare_problems(recipe, stages, heldout=recipe.evaluation.problems)
     track.log_problems(mlflow_run, "training", problems)
     track.log_problems(mlflow_run, "heldout", heldout)
 
@@ -83,7 +98,7 @@ def _train(recipe: Recipe, name: str, stages: Stages, mlflow_run: str, started: 
     iterations: list[tuple[RolloutTable, ScoredTable, Policy]] = []
     for k in range(recipe.iterations + 1):
         if k % recipe.evaluation.every == 0 or k == recipe.iterations:
-            evaluation = _evaluate(recipe, stages, k, policy, reasoner, heldout)
+            evaluation = evaluate_policy(recipe, stages, f"evaluate {k}", policy, reasoner, heldout)
             score = report.log_evaluation(mlflow_run, k, policy, reasoner, heldout, evaluation)
             logger.info("iteration %d: accuracy %.3f +- %.3f (n = %d)", k, score.accuracy, score.stderr, score.n)
             evaluations.append((k, policy, evaluation))
@@ -149,7 +164,8 @@ def _train(recipe: Recipe, name: str, stages: Stages, mlflow_run: str, started: 
     return summary
 
 
-def _prepare(recipe: Recipe, stages: Stages, heldout: int | None) -> ProblemTable:
+def prepare_problems(recipe: Recipe, stages: Stages, heldout: int | None) -> ProblemTable:
+    """The training problems, or that many held-out ones."""
     return stages.run(
         prepare,
         "prepare training problems" if heldout is None else "prepare held-out problems",
@@ -161,12 +177,13 @@ def _prepare(recipe: Recipe, stages: Stages, heldout: int | None) -> ProblemTabl
     )
 
 
-def _evaluate(
-    recipe: Recipe, stages: Stages, iteration: int, policy: Policy, reasoner: FrozenModel, heldout: ProblemTable
+def evaluate_policy(
+    recipe: Recipe, stages: Stages, name: str, policy: Policy, reasoner: FrozenModel, heldout: ProblemTable
 ) -> Evaluation:
+    """The judgements of a policy on the held-out problems."""
     return stages.run(
         evaluate,
-        f"evaluate {iteration}",
+        name,
         Evaluation,
         problems=heldout,
         policy=policy,

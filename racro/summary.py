@@ -57,3 +57,35 @@ class Summary(_Frozen):
     seconds: float
     prefect_flow_run_id: str
     mlflow_run_id: str
+
+
+class EvaluationSummary(_Frozen):
+    """summary.json of an evaluation that is no part of a training."""
+
+    run: str
+    recipe_digest: str
+    """Of the recipe without `runtime`."""
+    seed: int
+    policy: PolicyRef
+    score: Score
+    stages: dict[str, StageTotal]
+    seconds: float
+    prefect_flow_run_id: str
+    mlflow_run_id: str
+
+
+class BatchSummary(_Frozen):
+    """A file of questions that was answered."""
+
+    questions: str
+    answers: str
+    """URI of the answers."""
+    total: int
+    unanswerable: int
+    """Questions that could not be asked; their lines say why."""
+    accuracy: float | None
+    """Of those with a gold answer; None where there is none."""
+    stderr: float | None
+    n: int
+    """Answers with a verdict; failed ones are left out."""
+    seconds: float

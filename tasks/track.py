@@ -113,7 +113,7 @@ def log_evaluation(
     }
     model_id = _logged_model(client, experiment_id, run_id, iteration, tags)
     _log(run_id, iteration, finished, metrics, model_id, heldout)
-    registered = f"captioner-{digest([reasoner, heldout])[:8]}"
+    registered = registered_name(reasoner, heldout)
     version = _version(client, registered, run_id, model_id, tags)
     _crown(client, registered, version, score.accuracy)
 

@@ -1,0 +1,34 @@
+"""Flow `prepare`: what a training needs before it starts, the problems and the models, fetched, checked, counted.
+
+Composition only. A training does the same by itself; this says beforehand whether the data is any good.
+"""
+
+from __future__ import annotations
+
+from prefect import flow
+
+from flows.training import prepare_problems, run_name
+from racro.config import Recipe
+from racro.schema import ProblemTable
+from tasks import publish, report
+from tasks.policies import absolute
+from tasks.prepare import adopt_captioner, adopt_reasoner
+from tasks.stages import Stages
+
+
+@flow(name="prepare", flow_run_name=run_name, persist_result=False)
+def prepare(recipe: Recipe, run: str | None = None, root: str = "runs") -> tuple[ProblemTable, ProblemTable]:
+    """Prepare the problems of a recipe, training and held-out, and fetch its models.
+
+    Args:
+        recipe: Its sections `problems`, `captioner`, `reasoner` and `evaluation.problems` count here.
+        run: Name of the flow run; made of the recipe when empty.
+        root: Folder or URI (s3://...) for runs and artifacts.
+    """
+    stages = Stages(absolute(root), recipe.runtime)
+    report.check_root(stages.root)
+    models = adopt_captioner(recipe.captioner, recipe.runtime), adopt_reasoner(recipe.reasoner, recipe.runtime)
+    problems = prepare_problems(recipe, stages, heldout=None)
+    heldout = prepare_problems(recipe, stages, heldout=recipe.evaluation.problems)
+    publish.preparation(problems, heldout, models)
+    return problems, heldout
