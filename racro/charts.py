@@ -89,14 +89,14 @@ def accuracy(evaluations: Sequence[EvalPoint]) -> Draw:
         at = [e.iteration for e in evaluations]
         values, errors = [100 * e.accuracy for e in evaluations], [100 * e.stderr for e in evaluations]
         _error_line(axes, at, values, errors, "after")
-        _percent_limits(axes, [v + sign * e for v, e in zip(values, errors, strict=True) for sign in (-1, 1)])
+        percent_limits(axes, [v + sign * e for v, e in zip(values, errors, strict=True) for sign in (-1, 1)])
         for i in sorted({0, len(at) - 1}):
             # The first label goes to the side that the curve does not take.
             below = i == 0 and len(at) > 1 and values[1] > values[0]
             place = {"textcoords": "offset points", "ha": "center", "va": "top" if below else "bottom"}
             end = values[i] - errors[i] if below else values[i] + errors[i]
             axes.annotate(f"{values[i]:.1f}", (at[i], end), (0, -6 if below else 6), weight="bold", **place)
-        _iteration_axis(axes, at)
+        iteration_axis(axes, at)
         axes.set_ylabel("held-out accuracy, %")
 
     return draw
@@ -108,7 +108,7 @@ def reward(iterations: Sequence[IterationPoint]) -> Draw:
     def draw(axes: Any) -> None:
         at = [i.iteration for i in iterations]
         _error_line(axes, at, [i.reward_mean for i in iterations], [i.reward_stderr for i in iterations], "reward")
-        _iteration_axis(axes, at)
+        iteration_axis(axes, at)
         axes.set_ylabel("mean reward of captions")
 
     return draw
@@ -128,7 +128,7 @@ def oracle(evaluations: Sequence[EvalPoint]) -> Draw:
             if known:
                 axes.plot(*zip(*known, strict=True), "o-", color=LIGHT[colour], label=label, lw=2, ms=4.5)
         axes.set_ylim(-4, 104)
-        _iteration_axis(axes, [e.iteration for e in evaluations])
+        iteration_axis(axes, [e.iteration for e in evaluations])
         axes.set_ylabel("share, %")
         _legend(axes)
 
@@ -197,7 +197,7 @@ def trend(iterations: Sequence[IterationPoint], values: Sequence[float | None], 
         axes.plot(*zip(*known, strict=True), "-" if len(known) > CROWD else "o-", color=LIGHT[colour], lw=1.6, ms=3.5)
         axes.yaxis.set_major_locator(MaxNLocator(4))
         axes.margins(y=0.2)
-        _iteration_axis(axes, [i.iteration for i in iterations], label=False)
+        iteration_axis(axes, [i.iteration for i in iterations], label=False)
 
     return draw
 
@@ -211,7 +211,7 @@ def _stacked(
         for name, values in parts.items():
             axes.bar(at, values, 0.74, bottom=bottom, color=LIGHT[colours[name]], label=name)
             bottom = [b + v for b, v in zip(bottom, values, strict=True)]
-        _iteration_axis(axes, at)
+        iteration_axis(axes, at)
         axes.set_ylabel(label)
         _legend(axes)
 
@@ -227,7 +227,8 @@ def _error_line(axes: Any, at: Sequence[int], values: Sequence[float], errors: S
     axes.plot(at, values, color=LIGHT[colour], lw=1.6)
 
 
-def _iteration_axis(axes: Any, at: Sequence[int], label: bool = True) -> None:
+def iteration_axis(axes: Any, at: Sequence[int], label: bool = True) -> None:
+    """Whole iterations as ticks, with room at both ends."""
     span = max(at) - min(at)
     if span <= 8:
         axes.set_xticks(range(min(at), max(at) + 1))
@@ -238,7 +239,7 @@ def _iteration_axis(axes: Any, at: Sequence[int], label: bool = True) -> None:
         axes.set_xlabel("iteration")
 
 
-def _percent_limits(axes: Any, values: Sequence[float]) -> None:
+def percent_limits(axes: Any, values: Sequence[float]) -> None:
     """Limits around the values, at least 20 points apart, so that noise does not look like a trend."""
     room = max(3.0, (20 - (max(values) - min(values))) / 2, 0.12 * (max(values) - min(values)))
     axes.set_ylim(max(-2.0, min(values) - room), min(106.0, max(values) + room))

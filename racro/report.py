@@ -123,29 +123,38 @@ class ReportData(Model):
 
 def render(data: ReportData) -> str:
     """The page."""
-    environment = jinja2.Environment(
+    return (
+        environment()
+        .get_template("report.html.j2")
+        .render(
+            data=data,
+            first=data.evaluations[0],
+            last=data.evaluations[-1],
+            gain=data.gain,
+            charts=_charts(data),
+            shown={name: [s for s in data.samples if s.outcome == name] for name in get_args(Outcome)},
+            captions=sum(i.captions for i in data.iterations),
+        )
+    )
+
+
+def environment() -> jinja2.Environment:
+    """Where templates of pages are, and the filters that they use."""
+    made = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {
+    made.filters |= {
         "duration": _duration,
         "number": _number,
         "percent": _percent,
         "picture": _picture,
         "tagged": _tagged,
     }
-    return environment.get_template("report.html.j2").render(
-        data=data,
-        first=data.evaluations[0],
-        last=data.evaluations[-1],
-        gain=data.gain,
-        charts=_charts(data),
-        shown={name: [s for s in data.samples if s.outcome == name] for name in get_args(Outcome)},
-        captions=sum(i.captions for i in data.iterations),
-    )
+    return made
 
 
 def _charts(data: ReportData) -> dict[str, Markup]:

@@ -98,6 +98,8 @@ class Standing(_Frozen):
     failed: int
     seconds: float
     """Wall time of all its children."""
+    children: tuple[str, ...]
+    """Names of their runs."""
 
 
 class SweepSummary(_Frozen):
@@ -162,6 +164,7 @@ def standing(trial: Trial) -> Standing:
         stopped=sum(child.status == "stopped" for child in trial.children),
         failed=sum(child.status == "failed" for child in trial.children),
         seconds=round(sum(child.seconds for child in trial.children), 3),
+        children=tuple(child.child for child in trial.children),
     )
 
 
