@@ -7,6 +7,7 @@ whoever uses the library.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import os
@@ -134,6 +135,7 @@ class Racro:
         self.max_tokens, self.temperature, self.top_p, self.seed, self.log = max_tokens, temperature, top_p, seed, log
         self._opening = threading.Lock()
         self._engines: tuple[Engine, Engine] | None = None
+        self._own = contextlib.ExitStack()
         self._limits = (max_tokens or LONGEST, max_tokens or LONGEST)
 
     def __enter__(self) -> Racro:
@@ -143,33 +145,34 @@ class Racro:
         self.close()
 
     def open(self) -> tuple[Engine, Engine]:
-        """Captioner and reasoner; nobody has to call this, the first question does. Raises ModelNotFound, EngineLost.
+        """Captioner and reasoner; nobody has to call this, the first question does.
 
-        Both are looked up before either is loaded, so that a wrong name shows at once.
+        Both are looked up before either is loaded, and endpoints asked before models are loaded, so that mistakes show
+        early. Engines that were lost are opened anew. Raises ModelNotFound, BadInput, EngineLost.
         """
         with self._opening:
-            if self._engines is None:
+            if self._engines is None or any(engine.lost for engine in self._engines):
+                self._own.close()
                 captioner = _resolve("captioner", self.captioner, self.runtime)
                 reasoner = _resolve("reasoner", self.reasoner, self.runtime)
                 if self.max_tokens is None:
                     self._limits = captioner.room(), reasoner.room()
                 runtime = _shared(self.runtime, captioner, reasoner)
-                eyes = captioner.open(runtime, self.log)
-                try:
-                    self._engines = eyes, reasoner.open(runtime, self.log)
-                except BaseException:
-                    if eyes is not self.captioner:
-                        eyes.close()
-                    raise
+                opened: dict[Role, Engine] = {}
+                with contextlib.ExitStack() as own:
+                    for model in sorted((captioner, reasoner), key=lambda model: model.here):
+                        opened[model.role] = engine = model.open(runtime, self.log)
+                        if engine is not model.engine:
+                            own.callback(engine.close)
+                    self._own = own.pop_all()
+                self._engines = opened["captioner"], opened["reasoner"]
             return self._engines
 
     def close(self) -> None:
         """Close the engines that were opened here. The next question opens them again."""
         with self._opening:
-            engines, self._engines = self._engines, None
-            for engine, given in zip(engines or (), (self.captioner, self.reasoner), strict=False):
-                if engine is not given:
-                    engine.close()
+            self._engines = None
+            self._own.close()
 
     def answer(
         self,
@@ -394,9 +397,11 @@ class _Model:
             return open_captioner(self.section, self.folder or "", runtime, log)
         assert self.section is not None
         start = functools.partial(open_reasoner, self.section, self.folder or "", runtime, log)
-        if runtime.streaming and outside(self.section, runtime.reasoner):
-            return Ahead(start, CALLS if self.section.engine.type in ("vllm", "server") else 1)
-        return start()
+        if not (runtime.streaming and outside(self.section, runtime.reasoner)):
+            return start()
+        ahead = Ahead(start, CALLS if self.section.engine.type in ("vllm", "server") else 1)
+        ahead.engine = start()  # now: that it cannot be opened is no question's fault
+        return ahead
 
 
 def named(role: Role, model: str, engine: config.Engine | None = None) -> config.Captioner | config.Reasoner:

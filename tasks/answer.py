@@ -26,6 +26,10 @@ class NoChampion(BadInput):
     """No policy, or more than one, is the best so far."""
 
 
+class NoStore(BadInput):
+    """MLflow's tracking store cannot be had."""
+
+
 def champion(runs: dict[str, str]) -> Policy:
     """The best policy so far, by the alias in MLflow's registry.
 
@@ -59,9 +63,9 @@ def traced(
 
     Where many questions travel together a span lasts as long as its text took to come, waiting included.
     """
+    mlflow = _tracing()
     racro.open()  # spans are about questions, not about loading models
     traces: dict[int, _Trace] = {}
-    mlflow = _tracing()
 
     def begun() -> Iterator[Question | BadInput]:
         for number, question in enumerate(questions):
@@ -129,16 +133,27 @@ def _name(image: object) -> str:
 
 
 def _mlflow() -> tuple[Any, Any]:
-    """A client of the tracking store, and the module that says what is logged there. Loads MLflow and Prefect."""
+    """A client of the tracking store, and the module that says what is logged there. Loads MLflow and Prefect.
+
+    Raises NoStore.
+    """
     for name, value in PATIENCE.items():
         os.environ.setdefault(name, value)
+    for noisy in ("alembic", "mlflow", "urllib3"):
+        logging.getLogger(noisy).setLevel(logging.ERROR)
     from mlflow import MlflowClient
 
     from tasks import track
 
-    for noisy in ("alembic", "mlflow"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
-    return MlflowClient(), track
+    client = MlflowClient()
+    try:
+        client.get_experiment_by_name(track.EXPERIMENT)
+    except Exception as error:  # each kind of store has its own
+        uri = os.environ["MLFLOW_TRACKING_URI"]
+        raise NoStore(
+            f"MLFLOW_TRACKING_URI: {uri} does not answer ({type(error).__name__}); see racro doctor"
+        ) from error
+    return client, track
 
 
 def _tracing() -> Any:

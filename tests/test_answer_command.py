@@ -10,11 +10,15 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any, NamedTuple
 
 import pytest
 
+KEY = "sesame"
 STATE = ("PREFECT", "MLFLOW", "RACRO", "HF_", "MPL", "XDG")
 
 
@@ -118,6 +122,8 @@ COMMANDS: dict[str, list[str]] = {
     "policy": ["--policy", "zeros", *WITH_ZEROS],
     "champion of a run": ["--policy", "champion", "--run", "mine", *WITH_ZEROS],
     "trace": ["--trace", "--json"],
+    "endpoint": ["--recipe", "scripted.yaml", "--reasoner", "m", "--reasoner-url", "URL", "--json", *ABOUT],
+    "not at the endpoint": ["--recipe", "scripted.yaml", "--reasoner", "n", "--reasoner-url", "URL", *ABOUT],
 }
 
 MISTAKES: dict[str, tuple[list[str], int, str]] = {
@@ -146,7 +152,7 @@ MISTAKES: dict[str, tuple[list[str], int, str]] = {
         "--reasoner-url: no answer (h",
     ),
     "no endpoint": (["--reasoner", "m", "--reasoner-url", "here"], 2, "--reasoner-url: no answer (here: unknown url"),
-    "nameless endpoint": (["--reasoner-url", "URL"], 2, "--reasoner: missing; name the model as the endpoint"),
+    "nameless endpoint": (["--reasoner-url", "http://x/v1"], 2, "--reasoner: missing; name the model as the endpoint"),
     "cut off": (
         ["--recipe", "scripted.yaml", "--max-tokens", "12"],
         1,
@@ -208,7 +214,13 @@ def _python(work: Path, *arguments: str) -> str:
     kept = {name: value for name, value in os.environ.items() if not name.startswith(STATE)}
     home = work.parent / "home"
     home.mkdir(exist_ok=True)
-    environment = kept | {"HOME": str(home), "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(REPOSITORY)}
+    environment = kept | {
+        "PYTHONPATH": str(REPOSITORY),
+        "HOME": str(home),
+        "HF_HUB_OFFLINE": "1",
+        "OPENAI_API_KEY": KEY,
+        "NO_PROXY": "127.0.0.1",
+    }
     done = subprocess.run(
         [sys.executable, *arguments], cwd=work, env=environment, capture_output=True, text=True, timeout=400
     )
@@ -216,13 +228,51 @@ def _python(work: Path, *arguments: str) -> str:
     return done.stdout
 
 
+class Endpoint(BaseHTTPRequestHandler):
+    """An OpenAI-compatible server with one model, for those who have the key."""
+
+    def do_GET(self) -> None:
+        self._say({"object": "list", "data": [{"id": "m", "object": "model", "owned_by": "me"}]})
+
+    def do_POST(self) -> None:
+        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        if asked["model"] != "m":
+            return self.send_error(404)
+        said = "\\boxed{3}" if "TENTATIVE" in asked["messages"][-1]["content"] else "unknown"
+        choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": said}}
+        return self._say({"object": "chat.completion", "model": "m", "choices": [choice]})
+
+    def _say(self, content: object) -> None:
+        if self.headers["Authorization"] != f"Bearer {KEY}":
+            return self.send_error(401)
+        data = json.dumps(content).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, *_: object) -> None:
+        """Quiet."""
+
+
 @pytest.fixture(scope="module")
-def done(work: Path) -> dict[str, Done]:
+def url() -> Iterator[str]:
+    """Where it is."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), Endpoint) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/v1"
+        server.shutdown()
+
+
+@pytest.fixture(scope="module")
+def done(work: Path, url: str) -> dict[str, Done]:
     """Every command, one after the other, in one working directory."""
     commands = COMMANDS | {name: arguments for name, (arguments, _, _) in MISTAKES.items()}
     for number, name in enumerate(commands):
         (work / f"{number}.in").write_text("\n".join(LINES) if name == "many" else "\n")
-    output = _python(work, __file__, json.dumps([["answer", *arguments] for arguments in commands.values()]))
+    output = _python(
+        work, __file__, json.dumps([["answer", *arguments] for arguments in commands.values()]).replace("URL", url)
+    )
     codes = json.loads(output.splitlines()[-1])
     streams = [[(work / f"{i}.{name}").read_text() for name in ("out", "err")] for i in range(len(codes))]
     return {name: Done(code, *both) for name, code, both in zip(commands, codes, streams, strict=True)}
@@ -291,6 +341,14 @@ def test_a_trace_has_a_span_for_each_text(done: dict[str, Done], work: Path) -> 
     assert [span.outputs["text"] for span in texts] == [answer["caption"], answer["tentative"], answer["reasoning"]]
     assert answer["caption"] in json.dumps(texts[2].inputs["messages"])
     assert trace.info.state == "OK"
+
+
+def test_the_reasoner_may_be_an_endpoint(done: dict[str, Done]) -> None:
+    answer = line_of(done["endpoint"])
+    assert (answer["tentative"], answer["final"], answer["finish"]["answer"]) == ("TENTATIVE", "3", "stop")
+    code, out, err = done["not at the endpoint"]
+    assert code == 2 and "has no model 'n'; it has m" in err and len(err.splitlines()) == 1
+    assert "tentative TENTATIVE" in out, "the captioner had answered by then"
 
 
 # --- many -------------------------------------------------------------------------------------------------------------

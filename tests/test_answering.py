@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import os
 import resource
+import signal
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -15,8 +18,10 @@ from racro import answering, config
 from racro.answering import Answer, Question, Racro
 from racro.config import ScriptedReply
 from racro.embedded import world
-from racro.engines import Completion, Generation, Prompt, PromptTooLong, Sampling
+from racro.engines import Completion, EngineLost, Generation, Prompt, PromptTooLong, Sampling
+from racro.engines.ahead import Ahead
 from racro.engines.scripted import ScriptedEngine
+from racro.engines.worker import Worker
 from racro.errors import BadInput
 from racro.images import BadImage
 from racro.models import ModelNotFound
@@ -257,6 +262,26 @@ def test_sections_of_a_recipe_are_models_too() -> None:
     engine = config.ScriptedEngine(rules=rules)
     with Racro(config.Captioner(engine=engine), config.Reasoner(engine=engine)) as racro:
         assert racro.answer(WHITE, "How many?").final == "3"
+
+
+def test_a_lost_engine_is_opened_anew(tmp_path: Path) -> None:
+    """The reasoner in a process of its own, which is killed."""
+    mind = config.Reasoner(engine=config.ScriptedEngine(rules=(ScriptedReply(replies=("3",)),)))
+    apart = config.Runtime(reasoner=config.Place(worker=True))
+    with Racro(scribes()[0], mind, runtime=apart, log=tmp_path / "log") as racro:
+        assert racro.answer(WHITE, "How many?").final == "3"
+        first = racro.open()[1]
+        assert isinstance(first, Ahead) and isinstance(first.engine, Worker) and not first.lost
+        os.kill(first.engine.pid, signal.SIGKILL)
+        while not first.lost:
+            with contextlib.suppress(EngineLost):
+                racro.answer(WHITE, "How many?")
+        assert racro.answer(WHITE, "How many?").final == "3"
+        second = racro.open()[1]
+        assert second is not first
+    assert isinstance(second, Ahead) and isinstance(second.engine, Worker)
+    with pytest.raises(ProcessLookupError):
+        os.kill(second.engine.pid, 0)
 
 
 # --- the embedded pair ------------------------------------------------------------------------------------------------
