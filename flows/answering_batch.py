@@ -23,8 +23,8 @@ def answer_batch(questions: str, answers: str, recipe: Recipe, policy: str = CHA
     """Answer a file of questions.
 
     Args:
-        questions: Path or URI of a jsonl file; a line is {"images": ["a.png"], "question": "..."}, `gold` and `id` if you
-            like.
+        questions: Path or URI of a jsonl file, each line {"images": ["a.png"], "question": "..."}, with `gold` and `id`
+            if you like.
         answers: Path or URI of the jsonl file to write; one line for each question, in order.
         recipe: Models, engines and settings.
         policy: `champion`, the best in MLflow; `initial`, the captioner as the recipe names it; or a policy's folder.

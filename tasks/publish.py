@@ -96,8 +96,8 @@ def answers(
         answers=uri,
         total=len(said),
         unanswerable=unanswerable,
-        accuracy=right and right.value,
-        stderr=right and right.stderr,
+        accuracy=right.value if right else None,
+        stderr=right.stderr if right else None,
         n=right.n if right else 0,
         seconds=round(seconds, 3),
     )

@@ -83,6 +83,11 @@ def log_table(run_id: str, name: str, rows: list[dict[str, Any]]) -> None:
     client.log_table(run_id, {key: [row[key] for row in rows] for key in rows[0]}, name)
 
 
+def registered_name(reasoner: FrozenModel, heldout: ProblemTable) -> str:
+    """The registered model of policies that this reasoner judged on these problems."""
+    return f"captioner-{digest([reasoner, heldout])[:8]}"
+
+
 @logged
 def log_evaluation(
     run_id: str,
