@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from flows import answering, local, recipes, station
+from flows import answering, local, offspring, recipes, station
 from racro import layout
 from racro.errors import BadInput
 
@@ -52,6 +52,39 @@ def train(
         with terminal.progress_bars():
             summary = flow(loaded, run=name, root=root)
         terminal.show_summary(summary, layout.report(root, name))
+
+
+@app.command()
+def sweep(
+    recipe: RecipeFile,
+    axis: Annotated[
+        list[str] | None, typer.Option("--axis", metavar="PATH=V1,V2", help="Key with values, or a range 1e-5..1e-3.")
+    ] = None,
+    random: Annotated[int | None, typer.Option(min=1, metavar="N", help="Draw N points, not all combinations.")] = None,
+    optuna: Annotated[int | None, typer.Option(min=1, metavar="N", help="Let Optuna propose N points.")] = None,
+    parallel: Annotated[int, typer.Option(min=1, metavar="P", help="Children at once.")] = 1,
+    seeds: Annotated[int, typer.Option(min=1, metavar="S", help="Trainings per point.")] = 1,
+    stop: Annotated[bool, typer.Option("--stop/--no-stop", help="Stop hopeless children early.")] = True,
+    overrides: Overrides = None,
+    run: Annotated[str | None, typer.Option("--run", metavar="NAME", help="Name of the sweep.")] = None,
+    root: Root = "runs",
+) -> None:
+    """Train a recipe in many variants and rank them. Failed ones are tried again by the same command."""
+    loaded = recipes.load(recipe, overrides or [])
+    plan = offspring.planned(axis or (), random, optuna, seeds, parallel, stop)
+    offspring.check(loaded, plan)
+    name = run or f"{Path(recipe).stem}-{offspring.sweep_name(loaded, plan)}"
+    layout.run(root, name)
+    home = _settle()
+    with local.prefect_server(home):
+        from flows import terminal
+        from flows.sweep import sweep as flow
+
+        _hide_tracebacks_of_bad_input()
+        with terminal.progress_bars():
+            summary = flow(loaded, plan, run=name, root=root)
+        terminal.show_sweep(summary, layout.report(root, name))
+    raise typer.Exit(any(child.status == "failed" for child in summary.children))
 
 
 @app.command(help=answering.HELP)

@@ -10,13 +10,26 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from flows import recipes
-from racro.axes import Axis, Point, Sweep, extremes, parse_axes
+from racro.axes import Axis, BadAxis, Grid, Optuna, Point, Random, Sweep, extremes, parse_axes
 from racro.config import Recipe
 from racro.identity import digest
 
 OPTION = "--axis"
 LONGEST = 100
 """Characters of a child's name; a longer one is a digest."""
+
+
+def planned(
+    axes: Sequence[str], drawn: int | None, proposed: int | None, seeds: int, parallel: int, stop_hopeless: bool
+) -> Sweep:
+    """The sweep of a command line: `--axis`, `--random`, `--optuna` and so on. Raises BadAxis."""
+    if drawn and proposed:
+        raise BadAxis("--random and --optuna: choose one of them")
+    search = Random(points=drawn) if drawn else Optuna(points=proposed) if proposed else Grid()
+    if not axes:
+        raise BadAxis("--axis: is required, for example --axis update.learning_rate=1e-4,5e-4")
+    parse_axes(axes, search)
+    return Sweep(axes=tuple(axes), search=search, seeds=seeds, parallel=parallel, stop_hopeless=stop_hopeless)
 
 
 def check(recipe: Recipe, plan: Sweep) -> tuple[Axis, ...]:

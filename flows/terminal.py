@@ -9,7 +9,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from racro.summary import Score, Summary
+from racro.summary import Score, StageTotal, Summary
+from racro.sweep import SweepSummary
 
 console = Console(highlight=False)
 
@@ -52,15 +53,44 @@ def show_summary(summary: Summary, report: str) -> None:
     scores.add_row("after", *_cells(summary.final), style="bold")
     console.print(scores)
 
-    stages = Table(title=f"stages: {summary.seconds:.0f} s in all", title_justify="left")
-    for heading in ("stage", "executed", "from cache", "seconds"):
-        stages.add_column(heading, justify="left" if heading == "stage" else "right")
-    for name, total in summary.stages.items():
-        stages.add_row(name, str(total.executed), str(total.cached), f"{total.seconds:.1f}")
-    console.print(stages)
+    console.print(_stages(summary.stages, f"stages: {summary.seconds:.0f} s in all"))
     console.print(f"policy   {summary.policy.uri}", soft_wrap=True)
     console.print(f"report   {report}", soft_wrap=True)
     console.print("Prefect and MLflow, with what was just recorded:  .venv/bin/racro ui")
+
+
+def show_sweep(summary: SweepSummary, report: str) -> None:
+    """The ranking of a sweep, what its children shared, and whose training failed."""
+    ranking = Table(title=f"{summary.run}: mean final accuracy on held-out problems", title_justify="left")
+    keys = [*summary.ranking[0].values]
+    for heading in ("rank", *keys, "accuracy", "seeds", "n", "stopped", "failed", "seconds"):
+        ranking.add_column(heading, justify="right")
+    for s in summary.ranking:
+        accuracy = "-" if s.accuracy is None else f"{100 * s.accuracy:.1f} ± {100 * (s.stderr or 0):.1f} %"
+        values = [f"{value:g}" if isinstance(value, float) else str(value) for value in s.values.values()]
+        counts = [str(count or "") for count in (s.stopped, s.failed)]
+        place = [str(s.rank or "-"), *values, accuracy, str(s.seeds), str(s.n)]
+        ranking.add_row(*place, *counts, f"{s.seconds:.1f}", style="bold" if s.rank == 1 else None)
+    console.print(ranking)
+    console.print(_stages(summary.stages, f"stages of finished children: {summary.seconds:.0f} s for the sweep"))
+    for child in summary.children:
+        if child.status in ("failed", "stopped"):
+            console.print(f"{child.status:<8} {child.child}: {child.note}", soft_wrap=True, markup=False)
+    before = len(summary.children) - summary.started
+    console.print(f"children {len(summary.children)}: {summary.started} started now, {before} had ended before")
+    if any(child.status == "failed" for child in summary.children):
+        console.print("The same command tries the failed ones again.")
+    console.print(f"report   {report}", soft_wrap=True)
+    console.print("Prefect and MLflow, with what was just recorded:  .venv/bin/racro ui")
+
+
+def _stages(totals: dict[str, StageTotal], title: str) -> Table:
+    stages = Table(title=title, title_justify="left")
+    for heading in ("stage", "executed", "from cache", "seconds"):
+        stages.add_column(heading, justify="left" if heading == "stage" else "right")
+    for name, total in totals.items():
+        stages.add_row(name, str(total.executed), str(total.cached), f"{total.seconds:.1f}")
+    return stages
 
 
 def _cells(score: Score) -> list[str]:
