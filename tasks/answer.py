@@ -145,8 +145,8 @@ def _mlflow() -> tuple[Any, Any]:
 
     from tasks import track
 
-    client = MlflowClient()
     try:
+        client = MlflowClient()
         client.get_experiment_by_name(track.EXPERIMENT)
     except Exception as error:  # each kind of store has its own
         uri = os.environ["MLFLOW_TRACKING_URI"]
