@@ -33,13 +33,23 @@ from tasks.sweep import Children, ended, open_sweep, outcome, publish, run_child
 COMMAND = (sys.executable, "-m", "flows.sweep_child")
 
 
-@flow(name="sweep", flow_run_name="{run}", persist_result=False)
+def _run_name() -> str:
+    parameters = flow_run.parameters
+    recipe, plan = Recipe.model_validate(parameters["recipe"]), Sweep.model_validate(parameters["plan"])
+    return parameters["run"] or sweep_name(recipe, plan)
+
+
+@flow(name="sweep", flow_run_name=_run_name, persist_result=False)
 def sweep(recipe: Recipe, plan: Sweep, run: str | None = None, root: str = "runs") -> SweepSummary:
     """Train a recipe in many variants and rank them.
 
-    recipe: what the variants have in common. plan: what is varied, and how. run: name of the sweep, with which its
-    children's names begin; a digest when None. root: folder or URI for runs and artifacts. Children that have ended
-    are not run again; a failed one stops nobody, and the same sweep tries it again.
+    Children that have ended are not run again; a failed one stops nobody, and the same sweep tries it again.
+
+    Args:
+        recipe: What the variants have in common.
+        plan: What is varied, and how.
+        run: Name of the sweep, with which its children's names begin; a digest when empty.
+        root: Folder or URI (s3://...) for runs and artifacts.
     """
     started = time.monotonic()
     axes = check(recipe, plan)

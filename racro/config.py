@@ -64,6 +64,7 @@ class TableProblems(Config):
     heldout_share: Annotated[float, Field(gt=0, lt=1)] = 0.1
     """Share held out when `heldout_source` is None; rows that show the same image stay together."""
     columns: Columns = Columns()
+    """Which column holds what."""
     max_bad_share: Share = 0.05
     """Above this share of unusable rows the run stops instead of training on what is left."""
 
