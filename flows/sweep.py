@@ -95,7 +95,7 @@ class _Trials:
         self.started += len(waiting)
         progress = Progress("children", "children")
         pool: ThreadPoolTaskRunner[State] = ThreadPoolTaskRunner(max_workers=self.plan.parallel)
-        with pool as runner, Children() as processes:
+        with pool as runner, Children(self.plan.parallel) as processes:
             futures: list[PrefectFuture[State]] = [
                 runner.submit(
                     run_child,

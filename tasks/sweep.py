@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import queue
 import threading
 import time
 from collections.abc import Sequence
@@ -18,7 +19,6 @@ from uuid import UUID
 
 import yaml
 from mlflow import MlflowClient
-from mlflow.exceptions import MlflowException
 from prefect import runtime, task
 from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
@@ -57,15 +57,10 @@ def outcome(root: str, sweep: str, child: str, recipe_digest: str) -> Outcome | 
 
 
 def ended(child: Child, recipe_digest: str) -> Outcome | None:
-    """Outcome of a child that needs no run: finished, or stopped by a rule that still holds, and known to MLflow."""
+    """Outcome of a child that needs no run: finished, or stopped by a rule that still holds."""
     known = outcome(child.root, child.sweep, child.name, recipe_digest)
-    if known is None or known.status not in (("finished", "stopped") if child.stop_hopeless else ("finished",)):
-        return None
-    try:
-        MlflowClient().get_run(known.mlflow_run_id)
-    except MlflowException:  # another MLflow: training again logs it there, with every stage from the cache
-        return None
-    return known
+    final = ("finished", "stopped") if child.stop_hopeless else ("finished",)
+    return known if known and known.status in final else None
 
 
 def _write(child: Child, what: Outcome) -> None:
@@ -76,10 +71,17 @@ def _write(child: Child, what: Outcome) -> None:
 
 
 class Children:
-    """Processes of children. At the end of the context none of them runs, and none is started any more."""
+    """Processes of children. At the end of the context none of them runs, and none is started any more.
 
-    def __init__(self) -> None:
+    parallel: how many may run at once. The GPUs in CUDA_VISIBLE_DEVICES are dealt out among so many, where there are
+    enough; else all of them see the same.
+    """
+
+    def __init__(self, parallel: int) -> None:
         self.closed = False
+        self._shares: queue.SimpleQueue[dict[str, str]] = queue.SimpleQueue()
+        for share in gpu_shares(parallel):
+            self._shares.put(share)
         self._running: set[processes.Child] = set()
         self._guard = threading.Lock()
 
@@ -97,10 +99,11 @@ class Children:
 
     def run(self, command: Sequence[str], env: dict[str, str], log: Path) -> int | None:
         """Run a command to its end; its exit status, None when the context ended before."""
+        share = self._shares.get()
         with self._guard:
             if self.closed:
                 return None
-            process = processes.Child(command, env=env, log=log)
+            process = processes.Child(command, env=env | share, log=log)
             self._running.add(process)
         try:
             while (status := process.wait(LOOK)) is None:
@@ -108,8 +111,17 @@ class Children:
             return None if self.closed else status
         finally:
             process.stop(0)
+            self._shares.put(share)
             with self._guard:
                 self._running.discard(process)
+
+
+def gpu_shares(parallel: int) -> list[dict[str, str]]:
+    """What each of so many processes gets of CUDA_VISIBLE_DEVICES."""
+    gpus = [gpu for gpu in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if gpu]
+    each = len(gpus) // parallel
+    parts = [gpus[i * each : (i + 1) * each] for i in range(parallel)]
+    return [{"CUDA_VISIBLE_DEVICES": ",".join(part)} if part else {} for part in parts]
 
 
 @task(name="child", task_run_name="{child.name}", cache_policy=NO_CACHE, persist_result=False)
