@@ -190,7 +190,7 @@ def _open(role: Role, config: Captioner | Reasoner, folder: str, runtime: Runtim
             if start.exception() is None:
                 start.result().close()
         raise
-    return opened[0] if len(opened) == 1 else Balanced(opened)
+    return opened[0] if len(opened) == 1 else Balanced(opened, place.sequences)
 
 
 def copies(place: Place) -> list[Place]:
