@@ -315,7 +315,6 @@ class VllmEngine(Engine):
         # vLLM's scheduler in this process: a step then ends when it is done, and there is one process less to lose.
         os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
         os.environ.pop("VLLM_CPU_KVCACHE_SPACE", None)  # knows whole GiB only, and would outrank the argument
-        import torch._dynamo
         from vllm import EngineArgs
         from vllm.platforms import current_platform
         from vllm.usage.usage_lib import UsageContext
@@ -324,8 +323,6 @@ class VllmEngine(Engine):
         cpu = self.on_cpu = current_platform.is_cpu()
         place, config = self.place, self.config
         eager = cpu if place.eager is None else place.eager
-        # One small function of the sampler is compiled nevertheless, with a C++ compiler, for seconds.
-        torch._dynamo.config.disable = cpu and eager
         lora: dict[str, Any] = {}
         if self.adapter is not None:
             rank = next(rank for rank in RANKS if rank >= self.adapter.rank)
