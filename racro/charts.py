@@ -33,6 +33,7 @@ LIGHT = {
     "three": "#0b7a76",
     "four": "#8a5a9e",
     "five": "#94a2b1",
+    "card": "#ffffff",
 }
 """Name of the CSS variable -> its value in the light theme; no value twice, the page replaces by value."""
 CROWD = 30

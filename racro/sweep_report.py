@@ -22,8 +22,13 @@ from racro.sweep import MARGIN, SIBLINGS, Outcome, Standing, SweepSummary
 COLOURS = ("after", "one", "two", "four", "unsure")
 """Of the best points, by rank."""
 REST = "before"
-TICKS = 8
-"""Values of an axis that are labelled; with more, its ends and middle are."""
+CLEAR = 0.07
+"""Share of an axis's height that a label needs."""
+LABEL = {
+    "fontsize": 9,
+    "color": LIGHT["muted"],
+    "bbox": {"facecolor": LIGHT["card"], "edgecolor": "none", "pad": 1.0},  # lines pass behind it
+}
 
 
 def render(summary: SweepSummary) -> str:
@@ -63,7 +68,7 @@ def parallel(ranking: Sequence[Standing]) -> Draw:
     """A vertical axis per swept key and one for the accuracy; a line per point. Dashed: a child of it was stopped."""
     shown = [s for s in ranking if s.accuracy is not None]
     columns = {key: [s.values[key] for s in shown] for key in ranking[0].values}
-    columns["held-out accuracy, %"] = [100 * (s.accuracy or 0.0) for s in shown]
+    columns["held-out accuracy, %"] = [round(100 * (s.accuracy or 0.0), 1) for s in shown]
 
     def draw(axes: Any) -> None:
         scales = [Scale(values) for values in columns.values()]
@@ -72,7 +77,7 @@ def parallel(ranking: Sequence[Standing]) -> Draw:
             side = {"ha": "left", "x": at + 0.02} if at == len(scales) - 1 else {"ha": "right", "x": at - 0.02}
             for label, height in scale.ticks():
                 axes.plot([at - 0.006, at + 0.006], [height, height], color=LIGHT["muted"], lw=1.0, zorder=1)
-                axes.text(y=height, s=label, va="center", fontsize=9, color=LIGHT["muted"], parse_math=False, **side)
+                axes.text(y=height, s=label, va="center", zorder=5, parse_math=False, **LABEL, **side)
         for row in reversed(range(len(shown))):  # the best on top
             standing = shown[row]
             heights = [scale.height(values[row]) for scale, values in zip(scales, columns.values(), strict=True)]
@@ -116,14 +121,13 @@ class Scale:
         return float((value - low) / (high - low))
 
     def ticks(self) -> list[tuple[str, float]]:
-        """Labels and their heights, none so close to the one before that they touch."""
-        kept: list[tuple[str, float]] = []
-        for value in self.values:
+        """Labels and their heights: both ends, and what does not touch a label that is there."""
+        kept: dict[float, str] = {}
+        for value in [self.values[0], self.values[-1], *self.values[1:-1]]:
             height = self.height(value)
-            if not kept or abs(height - kept[-1][1]) > 1 / (2 * TICKS):
-                label = f"{value:.4g}" if isinstance(value, float) else str(value)
-                kept.append((label[:28], height))
-        return kept
+            if all(abs(height - other) > CLEAR for other in kept):
+                kept[height] = f"{value:.4g}" if isinstance(value, float) else str(value)[:28]
+        return [(label, height) for height, label in kept.items()]
 
 
 # --- learning curves --------------------------------------------------------------------------------------------------
