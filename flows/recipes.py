@@ -64,7 +64,7 @@ def parse(content: dict[str, Any], source: str) -> Recipe:
 
 def dump(recipe: Recipe) -> str:
     """The recipe as YAML, defaults filled in."""
-    return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False)  # with allow_unicode, U+0085 would be lost
 
 
 def _yaml(text: str, where: str) -> Any:

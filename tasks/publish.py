@@ -48,7 +48,7 @@ def preparation(problems: ProblemTable, heldout: ProblemTable, models: tuple[Pol
 @task(cache_policy=NO_CACHE, persist_result=False)
 def evaluation(recipe: Recipe, summary: EvaluationSummary, root: str, judged: Evaluation) -> None:
     """Write the run's folder and the Prefect artifacts; end the MLflow run. summary.json comes last."""
-    settings = yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    settings = yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False)
     text = artifacts.to_json(summary)
     artifacts.write_file(layout.recipe(root, summary.run), settings.encode())
     artifacts.write_file(layout.summary(root, summary.run), text.encode())

@@ -125,7 +125,7 @@ def publish(
     data = _report_data(recipe, summary, heldout, evaluations, iterations)
     page = report.render(data)
     picture = curve_png(data)
-    settings = yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    settings = yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False)
     artifacts.write_file(layout.recipe(root, summary.run), settings.encode())
     artifacts.write_file(layout.report(root, summary.run), page.encode())
     artifacts.write_file(layout.curve(root, summary.run), picture)

@@ -234,7 +234,7 @@ def open_sweep(run: str, root: str, axes: Sequence[str]) -> str:
 def publish(recipe: Recipe, summary: SweepSummary, root: str) -> None:
     """Write the sweep's folder, its MLflow run and its Prefect artifact. summary.json comes last."""
     page = sweep_report.render(summary)
-    settings = yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    settings = yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False)
     text = artifacts.to_json(summary)
     artifacts.write_file(layout.recipe(root, summary.run), settings.encode())
     artifacts.write_file(layout.report(root, summary.run), page.encode())

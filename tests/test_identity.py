@@ -18,12 +18,13 @@ from racro.identity import digest, fingerprint
 from racro.schema import Handle, Policy, ProblemTable, RolloutTable
 from tasks.caption import caption
 from tasks.evaluate import evaluate
+from tasks.parity import parity
 from tasks.policies import Identity
 from tasks.prepare import prepare
 from tasks.reason import reason
 from tasks.update import update
 
-STAGES = {task.name: task for task in (prepare, caption, reason, update, evaluate)}
+STAGES = {task.name: task for task in (prepare, parity, caption, reason, update, evaluate)}
 
 VALUES: dict[str, tuple[Any, Any]] = {
     "problems": tuple(ProblemTable(uri="a", rows=1, digest=d) for d in "ab"),
@@ -47,6 +48,8 @@ VALUES: dict[str, tuple[Any, Any]] = {
     "top_p": (0.5, 1.0),
     "runtime": (config.Runtime(), config.Runtime(device="cpu", retries=7, reason_batch=1)),
     "root": ("here", "there"),
+    "ahead": (None, (config.Reasoner(), schema.FrozenModel(uri="a", rows=0, digest="a"))),
+    "max_gap": (0.1, 0.2),
 }
 """Two values of each input of any stage."""
 
@@ -64,7 +67,7 @@ def test_runtime_and_root_change_no_key_and_every_other_input_does(stage: str) -
     before = key(stage, inputs)
     assert before.startswith(f"artifacts/{stage}/")
     kept = {name for name in names if key(stage, inputs | {name: VALUES[name][1]}) == before}
-    assert kept == {"runtime", "root"}
+    assert kept == {"runtime", "root", "ahead"}.intersection(names)
     assert key(stage, dict(reversed(inputs.items()))) == before
 
 
