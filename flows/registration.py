@@ -116,7 +116,9 @@ def register_automations(client: SyncPrefectClient) -> None:
         known = client.read_automations_by_name(automation.name)
         if known:
             automation.enabled = known[0].enabled
-            client.update_automation(known[0].id, AutomationCore.model_validate(automation.model_dump()))
+            client.update_automation(
+                known[0].id, AutomationCore.model_validate(automation.model_dump(exclude={"owner_resource"}))
+            )
         else:
             client.create_automation(automation)
 

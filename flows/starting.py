@@ -26,15 +26,13 @@ def up(
 
     Raises BadOption, StationFailed.
     """
-    from tasks.policies import absolute
-
     options = station.Options(
         host=host,
         prefect_port=prefect_port,
         mlflow_port=mlflow_port,
         workers=workers,
-        root=absolute(f"{artifacts}/runs" if artifacts else "runs"),
-        mlflow_artifacts=absolute(f"{artifacts}/mlflow" if artifacts else str(home / "mlflow" / "artifacts")),
+        root=_absolute(f"{artifacts}/runs" if artifacts else "runs"),
+        mlflow_artifacts=_absolute(f"{artifacts}/mlflow" if artifacts else str(home / "mlflow" / "artifacts")),
         postgres=postgres and station.check_postgres(postgres),
     )
     if postgres and station.running(home) is None:
@@ -55,3 +53,8 @@ def up(
 def down(home: Path) -> None:
     """Stop everything."""
     print("stopped" if station.down(home) else "nothing runs here")
+
+
+def _absolute(place: str) -> str:
+    """As `tasks.policies.absolute`, which would load Prefect before its server's address is known."""
+    return place.rstrip("/") if "://" in place else os.path.abspath(place)

@@ -8,10 +8,10 @@ they are.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
-import signal
 import socket
 import subprocess
 import sys
@@ -156,10 +156,10 @@ def up(home: Path, options: Options, postgres: str | None) -> Station:
                 return station
             time.sleep(0.1)
     except BaseException:
-        _stop(psutil.Process(keeper.pid))
+        _stop(keeper.pid)
         raise
     if keeper.poll() is None:
-        _stop(psutil.Process(keeper.pid))
+        _stop(keeper.pid)
     said = log.read_text(errors="replace").strip().splitlines() or ["nothing was said"]
     raise StationFailed(f"the servers did not come up: {said[-1]} (logs in {log.parent})")
 
@@ -168,24 +168,22 @@ def down(home: Path) -> bool:
     """Stop the station that runs here, with all that it started; False when none does."""
     station = running(home)
     if station is not None:
-        _stop(psutil.Process(station.pid))
+        _stop(station.pid)
     file(home).unlink(missing_ok=True)
     return station is not None
 
 
-def _stop(keeper: psutil.Process) -> None:
+def _stop(pid: int) -> None:
     """Ask the keeper; where it does not answer, its death ends its children (`racro.engines.nanny`)."""
-    family = keeper.children(recursive=True)
-    for step in (signal.SIGTERM, signal.SIGKILL):
+    with contextlib.suppress(psutil.NoSuchProcess):
+        keeper = psutil.Process(pid)
+        family = keeper.children(recursive=True)
+        keeper.terminate()
         try:
-            keeper.send_signal(step)
             keeper.wait(STOP_DEADLINE)
-            break
-        except psutil.NoSuchProcess:
-            break
         except psutil.TimeoutExpired:
-            continue
-    psutil.wait_procs(family, timeout=30)
+            keeper.kill()
+        psutil.wait_procs(family, timeout=30)
 
 
 def _environment(options: Options, postgres: str | None) -> dict[str, str]:

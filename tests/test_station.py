@@ -1,0 +1,234 @@
+"""`racro up`, its deployments and `racro down`, with real servers and a real worker, used as the UI uses them."""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+from workplace import Workplace, eventually, opened, tiny
+
+from flows.registration import QUEUES
+from racro.embedded import world
+
+NAMES = ("answer-batch", "evaluate", "prepare", "sweep", "train")
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workplace]:
+    yield from opened(tmp_path_factory.mktemp("station"))
+
+
+def station(place: Workplace) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((place.folder / ".racro" / "station.json").read_text())
+    return content
+
+
+@pytest.fixture(scope="module")
+def trained(place: Workplace) -> dict[str, Any]:
+    """A flow run that was triggered by the API and executed by the worker."""
+    return place.wait(place.start("train", recipe=tiny(), run="first"))
+
+
+def test_servers_answer_on_loopback_and_nowhere_else(place: Workplace) -> None:
+    assert httpx.get(f"{place.api}/health").status_code == 200
+    assert httpx.get(f"{place.mlflow}/health").status_code == 200
+    keeper = psutil.Process(station(place)["pid"])
+    family = [keeper, *keeper.children(recursive=True)]
+    listening = {c.laddr for p in family for c in p.net_connections("inet") if c.status == psutil.CONN_LISTEN}
+    assert {address.ip for address in listening} == {"127.0.0.1"}
+    assert {*place.ports} <= {address.port for address in listening}
+
+
+def test_up_twice_changes_nothing_and_leaves_a_schedule_on_that_was_switched_on(place: Workplace) -> None:
+    deployment = place.deployment("evaluate")
+    [schedule] = deployment["schedules"]
+    assert (schedule["slug"], schedule["active"]) == ("nightly", False)
+    path = f"{place.api}/deployments/{deployment['id']}/schedules/{schedule['id']}"
+    httpx.patch(path, json={"active": True}).raise_for_status()
+    before = station(place)
+    again = place.up()
+    assert again.returncode == 0, again.stderr
+    assert f":{place.ports[0]}" in again.stdout and f":{place.ports[1]}" in again.stdout
+    assert all(f"{name}/{name}" in again.stdout for name in NAMES)
+    assert station(place) == before
+    [kept] = place.deployment("evaluate")["schedules"]
+    assert kept["active"] is True
+    httpx.patch(f"{path.rpartition('/')[0]}/{kept['id']}", json={"active": False}).raise_for_status()
+    queues = place.post("/work_pools/racro/queues/filter").json()
+    assert [q["name"] for q in sorted(queues, key=lambda q: q["priority"])] == [*QUEUES, "default"]
+    assert len(place.post("/automations/filter").json()) == 2
+    assert len(place.post("/deployments/filter").json()) == len(NAMES)
+
+
+def test_up_with_other_options_says_that_a_station_runs(place: Workplace) -> None:
+    done = place.up("--workers", "3")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert re.fullmatch(r"racro: .* another workers; `racro down` first\n", done.stderr)
+
+
+@pytest.mark.parametrize("option", ["--prefect-port", "--mlflow-port"])
+def test_a_taken_port_is_one_line_and_leaves_nothing(option: str, tmp_path: Path) -> None:
+    other = Workplace(tmp_path / "other")
+    with socket.create_server(("127.0.0.1", other.ports[option == "--mlflow-port"])) as taken:
+        done = other.up()
+    assert done.returncode == 2
+    [line] = done.stderr.splitlines()
+    assert line.startswith(f"racro: {option} {taken_port(done.stderr)}: is taken by another program on 127.0.0.1;")
+    assert taken is not None and not other.processes()
+
+
+def taken_port(text: str) -> str:
+    found = re.search(r"port (\d+)", text)
+    assert found
+    return found[1]
+
+
+def test_the_form_is_the_recipe_with_bounds_choices_and_descriptions(place: Workplace) -> None:
+    schema = place.deployment("train")["parameter_openapi_schema"]
+    update = schema["definitions"]["Update"]
+    assert update["properties"]["clip_low"]["exclusiveMaximum"] == 1
+    assert update["properties"]["clip_low"]["description"].startswith("PPO clip below")
+    assert update["additionalProperties"] is False
+    assert schema["definitions"]["Captioner"]["properties"]["dtype"]["enum"] == ["float32", "bfloat16", "float16"]
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value"),
+    [
+        ("update", "learning_rate", -1.0),
+        ("rollout", "group_size", 1),
+        ("captioner", "dtype", "float8"),
+        ("evaluation", "problem", 10),
+        ("reasoner", "max_tokens", "many"),
+    ],
+)
+def test_a_bad_value_is_refused_by_the_api(place: Workplace, section: str, key: str, value: object) -> None:
+    recipe = tiny()
+    recipe[section][key] = value
+    answer = place.trigger("train", recipe=recipe)
+    assert 400 <= answer.status_code < 500
+    assert key in answer.text or str(value) in answer.text
+
+
+def test_a_triggered_run_does_what_the_command_does(place: Workplace, trained: dict[str, Any]) -> None:
+    assert trained["state"]["type"] == "COMPLETED", place.log(trained["id"])
+    assert trained["name"] == "first"
+    summary = json.loads((place.folder / "runs" / "first" / "summary.json").read_text())
+    assert summary["prefect_flow_run_id"] == trained["id"]
+    run = httpx.get(f"{place.mlflow}/api/2.0/mlflow/runs/get", params={"run_id": summary["mlflow_run_id"]}).json()
+    tags = {tag["key"]: tag["value"] for tag in run["run"]["data"]["tags"]}
+    assert tags["prefect.flow_run_url"].startswith(f"http://127.0.0.1:{place.ports[0]}/")
+    keys = {artifact["key"] for artifact in place.post("/artifacts/filter").json()}
+    assert {"training-summary", "heldout-samples"} <= keys
+
+
+def test_a_second_run_is_cached_on_the_command_line_too(place: Workplace, trained: dict[str, Any]) -> None:
+    again = place.wait(place.start("train", recipe=tiny()))
+    assert again["state"]["type"] == "COMPLETED"
+    assert again["name"].startswith("racro-"), "a run without a name is named by its recipe"
+    summary = json.loads((place.folder / "runs" / again["name"] / "summary.json").read_text())
+    assert sum(stage["executed"] for stage in summary["stages"].values()) == 0
+    recipe = place.folder / "tiny.yaml"
+    recipe.write_text(json.dumps(tiny()))
+    done = place.racro("train", "tiny.yaml", "--run", "by-hand")
+    assert done.returncode == 0, done.stderr
+    summary = json.loads((place.folder / "runs" / "by-hand" / "summary.json").read_text())
+    assert sum(stage["executed"] for stage in summary["stages"].values()) == 0
+    assert place.get(f"/flow_runs/{summary['prefect_flow_run_id']}")["name"] == "by-hand"
+
+
+def test_the_champion_is_evaluated_and_answers_a_batch(place: Workplace, trained: dict[str, Any]) -> None:
+    problem = world.problem("heldout", 0, 1)
+    problem.images()[0].save(place.folder / "bars.png")
+    lines = [
+        {"id": "good", "images": "bars.png", "question": problem.question, "gold": problem.answer},
+        {"id": "bad", "images": "missing.png", "question": "What?"},
+    ]
+    (place.folder / "questions.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    runs = {
+        "prepare": place.start("prepare", recipe=tiny()),
+        "evaluate": place.start("evaluate", recipe=tiny(), run="of-champion"),
+        "answer-batch": place.start(
+            "answer-batch", recipe=tiny(), questions="questions.jsonl", answers="answers.jsonl"
+        ),
+    }
+    for name, run in runs.items():
+        assert place.wait(run)["state"]["type"] == "COMPLETED", f"{name}: {place.log(run)}"
+    summary = json.loads((place.folder / "runs" / "of-champion" / "summary.json").read_text())
+    assert summary["score"]["n"] == 32
+    assert Path(summary["policy"]["uri"]).is_dir()
+    good, bad = map(json.loads, (place.folder / "answers.jsonl").read_text().splitlines())
+    assert (good["id"], bad["id"]) == ("good", "bad")
+    assert good["caption"] and good["verdict"] and "missing.png" in bad["error"]
+
+
+def test_an_interval_schedule_fires(place: Workplace) -> None:
+    deployment = place.deployment("prepare")
+    schedule = {"interval": 5, "timezone": "UTC"}
+    recipe = tiny("evaluation.problems=8")
+    created = httpx.post(
+        f"{place.api}/deployments/{deployment['id']}/schedules",
+        json=[{"schedule": schedule, "active": True, "parameters": {"recipe": recipe}, "slug": "often"}],
+    )
+    [made] = created.raise_for_status().json()
+    runs = {"deployment_id": {"any_": [deployment["id"]]}, "state": {"type": {"any_": ["COMPLETED"]}}}
+    runs["tags"] = {"all_": ["auto-scheduled"]}
+    try:
+        assert eventually(lambda: bool(place.post("/flow_runs/filter", flow_runs=runs).json()), 120)
+    finally:
+        httpx.delete(f"{place.api}/deployments/{deployment['id']}/schedules/{made['id']}").raise_for_status()
+
+
+SLOW = (
+    "iterations=50",
+    "seed=7",
+    "reasoner.engine.type=scripted",
+    "reasoner.engine.rules=[{replies: [nothing], delay: 0.2}]",
+    "runtime.reasoner.worker=true",
+    "runtime.reason_batch=1",
+)
+
+
+def test_a_cancelled_run_leaves_no_process(place: Workplace) -> None:
+    idle = {process.pid for process in place.processes()}
+    run = place.start("train", recipe=tiny(*SLOW), run="cancelled")
+    place.wait(run, "RUNNING")
+    assert eventually(lambda: (place.folder / "runs" / "artifacts" / "parity").is_dir())
+    assert eventually(lambda: any("worker_main" in " ".join(p.cmdline()) for p in place.processes()), 90)
+    answer = place.post(f"/flow_runs/{run}/set_state", state={"type": "CANCELLING", "name": "Cancelling"})
+    assert answer.json()["status"] == "ACCEPT"
+    place.wait(run, "CANCELLED", deadline=120)
+    assert eventually(lambda: {process.pid for process in place.processes()} <= idle, 60)
+
+
+def test_a_killed_run_is_resumed(place: Workplace) -> None:
+    run = place.start("train", recipe=tiny("iterations=4", "seed=8"), run="killed")
+    records = place.folder / "runs" / "artifacts" / "update"
+    known = len(list(records.glob("*/record.json")))
+    assert eventually(lambda: len(list(records.glob("*/record.json"))) > known, 120)
+    [process] = [p for p in place.processes() if "prefect.engine" in " ".join(p.cmdline())]
+    process.kill()
+    place.wait(run, "CRASHED", "SCHEDULED", "PENDING")
+    done = place.wait(run, "COMPLETED", "FAILED", deadline=180)
+    assert (done["state"]["type"], done["run_count"]) == ("COMPLETED", 2)
+    summary = json.loads((place.folder / "runs" / "killed" / "summary.json").read_text())
+    assert summary["stages"]["update"]["cached"] >= 1
+
+
+def test_down_leaves_nothing_and_says_so(tmp_path: Path) -> None:
+    for brief in opened(tmp_path / "brief", "--workers", "0"):
+        assert brief.processes()
+        done = brief.racro("down")
+        assert (done.returncode, done.stdout) == (0, "stopped\n")
+        assert not brief.processes()
+        assert not (brief.folder / ".racro" / "station.json").exists()
+        for port in brief.ports:
+            socket.create_server(("127.0.0.1", port)).close()
+        assert brief.racro("down").stdout == "nothing runs here\n"

@@ -1,0 +1,135 @@
+"""A folder with `racro up` in it, and Prefect's REST API as the UI uses it. Used by the tests of orchestration."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+from conftest import EMBEDDED_RECIPE, TINY
+
+from flows import recipes
+from racro.engines.processes import free_port
+
+STATE = ("PREFECT", "MLFLOW", "RACRO")
+TERMINAL = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
+
+
+def tiny(*overrides: str) -> dict[str, Any]:
+    """The embedded recipe, tiny, as a form would send it."""
+    return recipes.load(EMBEDDED_RECIPE, [*TINY, *overrides]).model_dump(mode="json")
+
+
+class Workplace:
+    """Commands in a folder of their own, with ports of their own."""
+
+    def __init__(self, folder: Path, *options: str) -> None:
+        folder.mkdir(exist_ok=True)
+        self.folder, self.options = folder, options
+        self.ports = free_port(), free_port()
+        self.api = f"http://127.0.0.1:{self.ports[0]}/api"
+        self.mlflow = f"http://127.0.0.1:{self.ports[1]}"
+
+    def racro(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        """Run a command here."""
+        clean = {name: value for name, value in os.environ.items() if not name.startswith(STATE)}
+        return subprocess.run(
+            [sys.executable, "-m", "flows.cli", *arguments],
+            cwd=self.folder,
+            env=clean | {"PREFECT_WORKER_QUERY_SECONDS": "1"} | environment,
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+
+    def up(self, *options: str) -> subprocess.CompletedProcess[str]:
+        """`racro up` on these ports."""
+        ports = ("--prefect-port", str(self.ports[0]), "--mlflow-port", str(self.ports[1]))
+        return self.racro("up", *ports, *self.options, *options)
+
+    def processes(self) -> list[psutil.Process]:
+        """Every process that works in the folder, or was started to."""
+        found = []
+        for process in psutil.process_iter():
+            try:
+                here = process.cwd() == str(self.folder) or str(self.folder) in " ".join(process.cmdline())
+            except psutil.Error:
+                continue
+            if here and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+        return found
+
+    # --- Prefect's API ------------------------------------------------------------------------------------------------
+
+    def post(self, path: str, **content: Any) -> httpx.Response:
+        """POST to Prefect's API."""
+        return httpx.post(f"{self.api}{path}", json=content, timeout=60)
+
+    def get(self, path: str) -> Any:
+        """What Prefect's API has at a path."""
+        return httpx.get(f"{self.api}{path}", timeout=60).raise_for_status().json()
+
+    def deployment(self, name: str) -> dict[str, Any]:
+        """A deployment by the name that it shares with its flow."""
+        found: dict[str, Any] = self.get(f"/deployments/name/{name}/{name}")
+        return found
+
+    def trigger(self, name: str, **parameters: Any) -> httpx.Response:
+        """Create a flow run, as the form in the UI does."""
+        identity = self.deployment(name)["id"]
+        state = {"type": "SCHEDULED", "message": "Run from the UI"}
+        return self.post(f"/deployments/{identity}/create_flow_run", parameters=parameters, state=state)
+
+    def start(self, name: str, **parameters: Any) -> str:
+        """Id of a flow run that was accepted."""
+        answer = self.trigger(name, **parameters)
+        assert answer.status_code < 300, answer.text
+        return str(answer.json()["id"])
+
+    def wait(self, flow_run: str, *states: str, deadline: float = 240) -> dict[str, Any]:
+        """The flow run once it is in one of these states; in a terminal one when none is named."""
+        last: dict[str, Any] = {}
+
+        def there() -> bool:
+            nonlocal last
+            last = self.get(f"/flow_runs/{flow_run}")
+            return last["state"]["type"] in (states or TERMINAL)
+
+        assert eventually(there, deadline), f"{last['state']}\n{self.log(flow_run)}"
+        return last
+
+    def log(self, flow_run: str) -> str:
+        """What a flow run logged."""
+        chosen = {"flow_run_id": {"any_": [flow_run]}}
+        return "\n".join(line["message"] for line in self.post("/logs/filter", logs=chosen).json())
+
+
+def eventually(there: Callable[[], bool], deadline: float = 60) -> bool:
+    """Does it become true in time?"""
+    end = time.monotonic() + deadline
+    while time.monotonic() < end:
+        if there():
+            return True
+        time.sleep(0.3)
+    return False
+
+
+def opened(folder: Path, *options: str) -> Iterator[Workplace]:
+    """A workplace that is up; afterwards it is taken down, and nothing of it may live on."""
+    place = Workplace(folder, *options)
+    try:
+        done = place.up()
+        assert done.returncode == 0, done.stdout + done.stderr
+        yield place
+    finally:
+        place.racro("down")
+        left = place.processes()
+        for process in left:
+            process.kill()
+        assert not left
