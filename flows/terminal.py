@@ -62,9 +62,8 @@ def show_summary(summary: Summary, report: str) -> None:
 def show_sweep(summary: SweepSummary, report: str) -> None:
     """The ranking of a sweep, what its children shared, and whose training failed."""
     ranking = Table(title=f"{summary.run}: mean final accuracy on held-out problems", title_justify="left")
-    keys = [*summary.ranking[0].values]
-    for heading in ("rank", *keys, "accuracy", "seeds", "n", "stopped", "failed", "seconds"):
-        ranking.add_column(heading, justify="right")
+    for heading in ("rank", *summary.ranking[0].values, "accuracy", "seeds", "n", "stopped", "failed", "seconds"):
+        ranking.add_column(heading.replace(".", ".\n"), justify="right", no_wrap=heading == "accuracy")
     for s in summary.ranking:
         accuracy = "-" if s.accuracy is None else f"{100 * s.accuracy:.1f} ± {100 * (s.stderr or 0):.1f} %"
         values = [f"{value:g}" if isinstance(value, float) else str(value) for value in s.values.values()]
