@@ -222,6 +222,23 @@ def test_a_killed_run_is_resumed(place: Workplace) -> None:
     assert summary["stages"]["update"]["cached"] >= 1
 
 
+def test_a_killed_worker_is_replaced_and_its_run_resumed(place: Workplace) -> None:
+    """Nobody is left to say that the run crashed: its silence does."""
+    run = place.start("train", recipe=tiny("iterations=4", "seed=9"), run="orphan")
+    records = place.folder / "runs" / "artifacts" / "update"
+    known = len(list(records.glob("*/record.json")))
+    assert eventually(lambda: len(list(records.glob("*/record.json"))) > known, 120)
+    before = station(place)["children"]
+    [process] = [p for p in place.processes() if "prefect.engine" in " ".join(p.cmdline())]
+    psutil.Process(before["worker 1"]).kill()
+    assert eventually(lambda: not process.is_running(), 10), "a run without a worker cannot be cancelled"
+    assert eventually(lambda: station(place)["children"]["worker 1"] != before["worker 1"], 30)
+    done = place.wait(run, "COMPLETED", "FAILED", deadline=300)
+    assert (done["state"]["type"], done["run_count"]) == ("COMPLETED", 2)
+    summary = json.loads((place.folder / "runs" / "orphan" / "summary.json").read_text())
+    assert summary["stages"]["update"]["cached"] >= 1
+
+
 def test_down_leaves_nothing_and_says_so(tmp_path: Path) -> None:
     for brief in opened(tmp_path / "brief", "--workers", "0"):
         assert brief.processes()

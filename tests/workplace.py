@@ -68,8 +68,13 @@ class Workplace:
     # --- Prefect's API ------------------------------------------------------------------------------------------------
 
     def post(self, path: str, **content: Any) -> httpx.Response:
-        """POST to Prefect's API."""
-        return httpx.post(f"{self.api}{path}", json=content, timeout=60)
+        """POST to Prefect's API. On sqlite two writers now and then meet; then it says 503, try again."""
+        for _ in range(10):
+            answer = httpx.post(f"{self.api}{path}", json=content, timeout=60)
+            if answer.status_code != 503:
+                break
+            time.sleep(0.5)
+        return answer
 
     def get(self, path: str) -> Any:
         """What Prefect's API has at a path."""
