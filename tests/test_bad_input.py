@@ -70,13 +70,21 @@ def dry(*overrides: str, reasoner: dict[str, Any] | None = None) -> Recipe:
 
 
 def task_runs(run: str) -> Counter[str]:
-    """How often each task of the last flow run of this name was started, retries included."""
+    """How often each task of the last flow run of this name was started, retries included.
+
+    Task runs reach the server as events, a moment after the flow has ended: counted is what no longer changes.
+    """
+    name = FlowRunFilter(name=FlowRunFilterName(any_=[run]))
+    before: Counter[str] | None = None
     with get_client(sync_client=True) as client:
-        name = FlowRunFilter(name=FlowRunFilterName(any_=[run]))
-        ids = [flow_run.id for flow_run in client.read_flow_runs(flow_run_filter=name)]
-        return Counter(
-            {t.name: t.run_count for t in client.read_task_runs(flow_run_filter=name) if t.flow_run_id in ids}
-        )
+        for _ in range(30):
+            found = client.read_task_runs(flow_run_filter=name)
+            counted = Counter({t.name: t.run_count for t in found})
+            if counted == before and all(t.state is not None and t.state.is_final() for t in found):
+                break
+            before = counted
+            time.sleep(1.0)
+    return counted
 
 
 def records(root: str) -> dict[str, artifacts.Record]:
