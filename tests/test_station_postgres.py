@@ -26,9 +26,28 @@ def postgres_programs() -> Path | None:
     return found[-1].parent if found else Path(command).parent if command else None
 
 
+def install_postgres() -> None:
+    """From Debian's package, without the server that the package would start of its own."""
+    settings = Path("/etc/postgresql-common/createcluster.conf")
+    settings.parent.mkdir(parents=True, exist_ok=True)
+    if not settings.exists():
+        settings.write_text("create_main_cluster = false\n")
+    for command in (["update"], ["install", "--yes", "--no-install-recommends", "postgresql"]):
+        done = subprocess.run(
+            ["apt-get", "-o", "Dpkg::Options::=--force-confold", *command],
+            env=os.environ | {"DEBIAN_FRONTEND": "noninteractive"},
+            capture_output=True,
+            text=True,
+            timeout=400,
+        )
+        assert done.returncode == 0, done.stderr[-2000:]
+
+
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
     """URL of an empty Postgres server. It refuses to run as root, so it then runs as its package's user."""
+    if postgres_programs() is None and os.geteuid() == 0 and shutil.which("apt-get"):
+        install_postgres()
     programs = postgres_programs()
     if programs is None:
         why = "no Postgres here: `apt-get install postgresql` enables this test"
