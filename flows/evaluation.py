@@ -17,7 +17,7 @@ from racro.config import Recipe
 from racro.summary import EvaluationSummary, PolicyRef
 from tasks import publish, report, track
 from tasks.choose import CHAMPION, choose
-from tasks.engines import release_all
+from tasks.closing import closing
 from tasks.policies import absolute
 from tasks.prepare import adopt_reasoner
 from tasks.stages import Stages
@@ -42,7 +42,7 @@ def evaluate(recipe: Recipe, policy: str = CHAMPION, run: str | None = None, roo
     chosen = choose(policy, recipe, reasoner, heldout)
     name = run or f"{default_name(recipe)}-policy-{chosen.digest[:8]}"
     mlflow_run = track.open_run(recipe, recipe_digest(recipe), name, stages.root)
-    try:
+    with closing(mlflow_run, stages.root, name):
         judged = evaluate_policy(recipe, stages, "evaluate", chosen, reasoner, heldout)
         score = report.log_evaluation(mlflow_run, 0, chosen, reasoner, heldout, judged)
         summary = EvaluationSummary(
@@ -57,10 +57,4 @@ def evaluate(recipe: Recipe, policy: str = CHAMPION, run: str | None = None, roo
             mlflow_run_id=mlflow_run,
         )
         publish.evaluation(recipe, summary, stages.root, judged)
-    except BaseException:  # Ctrl-C and a cancellation too: MLflow must not show them as running; raised again
-        track.fail_run(mlflow_run)
-        raise
-    finally:
-        release_all()
-        report.keep_logs(stages.root, name)
     return summary

@@ -155,7 +155,7 @@ def up(home: Path, options: Options, postgres: str | None) -> Station:
             if station is not None and station.pid == keeper.pid:
                 return station
             time.sleep(0.1)
-    except BaseException:
+    except BaseException:  # Ctrl-C above all: half a station must not stay; raised again
         _stop(keeper.pid)
         raise
     if keeper.poll() is None:

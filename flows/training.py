@@ -17,7 +17,7 @@ from racro.schema import Evaluation, FrozenModel, Parity, Policy, ProblemTable, 
 from racro.summary import PolicyRef, Summary
 from tasks import report, track
 from tasks.caption import caption
-from tasks.engines import release_all
+from tasks.closing import closing
 from tasks.evaluate import evaluate, score_of
 from tasks.parity import parity
 from tasks.policies import absolute
@@ -60,16 +60,8 @@ def train(recipe: Recipe, run: str | None = None, root: str = "runs") -> Summary
     stages = Stages(absolute(root), recipe.runtime)
     report.check_root(stages.root)
     mlflow_run = track.open_run(recipe, recipe_digest(recipe), name, stages.root)
-    try:
-        with track.system_metrics(mlflow_run):
-            summary = _train(recipe, name, stages, mlflow_run, started)
-    except BaseException:  # Ctrl-C and a cancellation too: MLflow must not show them as running; raised again
-        track.fail_run(mlflow_run)
-        raise
-    finally:
-        release_all()
-        report.keep_logs(stages.root, name)
-    return summary
+    with closing(mlflow_run, stages.root, name), track.system_metrics(mlflow_run):
+        return _train(recipe, name, stages, mlflow_run, started)
 
 
 def _train(recipe: Recipe, name: str, stages: Stages, mlflow_run: str, started: float) -> Summary:

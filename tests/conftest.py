@@ -6,6 +6,7 @@ import atexit
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -46,3 +47,19 @@ def prefect_server() -> Iterator[str]:
     """API URL of a real Prefect server, in PREFECT_API_URL while the session lasts."""
     with local.prefect_server(HOME) as url:
         yield url
+
+
+def nobody_works_in(folder: Path) -> bool:
+    """Does no process work in `folder` any more? Waits a little: servers shut down in order."""
+    for _ in range(200):
+        if not any(_cwd(process) == str(folder) for process in Path("/proc").glob("[0-9]*")):
+            return True
+        time.sleep(0.1)
+    return False
+
+
+def _cwd(process: Path) -> str:
+    try:
+        return os.readlink(process / "cwd")
+    except OSError:  # it has just ended, or is not ours to look at
+        return ""

@@ -90,7 +90,7 @@ def main(root: str, seed: int) -> None:
             try:
                 child(root, fatal, log)
                 os._exit(0)
-            except BaseException:
+            except BaseException:  # of a fork: nothing may get past this frame, which is the parent's too
                 traceback.print_exc()
                 os._exit(1)
         _, status = os.waitpid(pid, 0)

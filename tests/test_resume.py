@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import EMBEDDED_RECIPE, TINY
+from conftest import EMBEDDED_RECIPE, TINY, nobody_works_in
 
 from flows import recipes
 from flows.training import train
@@ -64,26 +64,10 @@ def test_a_killed_command_leaves_no_process_and_the_same_command_finishes(
         time.sleep(dice.uniform(0, 1.5))
         process.send_signal(signal.SIGKILL)
         process.wait()
-        assert _gone(tmp_path), "a process of the killed command lives on"
+        assert nobody_works_in(tmp_path), "a process of the killed command lives on"
     finished = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=500)
     assert finished.returncode == 0, finished.stderr[-3000:]
     summary = Summary.model_validate_json((tmp_path / "runs" / "killed" / "summary.json").read_text())
     assert summary.policy.digest == undisturbed
     assert summary.stages["caption"].cached >= 1
-    assert _gone(tmp_path)
-
-
-def _gone(folder: Path) -> bool:
-    """Does no process work in `folder` any more? Waits a little: servers shut down in order."""
-    for _ in range(150):
-        if not any(_cwd(process) == str(folder) for process in Path("/proc").glob("[0-9]*")):
-            return True
-        time.sleep(0.1)
-    return False
-
-
-def _cwd(process: Path) -> str:
-    try:
-        return os.readlink(process / "cwd")
-    except OSError:
-        return ""
+    assert nobody_works_in(tmp_path)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 import re
 import signal
 import subprocess
@@ -13,7 +12,7 @@ from pathlib import Path
 from uuid import UUID
 
 import pytest
-from conftest import EMBEDDED_RECIPE, TINY
+from conftest import EMBEDDED_RECIPE, TINY, nobody_works_in
 from mlflow import MlflowClient
 from prefect.client.orchestration import get_client
 
@@ -314,7 +313,7 @@ def test_killed_in_the_middle_it_goes_on_and_tries_only_what_failed_or_was_cut_o
     time.sleep(2)  # into the third child's start
     process.send_signal(signal.SIGKILL)
     process.wait()
-    assert _gone(tmp_path), "a process of the killed sweep lives on"
+    assert nobody_works_in(tmp_path), "a process of the killed sweep lives on"
     finished, failed, cut_off = _children(tmp_path)
     assert [outcome.status for outcome in (finished, failed, cut_off)] == ["finished", "failed", "running"]
 
@@ -331,7 +330,7 @@ def test_killed_in_the_middle_it_goes_on_and_tries_only_what_failed_or_was_cut_o
     assert third.stages["caption"].executed == 0, "the bound of the gap changes no caption"
     summary = SweepSummary.model_validate_json(Path(layout.summary(str(tmp_path / "runs"), "killed")).read_bytes())
     assert [(s.finished, s.failed, s.rank) for s in summary.ranking] == [(1, 0, 1), (1, 0, 2), (0, 1, None)]
-    assert _gone(tmp_path)
+    assert nobody_works_in(tmp_path)
 
 
 def _children(folder: Path) -> list[Outcome]:
@@ -339,19 +338,3 @@ def _children(folder: Path) -> list[Outcome]:
     files = {file.stem: file for file in (folder / "runs" / "killed" / "children").glob("*.json")}
     order = [f"killed-max_logprob_gap_{gap}-seed_0" for gap in ("0.001", "1e-12", "0.01")]
     return [Outcome.model_validate_json(files[name].read_bytes()) for name in order if name in files]
-
-
-def _gone(folder: Path) -> bool:
-    """Does no process work in `folder` any more? Waits a little: servers shut down in order."""
-    for _ in range(200):
-        if not any(_cwd(process) == str(folder) for process in Path("/proc").glob("[0-9]*")):
-            return True
-        time.sleep(0.1)
-    return False
-
-
-def _cwd(process: Path) -> str:
-    try:
-        return os.readlink(process / "cwd")
-    except OSError:
-        return ""

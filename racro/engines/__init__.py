@@ -185,7 +185,7 @@ def _open(role: Role, config: Captioner | Reasoner, folder: str, runtime: Runtim
         ]
     try:
         opened = [start.result() for start in starts]
-    except BaseException:
+    except BaseException:  # one that did not start must not leave the others running; raised again
         for start in starts:
             if start.exception() is None:
                 start.result().close()

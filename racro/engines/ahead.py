@@ -112,7 +112,7 @@ class Ahead(Engine):
             if self.engine is None:
                 try:
                     self.engine = self.start()
-                except BaseException:
+                except BaseException:  # whatever it was, this engine is lost; raised again
                     self.failed = True
                     raise
             return self.engine

@@ -69,7 +69,7 @@ class Endpoint(Engine):
         self.thread.start()
         try:
             self._call(self._open(urls, model, died))
-        except BaseException:
+        except BaseException:  # Ctrl-C too: the loop's thread must not stay; raised again
             self.close()
             raise
 

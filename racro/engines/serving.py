@@ -73,7 +73,7 @@ class Server(Engine):
         try:
             keyless = self.place.model_copy(update={"api_key": ""})  # the user's key is for other servers
             self.endpoint = Endpoint([url], name, keyless, role, folder, config.dtype, self._died)
-        except BaseException:
+        except BaseException:  # Ctrl-C too: the server must not stay; raised again
             self.child.stop(0)
             raise
 
@@ -127,7 +127,7 @@ class Server(Engine):
                 return child, url
             except PortTaken:
                 port = 0
-            except BaseException:
+            except BaseException:  # the same
                 child.stop(0)
                 raise
         raise EngineLost(f"{self.role}: others take every port before its server does")

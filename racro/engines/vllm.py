@@ -208,7 +208,7 @@ class VllmEngine(Engine):
         try:
             inputs = self._render(prompts[at], sampling.max_tokens)
             request = Request(inputs, sampling.deadline, self._params(sampling, seeds[at]))
-        except BaseException:
+        except BaseException:  # what was reserved is free again, a stage's timeout included; raised again
             with self.changed:
                 self.flying -= sampling.n
                 self.changed.notify_all()

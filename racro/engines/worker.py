@@ -114,7 +114,7 @@ class Worker(Engine):
             self._give_up(f"did not start within {self.place.start_deadline:g} s (runtime.{role}.start_deadline)")
             self.close()
             raise EngineLost(self._reason) from None
-        except BaseException:
+        except BaseException:  # a stage's timeout and Ctrl-C too: the process must not stay; raised again
             self._give_up("did not start")
             self.close()
             raise

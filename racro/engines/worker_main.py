@@ -238,7 +238,7 @@ def portable(error: BaseException) -> bool:
         return False
     try:
         return type(pickle.loads(pickle.dumps(error))) is type(error)
-    except Exception:
+    except Exception:  # a library's exception may raise anything when it is pickled or made again
         return False
 
 
