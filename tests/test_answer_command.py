@@ -1,11 +1,7 @@
-"""`racro answer` as people use it: exit codes, one line for a mistake, one line of JSON for each question.
-
-Run as a program, this file is the driver of many commands: it imports once and forks for each.
-"""
+"""`racro answer` as people use it: exit codes, one line for a mistake, one line of JSON for each question."""
 
 from __future__ import annotations
 
-import gc
 import json
 import os
 import subprocess
@@ -14,62 +10,25 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
+from conftest import EMBEDDED_RECIPE, REPOSITORY
+from driver import STATE, Done, run
+
+from racro.embedded import world
+from racro.models import EMBEDDED, model_digest
+from racro.summary import PolicyRef, Score, Summary
 
 KEY = "sesame"
-STATE = ("PREFECT", "MLFLOW", "RACRO", "HF_", "MPL", "XDG")
 
-
-class Done(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-def drive(commands: list[list[str]]) -> None:
-    """Run each command in a fork of this process; its input is N.in, its streams go to N.out and N.err."""
-    from flows import cli, local
-
-    local.settle()
-    import transformers.models.qwen2.modeling_qwen2
-    import transformers.models.qwen2_5_vl.modeling_qwen2_5_vl  # noqa: F401
-
-    import racro.engines.transformers  # noqa: F401
-    from racro.models import EMBEDDED, load_processor
-
-    load_processor(EMBEDDED / "captioner")  # imports what it needs
-
-    gc.freeze()
-    codes = []
-    for number, arguments in enumerate(commands):
-        child = os.fork()
-        if child == 0:
-            for descriptor, name in ((0, "in"), (1, "out"), (2, "err")):
-                os.dup2(os.open(f"{number}.{name}", os.O_CREAT | os.O_RDWR), descriptor)
-            sys.argv = ["racro", *arguments]
-            try:
-                cli.main()
-                code = 0
-            except SystemExit as end:
-                code = int(end.code or 0)
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(code)  # taking down an interpreter with all that in it takes seconds
-        codes.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
-    print(json.dumps(codes))
-
-
-if __name__ == "__main__":
-    drive(json.loads(sys.argv[1]))
-    sys.exit(0)
-
-from conftest import EMBEDDED_RECIPE, REPOSITORY  # noqa: E402  # the driver must not settle as tests do
-
-from racro.embedded import world  # noqa: E402
-from racro.models import EMBEDDED, model_digest  # noqa: E402
-from racro.summary import PolicyRef, Score, Summary  # noqa: E402
+IMPORTS = [
+    "racro.engines.transformers",
+    "transformers.models.qwen2.modeling_qwen2",
+    "transformers.models.qwen2_5_vl.modeling_qwen2_5_vl",
+    "transformers.models.qwen2_5_vl.processing_qwen2_5_vl",
+    "transformers.models.qwen2_vl.image_processing_qwen2_vl",
+]
 
 REGISTER = """
 import sys
@@ -209,20 +168,24 @@ def _zeros(folder: Path) -> None:
     save_file({k: torch.zeros_like(v) for k, v in weights.items()}, folder / "model.safetensors", {"format": "pt"})
 
 
-def _python(work: Path, *arguments: str) -> str:
-    """A user's Python in the working directory: no settings of ours, an empty home."""
+def _environment(work: Path) -> dict[str, str]:
+    """A user's: no settings of ours, an empty home."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(STATE)}
     home = work.parent / "home"
     home.mkdir(exist_ok=True)
-    environment = kept | {
+    return kept | {
         "PYTHONPATH": str(REPOSITORY),
         "HOME": str(home),
         "HF_HUB_OFFLINE": "1",
         "OPENAI_API_KEY": KEY,
         "NO_PROXY": "127.0.0.1",
     }
+
+
+def _python(work: Path, *arguments: str) -> str:
+    """What a user's Python in the working directory prints."""
     done = subprocess.run(
-        [sys.executable, *arguments], cwd=work, env=environment, capture_output=True, text=True, timeout=400
+        [sys.executable, *arguments], cwd=work, env=_environment(work), capture_output=True, text=True, timeout=400
     )
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout
@@ -270,12 +233,8 @@ def done(work: Path, url: str) -> dict[str, Done]:
     commands = COMMANDS | {name: arguments for name, (arguments, _, _) in MISTAKES.items()}
     for number, name in enumerate(commands):
         (work / f"{number}.in").write_text("\n".join(LINES) if name == "many" else "\n")
-    output = _python(
-        work, __file__, json.dumps([["answer", *arguments] for arguments in commands.values()]).replace("URL", url)
-    )
-    codes = json.loads(output.splitlines()[-1])
-    streams = [[(work / f"{i}.{name}").read_text() for name in ("out", "err")] for i in range(len(codes))]
-    return {name: Done(code, *both) for name, code, both in zip(commands, codes, streams, strict=True)}
+    lines = [[argument.replace("URL", url) for argument in ("answer", *given)] for given in commands.values()]
+    return dict(zip(commands, run(lines, IMPORTS, work, _environment(work)), strict=True))
 
 
 def line_of(command: Done) -> dict[str, Any]:

@@ -1,57 +1,19 @@
-"""The command `racro` as people use it: exit codes, one line for a mistake, nothing outside the working directory.
-
-Run as a program, this file is the driver of many commands: it imports once and forks for each, so that a command costs
-what it does and not an interpreter start.
-"""
+"""The command `racro` as people use it: exit codes, one line for a mistake, nothing outside the working directory."""
 
 from __future__ import annotations
 
-import json
 import os
 import resource
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
+from conftest import EMBEDDED_RECIPE, TINY
+from driver import STATE, Done, run
 
-STATE = ("PREFECT", "MLFLOW", "RACRO", "HF_", "MPL", "XDG")
-
-
-class Done(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-def drive(commands: list[list[str]]) -> None:
-    """Run each command in a fork of this process; write its streams to N.out and N.err, print the exit codes."""
-    from flows import cli, local
-
-    local.settle()
-    import flows.training  # noqa: F401
-
-    codes = []
-    for number, arguments in enumerate(commands):
-        child = os.fork()
-        if child == 0:
-            for descriptor, name in ((1, "out"), (2, "err")):
-                os.dup2(os.open(f"{number}.{name}", os.O_CREAT | os.O_WRONLY | os.O_TRUNC), descriptor)
-            sys.argv = ["racro", *arguments]
-            cli.main()
-            sys.exit(0)
-        codes.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
-    print(json.dumps(codes))
-
-
-if __name__ == "__main__":
-    drive(json.loads(sys.argv[1]))
-    sys.exit(0)
-
-from conftest import EMBEDDED_RECIPE, TINY  # noqa: E402  # the driver must not settle as tests do
-
-from racro.summary import Summary  # noqa: E402
+from racro.summary import Summary
 
 SETS = [argument for override in TINY if "count" not in override for argument in ("--set", override)]
 
@@ -167,19 +129,8 @@ def mistakes(prefect_server: str, tmp_path_factory: pytest.TempPathFactory) -> d
     (folder / "work").mkdir()
     (folder / "work" / "a-file").touch()
     commands = [["train", EMBEDDED_RECIPE, *SETS, *arguments] for arguments, _, _ in MISTAKES.values()]
-    driver = subprocess.run(
-        [sys.executable, __file__, json.dumps(commands)],
-        cwd=folder / "work",
-        env=environment(folder, PREFECT_API_URL=prefect_server),
-        capture_output=True,
-        text=True,
-        timeout=400,
-    )
-    assert driver.returncode == 0, driver.stderr[-3000:]
-    codes = json.loads(driver.stdout.splitlines()[-1])
-    streams = [[(folder / "work" / f"{i}.{name}").read_text() for name in ("out", "err")] for i in range(len(codes))]
-    results = {name: Done(code, *both) for name, code, both in zip(MISTAKES, codes, streams, strict=True)}
-    return {"folder": folder, **results}
+    results = run(commands, ["flows.training"], folder / "work", environment(folder, PREFECT_API_URL=prefect_server))
+    return {"folder": folder, **dict(zip(MISTAKES, results, strict=True))}
 
 
 @pytest.mark.parametrize("name", MISTAKES)
