@@ -279,7 +279,7 @@ class _Case:
             tentative=tentative,
             reasoning=re.sub(r"\s*</?think>\s*", "\n\n", made.text).strip(),
             final=found or "",
-            verdict=gold and grade(made.text, made.finish_reason, *gold),
+            verdict=gold and grade(made.text, made.finish_reason, gold).verdict,
             finish=Finish(
                 caption=self.written["caption"].finish_reason,
                 tentative=self.written["tentative"].finish_reason,

@@ -10,7 +10,7 @@ import math
 import re
 from typing import Any, NamedTuple, get_args
 
-from racro.schema import AnswerKind
+from racro.schema import AnswerKind, Problem
 
 BOX = "\\boxed"
 LETTERS = "ABCDEFGHIJ"
@@ -32,11 +32,19 @@ class BadGold(ValueError):
 
 
 class Gold(NamedTuple):
-    """A gold answer in the form that the grader compares with."""
+    """A gold answer in the form that the grader compares with; the fields are those of `schema.Problem`."""
 
     answer: str
     kind: AnswerKind
-    choices: tuple[str, ...]
+    choices: tuple[str, ...] = ()
+    precision: int | None = None
+    tolerance: float | None = None
+    unit: str | None = None
+
+    @classmethod
+    def of(cls, problem: Problem) -> Gold:
+        """The gold answer of a problem."""
+        return cls(*(getattr(problem, field) for field in cls._fields))
 
 
 def read_gold(answer: Any, kind: Any, choices: Any, question: str) -> Gold:

@@ -14,7 +14,8 @@ from collections.abc import Sequence
 from fractions import Fraction
 from typing import Literal, NamedTuple
 
-from racro.schema import AnswerKind, FinishReason, Verdict
+from racro.golds import Gold
+from racro.schema import FinishReason, Verdict
 
 LONGEST = 20_000
 """Characters at the end of an output in which the answer is looked for."""
@@ -25,30 +26,42 @@ TOLERANCE = Fraction(1, 1000)
 """Relative, for floats; DynaMath's is the same, absolute."""
 
 
-def grade(
-    response: str, finish_reason: FinishReason, answer: str, kind: AnswerKind, choices: Sequence[str] = ()
-) -> Verdict:
+class Grade(NamedTuple):
+    """What became of an output, and what was taken for its answer."""
+
+    verdict: Verdict
+    extracted: str | None
+    """As it was written; None where nothing was found."""
+
+
+def grade(response: str, finish_reason: FinishReason, gold: Gold) -> Grade:
     """The verdict on an output. An explicit "unknown" is an answer, and wrong."""
     if finish_reason == "deadline":
-        return Verdict.FAILED
+        return Grade(Verdict.FAILED, None)
     cut_off = finish_reason == "length"
     # "The answer is 1" may be the beginning of 12; only a closed box survives a cut.
     found = boxed(final_part(response)) if cut_off else extract(response)
     if found is None:
-        return Verdict.TRUNCATED if cut_off else Verdict.UNPARSED
-    same = len(found) <= LONGEST_ANSWER and equal(found, answer, kind, choices)
-    return Verdict.CORRECT if same else Verdict.WRONG
+        return Grade(Verdict.TRUNCATED if cut_off else Verdict.UNPARSED, None)
+    return Grade(Verdict.CORRECT if equal(found, gold) else Verdict.WRONG, found)
 
 
-def equal(found: str, answer: str, kind: AnswerKind, choices: Sequence[str] = ()) -> bool:
+def equal(found: str, gold: Gold) -> bool:
     """Do a found answer and the gold answer say the same?"""
-    match kind:
+    if len(found) > LONGEST_ANSWER:
+        return False
+    match gold.kind:
         case "integer" | "float":
-            return same_number(found, answer, kind)
-        case "choice":
-            return same_choice(found, answer, choices)
-        case "text":
-            return same_text(found, answer)
+            return same_number(found, gold.answer, gold.kind)
+        case "choice" | "choices":
+            return same_choice(found, gold.answer, gold.choices)
+        case _:
+            return same_text(found, gold.answer)
+
+
+def canary(gold: Gold) -> bool:
+    """Is the gold answer, boxed, correct against itself? A row where it is not cannot be graded and is dropped."""
+    return grade(f"\\boxed{{{gold.answer}}}", "stop", gold).verdict is Verdict.CORRECT
 
 
 # --- finding the answer -----------------------------------------------------------------------------------------------

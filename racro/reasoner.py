@@ -11,6 +11,7 @@ from racro import config
 from racro.captioner import Progress, silent
 from racro.engines import Completion, Engine, Prompt, Sampling, prompt_seed
 from racro.engines.ahead import Ahead
+from racro.golds import Gold
 from racro.grading import grade
 from racro.prompts import describes_messages, reasoner_messages
 from racro.reward import reward
@@ -58,7 +59,7 @@ def training_sampling(reasoner: config.Reasoner, seed: int, iteration: int, dead
 
 def verdict_of(completion: Completion, problem: Problem) -> Verdict:
     """The reasoner's output held against the gold answer."""
-    return grade(completion.text, completion.finish_reason, problem.answer, problem.kind, problem.choices)
+    return grade(completion.text, completion.finish_reason, Gold.of(problem)).verdict
 
 
 def describes(

@@ -20,8 +20,10 @@ class Row(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-AnswerKind = Literal["integer", "float", "choice", "text"]
-"""How a gold answer is compared: a whole number, a decimal number, a choice letter, a word or short text."""
+AnswerKind = Literal["integer", "float", "choice", "choices", "yesno", "text", "expression", "list", "set"]
+"""How a gold answer is compared: a whole number; a decimal number; a choice letter; a set of choice letters ("A, C");
+yes or no; a word or short text; an expression, equation or interval; several values in order; several in any order.
+"""
 
 FinishReason = Literal["stop", "length", "deadline"]
 """Why an engine stopped: the model said so, the token limit, or the time limit of the request."""
@@ -60,10 +62,16 @@ class Problem(Row):
     category: str
     """Name of the problem's family, for accuracy by category."""
     choices: tuple[str, ...]
-    """Option texts in the order of their letters; empty unless `kind` is `choice`."""
+    """Option texts in the order of their letters; empty unless `kind` is `choice` or `choices`."""
     images: tuple[ImageRef, ...]
     scene: str | None
     """JSON of the scene behind a synthetic image (see `racro.embedded.world`); None for real data."""
+    precision: int | None = None
+    """Digits after the point to which a `float` is asked for and compared; None: those of the gold answer."""
+    tolerance: float | None = None
+    """Absolute difference that a `float` may have, instead of a precision."""
+    unit: str | None = None
+    """Of the answer, where the question asks for one; an output may name it or leave it out."""
 
 
 class DroppedRow(Row):

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from racro.golds import BadGold, options_in, read_gold, unbox
+from racro.golds import BadGold, Gold, options_in, read_gold, unbox
 
 balanced = st.recursive(
     st.text(alphabet="ab1 ,.\\{}", max_size=4).map(
@@ -75,4 +75,4 @@ def test_a_given_kind_is_held() -> None:
     assert read_gold(3.0, "integer", None, "")[:2] == ("3", "integer")
     assert read_gold("3", "float", None, "")[:2] == ("3", "float")
     assert read_gold("3", "text", None, "")[:2] == ("3", "text")
-    assert read_gold("C", "choice", None, "options in the image") == ("C", "choice", ())
+    assert read_gold("C", "choice", None, "options in the image") == Gold("C", "choice")

@@ -11,8 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from racro.grading import LONGEST, equal, extract, grade, number
-from racro.schema import AnswerKind, Verdict
+from racro import grading
+from racro.golds import Gold
+from racro.grading import LONGEST, extract, number
+from racro.schema import AnswerKind, FinishReason, Verdict
 
 KINDS: tuple[AnswerKind, ...] = ("integer", "float", "choice", "text")
 COLOURS = ("red", "blue", "equal")
@@ -20,7 +22,15 @@ words = st.text(string.ascii_letters, min_size=1, max_size=8)
 
 
 def verdict(response: str, answer: str, kind: AnswerKind, choices: tuple[str, ...] = ()) -> Verdict:
-    return grade(response, "stop", answer, kind, choices)
+    return grading.grade(response, "stop", Gold(answer, kind, choices)).verdict
+
+
+def grade(response: str, reason: FinishReason, answer: str, kind: AnswerKind) -> Verdict:
+    return grading.grade(response, reason, Gold(answer, kind, COLOURS)).verdict
+
+
+def equal(found: str, answer: str, kind: AnswerKind, choices: tuple[str, ...] = ()) -> bool:
+    return grading.equal(found, Gold(answer, kind, choices))
 
 
 # --- finding ----------------------------------------------------------------------------------------------------------
@@ -260,7 +270,7 @@ def test_gold_is_equal_to_gold(gold: str) -> None:
 @given(st.text(max_size=200), st.sampled_from(KINDS), st.sampled_from(["stop", "length"]))
 def test_any_text_gets_a_verdict(response: str, kind: AnswerKind, reason: str) -> None:
     for text in (response, f"\\boxed{{{response}}}", f"the answer is {response}"):
-        assert grade(text, reason, "3", kind, COLOURS) in Verdict  # type: ignore[arg-type]
+        assert grade(text, reason, "3", kind) in Verdict  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

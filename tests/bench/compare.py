@@ -147,6 +147,7 @@ def online(iterations: int, seed: int, place: Path) -> dict[str, Any]:
     from trl import GRPOConfig, GRPOTrainer
 
     from racro import captioner, grading, problems, prompts
+    from racro.golds import Gold
     from racro.images import open_image
     from racro.models import EMBEDDED, load_processor, load_tokenizer
 
@@ -175,7 +176,7 @@ def online(iterations: int, seed: int, place: Path) -> dict[str, Any]:
             answers += tokenizer.batch_decode(ids[:, batch["input_ids"].shape[1] :], skip_special_tokens=True)
         gold = [chosen[i] for i in index]
         return [
-            float(grading.grade(a, "stop", p.answer, p.kind, p.choices) == "correct")
+            float(grading.grade(a, "stop", Gold.of(p)).verdict == "correct")
             for a, p in zip(answers, gold, strict=True)
         ]
 
