@@ -99,7 +99,7 @@ def _embedded(problems: config.EmbeddedProblems, folder: str, seed: int, heldout
         )
 
     converted = tuple(convert(made) for made in world.generate(split, seed, count))
-    _write_files(rendered.items(), folder)
+    write_files(rendered.items(), folder)
     return Prepared(converted, ())
 
 
@@ -152,7 +152,7 @@ def _check_rows(source: Source, problems: config.TableProblems) -> tuple[Kept, t
         except Unusable as error:
             return error
 
-    for number, result in enumerate(_in_batches(check, enumerate(source.rows(columns)))):
+    for number, result in enumerate(in_batches(check, enumerate(source.rows(columns)))):
         if isinstance(result, Problem) and result.uid in seen:
             result = Unusable("duplicate uid", result.uid)
         if isinstance(result, Problem):
@@ -185,7 +185,7 @@ def _require_columns(source: Source, columns: config.Columns) -> list[str]:
     return list(dict.fromkeys(wanted.values()))
 
 
-def _in_batches(
+def in_batches(
     check: Callable[[tuple[int, Row]], Problem | Unusable], rows: Iterable[tuple[int, Row]]
 ) -> Iterator[Problem | Unusable]:
     """`check` over rows on a few threads, in order, a batch in memory at a time."""
@@ -212,12 +212,12 @@ def _write_inline_images(source: Source, column: str, kept: Kept, folder: str) -
                     missing.discard(path)
                     yield path, item
 
-    _write_files(found(), folder)
+    write_files(found(), folder)
     if missing:
         raise BadSource(f"{source.name} changed while it was read; run again")
 
 
-def _write_files(files: Iterable[tuple[str, bytes]], folder: str) -> None:
+def write_files(files: Iterable[tuple[str, bytes]], folder: str) -> None:
     """Write images in bulk. No care for a kill half way: without the record they are leftovers."""
     fs, root = fsspec.core.url_to_fs(folder)
     if isinstance(fs, LocalFileSystem):  # object stores have no folders to make

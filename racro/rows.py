@@ -72,7 +72,7 @@ def read_row(number: int, row: Row, columns: Columns, base: str | None, files: F
         kind=gold.kind,
         category=str(_cell(row, columns.category, NO_CATEGORY)),
         choices=gold.choices,
-        images=tuple(_image_ref(item, base, files) for item in items),
+        images=tuple(image_ref(item, base, files) for item in items),
         scene=None,
     )
 
@@ -96,7 +96,7 @@ def image_items(cell: Any) -> list[Any]:
     return [cell] if cell else []
 
 
-def _image_ref(item: Any, base: str | None, files: Files) -> ImageRef:
+def image_ref(item: Any, base: str | None, files: Files) -> ImageRef:
     if isinstance(item, bytes):
         _decode(item, "image in the table")
         return inline_ref(item)

@@ -74,6 +74,25 @@ class Problem(Row):
     """Of the answer, where the question asks for one; an output may name it or leave it out."""
 
 
+class Label(Row):
+    """One property by which a benchmark's authors publish sub-scores: ("task", "geometry problem solving")."""
+
+    name: str
+    value: str
+
+
+class Question(Problem):
+    """A problem of a benchmark."""
+
+    benchmark: str
+    family: str | None
+    """Questions that are scored together: WeMath's steps of a problem, DynaMath's variants of one."""
+    part: str | None
+    """Which one of its family."""
+    labels: tuple[Label, ...]
+    """A name may occur several times (skills)."""
+
+
 class DroppedRow(Row):
     """A source row that became no problem, and why."""
 
@@ -144,6 +163,12 @@ class Handle(BaseModel):
 
 class ProblemTable(Handle):
     """Rows: Problem."""
+
+    dropped: int = 0
+
+
+class QuestionTable(Handle):
+    """Rows: Question."""
 
     dropped: int = 0
 
