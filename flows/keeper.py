@@ -129,8 +129,7 @@ def _prefect(home: Path, options: Options, databases: Mapping[str, str]) -> Kept
     }
     if databases:
         environment["PREFECT_API_DATABASE_CONNECTION_URL"] = databases["prefect"]
-    command = [sys.executable, "-m", "uvicorn", "prefect.server.api.server:create_app", "--factory"]
-    command += ["--host", options.host, "--port", str(options.prefect_port), "--log-level", "warning"]
+    command = [sys.executable, "-m", "flows.prefect_server", options.host, str(options.prefect_port)]
     return Kept("Prefect's server", command, environment, home / "station" / "prefect.log")
 
 

@@ -100,8 +100,7 @@ def prefect_server(home: Path, port: int | None = None, deadline: float = 120.0)
         "PREFECT_SERVER_API_PORT": str(port),
         "PREFECT_LOGGING_SERVER_LEVEL": "WARNING",
     }
-    command = [sys.executable, "-m", "uvicorn", "prefect.server.api.server:create_app", "--factory"]
-    command += ["--host", "127.0.0.1", "--port", str(port), "--log-level", "warning"]
+    command = [sys.executable, "-m", "flows.prefect_server", "127.0.0.1", str(port)]
     with log.open("ab") as stream:
         server = subprocess.Popen(
             command, env=environment, stdout=stream, stderr=stream, start_new_session=True, preexec_fn=_die_with_parent
