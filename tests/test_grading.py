@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 
 from racro import grading
 from racro.golds import Gold
-from racro.grading import LONGEST, extract, number
+from racro.grading import extract
+from racro.grading.extraction import LONGEST
+from racro.grading.numbers import number
 from racro.schema import AnswerKind, FinishReason, Verdict
 
 KINDS: tuple[AnswerKind, ...] = ("integer", "float", "choice", "text")

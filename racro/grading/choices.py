@@ -1,0 +1,64 @@
+"""Options of a question, named by letter, by text, by both, or by their value."""
+
+from __future__ import annotations
+
+import re
+import string
+from collections.abc import Sequence
+
+from racro.golds import Gold
+from racro.grading.numbers import number, same_number
+from racro.grading.plain import clean
+from racro.grading.words import same_text, words
+
+_LETTER = re.compile(
+    r"(?:the )?(?:(?:correct |right )?(?:option|choice|answer|letter|figure|image|diagram)s? (?:is )?)?"
+    r"([(\[]?)([A-Z])(?![A-Z0-9'’])([)\]]?[.:)]?)\s?",
+    re.IGNORECASE,
+)
+_SEPARATOR = re.compile(r"\s?(?:,? (?:and|or) |[,;/&+]|\s)\s?", re.IGNORECASE)
+
+
+def letter(text: str, choices: Sequence[str]) -> str | None:
+    """The letter of the one option that a text names: "A", "(a)", "Option A", "A. 12", "12". None for two of them."""
+    text = clean(text).strip("\"'“”{}")
+    letters = string.ascii_uppercase[: len(choices) or 26]
+    options = dict(zip(letters, choices, strict=False))
+    start = _LETTER.match(text)
+    if start and (named := start[2].upper()) in letters:
+        rest = text[start.end() :].lstrip("=:-– ")
+        if not rest or (named in options and same_option(rest, options[named])):
+            return named
+        others = {key for key in letters if re.search(rf"\b{key}\b", rest)} - {named}
+        others |= {key for key, option in options.items() if key != named and same_option(rest, option)}
+        marked = bool(start[1] or start[3]) or (rest.startswith("(") and start[2].isupper())
+        if marked and not others:
+            return named
+    matching = [key for key, option in options.items() if same_option(text, option)]
+    # Of two options that are written the same the first stands for both.
+    return matching[0] if matching and len({words(options[key]) for key in matching}) == 1 else None
+
+
+def same_option(text: str, option: str) -> bool:
+    """Is a text the text of an option, or its value?"""
+    if same_text(text, option):
+        return True
+    theirs = number(text)
+    ours = theirs and number(option)
+    return bool(theirs and ours and same_number(theirs, ours, Gold(option, "integer")))
+
+
+def letters(text: str, choices: Sequence[str]) -> frozenset[str] | None:
+    """The letters of all options that a text names: "A, C", "A and C", "AC", "(A) (C)", "Options A and C"."""
+    if one := letter(text, choices):
+        return frozenset(one)
+    known = string.ascii_uppercase[: len(choices) or 26]
+    plain = re.sub(r"^(?:the )?(?:both )?(?:options?|choices?|letters?)\s", "", clean(text).strip("{}[]"), flags=re.I)
+    if re.fullmatch(rf"[{known}]{{2,10}}", plain):
+        return frozenset(plain)
+    parts = [part for part in _SEPARATOR.split(re.sub(r"[()\[\].'\"]", " ", plain).strip()) if part]
+    named = [letter(part, choices) for part in parts]
+    if parts and all(named):
+        return frozenset(filter(None, named))
+    named = [letter(part, choices) for part in re.split(r"[,;]|\band\b|\n", plain) if part.strip()]
+    return frozenset(filter(None, named)) if named and all(named) else None

@@ -1,0 +1,67 @@
+"""Where the answer stands in an output: the last \\boxed{}, "the answer is", a last line that is nothing else.
+
+Not the comparison. What is found is returned as it was written. Linear in at most LONGEST characters. Prose without any
+of these is read by `racro.grading.prose`.
+"""
+
+from __future__ import annotations
+
+import re
+
+from racro.grading.plain import clean
+
+LONGEST = 20_000
+"""Characters at the end of an output in which the answer is looked for."""
+
+
+def final_part(response: str) -> str:
+    """What follows the reasoner's thinking, and of that the end."""
+    text = response[response.rfind("</think>") + len("</think>") :] if "</think>" in response else response
+    text = text.partition("<think>")[0]  # what comes after is thinking that never ended
+    return text[-LONGEST:]
+
+
+_BRACES = re.compile(r"\\f?box(?:ed)?\s{0,9}\{|\\.|[{}]", re.DOTALL)
+
+
+def boxed(text: str) -> str | None:
+    """Content of the last closed \\boxed{}, the inner of nested ones; None when there is none or all are empty."""
+    found, found_at = None, -1
+    opened: list[int | None] = []  # where a box's content begins; None for other braces
+    for token in _BRACES.finditer(text):
+        if token[0] == "{":
+            opened.append(None)
+        elif token[0] == "}" and opened:
+            start = opened.pop()
+            if start is not None and start > found_at and text[start : token.start()].strip():
+                found, found_at = text[start : token.start()].strip(), start
+        elif len(token[0]) > 2:
+            opened.append(token.end())
+    return found
+
+
+_STATED = re.compile(
+    r"\b(?:answer|solution|result)(?: to (?:the|this) question| choice| option)?\s?(?:is|are|would be|should be|must be|:|=)"
+    r"[ \t:=*]{0,9}([^\n]{1,100})|答案(?:是|为|：|:)\s?([^\n。]{1,100})",
+    re.IGNORECASE,
+)
+_SENTENCE = re.compile(r"\.(?=\s|\*|$)|;(?=\s)|。")
+_BARE = re.compile(r"[-+]?\d[\d,./]{0,40}\s?[%°]?|\([A-Za-z]\)|[A-Z]")
+
+
+def stated(text: str) -> list[str]:
+    """What is said to be the answer, the last statement first."""
+    found = (_SENTENCE.split(match[1] or match[2])[0].strip(" *`\t\"'") for match in _STATED.finditer(text))
+    return [statement for statement in found if statement][::-1]
+
+
+def bare(text: str) -> str | None:
+    """The last line, where it is a number or a letter and nothing else."""
+    last = clean(text.rstrip().rpartition("\n")[2][-200:])
+    return last if _BARE.fullmatch(last) else None
+
+
+def extract(response: str) -> str | None:
+    """The answer as written, whatever its kind; None where none is marked as one."""
+    text = final_part(response)
+    return boxed(text) or next(iter(stated(text)), None) or bare(text)

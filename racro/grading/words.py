@@ -1,0 +1,48 @@
+"""Words: short text, and yes or no. The same words in the same order; never anagrams, never parts."""
+
+from __future__ import annotations
+
+import calendar
+import re
+import unicodedata
+
+from racro.golds import Gold
+from racro.grading.numbers import number, same_number
+from racro.grading.plain import clean
+
+YES, NO = frozenset({"yes", "true", "correct", "right", "y"}), frozenset({"no", "false", "incorrect", "wrong", "n"})
+_SHORT = {
+    short.lower(): full.lower()
+    for shorts, names in ((calendar.month_abbr, calendar.month_name), (calendar.day_abbr, calendar.day_name))
+    for short, full in zip(shorts, names, strict=True)
+    if short
+}
+
+
+def same_text(found: str, answer: str) -> bool:
+    """The same words in the same order; case, punctuation and a leading article aside. Or the same number."""
+    ours = words(answer)
+    if not ours:  # an answer like "<" or "+" is nothing but punctuation
+        return clean(found) == clean(answer)
+    theirs = words(found)
+    if ours == theirs or _SHORT.get(ours, ours) == _SHORT.get(theirs, theirs):
+        return True
+    gold = number(answer)
+    value = gold and number(found)
+    return bool(gold and value and same_number(value, gold, Gold(answer, "integer")))
+
+
+def words(text: str) -> str:
+    """In lower case, without punctuation that means nothing between words."""
+    text = unicodedata.normalize("NFKC", clean(text)).casefold()
+    text = re.sub(r"(?<=[^\W\d])-(?=[^\W\d])|[^\w\s./%+<>=°^-]|\.(?!\d)", " ", text)
+    return re.sub(r"^(?:an?|the)\s(?=.)", "", " ".join(text.split()))
+
+
+def yes_or_no(text: str) -> bool | None:
+    """What a text begins by saying: "Yes", "yes, because ...", "True", "No." None for neither, and for both."""
+    said = re.findall(r"[a-z]+", clean(text).lower())
+    first = said[0] if said else ""
+    if (first in YES) == (first in NO) or (first in YES and set(said) & NO) or (first in NO and set(said) & YES):
+        return None
+    return first in YES
