@@ -40,6 +40,8 @@ class Gold(NamedTuple):
     precision: int | None = None
     tolerance: float | None = None
     unit: str | None = None
+    question: str = ""
+    """Read only where an output answers a yes/no question by restating it."""
 
     @classmethod
     def of(cls, problem: Problem) -> Gold:

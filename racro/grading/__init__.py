@@ -55,7 +55,7 @@ def find(response: str, gold: Gold) -> str | None:
     text = final_part(response)
     if (box := boxed(text)) is not None:
         return box
-    said = [statement for statement in (*stated(text), bare(text)) if statement]
+    said = [*stated(text), *bare(text)]
     fitting = next((statement for statement in said if readable(statement, gold)), None)
     return fitting or conclusion(text, gold) or next(iter(said), None)
 

@@ -1,4 +1,4 @@
-"""Where the answer stands in an output: the last \\boxed{}, "the answer is", a last line that is nothing else.
+"""Where the answer stands in an output: the last \\boxed{}, "the answer is", a line that is nothing else.
 
 Not the comparison. What is found is returned as it was written. Linear in at most LONGEST characters. Prose without any
 of these is read by `racro.grading.prose`.
@@ -41,27 +41,31 @@ def boxed(text: str) -> str | None:
 
 
 _STATED = re.compile(
-    r"\b(?:answer|solution|result)(?: to (?:the|this) question| choice| option)?\s?(?:is|are|would be|should be|must be|:|=)"
-    r"[ \t:=*]{0,9}([^\n]{1,100})|答案(?:是|为|：|:)\s?([^\n。]{1,100})",
+    r"\b(?:answer|solution|result|(?:correct|right|best) (?:option|choice|letter))"
+    r"(?: (?:to (?:the|this) question|choice|option|letter))?\s?(?:is|are|would be|should be|must be|:|=)"
+    r"[ \t:=*]{0,9}([^\n]{1,100})"
+    r"|\b([A-Z])\)? is (?:the )?(?:correct|right)\b"
+    r"|答案(?:是|为|：|:)\s?([^\n。]{1,100})",
     re.IGNORECASE,
 )
-_SENTENCE = re.compile(r"\.(?=\s|\*|$)|;(?=\s)|。")
+_SENTENCE = re.compile(r"\.(?=[\"'”*)]{0,3}(?:\s|$))|;(?=\s)|。")
 _BARE = re.compile(r"[-+]?\d[\d,./]{0,40}\s?[%°]?|\([A-Za-z]\)|[A-Z]")
 
 
 def stated(text: str) -> list[str]:
     """What is said to be the answer, the last statement first."""
-    found = (_SENTENCE.split(match[1] or match[2])[0].strip(" *`\t\"'") for match in _STATED.finditer(text))
+    found = (_SENTENCE.split(match[match.lastindex or 0])[0].strip(" *`\t\"'“”") for match in _STATED.finditer(text))
     return [statement for statement in found if statement][::-1]
 
 
-def bare(text: str) -> str | None:
-    """The last line, where it is a number or a letter and nothing else."""
-    last = clean(text.rstrip().rpartition("\n")[2][-200:])
-    return last if _BARE.fullmatch(last) else None
+def bare(text: str) -> list[str]:
+    """The last line and the first, where they are a number or a letter and nothing else."""
+    text = text.strip()
+    lines = (clean(line) for line in (text.rpartition("\n")[2][-200:], text.partition("\n")[0][:200]))
+    return [line for line in lines if _BARE.fullmatch(line)]
 
 
 def extract(response: str) -> str | None:
     """The answer as written, whatever its kind; None where none is marked as one."""
     text = final_part(response)
-    return boxed(text) or next(iter(stated(text)), None) or bare(text)
+    return boxed(text) or next(iter((*stated(text), *bare(text)[:1])), None)

@@ -99,11 +99,14 @@ class Number(NamedTuple):
 
 _THOUSANDS = r"[1-9]\d{0,2}(?:(?:,\d{3})+|(?: \d{3})+)(?:\.\d+)?"
 _PLAIN = rf"(?:{_THOUSANDS}|\d+,\d{{1,2}}|0,\d+|\d+(?:\.\d*)?|\.\d+)"
-_DECIMAL = rf"{_PLAIN}(?:[eE][-+]?\d{{1,2}})?(?![\d,.]?\d)"
-_PART = rf"(?:\(\s?([-+]?)\s?({_DECIMAL})\s?\)|({_DECIMAL}))"
+DECIMAL = rf"{_PLAIN}(?:[eE][-+]?\d{{1,2}})?(?![\d,.]?\d)"
+_PART = rf"(?:\(\s?([-+]?)\s?({DECIMAL})\s?\)|({DECIMAL}))"
 _NUMBER = re.compile(rf"([-+]?)\s?{_PART}(?:\s?/\s?{_PART})?")
 _MIXED = re.compile(r"([-+]?)\s?(\d+)(?: (\d+)\s?/\s?(\d+)| ?\((\d+)\)/\((\d+)\))")
 _LEADING = re.compile(r"(?:about|approximately|around|roughly|nearly|exactly|is|are)\s|[€£¥₹]\s?", re.IGNORECASE)
+_COUNTS = ("zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
+           "seventeen eighteen nineteen twenty").split()
+WORDS = {word: value for value, word in enumerate(_COUNTS)}
 _SCALES = {"thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
 _NOUN = re.compile(r"-?[A-Za-z]{2,}(?:[ -][A-Za-z]{2,}){0,3}|[€£¥₹]")
 _NO_NOUN = re.compile(
@@ -133,6 +136,9 @@ def _number(text: str) -> Number | None:
         text = text[leading.end() :]
     if re.match(r"[-+]\s?[€£¥₹]", text):
         text = text[0] + text[1:].lstrip(" €£¥₹")
+    first, _, counted = text.partition(" ")
+    if first.lower() in WORDS:
+        return Number(Fraction(WORDS[first.lower()])) if not counted or _noun(counted) else None
     match = _MIXED.match(text) or _NUMBER.match(text)
     if match is None or sum(map(str.isdigit, match[0])) > DIGITS:
         return None

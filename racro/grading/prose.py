@@ -1,14 +1,14 @@
-"""The answer in free prose: the concluding sentence read for the kind of answer that was asked for.
+"""The answer in free prose: the concluding sentences read for the kind of answer that was asked for.
 
 For outputs without a box: of models that were not asked for one, as in the benchmarks' published runs. Reads from the
-end and gives up where a sentence is ambiguous; an output that says it cannot answer has no answer.
+end and passes over sentences that are ambiguous; an output that says it cannot answer has no answer.
 """
 
 from __future__ import annotations
 
 import re
 import string
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from racro.golds import Gold
 from racro.grading import choices, numbers
@@ -16,12 +16,13 @@ from racro.grading.plain import clean
 from racro.grading.words import words, yes_or_no
 
 SENTENCES = 6
-"""Sentences at the end of an output that are read."""
+"""Sentences at the end of an output that are read, before the two at its beginning."""
 LONGEST = 600
 """Characters of a sentence that are read, at its end."""
 
-_END = re.compile(r"(?<=[.!?。])[\s*]+|\n+|。")
+_END = re.compile(r"(?<=[.!?。])[\s*]+|\n+|(?<=。)")
 _CODE = re.compile(r"```.*?(?:```|\Z)", re.DOTALL)
+_LISTED = re.compile(r"^[ \t]*\(?([A-Z])[).][^\n]*$", re.MULTILINE)
 _POLITE = re.compile(
     r"\b(?:hope (?:this|that|it)|let me know|anything else|other questions|help you|feel free|note that)\b",
     re.IGNORECASE,
@@ -34,62 +35,115 @@ _REFUSAL = re.compile(
 )
 
 
-def sentences(text: str) -> Iterator[str]:
-    """The sentences at the end that may hold an answer, the last first; none where it is refused."""
-    parts = [part.strip() for part in _END.split(_CODE.sub("\n", text)) if part.strip()]
-    kept = [part for part in parts if not _POLITE.search(part)]
-    for sentence in kept[: -SENTENCES - 1 : -1]:
-        if _REFUSAL.search(sentence):
-            return
-        yield sentence[-LONGEST:]
+def sentences(text: str) -> list[str]:
+    """The sentences that may hold an answer, the likeliest first; those before which it is refused are left out."""
+    text = _CODE.sub("\n", text)
+    if len({match[1] for match in _LISTED.finditer(text)}) > 1:  # the options, copied
+        text = _LISTED.sub("", text)
+    parts = [part.strip() for part in _END.split(text) if part.strip()]
+    kept = [part[-LONGEST:] for part in parts if not _POLITE.search(part)]
+    last = kept[: -SENTENCES - 1 : -1]
+    refused = next((at for at, part in enumerate(last) if _REFUSAL.search(part)), None)
+    return last[:refused] if refused is not None else last + kept[:2]
 
 
 def conclusion(text: str, gold: Gold) -> str | None:
-    """The answer that the last sentences come to; None where they come to none of the kind."""
+    """The answer that an output comes to; None where it comes to none of the kind."""
     for sentence in sentences(text):
-        match gold.kind:
-            case "choice":
-                found = option_in(sentence, gold.choices)
-            case "integer" | "float":
-                found = number_in(sentence)
-            case "yesno":
-                found = None if yes_or_no(sentence) is None else sentence
-            case _:
-                return None
+        found = None
+        if gold.kind == "choice":
+            found = option_in(sentence, gold)
+        elif gold.kind in ("integer", "float"):
+            found = number_in(sentence)
+        elif gold.kind == "yesno" and (said := stance(sentence, gold.question)) is not None:
+            found = "yes" if said else "no"
         if found:
             return found
     return None
 
 
-_NEGATED = re.compile(r"\b(?:not|incorrect|wrong|isn't|neither|nor|cannot)\b", re.IGNORECASE)
+# --- options ----------------------------------------------------------------------------------------------------------
+
+_NEGATED = re.compile(r"\b(?:not|incorrect|wrong|neither|nor|no|never)\b|n['’]t\b", re.IGNORECASE)
 _MARKED = re.compile(
     r"\(([A-Z])\)|\b(?:[Oo]ption|[Cc]hoice|[Aa]nswer)s? (?:is )?\*{0,2}\(?([A-Z])\b|\*\*([A-Z])\*\*|^([A-Z])[.:)]"
 )
 
 
-def option_in(sentence: str, options: Sequence[str]) -> str | None:
-    """The letter of the one option that a sentence names, by a marked letter or by its text."""
+def option_in(sentence: str, gold: Gold) -> str | None:
+    """The letter of the one option that a sentence names: by a marked letter, its text, its value, or yes and no."""
+    options = gold.choices
+    known = string.ascii_uppercase[: len(options) or 26]
+    stances = {letter: yes_or_no(option) for letter, option in zip(known, options, strict=False)}
+    if len(options) == 2 and set(stances.values()) == {True, False}:
+        said = stance(re.sub(r"^\(?[A-Z][).:]+\s", "", sentence), gold.question)
+        return next((letter for letter, way in stances.items() if way is said), None)
     if _NEGATED.search(sentence):
         return None
-    known = string.ascii_uppercase[: len(options) or 26]
     marked = {letter for found in _MARKED.findall(sentence) for letter in found if letter and letter in known}
     if marked:
         return marked.pop() if len(marked) == 1 else None
-    plain, named = f" {words(sentence)} ", {}
-    for letter, option in zip(known, options, strict=False):
+    return _by_text(sentence, options) or _by_value(sentence, options)
+
+
+def _by_text(sentence: str, options: Sequence[str]) -> str | None:
+    plain, spans = f" {words(sentence)} ", {}
+    for letter, option in zip(string.ascii_uppercase, options, strict=False):
         if (wanted := words(option)) and (at := plain.rfind(f" {wanted} ")) >= 0:
-            named[letter] = (at, at + len(wanted))
-    spans = named.values()
-    whole = {
-        k: (a, b) for k, (a, b) in named.items() if not any(c <= a and b <= d and (a, b) != (c, d) for c, d in spans)
+            spans[letter] = (at, at + len(wanted))
+    longest = {
+        letter: (start, end)
+        for letter, (start, end) in spans.items()
+        if not any(a <= start and end <= b and b - a > end - start for a, b in spans.values())
     }
-    return next(iter(whole)) if len(set(whole.values())) == 1 else None
+    return next(iter(longest)) if len(set(longest.values())) == 1 else None
 
 
-_TOKEN = re.compile(rf"(?<![\w.,^_{{-])-?(?:[$€£]\s?)?{numbers._DECIMAL}(?:\s?/\s?\d+)?(?![\w^])\s?(?:%|°)?")
-_ANNOUNCED = re.compile(
-    r"(?:=|\b(?:is|are|was|were|be|equals?|needs?|costs?|has|have|had|get|gives?))\s(?:\w+\s){0,2}$"
+def _by_value(sentence: str, options: Sequence[str]) -> str | None:
+    found = number_in(sentence)
+    return choices.letter(found, options) if found and len(found) > 1 else None
+
+
+# --- yes and no -------------------------------------------------------------------------------------------------------
+
+_FEW = frozenset({"less", "fewer", "smaller", "lower", "below", "shorter", "minimum", "lowest", "smallest"})
+_MANY = frozenset({"more", "greater", "larger", "higher", "above", "longer", "maximum", "highest", "largest"})
+_FILLING = frozenset(
+    "a an the is are was were be do does did has have had of in on at to it its this that there than and or if by for "
+    "with choose from following please can could would which what".split()
 )
+ECHO = 0.6
+"""Share of a question's words that come again in a sentence that restates it."""
+
+
+def stance(sentence: str, question: str) -> bool | None:
+    """Yes, by its first word or by restating the question; no, by its first word or by restating it in the negative."""
+    said = yes_or_no(sentence.partition(",")[0].partition(".")[0])
+    if said is not None:
+        return said
+    asked, told = _content(question), _content(sentence)
+    if sentence.endswith("?") or not asked or len(asked & told) < ECHO * len(asked):
+        return None
+    turned = any(asked & one and told & other and not told & one for one, other in ((_FEW, _MANY), (_MANY, _FEW)))
+    return turned == bool(_NEGATED.search(sentence))
+
+
+def _content(text: str) -> frozenset[str]:
+    last = re.split(r"(?<=[.!?])\s", re.split(r"\n|\bChoices\b", text.strip())[0])[-1]
+    return frozenset(words(last).split()) - _FILLING
+
+
+# --- numbers ----------------------------------------------------------------------------------------------------------
+
+_TOKEN = re.compile(
+    rf"(?<![\w.,^_{{:-])(?:-?(?:[$€£]\s?)?{numbers.DECIMAL}(?:\s?/\s?\d+)?(?![\w^:])\s?(?:%|°)?|(?:{'|'.join(numbers.WORDS)})\b)",
+    re.IGNORECASE,
+)
+_ANNOUNCED = re.compile(
+    r"(?:=|\b(?:is|are|was|were|be|equals?|needs?|costs?|has|have|had|get|gives?|makes?|contain(?:s|ing)?))"
+    r"\s(?:\w+\s){0,2}$"
+)
+_COMPARED = re.compile(r"\b(?:than|least|most|below|above|under|over|exceed(?:s|ing)?|between|exactly)\s$")
 
 
 def number_in(sentence: str) -> str | None:
@@ -99,10 +153,11 @@ def number_in(sentence: str) -> str | None:
             return str(bold)
     plain = clean(sentence)
     tokens = list(_TOKEN.finditer(plain))
+    tokens = [token for token in tokens if not _COMPARED.search(plain[: token.start()])] or tokens
     announced = [token for token in tokens if _ANNOUNCED.search(plain[: token.start()])]
-    values = {numbers.number(token[0]) for token in tokens}
     if announced:
         return announced[-1][0].strip()
+    values = {numbers.number(token[0]) for token in tokens}
     return tokens[0][0].strip() if len(values) == 1 else None
 
 
