@@ -6,7 +6,7 @@ and how fast, and changes neither. Defaults are the paper's (RACRO v1, 3B). Torc
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
@@ -47,29 +47,87 @@ class Columns(Config):
     """integer, float, choice or text; inferred from answer and choices when None."""
     category: str | None = None
     """Name for accuracy by category."""
+    origin: str | None = None
+    """Name of the collection that the row comes from."""
+    pass_rate: str | None = None
+    """Share of right answers that some model gave, 0 to 1; null or negative where nobody measured it."""
     choices: str | None = None
     """List of option texts."""
 
 
-class TableProblems(Config):
-    """Rows of a parquet or jsonl file, or of a Hugging Face dataset, by a column mapping."""
+class Virl39kColumns(Columns):
+    """The columns of ViRL39K."""
 
-    type: Literal["table"] = "table"
+    uid: str | None = "qid"
+    category: str | None = "category"
+    origin: str | None = "source"
+    pass_rate: str | None = "PassRate_32BTrained"
+    """`PassRate_7BBase` is the other; half of it was never measured."""
+
+
+class ForeignProblems(Config):
+    """Rows of somebody else's table: where they are, which are used, how they are split."""
+
     source: str
-    """Path or URI of a .parquet, .jsonl or .json file, a `save_to_disk` folder, or a Hugging Face dataset id."""
+    """Path or URI of a .parquet, .jsonl or .json file, a folder of parquet files or of `save_to_disk`, or a Hugging
+    Face dataset id. Image paths start from the table's folder; `images.zip` there need not be unpacked."""
     heldout_source: str | None = None
     """The same for the held-out problems; None: a share of `source` is held out."""
-    split: str = "train"
-    """Split of a Hugging Face dataset."""
+    split: str | None = "train"
+    """Split of a Hugging Face dataset; None: its files as they are published, a table with images beside it."""
     heldout_share: Annotated[float, Field(gt=0, lt=1)] = 0.1
     """Share held out when `heldout_source` is None; rows that show the same image stay together."""
     columns: Columns = Columns()
     """Which column holds what."""
     max_bad_share: Share = 0.05
     """Above this share of unusable rows the run stops instead of training on what is left."""
+    without_origins: tuple[str, ...] = ()
+    """Collections whose rows are left out."""
+    categories: tuple[str, ...] = ()
+    """Only rows of these; empty: of all."""
+    min_pass_rate: Share = 0.0
+    """Rows below are left out: hopeless problems, whose groups carry no gradient."""
+    max_pass_rate: Share = 1.0
+    """Rows above are left out: problems that everybody solves."""
+    unrated: bool = True
+    """Keep rows whose pass rate nobody measured?"""
+    benchmarks: dict[str, str | None] = {}
+    """Benchmarks that the rows are held against, by name (mathvista, mathverse-all ...), with a source as for `racro
+    evaluate`; null: the authors'. A row overlaps by an image, by one that looks the same, or by its text."""
+    overlapping: Literal["drop", "keep"] = "drop"
+    """What becomes of rows that overlap; they are listed either way."""
+
+    @model_validator(mode="after")
+    def _selects_something(self) -> ForeignProblems:
+        if self.min_pass_rate > self.max_pass_rate:
+            raise ValueError(f"min_pass_rate {self.min_pass_rate:g} is above max_pass_rate {self.max_pass_rate:g}")
+        for wanted, column in (("without_origins", "origin"), ("categories", "category")):
+            if getattr(self, wanted) and getattr(self.columns, column) is None:
+                raise ValueError(f"{wanted} needs columns.{column}")
+        if (self.min_pass_rate, self.max_pass_rate, self.unrated) != (0, 1, True) and self.columns.pass_rate is None:
+            raise ValueError("a filter by pass rate needs columns.pass_rate")
+        return self
 
 
-Problems = Annotated[EmbeddedProblems | TableProblems, Field(discriminator="type")]
+class TableProblems(ForeignProblems):
+    """Rows of a parquet or jsonl file, or of a Hugging Face dataset, by a column mapping."""
+
+    type: Literal["table"] = "table"
+
+
+class Virl39kProblems(ForeignProblems):
+    """ViRL39K (TIGER-Lab), as published: a parquet file with images.zip beside it, here or on the hub."""
+
+    type: Literal["virl39k"] = "virl39k"
+    source: str = "TIGER-Lab/ViRL39K"
+    """The hub id, or a folder with its files."""
+    split: str | None = None
+    columns: Virl39kColumns = Virl39kColumns()
+    without_origins: tuple[str, ...] = ("DeepScaleR",)
+    """The official filter: these are text only."""
+
+
+Problems = Annotated[EmbeddedProblems | TableProblems | Virl39kProblems, Field(discriminator="type")]
 
 
 # --- engines and models -----------------------------------------------------------------------------------------------
@@ -124,19 +182,33 @@ class ServerEngine(Config):
 
 Engine = Annotated[TransformersEngine | VllmEngine | ServerEngine | ScriptedEngine, Field(discriminator="type")]
 DType = Literal["float32", "bfloat16", "float16"]
+Linear = Literal["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+
+
+class Lora(Config):
+    """Low-rank adapters (arXiv 2106.09685) of the language model's linear layers."""
+
+    rank: Annotated[int, Field(ge=1, le=512)] = 16
+    """Columns of the two matrices by which a layer is changed."""
+    alpha: PositiveInt = 32
+    """Their product is multiplied by alpha / rank."""
+    targets: Annotated[tuple[Linear, ...], Field(min_length=1)] = get_args(Linear)
+    """The layers that are changed."""
 
 
 class Captioner(Config):
     """The vision-language model that is trained."""
 
     model: str = "Qwen/Qwen2.5-VL-3B-Instruct"
-    """`embedded`, a local folder, or a hub id."""
+    """`embedded`, a local folder of a model or of a LoRA adapter, or a hub id."""
     revision: str | None = None
     """Commit, tag or branch of a hub model."""
     dtype: DType = "bfloat16"
     """Precision of weights in engine and trainer."""
     engine: Engine = TransformersEngine()
     """What generates captions."""
+    lora: Lora | None = None
+    """Train an adapter and leave the weights as they are. None: all weights, or `model` where that is an adapter."""
 
 
 class Reasoner(Config):
@@ -233,6 +305,8 @@ class Evaluation(Config):
 class Timeouts(Config):
     """Seconds after which a stage is given up."""
 
+    fingerprint: Seconds = 6 * 3600
+    """Reading one benchmark."""
     prepare: Seconds = 6 * 3600
     """Preparing a data set."""
     parity: Seconds = 3600
@@ -244,7 +318,19 @@ class Timeouts(Config):
     update: Seconds = 6 * 3600
     """One update."""
     evaluate: Seconds = 6 * 3600
-    """One evaluation."""
+    """One evaluation in a training."""
+    load: Seconds = 6 * 3600
+    """Reading one benchmark for an evaluation."""
+    describe: Seconds = 6 * 3600
+    """Captions of one part of a benchmark."""
+    attempt: Seconds = 6 * 3600
+    """The captioner's own answers to one part."""
+    answer: Seconds = 6 * 3600
+    """The reasoner's answers to one part."""
+    grade: Seconds = 3600
+    """Grading one benchmark in one mode."""
+    aggregate: Seconds = 3600
+    """Its metrics."""
 
 
 class Place(Config):
@@ -298,6 +384,8 @@ class Runtime(Config):
     """Trade a third more compute for activation memory."""
     request_deadline: Seconds = 1800.0
     """Seconds one engine batch may take; what is unfinished then counts as failed."""
+    cache: Annotated[float, Field(gt=0)] = 100.0
+    """GiB of this machine's disk for what is downloaded from a remote root: policies, images."""
     retries: Annotated[int, Field(ge=0)] = 2
     """Retries of a stage after a failure that can heal (storage, lost engine)."""
     retry_delay: Annotated[float, Field(ge=0)] = 5.0

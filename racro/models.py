@@ -10,6 +10,7 @@ import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from racro.adapters import Adapter, BadAdapter, attach
 from racro.errors import BadInput
 from racro.layout import RECORD
 
@@ -22,6 +23,10 @@ EMBEDDED = Path(__file__).parent / "embedded" / "models"
 
 IDENTITY_SUFFIXES = (".safetensors", ".json", ".jinja", ".model", ".txt")
 """The files of a model folder that change what it answers."""
+TRAINER = "trainer"
+"""Folder beside a trained model's weights with what the next update needs to go on."""
+TRAINER_SUFFIXES = (".pt",)
+"""Its files."""
 
 
 class ModelNotFound(BadInput):
@@ -37,8 +42,7 @@ def model_folder(name: str, role: str, revision: str | None = None) -> Path:
         return EMBEDDED / role
     folder = Path(name)
     if folder.is_dir():
-        if not (folder / "config.json").is_file():
-            raise ModelNotFound(f"{role}.model: the folder {name} holds no config.json; is it a model folder?")
+        require_model(folder, role)
         return folder
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
@@ -52,9 +56,41 @@ def model_folder(name: str, role: str, revision: str | None = None) -> Path:
         ) from error
 
 
+def lasting_name(name: str) -> str:
+    """A model's name that means the same in another working directory."""
+    return str(Path(name).resolve()) if name != "embedded" and Path(name).is_dir() else name
+
+
+def require_model(folder: Path, role: str) -> None:
+    """Raises ModelNotFound unless the folder holds a model, or a LoRA adapter whose model can be had."""
+    if not (base_folder(folder) / "config.json").is_file():
+        raise ModelNotFound(f"{role}.model: the folder {folder} holds no config.json; is it a model folder?")
+
+
+def base_folder(folder: Path) -> Path:
+    """Where configuration, tokenizer and processor are: in the folder itself, or in that of the model it adapts.
+
+    Raises BadAdapter.
+    """
+    adapter = Adapter.read(folder)
+    if adapter is None:
+        return folder
+    if Adapter.read(Path(adapter.base)) is not None:
+        raise BadAdapter(f"{folder} adapts {adapter.base}, an adapter itself; merge that one into its model first")
+    try:
+        return model_folder(adapter.base, "captioner", adapter.revision)
+    except ModelNotFound as error:
+        raise BadAdapter(f"{folder}: the model that it adapts cannot be had: {error}") from error
+
+
 def model_digest(folder: Path, suffixes: tuple[str, ...] = IDENTITY_SUFFIXES) -> str:
-    """Digest of the files that change what the model answers: weights, configuration, tokenizer, processor."""
+    """Digest of the files that change what the model answers: weights, configuration, tokenizer, processor.
+
+    That of an adapter covers its model's.
+    """
     digest = hashlib.sha256()
+    if (base := base_folder(folder)) != folder:
+        digest.update(f"base:{model_digest(base)}\n".encode())
     for file in sorted(folder.iterdir()):
         if file.suffix in suffixes and file.name != RECORD:
             with file.open("rb") as stream:
@@ -75,7 +111,7 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     """The tokenizer, padding left (completions start where prompts end)."""
     from transformers import AutoTokenizer
 
-    return AutoTokenizer.from_pretrained(folder, padding_side="left")
+    return AutoTokenizer.from_pretrained(base_folder(folder), padding_side="left")
 
 
 def load_processor(folder: Path) -> Any:
@@ -91,17 +127,21 @@ def load_processor(folder: Path) -> Any:
         from transformers import Qwen2_5_VLProcessor
 
         Qwen2_5_VLProcessor.get_attributes = classmethod(lambda cls: ["image_processor", "tokenizer"])
-    processor = AutoProcessor.from_pretrained(folder, padding_side="left")
+    processor = AutoProcessor.from_pretrained(base_folder(folder), padding_side="left")
     processor.tokenizer = load_tokenizer(folder)
     return processor
 
 
 def load_captioner(folder: Path, dtype: str, device: torch.device) -> PreTrainedModel:
-    """The vision-language model in evaluation mode."""
+    """The vision-language model in evaluation mode, its adapter in place where `folder` is one. Raises BadAdapter."""
     from transformers import AutoModelForImageTextToText
 
     _no_bars()
-    return AutoModelForImageTextToText.from_pretrained(folder, dtype=dtype).to(device).eval()
+    base = base_folder(folder)
+    model = AutoModelForImageTextToText.from_pretrained(base, dtype=dtype)
+    if base != folder:
+        model = attach(model, folder).get_base_model()
+    return model.to(device).eval()
 
 
 def load_reasoner(folder: Path, dtype: str, device: torch.device) -> PreTrainedModel:

@@ -1,103 +1,28 @@
-"""Stage update: scored rollouts + policy -> next policy, by GRPO (arXiv 2506.04559). The only importer of trl.
+"""Stage update: scored rollouts + policy -> next policy, by GRPO (arXiv 2506.04559) through TRL.
 
-TRL's GRPOTrainer replays the stored rollouts: `rollout_func` returns them by cursor instead of generating, one
-generation batch is one iteration, so old log-probs are computed once, before the first step, and clipping is live.
-Advantages are ours (`racro.advantage`), multiplied by the truncated importance ratio between trainer and engine.
+Settings, optimizer state, what is saved; `racro.planning` cuts the steps, `racro.replay` feeds them to TRL's trainer.
 Optimizer and schedule state travel in the policy's `trainer` folder; randomness is a function of (seed, step).
 Not here: sampling, rewards, where artifacts are. Called by `tasks.update`, in whatever process that runs.
 """
 
 from __future__ import annotations
 
-import math
 import shutil
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
-from datasets import Dataset
 from transformers import AutoModelForImageTextToText, PrinterCallback, TrainerCallback
 
+from racro import adapters
 from racro import config as recipes
-from racro.advantage import advantages, informative
 from racro.engines import prompt_seed
-from racro.errors import BadInput
-from racro.images import open_image
-from racro.models import IDENTITY_SUFFIXES, load_processor, torch_device
-from racro.parity import first_difference, trainer_inputs
-from racro.prompts import Message, caption_messages
-from racro.schema import Problem, ScoredRollout
+from racro.models import IDENTITY_SUFFIXES, TRAINER, base_folder, lasting_name, load_processor, torch_device
+from racro.planning import BadRollouts, Plan
+from racro.replay import ReplayTrainer
 from racro.trl_without_vllm import GRPOConfig, GRPOTrainer
 
-TRAINER = "trainer"
-"""Folder beside the weights with what the next update needs to go on."""
-TRAINER_SUFFIXES = (".pt",)
-"""Its files."""
-
-
-class BadRollouts(BadInput):
-    """Rollouts that must not be trained on: ragged groups, duplicates, another policy's, unknown problems."""
-
-
-class LogprobMismatch(RuntimeError):
-    """Engine and trainer do not agree on the probability of the same tokens: training would be on garbage."""
-
-
-@dataclass(frozen=True)
-class Group:
-    """The G captions of one problem."""
-
-    problem: Problem
-    rollouts: tuple[ScoredRollout, ...]
-
-
-@dataclass(frozen=True)
-class Plan:
-    """How an iteration is cut into optimizer steps."""
-
-    groups: tuple[Group, ...]
-    """The informative groups that are trained on, steps x groups_per_step of them."""
-    steps: int
-    total_groups: int
-    zero_variance: int
-    """Groups dropped because all their scored captions earned the same."""
-    left_over: int
-    """Informative groups dropped to make the steps equal; fewer than `steps`."""
-
-
-def plan(rollouts: Sequence[ScoredRollout], problems: dict[str, Problem], policy: str, mini_batch: int) -> Plan:
-    """Check the rollouts, drop groups without signal, and cut the rest into equal optimizer steps.
-
-    `mini_batch`: problems per step, the aim; steps are as equal as can be. Raises BadRollouts.
-    """
-    groups: dict[str, list[ScoredRollout]] = {}
-    for rollout in rollouts:
-        if rollout.policy != policy:
-            raise BadRollouts(f"rollouts of policy {rollout.policy[:12]}, but the policy to update is {policy[:12]}")
-        if rollout.uid not in problems:
-            raise BadRollouts(f"rollout of an unknown problem {rollout.uid!r}")
-        groups.setdefault(rollout.uid, []).append(rollout)
-    sizes = {len(group) for group in groups.values()}
-    if len(sizes) > 1:
-        small = min(groups, key=lambda uid: len(groups[uid]))
-        raise BadRollouts(f"ragged groups of {sorted(sizes)} captions; e.g. {small!r} has {len(groups[small])}")
-    for uid, group in groups.items():
-        if sorted(r.sample for r in group) != list(range(len(group))):
-            found = [r.sample for r in group]
-            raise BadRollouts(f"problem {uid!r}: samples {found}; each of 0..G-1 must be there once")
-    everything = [Group(problems[uid], tuple(group)) for uid, group in groups.items()]
-    signal = [group for group in everything if informative([r.reward for r in group.rollouts])]
-    steps = max(1, round(len(signal) / mini_batch)) if signal else 0
-    kept = len(signal) - len(signal) % steps if steps else 0
-    return Plan(
-        groups=tuple(signal[:kept]),
-        steps=steps,
-        total_groups=len(groups),
-        zero_variance=len(groups) - len(signal),
-        left_over=len(signal) - kept,
-    )
 
 
 def update(
@@ -108,7 +33,7 @@ def update(
     initial: Path,
     out: Path,
     step: int,
-    dtype: str,
+    captioner: recipes.Captioner,
     temperature: float,
     config: recipes.Update,
     runtime: recipes.Runtime,
@@ -119,15 +44,15 @@ def update(
 
     policy: model folder, with a `trainer` folder inside unless it is the initial model (`step` 0).
     initial: model folder of the KL reference. step: optimizer steps taken before. temperature: of the rollouts.
-    Weights are kept and saved in float32, also when `dtype` is bfloat16 (autocast): at lr 1e-6 a bfloat16 weight would
-    not move. Raises LogprobMismatch when the mean |log-prob gap| exceeds config.max_logprob_gap.
+    What is trained is kept and saved in float32, also when `captioner.dtype` is bfloat16 (autocast): at lr 1e-6 a
+    bfloat16 weight would not move. With `captioner.lora`, or from an initial adapter, that is the adapter, and a policy
+    is a folder with nothing else in it. Raises LogprobMismatch when the mean |log-prob gap| exceeds
+    config.max_logprob_gap, and BadAdapter.
     """
     if not work.steps:
         raise BadRollouts("no informative group: nothing to train on")
     processor = load_processor(initial)
-    model = AutoModelForImageTextToText.from_pretrained(policy, dtype=torch.float32)
-    # TRL loads the KL reference from here; left alone it would be the current policy and the KL always 0.
-    model.config._name_or_path = str(initial)
+    model, lora = _trainee(captioner, initial, policy)
     group_size = len(work.groups[0].rollouts)
     per_step = len(work.groups) // work.steps * group_size
     micro_batch = next(n for n in range(min(runtime.micro_batch, per_step), 0, -1) if per_step % n == 0)
@@ -153,8 +78,8 @@ def update(
         weight_decay=config.weight_decay,
         max_grad_norm=config.max_grad_norm,
         optim="adamw_torch",
-        bf16=dtype == "bfloat16",
-        fp16=dtype == "float16",
+        bf16=captioner.dtype == "bfloat16",
+        fp16=captioner.dtype == "float16",
         use_cpu=on_cpu,
         gradient_checkpointing=runtime.gradient_checkpointing,
         shuffle_dataset=False,  # the cursor of the replay relies on the order
@@ -173,8 +98,11 @@ def update(
         work=work,
         images_base=images_base,
         config=config,
+        peft_config=lora,
         callbacks=[_Resume(policy / TRAINER if step else None), _Progress(progress, work.steps)],
     )
+    if adapters.Adapter.read(policy):  # after TRL has made the reference, of the initial adapter or of none
+        adapters.load(trainer.model, policy)
     trainer.remove_callback(PrinterCallback)  # metrics are returned, not printed
     trainer.train()
     taken = _optimizer_steps(trainer.optimizer)
@@ -183,131 +111,25 @@ def update(
             f"the update was to take {work.steps} optimizer steps after {step}, but the trainer counts "
             f"{trainer.state.global_step} and the optimizer {taken}"
         )
-    _save(trainer, out, initial)
+    _save(trainer, out, initial, captioner)
     return _metrics(trainer, work)
 
 
-class ReplayTrainer(GRPOTrainer):
-    """GRPOTrainer that replays the groups of a Plan."""
+def _trainee(captioner: recipes.Captioner, initial: Path, policy: Path) -> tuple[Any, Any]:
+    """The model to train, and what TRL is to make a new adapter of.
 
-    def __init__(self, *, work: Plan, images_base: str, config: recipes.Update, **arguments: Any) -> None:
-        self.work = work
-        self.config_ = config
-        self.replayed = 0
-        rows = Dataset.from_dict({"group": list(range(len(work.groups)))})
-
-        def load(batch: dict[str, list[int]]) -> dict[str, list[Any]]:
-            chosen = [work.groups[i].problem for i in batch["group"]]
-            return {
-                "prompt": [caption_messages(p.question, len(p.images)) for p in chosen],
-                "images": [[open_image(ref, images_base) for ref in p.images] for p in chosen],
-            }
-
-        rows.set_transform(load)  # images are decoded when a batch needs them
-        _check_prompt(arguments["processing_class"], work.groups[0], images_base)
-        super().__init__(
-            train_dataset=rows,
-            reward_funcs=_stored_reward,
-            rollout_func=lambda prompts, _: self._replay(prompts),
-            **arguments,
-        )
-
-    def _replay(self, prompts: list[list[Message]]) -> dict[str, list[Any]]:
-        """The stored rollouts of the next prompts. TRL repeats each prompt G times, group after group."""
-        start = self.accelerator.process_index * len(prompts) + self.replayed
-        self.replayed += len(prompts)
-        chosen = []
-        for i, prompt in enumerate(prompts, start):
-            group = self.work.groups[i // self.num_generations]
-            expected = _texts(caption_messages(group.problem.question, len(group.problem.images)))
-            if _texts(prompt) != expected:
-                raise BadRollouts(f"replay out of order at rollout {i}: TRL asks for another prompt than was stored")
-            chosen.append(group.rollouts[i % self.num_generations])
-        rewards = [[r.reward for r in group.rollouts] for group in self.work.groups]
-        flat = [a for group in advantages(rewards) for a in group][start : start + len(prompts)]
-        self._advantages = torch.tensor([math.nan if a is None else a for a in flat])
-        return {
-            "prompt_ids": [list(r.prompt_ids) for r in chosen],
-            "completion_ids": [list(r.completion_ids) for r in chosen],
-            "logprobs": [list(r.logprobs) for r in chosen],
-            "stored_reward": [r.reward for r in chosen],
-            # 0 leaves a token out of the loss: an unscored caption teaches nothing, not even through the KL
-            "env_mask": [[int(r.reward is not None)] * len(r.completion_ids) for r in chosen],
-        }
-
-    def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
-        output = super()._generate_and_score_completions(inputs)
-        self._check_tokens(output)
-        old = output.get("old_per_token_logps")
-        if old is None:  # TRL skips them when an iteration is a single step; the gate needs them all the same
-            old = output["old_per_token_logps"] = self._old_logprobs(output)
-        mask = output["completion_mask"].bool()
-        gap = (old - output["sampling_per_token_logps"]).masked_fill(~mask, 0.0)
-        mean_gap = (gap.abs().sum() / mask.sum()).item()
-        if not mean_gap <= self.config_.max_logprob_gap:
-            raise LogprobMismatch(
-                f"engine and trainer differ by {mean_gap:.3g} per token in log-probability (mean of |difference|; "
-                f"update.max_logprob_gap is {self.config_.max_logprob_gap:.3g}): the rollouts are not this policy's, "
-                "or engine and trainer disagree on prompt, positions or precision"
-            )
-        ratio = gap.exp().clamp(max=self.config_.importance_cap)
-        scored = self._advantages.to(ratio.device).nan_to_num(0.0)
-        output["advantages"] = scored[:, None] * ratio
-        metrics = self._metrics["train"]
-        metrics["logprob_gap/mean"].append(mean_gap)
-        metrics["logprob_gap/max"].append(gap.abs().max().item())
-        metrics["importance_ratio/mean"].append((ratio[mask].mean()).item())
-        return output
-
-    def _check_tokens(self, output: dict[str, Any]) -> None:
-        """TRL tokenises the prompts again for the positions of images; they must be those of the stored prompts."""
-        types, prompt = output.get("mm_token_type_ids"), output["prompt_ids"]
-        if types is None:
-            return
-        image = prompt == self.model.config.image_token_id
-        if types.shape[1] < prompt.shape[1] or not torch.equal(types[:, : prompt.shape[1]].bool(), image):
-            raise BadRollouts(
-                "the trainer's processor tokenises the prompts otherwise than the engine did (image tokens are not "
-                "where the stored prompts have them): check padding side and tokenizer"
-            )
-
-    @torch.no_grad()
-    def _old_logprobs(self, output: dict[str, Any]) -> torch.Tensor:
-        names = ("pixel_values", "image_grid_thw", "num_images", "mm_token_type_ids")
-        inputs = {name: output[name] for name in names if name in output}
-        logprobs, _, _ = self._get_per_token_logps_and_entropies(
-            self.model,
-            torch.cat([output["prompt_ids"], output["completion_ids"]], dim=1),
-            torch.cat([output["prompt_mask"], output["completion_mask"]], dim=1),
-            output["completion_ids"].shape[1],
-            batch_size=self.args.per_device_train_batch_size,
-            **inputs,
-        )
-        return logprobs
-
-
-def _check_prompt(processor: Any, group: Group, images_base: str) -> None:
-    """The trainer's processor must make of a prompt the very ids that the engine saw.
-
-    A tokenizer loaded through another class may not. Raises BadRollouts that names the first difference.
+    An adapter is that of the initial policy or none at first: what TRL finds is its KL reference from then on.
     """
-    ours = trainer_inputs(processor, group.problem, images_base)["input_ids"][0].tolist()
-    if difference := first_difference(ours, group.rollouts[0].prompt_ids):
-        raise BadRollouts(
-            f"the trainer tokenises the prompt of {group.problem.uid!r} otherwise than the engine did: {difference}; "
-            "check tokenizer, processor and image size"
-        )
-
-
-def _stored_reward(prompts: list[Any], stored_reward: list[float | None], **_: Any) -> list[float | None]:
-    """The reward function of the replay: what the reasoner earned; None = unscored."""
-    return stored_reward
-
-
-def _texts(messages: list[Message]) -> list[str | None]:
-    """The text parts of a prompt, None for an image."""
-    parts = [part for message in messages for part in message["content"]]
-    return [part["text"] if part["type"] == "text" else None for part in parts]
+    if adapters.Adapter.read(initial) is None and captioner.lora is None:
+        model = AutoModelForImageTextToText.from_pretrained(policy, dtype=torch.float32)
+        # TRL loads the KL reference from here; left alone it would be the current policy and the KL always 0.
+        model.config._name_or_path = str(initial)
+        return model, None
+    # Weights that do not move need no more precision than the engine's.
+    model = AutoModelForImageTextToText.from_pretrained(base_folder(initial), dtype=captioner.dtype)
+    if captioner.lora is not None:
+        return model, adapters.fresh(captioner.lora)
+    return adapters.attach(model, initial, trainable=True), None
 
 
 class _Resume(TrainerCallback):
@@ -350,13 +172,21 @@ def _optimizer_steps(optimizer: Any) -> int:
     return max(steps, default=0)
 
 
-def _save(trainer: GRPOTrainer, out: Path, initial: Path) -> None:
-    """Weights and configuration, the initial model's tokenizer and processor files, and the trainer's state."""
+def _save(trainer: GRPOTrainer, out: Path, initial: Path, captioner: recipes.Captioner) -> None:
+    """Weights and configuration, the initial model's tokenizer and processor files, and the trainer's state.
+
+    Or the adapter; what it needs besides is in the model that it names.
+    """
     model = trainer.accelerator.unwrap_model(trainer.model)
-    model.save_pretrained(out)
-    for file in initial.iterdir():
-        if file.suffix in IDENTITY_SUFFIXES and file.suffix != ".safetensors" and not (out / file.name).exists():
-            shutil.copy(file, out / file.name)
+    if first := adapters.Adapter.read(initial):
+        adapters.save(model, out, first.base, first.revision)
+    elif captioner.lora is not None:
+        adapters.save(model, out, lasting_name(captioner.model), captioner.revision)
+    else:
+        model.save_pretrained(out)
+        for file in initial.iterdir():
+            if file.suffix in IDENTITY_SUFFIXES and file.suffix != ".safetensors" and not (out / file.name).exists():
+                shutil.copy(file, out / file.name)
     (out / TRAINER).mkdir(exist_ok=True)
     trainer._save_optimizer_and_scheduler(str(out / TRAINER))
 

@@ -1,20 +1,42 @@
-"""Stage prepare: rows of a data source -> a table of problems; and the models as handles.
+"""Stage prepare: rows of a data source -> a table of problems; stage fingerprint: what benchmarks look like, for that.
 
-Thin: `racro.problems` reads and checks, `racro.models` finds and digests.
+And the models as handles. Thin: `racro.problems` reads and checks, `racro.contamination` compares, `racro.models` finds
+and digests.
 """
 
 from __future__ import annotations
 
+from itertools import chain, islice
+from typing import Literal
+
 from prefect import get_run_logger, task
-from prefect.artifacts import create_table_artifact
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
 
-from racro import artifacts, problems, sources
+from racro import artifacts, contamination, problems, sources
+from racro.adapters import Adapter
 from racro.config import Captioner, EmbeddedProblems, Problems, Reasoner, Runtime
 from racro.errors import BadInput
 from racro.models import model_digest, model_folder
-from racro.schema import DroppedRow, FrozenModel, Policy, Problem, ProblemTable
+from racro.schema import (
+    DroppedRow,
+    Fingerprint,
+    FingerprintTable,
+    FrozenModel,
+    Overlap,
+    Policy,
+    Problem,
+    ProblemTable,
+    Question,
+    QuestionTable,
+)
+from racro.statistics import Statistics
 from tasks.policies import Output, stage
+
+STATISTICS = "statistics.json"
+"""Beside the table of problems."""
+LISTED = 200
+"""Rows in Prefect's tables."""
 
 
 def source_stamp(config: Problems, heldout: bool) -> str:
@@ -24,23 +46,63 @@ def source_stamp(config: Problems, heldout: bool) -> str:
     return sources.stamp(config.heldout_source if heldout and config.heldout_source else config.source)
 
 
-@stage("prepare", version=1)
+@stage("fingerprint", version=1)
+def fingerprint(output: Output, name: str, questions: QuestionTable, runtime: Runtime, root: str) -> FingerprintTable:
+    """By what the questions of a benchmark are known again."""
+    found = contamination.fingerprints(name, artifacts.read_table(questions, Question), questions.uri)
+    output.shards = artifacts.write_table(output.folder, found, Fingerprint)
+    return FingerprintTable(uri=output.folder, rows=questions.rows, digest=artifacts.table_digest(output.shards))
+
+
+@stage("prepare", version=2)
 def prepare(
-    output: Output, problems_config: Problems, stamp: str, seed: int, heldout: int | None, runtime: Runtime, root: str
+    output: Output,
+    problems_config: Problems,
+    stamp: str,
+    seed: int,
+    heldout: int | None,
+    benchmarks: tuple[FingerprintTable, ...],
+    runtime: Runtime,
+    root: str,
 ) -> ProblemTable:
-    """The training problems, or `heldout` many held-out ones. Bad rows are dropped, counted and listed."""
-    prepared = problems.load(problems_config, output.folder, seed, heldout)
+    """The training problems, or `heldout` many held-out ones. What falls away is counted and listed."""
+    fingerprints = chain.from_iterable(artifacts.read_table(table, Fingerprint) for table in benchmarks)
+    prepared = problems.load(problems_config, output.folder, seed, heldout, fingerprints)
     output.shards = artifacts.write_table(output.folder, prepared.problems, Problem)
-    output.metrics = {"rows": len(prepared.problems), "dropped": len(prepared.dropped)}
-    logger = get_run_logger()
-    logger.info("%d problems, %d rows dropped", len(prepared.problems), len(prepared.dropped))
-    if prepared.dropped:
-        artifacts.write_table(f"{output.folder}/dropped", prepared.dropped, DroppedRow)
-        rows = [row.model_dump() for row in prepared.dropped[:200]]
-        create_table_artifact(rows, key="dropped-rows", description=f"{len(prepared.dropped)} rows dropped")
+    artifacts.write_table(f"{output.folder}/dropped", prepared.dropped, DroppedRow)
+    artifacts.write_table(f"{output.folder}/overlaps", prepared.overlaps, Overlap)
+    artifacts.write_file(f"{output.folder}/{STATISTICS}", artifacts.to_json(prepared.statistics).encode())
+    bad = sum(prepared.statistics.unusable.values())
+    output.metrics = {"rows": len(prepared.problems), "dropped": len(prepared.dropped), "unusable": bad}
+    get_run_logger().info(
+        "%d problems, %d rows dropped, %d of them unusable", len(prepared.problems), len(prepared.dropped), bad
+    )
     return ProblemTable(
         uri=output.folder, rows=len(prepared.problems), digest=prepared.digest(), dropped=len(prepared.dropped)
     )
+
+
+def statistics_of(problems: ProblemTable) -> Statistics:
+    """The counts of a preparation."""
+    return Statistics.model_validate_json(artifacts.read_file(f"{problems.uri}/{STATISTICS}"))
+
+
+@task(cache_policy=NO_CACHE, persist_result=False)
+def show(problems: ProblemTable, part: Literal["training", "heldout"]) -> None:
+    """The counts of a preparation, and the first of the rows behind them, as Prefect artifacts."""
+    found = statistics_of(problems)
+    page = f"{found.markdown(f'{part} problems')}\n\nTables: `{problems.uri}`"
+    create_markdown_artifact(page, key=f"problems-{part}", description=f"{found.problems} of {found.rows} rows")
+    for name, row_type, n in (
+        ("dropped", DroppedRow, problems.dropped),
+        ("overlaps", Overlap, sum(found.overlaps.values())),
+    ):
+        if n:
+            rows = islice(artifacts.read_shard(f"{problems.uri}/{name}/part-00000.parquet", row_type), LISTED)
+            table = [row.model_dump(mode="json") for row in rows]
+            create_table_artifact(
+                table, key=f"{name}-{part}", description=f"{n} rows; the table is beside the problems"
+            )
 
 
 class CannotTrain(BadInput):
@@ -59,6 +121,11 @@ def adopt_captioner(config: Captioner, runtime: Runtime) -> Policy:
             "empty and a server is started"
         )
     folder = model_folder(config.model, "captioner", config.revision)
+    if config.lora is not None and Adapter.read(folder):
+        raise CannotTrain(
+            f"captioner.lora: captioner.model ({config.model}) is an adapter already, and is trained further as it is; "
+            "leave lora out"
+        )
     return Policy(uri=str(folder.resolve()), rows=0, digest=model_digest(folder))
 
 

@@ -8,14 +8,16 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-import fsspec
 from prefect import get_run_logger
 
 from racro import artifacts
 from racro import config as recipes
-from racro.models import model_digest
+from racro.models import TRAINER, TRAINER_SUFFIXES, model_digest
+from racro.planning import plan
 from racro.schema import Policy, Problem, ProblemTable, ScoredRollout, ScoredTable
-from tasks.engines import local_folder, make_room
+from racro.storage import is_local, opened, patiently
+from tasks.downloads import on_disk
+from tasks.engines import make_room
 from tasks.policies import Output, stage
 from tasks.progress import Progress
 
@@ -37,7 +39,7 @@ def update(
     """The policy after one iteration. Without any informative group it is the old one, and the log says so."""
     from racro import update as grpo  # torch and trl, only where the stage runs
 
-    work = grpo.plan(
+    work = plan(
         list(artifacts.read_table(scored, ScoredRollout)),
         {problem.uid: problem for problem in artifacts.read_table(problems, Problem)},
         policy.digest,
@@ -52,18 +54,17 @@ def update(
         work.steps,
     )
     make_room(runtime)
-    before = local_folder(policy)
-    with _workplace(output.folder) as place:
+    with on_disk(policy, runtime) as before, on_disk(initial, runtime) as start, _workplace(output.folder) as place:
         if work.steps:
             progress = Progress("update", "steps")
             output.metrics = grpo.update(
                 work,
                 images_base=problems.uri,
                 policy=before,
-                initial=local_folder(initial),
+                initial=start,
                 out=place,
                 step=policy.step,
-                dtype=captioner.dtype,
+                captioner=captioner,
                 temperature=temperature,
                 config=config,
                 runtime=runtime,
@@ -75,13 +76,13 @@ def update(
             logger.warning("no informative group: the policy stays as it is")
             shutil.copytree(before, place, dirs_exist_ok=True, ignore=shutil.ignore_patterns("record.json"))
             output.metrics = {"steps": 0, "groups": work.total_groups, "groups_zero_variance": work.zero_variance}
-        trainer = place / grpo.TRAINER
+        trainer = place / TRAINER
         made = Policy(
             uri=output.folder,
             rows=0,
             digest=model_digest(place),
             step=policy.step + work.steps,
-            trainer_digest=model_digest(trainer, grpo.TRAINER_SUFFIXES) if trainer.is_dir() else None,
+            trainer_digest=model_digest(trainer, TRAINER_SUFFIXES) if trainer.is_dir() else None,
         )
     return made
 
@@ -89,12 +90,12 @@ def update(
 @contextlib.contextmanager
 def _workplace(folder: str) -> Iterator[Path]:
     """A local folder to write into, uploaded to `folder` at the end where that is not local."""
-    fs, path = fsspec.core.url_to_fs(folder)
-    if "file" in fs.protocol:
+    fs, path = opened(folder)
+    if is_local(fs):
         shutil.rmtree(path, ignore_errors=True)  # leftovers of a killed attempt
         Path(path).mkdir(parents=True)
         yield Path(path)
         return
     with tempfile.TemporaryDirectory(prefix="racro-policy-") as temporary:
         yield Path(temporary)
-        fs.put(f"{temporary}/", f"{path}/", recursive=True)
+        patiently(lambda: fs.put(f"{temporary}/", f"{path}/", recursive=True))

@@ -241,7 +241,7 @@ GOOD = tuple(rollout(uid, sample, reward=float(sample)) for uid in "ab" for samp
     ids=["ragged", "ragged by a duplicate", "duplicates", "one duplicate", "another policy", "unknown problem"],
 )
 def test_bad_rollouts_are_refused_with_the_facts(rollouts: tuple[ScoredRollout, ...], message: str) -> None:
-    from racro.update import BadRollouts, plan
+    from racro.planning import BadRollouts, plan
 
     problems = {
         uid: Problem(uid=uid, question="", answer="", kind="text", category="", choices=(), images=(), scene=None)

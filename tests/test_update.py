@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from racro import captioner, config, problems, update
+from racro import captioner, config, planning, problems, replay, update
 from racro.engines.transformers import TransformersEngine
 from racro.models import EMBEDDED, model_digest
 from racro.schema import Problem, Rollout, ScoredRollout, Verdict
@@ -44,7 +44,7 @@ class World:
         self, rollouts: list[ScoredRollout], policy: Path, out: Path, step: int, **changes: Any
     ) -> dict[str, float]:
         settings = SETTINGS.model_copy(update={k: v for k, v in changes.items() if k in config.Update.model_fields})
-        work = update.plan(rollouts, self.problems, rollouts[0].policy, settings.mini_batch)
+        work = planning.plan(rollouts, self.problems, rollouts[0].policy, settings.mini_batch)
         return update.update(
             work,
             images_base=str(self.folder),
@@ -52,7 +52,7 @@ class World:
             initial=changes.get("initial", INITIAL),
             out=out,
             step=step,
-            dtype="float32",
+            captioner=changes.get("captioner", config.Captioner(model="embedded", dtype="float32")),
             temperature=1.0,
             config=settings,
             runtime=RUNTIME,
@@ -110,7 +110,7 @@ def test_the_next_update_starts_from_the_policy_not_from_the_initial_weights(
     policy, step, old_rollouts, _ = first
     metrics = world.update(world.rollouts(policy, 1), policy, tmp_path / "next", step)
     assert metrics["logprob_gap"] < 1e-4
-    with pytest.raises(update.LogprobMismatch, match="max_logprob_gap"):
+    with pytest.raises(replay.LogprobMismatch, match="max_logprob_gap"):
         world.update(old_rollouts, policy, tmp_path / "stale", step, max_logprob_gap=1e-6)
     assert not (tmp_path / "stale" / "model.safetensors").exists()
 
@@ -136,7 +136,7 @@ def test_a_processor_that_pads_right_is_refused(world: World, first: Any, tmp_pa
         return processor
 
     monkeypatch.setattr(update, "load_processor", right)
-    with pytest.raises(update.BadRollouts, match="padding side"):
+    with pytest.raises(planning.BadRollouts, match="padding side"):
         world.update(first[2], INITIAL, tmp_path / "out", 0)
 
 
@@ -152,14 +152,14 @@ def test_a_tokenizer_that_cuts_otherwise_is_refused(world: World, first: Any, tm
         return processor
 
     monkeypatch.setattr(update, "load_processor", other)
-    with pytest.raises(update.BadRollouts, match="tokenises the prompt"):
+    with pytest.raises(planning.BadRollouts, match="tokenises the prompt"):
         world.update(first[2], INITIAL, tmp_path / "out", 0)
 
 
 def test_rollouts_without_signal_are_an_error_not_zero_steps(world: World, first: Any, tmp_path: Path) -> None:
     """Silent failure 5: too few groups would be zero steps and exit 0."""
     alike = [r.model_copy(update={"reward": 1.0}) for r in first[2]]
-    with pytest.raises(update.BadRollouts, match="no informative group"):
+    with pytest.raises(planning.BadRollouts, match="no informative group"):
         world.update(alike, INITIAL, tmp_path / "out", 0)
 
 
@@ -193,7 +193,7 @@ def test_same_rollouts_same_policy_whatever_the_process_did_before(world: World,
 
 def test_an_unscored_caption_teaches_nothing(world: World, first: Any, tmp_path: Path) -> None:
     rollouts = list(first[2])
-    trained = update.plan(rollouts, world.problems, rollouts[0].policy, SETTINGS.mini_batch).groups
+    trained = planning.plan(rollouts, world.problems, rollouts[0].policy, SETTINGS.mini_batch).groups
     rich = {g.problem.uid for g in trained if sum(r.reward or 0 for r in g.rollouts) > 1}  # stays informative
     odd = next(i for i, r in enumerate(rollouts) if r.uid in rich and r.reward == 1.0 and len(r.completion_ids) > 3)
     rollouts[odd] = rollouts[odd].model_copy(update={"reward": None, "verdict": Verdict.FAILED})
@@ -211,7 +211,7 @@ def test_a_plan_drops_groups_without_signal_and_makes_equal_steps(world: World, 
     uids = list(world.problems)
     flat = [r.model_copy(update={"reward": 0.0}) if r.uid == uids[0] else r for r in rollouts]
     for mini_batch in range(1, 9):
-        work = update.plan(flat, world.problems, flat[0].policy, mini_batch)
+        work = planning.plan(flat, world.problems, flat[0].policy, mini_batch)
         assert work.total_groups == 8
         assert work.zero_variance >= 1
         assert len(work.groups) + work.zero_variance + work.left_over == work.total_groups

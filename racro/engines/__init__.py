@@ -150,8 +150,9 @@ def build(role: Role, config: Captioner | Reasoner, folder: str, place: Place, r
     if engine.type == "vllm":
         from racro.engines.vllm import VllmEngine
 
-        make = VllmEngine.captioner if role == "captioner" else VllmEngine.reasoner
-        return make(folder, config.dtype, engine, place)
+        if isinstance(config, Captioner):
+            return VllmEngine.captioner(folder, config.dtype, engine, place, config.lora)
+        return VllmEngine.reasoner(folder, config.dtype, engine, place)
     if engine.type == "transformers":
         from racro.engines.transformers import TransformersEngine
 

@@ -10,6 +10,7 @@ import contextlib
 import copy
 import random
 import time
+import uuid
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -108,12 +109,14 @@ class Fleet:
         """POST to something that only vLLM's servers have, on each of them. Raises SwapFailed and EngineLost."""
         await asyncio.gather(*(self._tell(server, path, seconds) for server in self.servers))
 
-    async def load(self, folder: str) -> list[Any]:
-        """Have all servers load another checkpoint. Returns the sums of each (see `racro.engines.weights`), by rank.
+    async def load(self, folder: str, adapter: bool) -> list[Any]:
+        """Have all servers load another checkpoint, or another `adapter` for the one that they have.
+
+        Returns the sums of each (see `racro.engines.weights`), by rank.
 
         Raises SwapFailed and EngineLost.
         """
-        return await asyncio.gather(*(self._load(server, folder) for server in self.servers))
+        return await asyncio.gather(*(self._load(server, folder, adapter) for server in self.servers))
 
     def _check(self) -> None:
         if self.error is None and (why := self.died()):
@@ -166,12 +169,17 @@ class Fleet:
         if server.flying and time.monotonic() - server.heard > self.place.silence:
             server.hung(self.place.silence)
 
-    async def _load(self, server: Upstream, folder: str) -> Any:
+    async def _load(self, server: Upstream, folder: str, adapter: bool) -> Any:
         """Between requests, and no cache of the old weights left."""
         seconds = self.place.silence
         await self._tell(server, "/pause?mode=wait", seconds)
         try:
-            call = {"method": "load_checkpoint", "kwargs": {"folder": folder}}
+            call: dict[str, Any] = {"method": "load_checkpoint", "kwargs": {"folder": folder}}
+            if adapter:
+                call, name = {"method": "adapter_sums"}, f"adapter-{uuid.uuid4().hex[:12]}"
+                named = {"lora_name": name, "lora_path": folder}
+                await self._tell(server, "/v1/load_lora_adapter", self.place.start_deadline, named)
+                server.model = server.name = name  # from now on this is what is asked for, and looked for
             loaded = await self._tell(server, "/collective_rpc", self.place.start_deadline, call)
             cleared = await self._tell(server, "/reset_prefix_cache", seconds)
             if not cleared.json()["success"]:
@@ -194,7 +202,8 @@ class Fleet:
         if answer.status_code == 404:
             raise SwapFailed(
                 f"{server.url} cannot do {path}: start vLLM with VLLM_SERVER_DEV_MODE=1 and --worker-extension-cls "
-                f"racro.engines.weights.CheckpointLoading, or leave runtime.{self.role}.urls empty"
+                "racro.engines.weights.CheckpointLoading (for adapters VLLM_ALLOW_RUNTIME_LORA_UPDATING=1 and "
+                f"--enable-lora too), or leave runtime.{self.role}.urls empty"
             )
         if answer.status_code >= 400:
             raise SwapFailed(f"{server.url} refuses {path} ({answer.status_code}): {self.said(answer)}")

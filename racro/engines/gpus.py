@@ -31,6 +31,13 @@ def wait_for_memory(gpus: Sequence[int], share: float, deadline: float) -> None:
         time.sleep(0.5)
 
 
+def shares(gpus: str, parts: int) -> list[str]:
+    """What each of so many processes gets of `gpus`, written as in CUDA_VISIBLE_DEVICES; nothing where they are too few."""
+    names = [name for name in gpus.split(",") if name]
+    each = len(names) // parts
+    return [",".join(names[i * each : (i + 1) * each]) for i in range(parts)]
+
+
 def free_shares() -> dict[int, float]:
     """Free share of the memory by GPU number; empty where there is no `nvidia-smi`."""
     if shutil.which("nvidia-smi") is None:

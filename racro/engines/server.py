@@ -22,12 +22,14 @@ from typing import Any, TypeVar
 
 import httpx
 
+from racro.adapters import Adapter
 from racro.config import Place
 from racro.engines import Completion, Engine, EngineLost, Generation, Prompt, PromptTooLong, Role, Sampling, chat
 from racro.engines.chat import BadAnswer
 from racro.engines.fleet import Fleet
 from racro.engines.upstream import Hung, Upstream, retry_after
 from racro.errors import BadInput
+from racro.models import base_folder, load_tokenizer
 
 BUSY = (408, 409, 425, 429)
 """Answers of a server that is well: not now."""
@@ -94,12 +96,17 @@ class Endpoint(Engine):
 
     def swap(self, folder: str) -> None:
         """See Engine. The servers must see the same `folder`, and be vLLM's, started for it as `serving` does."""
-        from racro.engines import weights
+        from racro.engines import lora, weights
 
-        weights.same_model(Path(folder), weights.shapes(Path(self.folder)))
-        sums = weights.checkpoint_sums(Path(folder), self.dtype)
+        old, new = Path(self.folder), Path(folder)
+        adapts = any(map(Adapter.read, (old, new)))
+        if adapts:
+            sums = lora.adapter_sums(lora.fitting(new, base_folder(old)), self.dtype)
+        else:
+            weights.same_model(new, weights.shapes(old))
+            sums = weights.checkpoint_sums(new, self.dtype)
         self.swap_failed = True  # until it is done, servers may hold the one or the other, or parts of both
-        for held in self._call(self.fleet.load(folder)):
+        for held in self._call(self.fleet.load(folder, adapts)):
             weights.verify(held, sums)
         self.folder, self.swap_failed = folder, False
 
@@ -254,6 +261,6 @@ def vision_tokens(folder: str) -> list[int]:
     from transformers import AutoConfig
 
     from racro.engines.sampling import vision_token_ids
-    from racro.models import load_tokenizer
 
-    return vision_token_ids(AutoConfig.from_pretrained(folder), load_tokenizer(Path(folder)))
+    base = base_folder(Path(folder))
+    return vision_token_ids(AutoConfig.from_pretrained(base), load_tokenizer(base))

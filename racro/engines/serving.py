@@ -17,12 +17,15 @@ from pathlib import Path
 
 import httpx
 
+from racro.adapters import Adapter
 from racro.config import Captioner, Place, Reasoner, Runtime, ServerEngine
 from racro.engines import Engine, EngineLost, Generation, Prompt, Role, Sampling, SwapFailed
+from racro.engines.lora import not_served, room
 from racro.engines.processes import Child, free_port
 from racro.engines.server import Endpoint
 from racro.engines.vllm_env import cpu_build, environment
 from racro.errors import BadInput
+from racro.models import base_folder, require_model
 
 HOST = "127.0.0.1"
 IMAGES = 64
@@ -65,14 +68,16 @@ class Server(Engine):
         self.place: Place = getattr(runtime, role)
         self.cpu = cpu_build()
         self.asleep, self.turning = False, threading.Lock()
-        if not (Path(folder) / "config.json").is_file():
-            raise BadInput(f"{role}.model: {folder} holds no config.json; is it a model folder?")
+        require_model(Path(folder), role)
+        adapter, base = Adapter.read(Path(folder)), str(base_folder(Path(folder)))
         # A name that no other server has: whoever answers to it on our port is ours.
         name = f"{role}-{uuid.uuid4().hex[:12]}"
-        self.child, url = self._start(folder, name, port)
+        self.child, url = self._start(base, name, port, room(adapter, getattr(config, "lora", None)))
         try:
             keyless = self.place.model_copy(update={"api_key": ""})  # the user's key is for other servers
-            self.endpoint = Endpoint([url], name, keyless, role, folder, config.dtype, self._died)
+            self.endpoint = Endpoint([url], name, keyless, role, base, config.dtype, self._died)
+            if adapter:
+                self._adapt(adapter)
         except BaseException:  # Ctrl-C too: the server must not stay; raised again
             self.child.stop(0)
             raise
@@ -107,19 +112,28 @@ class Server(Engine):
         self.endpoint.close()
         self.child.stop(patience)
 
+    def _adapt(self, adapter: Adapter) -> None:
+        """The first adapter. Raises BadAdapter."""
+        try:
+            self.endpoint.swap(str(adapter.folder))
+        except SwapFailed as error:
+            self.endpoint.close()
+            raise not_served(adapter, error) from error
+
     def _wake(self) -> None:
         with self.turning:
             if self.asleep:
                 self.endpoint.tell("/wake_up", self.place.start_deadline)
                 self.asleep = False
 
-    def _start(self, folder: str, name: str, port: int) -> tuple[Child, str]:
+    def _start(self, folder: str, name: str, port: int, rank: int | None) -> tuple[Child, str]:
         for _ in range(PORTS):
             port = port or free_port()
             env = {**environment(self.place, self.cpu), "VLLM_SERVER_DEV_MODE": "1", "VLLM_API_KEY": ""}
+            env["VLLM_ALLOW_RUNTIME_LORA_UPDATING"] = "1"
             self.log_from = self.log.stat().st_size if self.log.exists() else 0
             child = Child(
-                command(self.role, self.config, folder, self.place, self.cpu, name, port), env=env, log=self.log
+                command(self.role, self.config, folder, self.place, self.cpu, name, port, rank), env=env, log=self.log
             )
             url = f"http://{HOST}:{port}/v1"
             try:
@@ -178,9 +192,16 @@ class Server(Engine):
 
 
 def command(
-    role: Role, config: Captioner | Reasoner, folder: str, place: Place, cpu: bool, name: str, port: int
+    role: Role,
+    config: Captioner | Reasoner,
+    folder: str,
+    place: Place,
+    cpu: bool,
+    name: str,
+    port: int,
+    rank: int | None,
 ) -> list[str]:
-    """The command line of a server. Not `vllm serve`, which vLLM's CPU build lacks."""
+    """The command line of a server. Not `vllm serve`, which vLLM's CPU build lacks. `rank`: room for adapters."""
     engine = config.engine
     assert isinstance(engine, ServerEngine)
     options: dict[str, object] = {
@@ -199,10 +220,12 @@ def command(
         "logprobs-mode": "processed_logprobs",
         "worker-extension-cls": "racro.engines.weights.CheckpointLoading",
         "limit-mm-per-prompt": json.dumps({"image": IMAGES, "video": 0}) if role == "captioner" else None,
+        "max-lora-rank": rank,
         "mm-processor-cache-gb": 0,  # images hardly come back before thousands of others have passed
     }
     flags = ["enable-prefix-caching", "disable-uvicorn-access-log"]
     flags += ["enforce-eager"] if (cpu if place.eager is None else place.eager) else []
+    flags += ["enable-lora"] if rank else []
     # On a CPU a prompt that is read in parts, and has a seed, kills vLLM's engine: its generators cannot step back.
     flags += ["no-enable-chunked-prefill"] if cpu else ["enable-sleep-mode"]
     return [

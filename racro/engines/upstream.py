@@ -78,9 +78,11 @@ class Upstream:
             models = json.loads(answer.content)["data"] or []
             self.names = [model["id"] for model in models]
             self.vllm = any(model.get("owned_by") == "vllm" for model in models)
+            longest = {model["id"]: model.get("max_model_len") for model in models}
             for model in models:
                 if self.model in (model["id"], model.get("root")):
-                    self.name, self.positions = model["id"], model.get("max_model_len")
+                    self.name = model["id"]
+                    self.positions = longest[self.name] or longest.get(model.get("parent"))  # an adapter's says none
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise BadInput(
                 f"runtime.{self.role}.urls: {self.url} does not answer like an OpenAI-compatible server "

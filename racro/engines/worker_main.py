@@ -26,7 +26,7 @@ from typing import Any, cast, overload
 
 from racro.config import Captioner, Place, Reasoner, Runtime
 from racro.engines import Engine, EngineLost, Prompt, Role, Sampling, build
-from racro.models import ModelNotFound
+from racro.models import require_model
 
 AHEAD = 256
 """Prompts of a call that are sent before the engine reads them; decoded images are large."""
@@ -279,8 +279,8 @@ def main(fd: int) -> None:
     threading.Thread(target=beat, args=(wire, min(1.0, place.silence / 4)), daemon=True).start()
     host = Host(wire, remedy(role, config))
     try:
-        if config.engine.type != "scripted" and not Path(folder, "config.json").is_file():
-            raise ModelNotFound(f"{role}: the folder {folder} holds no config.json; is it a model folder?")
+        if config.engine.type != "scripted":
+            require_model(Path(folder), role)
         host.engine = build(role, config, folder, place, runtime)
         wire.send("done")
         host.serve()

@@ -95,6 +95,7 @@ def library(iterations: int, seed: int, place: Path) -> dict[str, Any]:
     local.settle(place / "home")
     from racro import captioner, engines, problems, reasoner, update
     from racro.models import EMBEDDED
+    from racro.planning import plan
 
     r = recipe(iterations, seed)
     initial, policy = EMBEDDED / "captioner", EMBEDDED / "captioner"
@@ -112,7 +113,7 @@ def library(iterations: int, seed: int, place: Path) -> dict[str, Any]:
         clock.append(time.monotonic())
         scored = list(reasoner.reason(rollouts, by_uid, answering, r.reasoner, r.reward, None, seed, k, 1e9))
         clock.append(time.monotonic())
-        work = update.plan(scored, by_uid, str(k), r.update.mini_batch)
+        work = plan(scored, by_uid, str(k), r.update.mini_batch)
         after = place / f"policy-{k}"
         update.update(
             work,
@@ -121,7 +122,7 @@ def library(iterations: int, seed: int, place: Path) -> dict[str, Any]:
             initial=initial,
             out=after,
             step=step,
-            dtype=r.captioner.dtype,
+            captioner=r.captioner,
             temperature=r.rollout.temperature,
             config=r.update,
             runtime=r.runtime,

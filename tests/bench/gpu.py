@@ -23,6 +23,7 @@ from racro import captioner, config, update
 from racro.engines.transformers import TransformersEngine
 from racro.images import sha256
 from racro.models import EMBEDDED, load_processor
+from racro.planning import plan
 from racro.schema import ImageRef, Problem, ScoredRollout, Verdict
 
 SIZES: dict[str, dict[str, Any]] = {
@@ -172,7 +173,7 @@ def caption(engine: TransformersEngine, chosen: list[Problem], tokens: int) -> l
 
 def step(rows: list[ScoredRollout], chosen: list[Problem], folder: Path, micro_batch: int) -> dict[str, Any]:
     """One optimizer step on the captions, bfloat16 autocast over float32 weights."""
-    work = update.plan(rows, {p.uid: p for p in chosen}, "p", len(chosen))
+    work = plan(rows, {p.uid: p for p in chosen}, "p", len(chosen))
     metrics = update.update(
         work,
         images_base="",
@@ -180,7 +181,7 @@ def step(rows: list[ScoredRollout], chosen: list[Problem], folder: Path, micro_b
         initial=folder / "model",
         out=folder / f"policy-{micro_batch}",
         step=0,
-        dtype="bfloat16",
+        captioner=config.Captioner(dtype="bfloat16"),
         temperature=1.0,
         config=config.Update(mini_batch=len(chosen), max_logprob_gap=1.0),
         runtime=config.Runtime(micro_batch=micro_batch, gradient_checkpointing=True),
