@@ -13,7 +13,17 @@ from prefect.runtime import flow_run
 from racro import layout
 from racro.config import Recipe
 from racro.identity import digest
-from racro.schema import Evaluation, FrozenModel, Parity, Policy, ProblemTable, RolloutTable, ScoredTable
+from racro.schema import (
+    Evaluation,
+    FingerprintTable,
+    FrozenModel,
+    Parity,
+    Policy,
+    ProblemTable,
+    QuestionTable,
+    RolloutTable,
+    ScoredTable,
+)
 from racro.summary import PolicyRef, Summary
 from tasks import report, track
 from tasks.caption import caption
@@ -21,7 +31,9 @@ from tasks.closing import closing
 from tasks.evaluate import evaluate, score_of
 from tasks.parity import parity
 from tasks.policies import absolute
-from tasks.prepare import adopt_captioner, adopt_reasoner, prepare, source_stamp
+from tasks.prepare import adopt_captioner, adopt_reasoner, fingerprint, prepare, show, source_stamp
+from tasks.questions import benchmark_stamp
+from tasks.questions import load as load_questions
 from tasks.reason import reason
 from tasks.stages import Stages
 from tasks.update import update
@@ -158,7 +170,8 @@ def _train(recipe: Recipe, name: str, stages: Stages, mlflow_run: str, started: 
 
 def prepare_problems(recipe: Recipe, stages: Stages, heldout: int | None) -> ProblemTable:
     """The training problems, or that many held-out ones."""
-    return stages.run(
+    benchmarks = getattr(recipe.problems, "benchmarks", {})
+    problems = stages.run(
         prepare,
         "prepare training problems" if heldout is None else "prepare held-out problems",
         ProblemTable,
@@ -166,7 +179,19 @@ def prepare_problems(recipe: Recipe, stages: Stages, heldout: int | None) -> Pro
         stamp=source_stamp(recipe.problems, heldout is not None),
         seed=recipe.seed,
         heldout=heldout,
+        benchmarks=tuple(fingerprint_benchmark(stages, name, source) for name, source in benchmarks.items()),
     )
+    show(problems, "training" if heldout is None else "heldout")
+    return problems
+
+
+def fingerprint_benchmark(stages: Stages, name: str, source: str | None) -> FingerprintTable:
+    """What training rows are held against; `source` None: the authors'."""
+    stamp = benchmark_stamp(name, source, None)
+    questions = stages.run(
+        load_questions, f"load {name}", QuestionTable, name=name, source=source, columns=None, stamp=stamp
+    )
+    return stages.run(fingerprint, f"fingerprint {name}", FingerprintTable, name=name, questions=questions)
 
 
 def evaluate_policy(

@@ -6,6 +6,7 @@ own into the artifact's folder; the caller writes the table and, last, the recor
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import io
 from collections import Counter
@@ -13,17 +14,19 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
+from typing import NamedTuple, TypeVar
 
-import fsspec
-from fsspec.implementations.local import LocalFileSystem
-
-from racro import config, sources
+from racro import config, filters, sources
+from racro.archives import unpacked
+from racro.contamination import Index
 from racro.embedded import world
 from racro.errors import BadInput
 from racro.identity import digest
-from racro.rows import INLINE_FOLDER, Files, Unusable, image_items, inline_ref, read_row
-from racro.schema import DroppedRow, Problem
+from racro.rows import INLINE_FOLDER, Files, Unusable, check, draft_row, image_items, inline_ref, with_placeholders
+from racro.schema import DroppedRow, Fingerprint, Overlap, Problem
 from racro.sources import BadSource, Row, Source
+from racro.statistics import Statistics, pass_rate_band, statistics
+from racro.storage import is_local, opened, patiently
 
 WRITE_BATCH = 32
 """Images that are written at a time."""
@@ -44,34 +47,70 @@ class Prepared:
     problems: tuple[Problem, ...]
     dropped: tuple[DroppedRow, ...]
     """Of the whole source, whichever split was asked for: a row without an image belongs to neither."""
+    overlaps: tuple[Overlap, ...]
+    """With benchmarks, of the whole source."""
+    statistics: Statistics
 
     def digest(self) -> str:
-        """Digest of the problems wherever their images lie: image paths are left out, their hashes are not."""
-        return digest([p.model_copy(update={"images": [i.sha256 for i in p.images]}) for p in self.problems])
+        """Digest of the problems."""
+        return content_digest(self.problems)
 
 
-def load(problems: config.Problems, folder: str, seed: int, heldout: int | None = None) -> Prepared:
+def content_digest(problems: Sequence[Problem]) -> str:
+    """Digest of problems wherever their images lie: image paths are left out, their hashes are not."""
+    return digest([p.model_copy(update={"images": [i.sha256 for i in p.images]}) for p in problems])
+
+
+def load(
+    problems: config.Problems,
+    folder: str,
+    seed: int,
+    heldout: int | None = None,
+    fingerprints: Iterable[Fingerprint] = (),
+) -> Prepared:
     """The training problems, or with `heldout` that many held-out ones (all there are, when there are fewer).
 
-    Images that come without a file are written under `folder`/images. The same arguments give the same problems; a
-    larger `heldout` extends a smaller one. Raises BadSource, TooManyBadRows.
+    `fingerprints` are those of the benchmarks that rows are held against. Images that come without a file are written
+    under `folder`/images. The same arguments give the same problems; a larger `heldout` extends a smaller one. Raises
+    BadSource, TooManyBadRows.
     """
     if isinstance(problems, config.EmbeddedProblems):
         return _embedded(problems, folder, seed, heldout)
     location = problems.source if heldout is None else problems.heldout_source or problems.source
-    source = sources.open_source(location, problems.split)
-    kept, dropped = _check_rows(source, problems)
+    source = unpacked(sources.open_source(location, problems.split), problems.columns.image)
+    files = Files()
+    kept, dropped = _check_rows(source, problems, files)
+    index = Index(fingerprints)
+    overlaps = {row.number: index.overlaps(row.number, row.problem, files.looks) for row in kept}
+    if problems.overlapping == "drop":
+        dropped += [_taken(source.name, *found) for found in overlaps.values() if found]
+        kept = [row for row in kept if not overlaps[row.number]]
+    rows = len(kept) + len(dropped)
     if problems.heldout_source is None:
-        groups = _groups([[image.sha256 for image in problem.images] for _, problem in kept])
+        groups = _groups([[image.sha256 for image in row.problem.images] for row in kept])
         held = [is_heldout(group, seed, problems.heldout_share) for group in groups]
         kept = [row for row, h in zip(kept, held, strict=True) if h == (heldout is not None)]
     if not kept:
         part, remedy = ("held-out", "or name a problems.heldout_source") if heldout is not None else ("training", "")
         raise BadSource(f"{source.name}: no usable row falls to the {part} part; add rows {remedy}".rstrip())
     if heldout is not None:
-        kept = sorted(kept, key=lambda row: _rank(row[1], seed))[:heldout]
+        kept = sorted(kept, key=lambda row: _rank(row.problem, seed))[:heldout]
     _write_inline_images(source, problems.columns.image, kept, folder)
-    return Prepared(tuple(problem for _, problem in kept), dropped)
+    found = tuple(overlap for of_row in overlaps.values() for overlap in of_row)
+    return Prepared(
+        tuple(row.problem for row in kept),
+        tuple(dropped),
+        found,
+        statistics(
+            rows,
+            dropped,
+            found,
+            [row.problem for row in kept],
+            repaired=sum(row.repaired for row in kept),
+            origin=[row.traits.origin for row in kept],
+            pass_rate=[pass_rate_band(row.traits.pass_rate) for row in kept],
+        ),
+    )
 
 
 def _embedded(problems: config.EmbeddedProblems, folder: str, seed: int, heldout: int | None) -> Prepared:
@@ -100,7 +139,7 @@ def _embedded(problems: config.EmbeddedProblems, folder: str, seed: int, heldout
 
     converted = tuple(convert(made) for made in world.generate(split, seed, count))
     write_files(rendered.items(), folder)
-    return Prepared(converted, ())
+    return Prepared(converted, (), (), statistics(len(converted), (), (), converted))
 
 
 # --- the split --------------------------------------------------------------------------------------------------------
@@ -135,43 +174,65 @@ def _rank(problem: Problem, seed: int) -> str:
 
 # --- rows -------------------------------------------------------------------------------------------------------------
 
-Kept = list[tuple[int, Problem]]
-"""Usable rows with their numbers in the source."""
+
+class Kept(NamedTuple):
+    """A usable row, and its number in the source."""
+
+    number: int
+    problem: Problem
+    traits: filters.Traits
+    repaired: bool
+    """Placeholders were added."""
 
 
-def _check_rows(source: Source, problems: config.TableProblems) -> tuple[Kept, tuple[DroppedRow, ...]]:
-    columns = _require_columns(source, problems.columns)
-    kept: Kept = []
+def _check_rows(source: Source, problems: config.ForeignProblems, files: Files) -> tuple[list[Kept], list[DroppedRow]]:
+    kept: list[Kept] = []
     dropped: list[DroppedRow] = []
     seen: set[str] = set()
-    files: Files = {}
 
-    def check(numbered: tuple[int, Row]) -> Problem | Unusable:
+    def read(numbered: tuple[int, Row]) -> Kept | Unusable:
+        number, row = numbered
         try:
-            return read_row(*numbered, problems.columns, source.base, files)
+            traits = filters.select(row, problems)
+            draft = draft_row(number, row, problems.columns)
+            placed = with_placeholders(draft)
+            return Kept(number, check(placed, source.base, files), traits, placed != draft)
         except Unusable as error:
             return error
 
-    for number, result in enumerate(in_batches(check, enumerate(source.rows(columns)))):
-        if isinstance(result, Problem) and result.uid in seen:
-            result = Unusable("duplicate uid", result.uid)
-        if isinstance(result, Problem):
-            seen.add(result.uid)
-            kept.append((number, result))
+    rows = source.rows(_require_columns(source, problems.columns))
+    for number, result in enumerate(in_batches(read, enumerate(rows))):
+        if isinstance(result, Kept) and result.problem.uid in seen:
+            result = Unusable("duplicate uid", result.problem.uid)
+        if isinstance(result, Kept):
+            seen.add(result.problem.uid)
+            kept.append(result)
         else:
-            detail = " ".join(result.detail.split())[:MAX_DETAIL]
-            dropped.append(DroppedRow(source=source.name, row=number, reason=result.reason, detail=detail))
-    total = len(kept) + len(dropped)
-    if total == 0:
+            dropped.append(_dropped(source.name, number, result))
+    bad = [row for row in dropped if not row.deliberate]
+    total = len(kept) + len(bad)
+    if not kept and not dropped:
         raise BadSource(f"{source.name} holds no rows; correct problems.source")
-    if len(dropped) > problems.max_bad_share * total:
-        counts = ", ".join(f"{reason} {n}" for reason, n in Counter(d.reason for d in dropped).most_common())
-        first = f"row {dropped[0].row}: {dropped[0].reason}: {dropped[0].detail}"
+    if len(bad) > problems.max_bad_share * total:
+        counts = ", ".join(f"{reason} {n}" for reason, n in Counter(d.reason for d in bad).most_common())
+        first = f"row {bad[0].row}: {bad[0].reason}: {bad[0].detail}"
         raise TooManyBadRows(
-            f"{source.name}: {len(dropped)} of {total} rows are unusable ({counts}), more than "
+            f"{source.name}: {len(bad)} of {total} rows are unusable ({counts}), more than "
             f"problems.max_bad_share = {problems.max_bad_share:g} allows; the first is {first}"
         )
-    return kept, tuple(dropped)
+    return kept, dropped
+
+
+def _dropped(source: str, number: int, why: Unusable) -> DroppedRow:
+    detail = " ".join(why.detail.split())[:MAX_DETAIL]
+    return DroppedRow(
+        source=source, row=number, reason=why.reason, detail=detail, deliberate=isinstance(why, filters.LeftOut)
+    )
+
+
+def _taken(source: str, first: Overlap, *more: Overlap) -> DroppedRow:
+    what = ", ".join(f"{overlap.benchmark} {overlap.question} by {overlap.by}" for overlap in (first, *more))
+    return _dropped(source, first.row, filters.LeftOut("overlaps with a benchmark", f"{first.uid}: {what}"))
 
 
 def _require_columns(source: Source, columns: config.Columns) -> list[str]:
@@ -185,9 +246,10 @@ def _require_columns(source: Source, columns: config.Columns) -> list[str]:
     return list(dict.fromkeys(wanted.values()))
 
 
-def in_batches(
-    check: Callable[[tuple[int, Row]], Problem | Unusable], rows: Iterable[tuple[int, Row]]
-) -> Iterator[Problem | Unusable]:
+T = TypeVar("T")
+
+
+def in_batches(check: Callable[[tuple[int, Row]], T], rows: Iterable[tuple[int, Row]]) -> Iterator[T]:
     """`check` over rows on a few threads, in order, a batch in memory at a time."""
     rows = iter(rows)
     with ThreadPoolExecutor(READERS) as pool:
@@ -198,9 +260,11 @@ def in_batches(
 # --- images -----------------------------------------------------------------------------------------------------------
 
 
-def _write_inline_images(source: Source, column: str, kept: Kept, folder: str) -> None:
+def _write_inline_images(source: Source, column: str, kept: Sequence[Kept], folder: str) -> None:
     """Read the source once more and write the images that have no file, of the rows that are kept."""
-    wanted = {number: {i.path for i in p.images if i.path.startswith(f"{INLINE_FOLDER}/")} for number, p in kept}
+    wanted = {
+        row.number: {i.path for i in row.problem.images if i.path.startswith(f"{INLINE_FOLDER}/")} for row in kept
+    }
     missing = set().union(*wanted.values())
     if not missing:
         return
@@ -219,9 +283,10 @@ def _write_inline_images(source: Source, column: str, kept: Kept, folder: str) -
 
 def write_files(files: Iterable[tuple[str, bytes]], folder: str) -> None:
     """Write images in bulk. No care for a kill half way: without the record they are leftovers."""
-    fs, root = fsspec.core.url_to_fs(folder)
-    if isinstance(fs, LocalFileSystem):  # object stores have no folders to make
+    fs, root = opened(folder)
+    if is_local(fs):  # object stores have no folders to make
         fs.makedirs(f"{root}/{INLINE_FOLDER}", exist_ok=True)
     files = iter(files)
     while batch := dict(islice(files, WRITE_BATCH)):
-        fs.pipe({f"{root}/{name}": data for name, data in batch.items()})
+        content = {f"{root}/{name}": data for name, data in batch.items()}
+        patiently(functools.partial(fs.pipe, content))

@@ -1,7 +1,7 @@
 """One row of a foreign table -> a Problem, or why it cannot be one.
 
 Not the table (`racro.sources` reads it, `racro.problems` counts and splits) and not the gold (`racro.golds`). Every
-image is decoded once, to see that it can be, and then forgotten: a Problem carries paths and hashes.
+image is decoded once, to see that it can be and how it looks, and then forgotten: a Problem carries paths and hashes.
 """
 
 from __future__ import annotations
@@ -9,19 +9,20 @@ from __future__ import annotations
 import base64
 import io
 import struct
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from PIL import Image
 
-from racro import images
+from racro import grading, images
 from racro.config import Columns
-from racro.golds import BadGold, read_gold
+from racro.contamination import look
+from racro.golds import BadGold, Gold, read_gold
 from racro.prompts import IMAGE_TAG
 from racro.schema import ImageRef, Problem
 from racro.sources import Row
 
-MAX_ASPECT = 200
-"""Qwen2.5-VL's processor refuses longer images, in the middle of a run."""
 NO_CATEGORY = "all"
 INLINE_FOLDER = "images"
 """Folder, inside the artifact, of images that have no file of their own."""
@@ -42,42 +43,73 @@ class Trouble(NamedTuple):
     detail: str
 
 
-Files = dict[str, str | Trouble]
-"""Hash of each image file that was read, or the trouble with it: rows share images."""
+@dataclass(frozen=True)
+class Files:
+    """What is known of the images that were read: rows share images."""
+
+    hashes: dict[str, str | Trouble] = field(default_factory=dict)
+    """Content hash of each file, or the trouble with it."""
+    looks: dict[str, str] = field(default_factory=dict)
+    """Perceptual hash by content hash."""
 
 
-def read_row(number: int, row: Row, columns: Columns, base: str | None, files: Files) -> Problem:
-    """The problem of a row. `base` is the folder that relative image paths start from. Raises Unusable."""
-    uid = str(number) if columns.uid is None else str(_cell(row, columns.uid, "")).strip()
-    if not uid:
-        raise Unusable("empty uid", f"column {columns.uid}")
-    question = str(_cell(row, columns.question, "")).strip()
-    if not question.replace(IMAGE_TAG, "").strip():
-        raise Unusable("empty question", uid)
+class Draft(NamedTuple):
+    """A row as it is understood, its images not looked at yet."""
+
+    uid: str
+    question: str
+    gold: Gold
+    images: Sequence[Any]
+    """A path or bytes for each, in the order of their placeholders; None for an empty place."""
+    category: str = NO_CATEGORY
+
+
+def draft_row(number: int, row: Row, columns: Columns) -> Draft:
+    """A row by its columns. Raises Unusable."""
+    question = str(cell(row, columns.question, "")).strip()
     try:
-        cells = (_cell(row, columns.answer), _cell(row, columns.kind), _cell(row, columns.choices))
+        cells = (cell(row, columns.answer), cell(row, columns.kind), cell(row, columns.choices))
         gold = read_gold(*cells, question=question)
     except BadGold as error:
         raise Unusable(error.reason, error.detail) from error
-    items = image_items(row[columns.image])
-    if not items:
-        raise Unusable("missing image", f"{uid} shows none")
-    tags = question.count(IMAGE_TAG)
-    if tags not in (0, len(items)):
-        raise Unusable("placeholders do not match images", f"{tags} {IMAGE_TAG} for {len(items)} images")
+    uid = str(number) if columns.uid is None else str(cell(row, columns.uid, "")).strip()
+    return Draft(uid, question, gold, image_items(row[columns.image]), str(cell(row, columns.category, NO_CATEGORY)))
+
+
+def with_placeholders(draft: Draft) -> Draft:
+    """The draft with one placeholder per image: those that are lacking stand before the text, for the first images."""
+    lacking = len(draft.images) - draft.question.count(IMAGE_TAG)
+    return draft._replace(question=IMAGE_TAG * lacking + draft.question)
+
+
+def check(draft: Draft, base: str | None, files: Files) -> Problem:
+    """The problem of a draft: its gold answer graded against itself, its images decoded once. Raises Unusable.
+
+    `base` is the folder that relative image paths start from.
+    """
+    if not draft.uid:
+        raise Unusable("empty uid", draft.question)
+    if not draft.question.replace(IMAGE_TAG, "").strip():
+        raise Unusable("empty question", draft.uid)
+    if not grading.canary(draft.gold):
+        raise Unusable("gold is not equal to itself", f"{draft.uid}: {draft.gold.answer!r} as {draft.gold.kind}")
+    if not draft.images:
+        raise Unusable("missing image", f"{draft.uid} shows none")
+    tags = draft.question.count(IMAGE_TAG)
+    if tags not in (0, len(draft.images)):
+        raise Unusable("placeholders do not match images", f"{tags} {IMAGE_TAG} for {len(draft.images)} images")
     return Problem(
-        uid=uid,
-        question=question,
-        answer=gold.answer,
-        kind=gold.kind,
-        category=str(_cell(row, columns.category, NO_CATEGORY)),
-        choices=gold.choices,
-        images=tuple(image_ref(item, base, files) for item in items),
+        uid=draft.uid,
+        question=draft.question,
+        **draft.gold._asdict(),
+        category=draft.category,
+        images=tuple(image_ref(item, base, files) for item in draft.images),
         scene=None,
     )
 
 
-def _cell(row: Row, column: str | None, absent: Any = None) -> Any:
+def cell(row: Row, column: str | None, absent: Any = None) -> Any:
+    """A cell; `absent` where it is null or there is no such column."""
     value = None if column is None else row[column]
     return absent if value is None else value
 
@@ -97,23 +129,24 @@ def image_items(cell: Any) -> list[Any]:
 
 
 def image_ref(item: Any, base: str | None, files: Files) -> ImageRef:
+    """Path and hash of an image that can be decoded. Raises Unusable."""
     if isinstance(item, bytes):
-        _decode(item, "image in the table")
+        _inspect(item, "image in the table", files)
         return inline_ref(item)
     if not isinstance(item, str):
         raise Unusable("missing image", f"{item!r} is neither a path nor bytes")
     if base is None and "://" not in item and not item.startswith("/"):
         raise Unusable("missing image", f"{item} is relative, and a dataset of the hub has no folder to start from")
     path = images.resolve(item, base or "")
-    if path not in files:
-        files[path] = _hash_file(path)
-    known = files[path]
+    if path not in files.hashes:
+        files.hashes[path] = _hash_file(path, files)
+    known = files.hashes[path]
     if isinstance(known, Trouble):
         raise Unusable(*known)
     return ImageRef(path=path, sha256=known)
 
 
-def _hash_file(path: str) -> str | Trouble:
+def _hash_file(path: str, files: Files) -> str | Trouble:
     try:
         data = images.image_bytes(path)
     except (ValueError, ImportError) as error:  # BadImage, a null byte, a protocol that fsspec does not know
@@ -123,20 +156,23 @@ def _hash_file(path: str) -> str | Trouble:
             raise  # a storage that is down says nothing about the row
         return Trouble("missing image", f"{path}: {error.strerror}")
     try:
-        _decode(data, path)
+        return _inspect(data, path, files)
     except Unusable as error:
         return Trouble(error.reason, error.detail)
-    return images.sha256(data)
 
 
-def _decode(data: bytes, name: str) -> None:
+def _inspect(data: bytes, name: str, files: Files) -> str:
+    """Decode bytes that were not seen before; their hash. Raises Unusable."""
+    sha256 = images.sha256(data)
+    if sha256 in files.looks:
+        return sha256
     try:
         image = images.decode(data, name)
     except (ArithmeticError, EOFError, LookupError, TypeError, ValueError, struct.error) as error:
         # BadImage is a ValueError; the others are what decoders raise on bytes that only look like an image.
         raise Unusable("unreadable image", str(error)) from error
-    if max(image.size) > MAX_ASPECT * min(image.size):
-        raise Unusable("image too long", f"{name}: {image.width} x {image.height}, more than {MAX_ASPECT} to 1")
+    files.looks[sha256] = look(image)
+    return sha256
 
 
 def inline_ref(data: bytes) -> ImageRef:

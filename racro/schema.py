@@ -100,6 +100,33 @@ class DroppedRow(Row):
     row: int
     reason: str
     detail: str
+    deliberate: bool = False
+    """Left out by the recipe, by a filter or as a benchmark's; otherwise for a defect."""
+
+
+class Fingerprint(Row):
+    """By what a benchmark's question is known again elsewhere."""
+
+    benchmark: str
+    uid: str
+    sha256: tuple[str, ...]
+    """Of each image's bytes."""
+    look: tuple[str, ...]
+    """Perceptual hash of each image's pixels, hex."""
+    text: str
+    """The question's normal form; empty when it is too short to mean this question and no other."""
+
+
+class Overlap(Row):
+    """A training row that is, or shows, what a benchmark asks about."""
+
+    row: int
+    uid: str
+    benchmark: str
+    question: str
+    """The question's uid in the benchmark."""
+    by: Literal["image", "look", "text"]
+    """The same file, pixels that look the same, or the same words; the first that holds."""
 
 
 class Rollout(Row):
@@ -149,6 +176,59 @@ class Judgement(Row):
     """Does the caption announce an answer instead of only describing?"""
 
 
+Mode = Literal["caption", "direct", "joint", "text"]
+"""How a question is answered in an evaluation. `caption`: by the reasoner from the caption alone, as in training;
+`direct`: by the captioner itself; `joint`: by the reasoner from caption and the captioner's answer, as in the paper;
+`text`: by the reasoner without the image, which shows what a benchmark's wording gives away.
+"""
+
+
+class Writing(Row):
+    """What a model wrote about one question."""
+
+    uid: str
+    sample: int
+    """0 .. k-1 of one prompt."""
+    prompt: str
+    """Chat messages as JSON; image parts stand for the question's images, in order."""
+    text: str
+    tokens: int
+    finish_reason: FinishReason
+    error: str | None
+    """Why nothing was asked; `finish_reason` is then `deadline`, for nothing is known about the model."""
+
+
+class Result(Row):
+    """One graded answer to one question of an evaluation, with everything that led to it."""
+
+    benchmark: str
+    uid: str
+    category: str
+    question: str
+    answer: str
+    kind: AnswerKind
+    mode: Mode
+    captioner: str | None
+    """None where no captioner was asked."""
+    reasoner: str | None
+    """None where the captioner answers itself."""
+    sample: int
+    caption_prompt: str | None
+    caption: str | None
+    tentative_prompt: str | None
+    tentative: str | None
+    prompt: str
+    response: str
+    tokens: int
+    """Of the response."""
+    finish_reason: FinishReason
+    extracted: str | None
+    """The answer that was found in the response, as written."""
+    verdict: Verdict
+    error: str | None
+    """Why there is no response."""
+
+
 class Handle(BaseModel):
     """Where an artifact is and what it holds. Small enough to travel as a task's result."""
 
@@ -171,6 +251,31 @@ class QuestionTable(Handle):
     """Rows: Question."""
 
     dropped: int = 0
+
+
+class FingerprintTable(Handle):
+    """Rows: Fingerprint, of one benchmark."""
+
+
+class QuestionPart(Handle):
+    """Consecutive rows of a table of questions or problems, at its uri; the unit that an evaluation computes.
+
+    The digest covers the rows and their images' content, not where the images lie.
+    """
+
+    start: int
+
+
+class WritingTable(Handle):
+    """Rows: Writing, k to a question, in the order of the part's questions."""
+
+
+class ResultTable(Handle):
+    """Rows: Result, k to a question, of one benchmark, mode and reasoner."""
+
+
+class EntryTable(Handle):
+    """Rows: `racro.results.Entry`, one of them."""
 
 
 class RolloutTable(Handle):

@@ -1,4 +1,5 @@
-"""Where rows come from: a parquet, jsonl or json file, a `save_to_disk` folder, or a Hugging Face dataset.
+"""Where rows come from: a parquet, jsonl or json file, a folder of parquet files as the hub lays them out, a
+`save_to_disk` folder, or a Hugging Face dataset.
 
 Yields plain dicts in small batches, so that a table with its images inside never stands in memory whole. Knows nothing
 of questions and answers; that is `racro.problems`, its only caller.
@@ -10,17 +11,17 @@ import json
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
-import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 from fsspec.implementations.local import LocalFileSystem
 
 from racro.errors import BadInput
 from racro.identity import digest
+from racro.storage import opened
 
 Row = dict[str, Any]
 BATCH = 32
@@ -48,8 +49,12 @@ class Source:
     """The rows in order, reduced to some columns; may be called again."""
 
 
-def open_source(source: str, split: str) -> Source:
-    """Open a source; `split` matters to Hugging Face datasets only. Raises BadSource."""
+def open_source(source: str, split: str | None, configs: Sequence[str] = ()) -> Source:
+    """Open a source; `split` and `configs` (all of them, one after the other) matter to Hugging Face datasets only.
+
+    Without a split a dataset of the hub is the files of its repository as they are published, images.zip included.
+    Raises BadSource.
+    """
     location = source.rstrip("/")
     if location.endswith((".parquet", ".jsonl", ".json")):
         reader = {"parquet": _parquet, "jsonl": _jsonl, "json": _json}[location.rsplit(".", 1)[1]]
@@ -58,13 +63,19 @@ def open_source(source: str, split: str) -> Source:
             columns, rows = reader(fs, path, source)
         return Source(source, _uri(fs, fs._parent(path)), columns, rows)
     fs, path = _filesystem(location)
-    if fs.exists(f"{path}/dataset_info.json") or fs.exists(f"{path}/dataset_dict.json"):
-        return _dataset(source, _from_disk(source, split), _uri(fs, path))
+    if saved := [folder for folder in (path, *(f"{path}/{c}" for c in configs)) if _is_saved(fs, folder)]:
+        return _dataset(source, [_from_disk(_uri(fs, folder), split) for folder in saved], _uri(fs, path))
+    if fs.isfile(path):
+        raise BadSource(f"{source} is no .parquet, .jsonl or .json file; name one, or a folder of parquet files")
     if fs.exists(path):
-        raise BadSource(f"{source} is no .parquet, .jsonl or .json file and no folder of Dataset.save_to_disk")
+        with _reading(source):
+            columns, rows = _parquet_folder(fs, path, source, split)
+        return Source(source, _uri(fs, path), columns, rows)
     if not _HUB_ID.fullmatch(location):
         raise BadSource(f"{source}: no such file or folder; correct problems.source")
-    return _dataset(source, _from_hub(source, split), None)
+    if split is None:
+        return replace(open_source(_snapshot(source), None), name=source)
+    return _dataset(source, [_from_hub(source, split, config) for config in configs or (None,)], None)
 
 
 def stamp(source: str) -> str:
@@ -84,7 +95,7 @@ def stamp(source: str) -> str:
 
 def _filesystem(location: str) -> tuple[Any, str]:
     try:
-        return fsspec.core.url_to_fs(location)
+        return opened(location)
     except (ValueError, ImportError) as error:
         raise BadSource(f"{location}: {error}; correct problems.source") from error
 
@@ -131,6 +142,23 @@ def _parquet(fs: Any, path: str, source: str) -> Opened:
         return tuple(pq.ParquetFile(stream).schema_arrow.names), rows
 
 
+_SHARD = re.compile(r"(?P<split>.+?)(-\d+-of-\d+(-[0-9a-f]+)?)?\.parquet")
+
+
+def _parquet_folder(fs: Any, path: str, source: str, split: str | None) -> Opened:
+    """The files of a split, in whatever folders below: `split.parquet` or `split-00000-of-00002.parquet`; or all."""
+    files = sorted(file for file in fs.find(path) if file.endswith(".parquet"))
+    splits = {file: _SHARD.fullmatch(file.rpartition("/")[2])["split"] for file in files}  # type: ignore[index]
+    opened = [_parquet(fs, file, file) for file in files if split in (None, splits[file])]
+    if not opened:
+        there = f"it has the splits {', '.join(sorted(set(splits.values())))}" if files else "it holds no parquet file"
+        raise BadSource(
+            f"{source} has no split {split!r}, {there}; name a .parquet, .jsonl or .json file, a folder of "
+            "Dataset.save_to_disk, or another problems.split"
+        )
+    return opened[0][0], lambda columns: (row for _, rows in opened for row in rows(columns))
+
+
 def _jsonl(fs: Any, path: str, source: str) -> Opened:
     def rows(columns: Sequence[str]) -> Iterator[Row]:
         with _reading(source), fs.open(path, "rb") as stream:
@@ -157,6 +185,8 @@ def _object(line: bytes, where: str) -> Row:
 def _json(fs: Any, path: str, source: str) -> Opened:
     with fs.open(path, "rb") as stream:
         content = json.loads(stream.read().decode("utf-8-sig"))
+    if isinstance(content, dict) and content and all(isinstance(row, dict) for row in content.values()):
+        content = [{"id": name} | row for name, row in content.items()]
     if not isinstance(content, list) or not all(isinstance(row, dict) for row in content):
         raise BadSource(f"{source} is no list of JSON objects; write its rows as such a list, or as jsonl")
 
@@ -173,7 +203,11 @@ def _columns(rows: Any) -> tuple[str, ...]:
 # --- Hugging Face -----------------------------------------------------------------------------------------------------
 
 
-def _from_disk(source: str, split: str) -> Any:
+def _is_saved(fs: Any, folder: str) -> bool:
+    return fs.exists(f"{folder}/dataset_info.json") or fs.exists(f"{folder}/dataset_dict.json")
+
+
+def _from_disk(source: str, split: str | None) -> Any:
     import datasets  # late: it takes seconds to load, and flows import this module to show their forms
 
     try:
@@ -187,11 +221,27 @@ def _from_disk(source: str, split: str) -> Any:
     return loaded[split]
 
 
-def _from_hub(source: str, split: str) -> Any:
+def _from_hub(source: str, split: str, config: str | None) -> Any:
     import datasets
 
+    with _fetching(source):
+        return datasets.load_dataset(source, config, split=split)
+
+
+def _snapshot(source: str) -> str:
+    """Folder of a dataset's files; they are fetched once."""
+    import huggingface_hub
+
+    with _fetching(source):
+        return huggingface_hub.snapshot_download(
+            source, repo_type="dataset", allow_patterns=["*.parquet", "images.zip", "images/*"]
+        )
+
+
+@contextmanager
+def _fetching(source: str) -> Iterator[None]:
     try:
-        return datasets.load_dataset(source, split=split)
+        yield
     except (OSError, ValueError) as error:
         raise BadSource(
             f"{source} is no file or folder here, and as a Hugging Face dataset it cannot be had "
@@ -199,11 +249,12 @@ def _from_hub(source: str, split: str) -> Any:
         ) from error
 
 
-def _dataset(source: str, dataset: Any, base: str | None) -> Source:
+def _dataset(source: str, datasets: Sequence[Any], base: str | None) -> Source:
     def rows(columns: Sequence[str]) -> Iterator[Row]:
-        # The arrow format yields images as they are stored (bytes and path), also inside lists, and decodes none.
-        stored = dataset.select_columns(list(columns)).with_format("arrow")
-        for batch in stored.iter(batch_size=BATCH):
-            yield from batch.to_pylist()
+        for dataset in datasets:
+            # The arrow format yields images as they are stored (bytes and path), also inside lists, and decodes none.
+            stored = dataset.select_columns(list(columns)).with_format("arrow")
+            for batch in stored.iter(batch_size=BATCH):
+                yield from batch.to_pylist()
 
-    return Source(source, base, tuple(dataset.column_names), rows)
+    return Source(source, base, tuple(datasets[0].column_names), rows)

@@ -25,6 +25,7 @@ from racro.config import Recipe
 from racro.identity import digest
 from racro.schema import Evaluation, FrozenModel, Policy, ProblemTable
 from racro.summary import Score
+from tasks.prepare import statistics_of
 
 EXPERIMENT = "racro"
 CHAMPION = "champion"
@@ -61,9 +62,9 @@ def open_run(recipe: Recipe, recipe_digest: str, run: str, root: str) -> str:
 
 @logged
 def log_problems(run_id: str, context: str, problems: ProblemTable) -> None:
-    """The data set of the run."""
+    """The data set of the run, with the counts of its preparation."""
     source = json.dumps({"uri": problems.uri})
-    profile = json.dumps({"rows": problems.rows, "dropped": problems.dropped})
+    profile = statistics_of(problems).model_dump_json()
     data = Dataset(f"problems-{context}", problems.digest[:32], "local", source, profile=profile)
     MlflowClient().log_inputs(run_id, [DatasetInput(data, [InputTag("mlflow.data.context", context)])])
 
