@@ -23,6 +23,14 @@ app.add_typer(embedded, name="embedded")
 RecipeFile = Annotated[str, typer.Argument(metavar="RECIPE", help="A YAML file; shipped ones are in infra/recipes.")]
 Overrides = Annotated[list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="Override a key.")]
 Root = Annotated[str, typer.Option("--root", metavar="URI", help="Folder or URI for runs and artifacts.")]
+Silence = Annotated[
+    int,
+    typer.Option(
+        min=station.SHORTEST_SILENCE,
+        metavar="SECONDS",
+        help="Without a sign of life for so long, a server is started again and a flow run has crashed.",
+    ),
+]
 
 
 @app.callback()
@@ -167,11 +175,25 @@ def up(
     prefect_port: Annotated[int, typer.Option(help="Port of Prefect's UI and API.")] = 4200,
     mlflow_port: Annotated[int, typer.Option(help="Port of MLflow's UI and API.")] = 5000,
     workers: Annotated[int, typer.Option(min=0, help="Runs that are executed at once on this machine.")] = 1,
+    gpus: Annotated[
+        str | None,
+        typer.Option(metavar="0,1", envvar="CUDA_VISIBLE_DEVICES", help="Dealt out to the workers, none to two."),
+    ] = None,
+    silence: Silence = 90,
 ) -> None:
     """Start Prefect, MLflow and workers, and register the deployments; `racro down` stops them."""
     from flows import starting
 
-    starting.up(_settle(), postgres, artifacts, host, prefect_port, mlflow_port, workers)
+    starting.up(_settle(), postgres, artifacts, host, prefect_port, mlflow_port, workers, gpus or None, silence)
+
+
+@app.command()
+def register(root: Root = "runs", silence: Silence = 90) -> None:
+    """Register pool, queues, deployments and automations at PREFECT_API_URL, as `racro up` does at its own server."""
+    from flows import starting
+
+    _settle()
+    starting.register(root, silence)
 
 
 @app.command()

@@ -15,15 +15,16 @@ import signal
 import socket
 import sys
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import Path
+from urllib.request import urlopen
 
 import psutil  # type: ignore[import-untyped]
 
 from flows.station import LOOPBACK, START_DEADLINE, Options, Station, database_urls, file
+from racro.engines import gpus
 from racro.engines.processes import Child
 
 POOL = "racro"
@@ -34,6 +35,8 @@ PATIENCE = {"worker": 60.0, "server": 15.0}
 """Seconds to end in order. A worker gives its flow run 30."""
 PAUSES = (1.0, 60.0)
 """Seconds before a child that ended is started again: the first time, and at most; doubled each time."""
+LOOK = 5.0
+"""Seconds between questions to a server, and for its answer."""
 STEADY = 300.0
 """A child that ran this long may end once without being taken for one that cannot run."""
 
@@ -50,16 +53,35 @@ class Kept:
     command: list[str]
     environment: Mapping[str, str]
     log: Path
+    health: str = ""
+    """URL that answers while it is well; empty where there is none."""
     child: Child | None = None
     since: float = 0.0
     pause: float = PAUSES[0]
     due: float = 0.0
     """When it is started again, while it does not run."""
+    alive: float = 0.0
+    """When it last answered; before its first answer, when it must have given one."""
 
     def start(self) -> None:
         """Start it."""
         self.child = Child(self.command, env=self.environment, log=self.log)
         self.since = time.monotonic()
+        self.alive = self.since + START_DEADLINE
+
+    def answers(self) -> bool:
+        """Does it answer now?"""
+        with contextlib.suppress(OSError, HTTPException):
+            urlopen(self.health, timeout=LOOK).close()
+            self.alive = time.monotonic()
+            return True
+        return False
+
+    def end_if_silent(self, silence: float) -> None:
+        """Kill a server that has not answered for `silence` seconds: it hangs."""
+        if self.child is not None and not self.answers() and time.monotonic() - self.alive > silence:
+            print(f"{self.name} has not answered for {silence} s", flush=True)
+            self.child.stop(0)
 
     def look(self) -> bool:
         """Start it again where it has ended, not too often; True when it was."""
@@ -82,18 +104,23 @@ def main(home: Path, options: Options) -> None:
         signal.signal(number, _interrupt)
     databases = database_urls(url) if (url := os.environ.pop("RACRO_POSTGRES", "")) else {}
     servers = [_prefect(home, options, databases), _mlflow(home, options, databases)]
-    workers = [_worker(home, number) for number in range(1, options.workers + 1)]
+    workers = [_worker(home, options, number) for number in range(1, options.workers + 1)]
     kept = [*servers, *workers]
     try:
         for server in servers:
             server.start()
-        _wait_healthy(servers[0], f"{options.prefect_url}/api/health")
-        _wait_healthy(servers[1], f"{options.mlflow_url}/health")
+        for server in servers:
+            _wait_healthy(server)
         for worker in workers:
             worker.start()
         _record(home, options, kept)
+        looked = time.monotonic()
         while True:
             time.sleep(1)
+            if time.monotonic() - looked > LOOK:
+                for server in servers:
+                    server.end_if_silent(options.silence)
+                looked = time.monotonic()
             if sum(one.look() for one in kept):  # all of them, not up to the first
                 _record(home, options, kept)
     except Interrupted:
@@ -130,7 +157,8 @@ def _prefect(home: Path, options: Options, databases: Mapping[str, str]) -> Kept
     if databases:
         environment["PREFECT_API_DATABASE_CONNECTION_URL"] = databases["prefect"]
     command = [sys.executable, "-m", "flows.prefect_server", options.host, str(options.prefect_port)]
-    return Kept("Prefect's server", command, environment, home / "station" / "prefect.log")
+    health = f"{options.prefect_url}/api/health"
+    return Kept("Prefect's server", command, environment, home / "station" / "prefect.log", health)
 
 
 def _mlflow(home: Path, options: Options, databases: Mapping[str, str]) -> Kept:
@@ -146,30 +174,29 @@ def _mlflow(home: Path, options: Options, databases: Mapping[str, str]) -> Kept:
     command += ["--default-artifact-root", options.mlflow_artifacts, "--no-serve-artifacts"]
     if options.host not in LOOPBACK:
         command += ["--allowed-hosts", "*"]
-    return Kept("MLflow's server", command, environment, home / "station" / "mlflow.log")
+    health = f"{options.mlflow_url}/health"
+    return Kept("MLflow's server", command, environment, home / "station" / "mlflow.log", health)
 
 
-def _worker(home: Path, number: int) -> Kept:
+def _worker(home: Path, options: Options, number: int) -> Kept:
     environment = {
         "PREFECT_WORKER_QUERY_SECONDS": os.environ.get("PREFECT_WORKER_QUERY_SECONDS", "2"),
         "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT),
     }
-    name = f"{socket.gethostname()}-{number}"
-    command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", POOL, "--type", "process"]
-    # One run at a time: a training takes the machine, and what waits is taken in the order of its queue's priority.
-    command += ["--name", name, "--limit", "1", "--install-policy", "never"]
+    if options.gpus:
+        environment["CUDA_VISIBLE_DEVICES"] = gpus.shares(options.gpus, options.workers)[number - 1]
+    command = [sys.executable, "-m", "flows.worker", f"{socket.gethostname()}-{number}"]
     return Kept(f"worker {number}", command, environment, home / "station" / f"worker-{number}.log")
 
 
-def _wait_healthy(server: Kept, url: str) -> None:
+def _wait_healthy(server: Kept) -> None:
     end = time.monotonic() + START_DEADLINE
     assert server.child is not None
     while time.monotonic() < end:
         if server.child.poll() is not None:
             sys.exit(f"{server.name} ended with {server.child.poll()}: {server.child.last_words(1)}")
-        with contextlib.suppress(urllib.error.URLError, OSError):
-            if urllib.request.urlopen(url, timeout=2).status == 200:
-                return
+        if server.answers():
+            return
         time.sleep(0.1)
     sys.exit(f"{server.name} did not answer within {START_DEADLINE:.0f} s")
 

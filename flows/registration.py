@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 from prefect import get_client
 from prefect.automations import AutomationCore, EventTrigger, Posture
@@ -23,7 +24,7 @@ from prefect.events.actions import ChangeFlowRunState
 from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 from prefect.workers.process import ProcessWorker
 
-from flows.keeper import HEARTBEAT, POOL
+from flows.keeper import POOL
 
 DEPLOYMENTS = Path(__file__).parents[1] / "infra" / "prefect.yaml"
 QUEUES = ("questions", "training", "sweeps")
@@ -38,15 +39,18 @@ class RegistrationFailed(RuntimeError):
     """Prefect did not take a deployment; the message has its words."""
 
 
-def register() -> list[str]:
-    """Tell the server at PREFECT_API_URL everything. Returns the deployments' names. Raises RegistrationFailed."""
+def register(root: str, silence: int) -> list[str]:
+    """Tell the server at PREFECT_API_URL everything. Returns the deployments' names. Raises RegistrationFailed.
+
+    root: where the deployments' runs go. silence: seconds after which a run that gives no sign of life has crashed.
+    """
     with get_client(sync_client=True) as client:
         register_pool(client, POOL)
-        names = register_deployments(client)
-        register_automations(client)
+        names = register_deployments(client, root)
+        register_automations(client, silence)
     from tasks.policies import record_storage
 
-    record_storage(os.environ["RACRO_ROOT"])
+    record_storage(root)
     return names
 
 
@@ -63,11 +67,12 @@ def register_pool(client: SyncPrefectClient, name: str) -> None:
             client.create_work_queue(queue, priority=priority, work_pool_name=name)
 
 
-def register_deployments(client: SyncPrefectClient) -> list[str]:
+def register_deployments(client: SyncPrefectClient, root: str) -> list[str]:
     """The deployments of infra/prefect.yaml, by Prefect's own command. Raises RegistrationFailed."""
     on = {(d.id, s.slug) for d in client.read_deployments() for s in d.schedules if s.active}
     command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all", "--prefect-file", str(DEPLOYMENTS)]
-    done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    environment = os.environ | {"RACRO_ROOT": root}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, stdin=subprocess.DEVNULL)
     if done.returncode != 0:
         raise RegistrationFailed(f"{DEPLOYMENTS}: {' '.join((done.stdout + done.stderr).split())[-600:]}")
     deployments = client.read_deployments()
@@ -79,14 +84,14 @@ def register_deployments(client: SyncPrefectClient) -> list[str]:
     return sorted(f"{flows[deployment.flow_id]}/{deployment.name}" for deployment in deployments)
 
 
-def register_automations(client: SyncPrefectClient) -> None:
+def register_automations(client: SyncPrefectClient, silence: int) -> None:
     """A run that gives no sign of life has crashed; a crashed run is run again, a few times."""
     ended = {f"prefect.flow-run.{name}" for name in ("Completed", "Failed", "Cancelled", "Cancelling", "Crashed")}
     ours: dict[str, str | list[str]] = {"prefect.resource.role": "tag", "prefect.resource.id": f"prefect.tag.{TAG}"}
     run = "prefect.resource.id"
     silent = AutomationCore(
         name="racro: a silent run has crashed",
-        description=f"No sign of life for {3 * HEARTBEAT} s: its process, its worker or its machine is gone.",
+        description=f"No sign of life for {silence} s: its process, its worker or its machine is gone.",
         trigger=EventTrigger(
             match={run: "prefect.flow-run.*"},
             match_related=ours,
@@ -95,9 +100,9 @@ def register_automations(client: SyncPrefectClient) -> None:
             for_each={run},
             posture=Posture.Proactive,
             threshold=1,
-            within=datetime.timedelta(seconds=3 * HEARTBEAT),
+            within=datetime.timedelta(seconds=silence),
         ),
-        actions=[_change(StateType.CRASHED, f"no sign of life for {3 * HEARTBEAT} s")],
+        actions=[_change(StateType.CRASHED, f"no sign of life for {silence} s")],
     )
     resumed = AutomationCore(
         name="racro: a crashed run is resumed",
@@ -116,11 +121,15 @@ def register_automations(client: SyncPrefectClient) -> None:
         known = client.read_automations_by_name(automation.name)
         if known:
             automation.enabled = known[0].enabled
-            client.update_automation(
-                known[0].id, AutomationCore.model_validate(automation.model_dump(exclude={"owner_resource"}))
-            )
+            # Not for nothing: on sqlite a change can hang the server (PrefectHQ/prefect#23055); the keeper ends that.
+            if _content(automation) != _content(known[0]):
+                client.update_automation(known[0].id, AutomationCore.model_validate(_content(automation)))
         else:
             client.create_automation(automation)
+
+
+def _content(automation: AutomationCore) -> dict[str, Any]:
+    return automation.model_dump(include={*AutomationCore.model_fields} - {"owner_resource"})
 
 
 def _change(state: StateType, message: str) -> ChangeFlowRunState:

@@ -1,4 +1,4 @@
-"""The commands `racro up` and `racro down`: options -> a station with its deployments registered, and what is printed.
+"""The commands `racro up`, `racro register`, `racro down`: options -> a station with its deployments registered.
 
 Called by `flows.cli`.
 """
@@ -21,6 +21,8 @@ def up(
     prefect_port: int,
     mlflow_port: int,
     workers: int,
+    gpus: str | None,
+    silence: int,
 ) -> None:
     """Start what does not run, register everything, wait for the workers, print the addresses.
 
@@ -31,6 +33,8 @@ def up(
         prefect_port=prefect_port,
         mlflow_port=mlflow_port,
         workers=workers,
+        gpus=gpus and station.check_gpus(gpus, workers),
+        silence=silence,
         root=_absolute(f"{artifacts}/runs" if artifacts else "runs"),
         mlflow_artifacts=_absolute(f"{artifacts}/mlflow" if artifacts else str(home / "mlflow" / "artifacts")),
         postgres=postgres and station.check_postgres(postgres),
@@ -41,13 +45,22 @@ def up(
     os.environ.update(station.addresses(home), RACRO_ROOT=options.root)
     from flows import registration
 
-    names = registration.register()
+    names = registration.register(options.root, silence)
     if not registration.wait_for_workers(workers):
         raise station.StationFailed(f"not all of {workers} workers came up; their logs are in {home / 'station'}")
     values = options.public_prefect_url, started.options.mlflow_url, options.root, str(home / "station")
     for heading, value in zip(HEADINGS, values, strict=True):
         print(f"{heading:<9}{value}")
     print(f"Ready:   {', '.join(names)}. `racro down` stops all.", flush=True)
+
+
+def register(root: str, silence: int) -> None:
+    """Register everything at PREFECT_API_URL. Raises BadOption, RegistrationFailed."""
+    if "PREFECT_API_URL" not in os.environ:
+        raise station.BadOption("PREFECT_API_URL is not set; name the server, or let `racro up` start one")
+    from flows import registration
+
+    print(f"Registered: {', '.join(registration.register(_absolute(root), silence))}")
 
 
 def down(home: Path) -> None:

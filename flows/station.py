@@ -30,6 +30,8 @@ STOP_DEADLINE = 120.0
 """Seconds for the keeper to stop everything; a flow run has 30 of them to end in order."""
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 WILDCARDS = ("0.0.0.0", "::")
+SHORTEST_SILENCE = 45
+"""Seconds; a flow run gives a sign of life every 30."""
 DATABASES = ("prefect", "mlflow")
 """Each server needs one of its own: both keep their schema's version in a table of the same name."""
 
@@ -53,6 +55,10 @@ class Options(_Frozen):
     prefect_port: int = 4200
     mlflow_port: int = 5000
     workers: int = 1
+    gpus: str | None = None
+    """As in CUDA_VISIBLE_DEVICES; dealt out to the workers. None: all of them see what this process sees."""
+    silence: int = 90
+    """Seconds without a sign of life after which a server or a flow run is taken for dead."""
     root: str
     """Where the deployments' runs go."""
     mlflow_artifacts: str
@@ -209,6 +215,16 @@ def _check_port(option: str, host: str, port: int) -> None:
             raise BadOption(
                 f"{option} {port}: {reason} on {host}; stop that program, or choose another port"
             ) from error
+
+
+def check_gpus(gpus: str, workers: int) -> str:
+    """GPUs that can be dealt out to so many workers. Raises BadOption."""
+    names = gpus.split(",")
+    if not all(re.fullmatch(r"[\w-]+", name) for name in names) or len({*names}) < len(names):
+        raise BadOption(f"--gpus {gpus}: write it as in CUDA_VISIBLE_DEVICES, for example 0,1")
+    if workers and len(names) % workers:
+        raise BadOption(f"--gpus {gpus}: {len(names)} cannot be dealt out evenly; change --workers {workers}")
+    return gpus
 
 
 # --- Postgres ---------------------------------------------------------------------------------------------------------

@@ -29,7 +29,7 @@ from pydantic import ValidationError
 
 from racro import artifacts, layout, sweep_report
 from racro.config import Recipe
-from racro.engines import processes
+from racro.engines import gpus, processes
 from racro.summary import Score, StageTotal, Summary
 from racro.sweep import Child, Measured, Outcome, SweepSummary, hopeless
 from tasks import track
@@ -118,10 +118,8 @@ class Children:
 
 def gpu_shares(parallel: int) -> list[dict[str, str]]:
     """What each of so many processes gets of CUDA_VISIBLE_DEVICES."""
-    gpus = [gpu for gpu in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if gpu]
-    each = len(gpus) // parallel
-    parts = [gpus[i * each : (i + 1) * each] for i in range(parallel)]
-    return [{"CUDA_VISIBLE_DEVICES": ",".join(part)} if part else {} for part in parts]
+    parts = gpus.shares(os.environ.get("CUDA_VISIBLE_DEVICES", ""), parallel)
+    return [{"CUDA_VISIBLE_DEVICES": part} if part else {} for part in parts]
 
 
 @task(name="child", task_run_name="{child.name}", cache_policy=NO_CACHE, persist_result=False)

@@ -32,7 +32,7 @@ def wait_for_memory(gpus: Sequence[int], share: float, deadline: float) -> None:
 
 
 def shares(gpus: str, parts: int) -> list[str]:
-    """What each of so many processes gets of `gpus`, written as in CUDA_VISIBLE_DEVICES; nothing where they are too few."""
+    """`gpus`, written as in CUDA_VISIBLE_DEVICES, dealt out to so many processes; each gets none where they are few."""
     names = [name for name in gpus.split(",") if name]
     each = len(names) // parts
     return [",".join(names[i * each : (i + 1) * each]) for i in range(parts)]
