@@ -7,6 +7,7 @@ import string
 from collections.abc import Sequence
 
 from racro.golds import Gold
+from racro.grading.expressions import same_expression
 from racro.grading.numbers import number, same_number
 from racro.grading.plain import clean
 from racro.grading.words import same_text, words
@@ -16,6 +17,7 @@ _LETTER = re.compile(
     r"([(\[]?)([A-Z])(?![A-Z0-9'’])([)\]]?[.:)]?)\s?",
     re.IGNORECASE,
 )
+_MATHS = re.compile(r"[√π^]|\\(?:[dtc]?frac|sqrt|pi)\b")
 _SEPARATOR = re.compile(r"\s?(?:,? (?:and|or) |[,;/&+]|\s)\s?", re.IGNORECASE)
 
 
@@ -26,7 +28,7 @@ def letter(text: str, choices: Sequence[str]) -> str | None:
     options = dict(zip(letters, choices, strict=False))
     start = _LETTER.match(text)
     if start and (named := start[2].upper()) in letters:
-        rest = text[start.end() :].lstrip("=:-– ")
+        rest = text[start.end() :].lstrip("=:,-– ")
         if not rest or (named in options and same_option(rest, options[named])):
             return named
         others = {key for key in letters if re.search(rf"\b{key}\b", rest)} - {named}
@@ -34,6 +36,8 @@ def letter(text: str, choices: Sequence[str]) -> str | None:
         marked = bool(start[1] or start[3]) or (rest.startswith("(") and start[2].isupper())
         if marked and not others:
             return named
+    if text.startswith("A:"):  # "Answer:"
+        text = text[2:].strip()
     matching = [key for key, option in options.items() if same_option(text, option)]
     # Of two options that are written the same the first stands for both.
     return matching[0] if matching and len({words(options[key]) for key in matching}) == 1 else None
@@ -43,9 +47,10 @@ def same_option(text: str, option: str) -> bool:
     """Is a text the text of an option, or its value?"""
     if same_text(text, option):
         return True
-    theirs = number(text)
-    ours = theirs and number(option)
-    return bool(theirs and ours and same_number(theirs, ours, Gold(option, "integer")))
+    theirs, ours = number(text), number(option)
+    if theirs and ours:
+        return same_number(theirs, ours, Gold(option, "integer"))
+    return bool(_MATHS.search(text) and _MATHS.search(option)) and same_expression(text, option)
 
 
 def letters(text: str, choices: Sequence[str]) -> frozenset[str] | None:

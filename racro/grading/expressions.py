@@ -38,7 +38,12 @@ _COMPUTABLE = re.compile(r"[-+\d.()\[\]{}\s*/^√π]|\\(?:sqrt|[dtc]?frac|pi|cdo
 def _computed(text: str) -> Number | None:
     """The value of an expression of numbers alone; None for anything that holds a variable, a word or a relation."""
     name, _, body = text.rpartition("=")
-    if not re.fullmatch(r"[\w\s\\$()]*", name) or not _OPERATOR.search(body) or _COMPUTABLE.sub("", body) or not re.search(r"\d|π|\\pi", body):
+    if (
+        not re.fullmatch(r"[\w\s\\$()]*", name)
+        or not _OPERATOR.search(body)
+        or _COMPUTABLE.sub("", body)
+        or not re.search(r"\d|π|\\pi", body)
+    ):
         return None
     value = symbolic.value(body)
     return None if value is None else Number(Fraction(value))
@@ -103,10 +108,8 @@ def parts(text: str) -> list[str]:
             depth += 1
         elif cut[0] in ")]}":
             depth -= 1
-        elif (
-            depth == 0
-            and not re.match(r",\d{3}(?:\D|$)", text[cut.start() : cut.start() + 5])
-            or (depth == 0 and " " in text[cut.end() : cut.end() + 1])
+        elif (depth == 0 and not re.match(r",\d{3}(?:\D|$)", text[cut.start() : cut.start() + 5])) or (
+            depth == 0 and " " in text[cut.end() : cut.end() + 1]
         ):
             found.append(text[start : cut.start()])
             start = cut.end()

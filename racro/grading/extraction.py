@@ -14,11 +14,14 @@ LONGEST = 20_000
 """Characters at the end of an output in which the answer is looked for."""
 
 
+_SPECIAL = re.compile(r"(?:</s>|<\|[a-z_]{1,20}\|>)\s*$")
+
+
 def final_part(response: str) -> str:
     """What follows the reasoner's thinking, and of that the end."""
     text = response[response.rfind("</think>") + len("</think>") :] if "</think>" in response else response
     text = text.partition("<think>")[0]  # what comes after is thinking that never ended
-    return text[-LONGEST:]
+    return _SPECIAL.sub("", text[-LONGEST:])
 
 
 _BRACES = re.compile(r"\\f?box(?:ed)?\s{0,9}\{|\\.|[{}]", re.DOTALL)
@@ -42,7 +45,7 @@ def boxed(text: str) -> str | None:
 
 _STATED = re.compile(
     r"\b(?:answer|solution|result|(?:correct|right|best) (?:option|choice|letter))"
-    r"(?: (?:to (?:the|this) question|choice|option|letter))?\s?(?:is|are|would be|should be|must be|:|=)"
+    r"(?: (?:to (?:the|this|your) question|choice|option|letter))?\s?(?:is|are|would be|should be|must be|:|=)"
     r"[ \t:=*]{0,9}([^\n]{1,100})"
     r"|\b([A-Z])\)? is (?:the )?(?:correct|right)\b"
     r"|答案(?:是|为|：|:)\s?([^\n。]{1,100})",

@@ -30,9 +30,9 @@ class Unit(NamedTuple):
 def _table() -> dict[str, Unit]:
     factors: dict[str, dict[str, str | int]] = {
         "length": {
-            "m meter meters metre metres": 1,
+            "m meter meters metre metres 米": 1,
             "mm millimeter millimeters millimetre millimetres": "1/1000",
-            "cm centimeter centimeters centimetre centimetres": "1/100",
+            "cm centimeter centimeters centimetre centimetres 厘米": "1/100",
             "dm decimeter decimeters decimetre decimetres": "1/10",
             "km kilometer kilometers kilometre kilometres": 1000,
             "in inch inches": "0.0254",
@@ -66,7 +66,7 @@ def _table() -> dict[str, Unit]:
 UNITS = _table()
 
 _POWERS = {"square": 2, "sq": 2, "cubic": 3, "cu": 3}
-_POWER = re.compile(r"(?:(square|sq|cubic|cu)\.? )?([A-Za-z]+|°[CF]?)\s?(?:\^\s?\{?\(?([23])\)?\}?)?")
+_POWER = re.compile(r"(?:(square|sq|cubic|cu)\.? )?([A-Za-z]+|°[CF]?|[米厘]+)\s?(?:\^\s?\{?\(?([23])\)?\}?)?")
 
 
 def unit(text: str) -> Unit | None:
@@ -104,11 +104,13 @@ _PART = rf"(?:\(\s?([-+]?)\s?({DECIMAL})\s?\)|({DECIMAL}))"
 _NUMBER = re.compile(rf"([-+]?)\s?{_PART}(?:\s?/\s?{_PART})?")
 _MIXED = re.compile(r"([-+]?)\s?(\d+)(?: (\d+)\s?/\s?(\d+)| ?\((\d+)\)/\((\d+)\))")
 _LEADING = re.compile(r"(?:about|approximately|around|roughly|nearly|exactly|is|are)\s|[€£¥₹]\s?", re.IGNORECASE)
-_COUNTS = ("zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
-           "seventeen eighteen nineteen twenty").split()
-WORDS = {word: value for value, word in enumerate(_COUNTS)}
+_COUNTS = (
+    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
+    "eighteen nineteen twenty"
+)
+WORDS = {word: value for value, word in enumerate(_COUNTS.split())}
 _SCALES = {"thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
-_NOUN = re.compile(r"-?[A-Za-z]{2,}(?:[ -][A-Za-z]{2,}){0,3}|[€£¥₹]")
+_NOUN = re.compile(r"-?[A-Za-z]{2,}(?:[ -][A-Za-z]{2,}){0,3}|[€£¥₹]|[\u4e00-\u9fff]+")
 _NO_NOUN = re.compile(
     r"\b(?:and|or|to|plus|minus|times|over|pi|e|half|halves|third|quarter|hundred|dozen|sqrt|root|more|less|than|not"
     r"|mod|factorial|squared|cubed|degree)\b",

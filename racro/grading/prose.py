@@ -23,6 +23,8 @@ LONGEST = 600
 _END = re.compile(r"(?<=[.!?。])[\s*]+|\n+|(?<=。)")
 _CODE = re.compile(r"```.*?(?:```|\Z)", re.DOTALL)
 _LISTED = re.compile(r"^[ \t]*\(?([A-Z])[).][^\n]*$", re.MULTILINE)
+_TABLE = re.compile(r"^[^\n|]*\|[^\n]*$", re.MULTILINE)
+_CONCLUDING = re.compile(r"(?:so|thus|therefore|hence|in conclusion|consequently|finally)\b", re.IGNORECASE)
 _POLITE = re.compile(
     r"\b(?:hope (?:this|that|it)|let me know|anything else|other questions|help you|feel free|note that)\b",
     re.IGNORECASE,
@@ -37,29 +39,34 @@ _REFUSAL = re.compile(
 
 def sentences(text: str) -> list[str]:
     """The sentences that may hold an answer, the likeliest first; those before which it is refused are left out."""
-    text = _CODE.sub("\n", text)
+    text = _TABLE.sub("\n", _CODE.sub("\n", text))
     if len({match[1] for match in _LISTED.finditer(text)}) > 1:  # the options, copied
         text = _LISTED.sub("", text)
     parts = [part.strip() for part in _END.split(text) if part.strip()]
     kept = [part[-LONGEST:] for part in parts if not _POLITE.search(part)]
     last = kept[: -SENTENCES - 1 : -1]
     refused = next((at for at, part in enumerate(last) if _REFUSAL.search(part)), None)
-    return last[:refused] if refused is not None else last + kept[:2]
+    read = last[:refused] if refused is not None else last + kept[:2]
+    return sorted(read, key=lambda sentence: not _CONCLUDING.match(sentence))
 
 
 def conclusion(text: str, gold: Gold) -> str | None:
     """The answer that an output comes to; None where it comes to none of the kind."""
-    for sentence in sentences(text):
-        found = None
-        if gold.kind == "choice":
-            found = option_in(sentence, gold)
-        elif gold.kind in ("integer", "float"):
-            found = number_in(sentence)
-        elif gold.kind == "yesno" and (said := stance(sentence, gold.question)) is not None:
-            found = "yes" if said else "no"
-        if found:
-            return found
-    return None
+    read = sentences(text)
+    match gold.kind:
+        case "choice":
+            known = string.ascii_uppercase[: len(gold.choices)]
+            ways = {yes_or_no(option): letter for letter, option in zip(known, gold.choices, strict=False)}
+            if len(gold.choices) == 2 and ways.keys() == {True, False}:
+                return ways.get(stance(read, gold.question))
+            return next(filter(None, (option_in(sentence, gold.choices) for sentence in read)), None)
+        case "integer" | "float":
+            return next(filter(None, (rule(sentence) for rule in NUMBER_RULES for sentence in read)), None)
+        case "yesno":
+            said = stance(read, gold.question)
+            return None if said is None else "yes" if said else "no"
+        case _:
+            return None
 
 
 # --- options ----------------------------------------------------------------------------------------------------------
@@ -70,14 +77,9 @@ _MARKED = re.compile(
 )
 
 
-def option_in(sentence: str, gold: Gold) -> str | None:
-    """The letter of the one option that a sentence names: by a marked letter, its text, its value, or yes and no."""
-    options = gold.choices
+def option_in(sentence: str, options: Sequence[str]) -> str | None:
+    """The letter of the one option that a sentence names, by a marked letter, its text, or its value."""
     known = string.ascii_uppercase[: len(options) or 26]
-    stances = {letter: yes_or_no(option) for letter, option in zip(known, options, strict=False)}
-    if len(options) == 2 and set(stances.values()) == {True, False}:
-        said = stance(re.sub(r"^\(?[A-Z][).:]+\s", "", sentence), gold.question)
-        return next((letter for letter, way in stances.items() if way is said), None)
     if _NEGATED.search(sentence):
         return None
     marked = {letter for found in _MARKED.findall(sentence) for letter in found if letter and letter in known}
@@ -100,37 +102,46 @@ def _by_text(sentence: str, options: Sequence[str]) -> str | None:
 
 
 def _by_value(sentence: str, options: Sequence[str]) -> str | None:
-    found = number_in(sentence)
-    return choices.letter(found, options) if found and len(found) > 1 else None
+    found = announced(sentence)
+    return choices.letter(found, options) if found and numbers.number(found) else None
 
 
 # --- yes and no -------------------------------------------------------------------------------------------------------
 
 _FEW = frozenset({"less", "fewer", "smaller", "lower", "below", "shorter", "minimum", "lowest", "smallest"})
 _MANY = frozenset({"more", "greater", "larger", "higher", "above", "longer", "maximum", "highest", "largest"})
-_FILLING = frozenset(
+_FILLING = (
     "a an the is are was were be do does did has have had of in on at to it its this that there than and or if by for "
-    "with choose from following please can could would which what".split()
+    "with choose from following please can could would which what"
 )
+_FILLERS = frozenset(_FILLING.split())
+_LABEL = re.compile(r"^\(?[A-Z](?:[).:]+\s|\n)")
+_NAMED = re.compile(r"\([A-Z]\)\s*([A-Za-z]+)")
 ECHO = 0.6
 """Share of a question's words that come again in a sentence that restates it."""
 
 
-def stance(sentence: str, question: str) -> bool | None:
-    """Yes, by its first word or by restating the question; no, by its first word or by restating it in the negative."""
-    said = yes_or_no(sentence.partition(",")[0].partition(".")[0])
-    if said is not None:
-        return said
-    asked, told = _content(question), _content(sentence)
-    if sentence.endswith("?") or not asked or len(asked & told) < ECHO * len(asked):
+def stance(read: Sequence[str], question: str) -> bool | None:
+    """What sentences answer: yes or no by the first word of one, or by restating the question, plainly or negated."""
+    for sentence in read:
+        said = yes_or_no(_LABEL.sub("", sentence).partition(",")[0].partition(".")[0])
+        if said is None and (named := _NAMED.findall(sentence)):
+            said = yes_or_no(named[-1])
+        if said is not None:
+            return said
+    asked = _content(question)
+    shares = [len(asked & _content(s)) / len(asked) if asked and not s.endswith("?") else 0.0 for s in read]
+    if max(shares, default=0.0) < ECHO:
         return None
+    sentence = read[shares.index(max(shares))]
+    told = _content(sentence)
     turned = any(asked & one and told & other and not told & one for one, other in ((_FEW, _MANY), (_MANY, _FEW)))
     return turned == bool(_NEGATED.search(sentence))
 
 
 def _content(text: str) -> frozenset[str]:
     last = re.split(r"(?<=[.!?])\s", re.split(r"\n|\bChoices\b", text.strip())[0])[-1]
-    return frozenset(words(last).split()) - _FILLING
+    return frozenset(words(last).split()) - _FILLERS
 
 
 # --- numbers ----------------------------------------------------------------------------------------------------------
@@ -143,22 +154,44 @@ _ANNOUNCED = re.compile(
     r"(?:=|\b(?:is|are|was|were|be|equals?|needs?|costs?|has|have|had|get|gives?|makes?|contain(?:s|ing)?))"
     r"\s(?:\w+\s){0,2}$"
 )
+_BOLD = re.compile(r"\*\*([^*]+)\*\*")
 _COMPARED = re.compile(r"\b(?:than|least|most|below|above|under|over|exceed(?:s|ing)?|between|exactly)\s$")
 
 
-def number_in(sentence: str) -> str | None:
-    """The number that a sentence comes to: the last in bold, the last after "=" or "is", or the only one."""
-    for bold in re.findall(r"\*\*([^*]+)\*\*", sentence)[::-1]:
-        if numbers.number(bold):
-            return str(bold)
+def _tokens(plain: str) -> list[re.Match[str]]:
+    """The numbers of a sentence, but not those that it only compares with."""
+    found = list(_TOKEN.finditer(plain))
+    return [token for token in found if not _COMPARED.search(plain[: token.start()])] or found
+
+
+def concluded(sentence: str) -> str | None:
+    """The number of a sentence that says it concludes."""
+    if not _CONCLUDING.match(sentence):
+        return None
+    return in_bold(sentence) or announced(sentence) or only(sentence)
+
+
+def in_bold(sentence: str) -> str | None:
+    """The number in bold: the last that is announced, else the last."""
+    bold = [part for part in _BOLD.finditer(sentence) if numbers.number(part[1])]
+    said = [part for part in bold if _ANNOUNCED.search(sentence[: part.start()])]
+    return next((str(part[1]) for part in (*said[::-1], *bold[::-1])), None)
+
+
+def announced(sentence: str) -> str | None:
+    """The last number that stands after "=" or "is"."""
     plain = clean(sentence)
-    tokens = list(_TOKEN.finditer(plain))
-    tokens = [token for token in tokens if not _COMPARED.search(plain[: token.start()])] or tokens
-    announced = [token for token in tokens if _ANNOUNCED.search(plain[: token.start()])]
-    if announced:
-        return announced[-1][0].strip()
-    values = {numbers.number(token[0]) for token in tokens}
-    return tokens[0][0].strip() if len(values) == 1 else None
+    return next((t[0].strip() for t in _tokens(plain)[::-1] if _ANNOUNCED.search(plain[: t.start()])), None)
+
+
+def only(sentence: str) -> str | None:
+    """The one number of a sentence."""
+    tokens = [token for token in _tokens(clean(sentence)) if token[0].lower() not in numbers.WORDS]
+    return tokens[0][0].strip() if len({numbers.number(token[0]) for token in tokens}) == 1 else None
+
+
+NUMBER_RULES = (concluded, in_bold, announced, only)
+"""The surest first; each is tried on all sentences."""
 
 
 def readable(text: str, gold: Gold) -> bool:
