@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import json
 import logging
 import os
 import sys
@@ -12,9 +14,10 @@ from typing import Annotated
 
 import typer
 
-from flows import answering, local, offspring, recipes, station
+from flows import answering, evaluate_options, local, offspring, pairing, recipes, station
 from racro import layout
 from racro.errors import BadInput
+from racro.schema import Mode
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 embedded = typer.Typer(no_args_is_help=True, help="The embedded world and its two tiny models.")
@@ -95,6 +98,67 @@ def sweep(
     raise typer.Exit(any(child.status == "failed" for child in summary.children))
 
 
+@app.command()
+def evaluate(
+    recipe: RecipeFile,
+    policy: Annotated[
+        str, typer.Option(metavar="champion|initial|URI", help="Whose captions: the best in MLflow, or a folder.")
+    ] = "champion",
+    benchmark: Annotated[
+        list[str] | None, typer.Option("--benchmark", metavar="NAME[=SOURCE]", help="Not the held-out problems.")
+    ] = None,
+    mode: Annotated[
+        list[str] | None,
+        typer.Option("--mode", metavar="caption|direct|joint|text", help="(default: joint; held-out: caption)"),
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, metavar="N", help="Questions of each benchmark, at most.")] = None,
+    reasoner: Annotated[
+        list[str] | None,
+        typer.Option("--reasoner", metavar="MODEL|YAML", help="Several share the captions. (default: the recipe's)"),
+    ] = None,
+    samples: Annotated[int, typer.Option(min=1, metavar="K", help="Answers to a question: pass@k, majority.")] = 1,
+    overrides: Overrides = None,
+    run: Annotated[str | None, typer.Option("--run", metavar="NAME", help="Name of the run.")] = None,
+    root: Root = "runs",
+) -> None:
+    """Evaluate a policy on benchmarks, or on the recipe's held-out problems."""
+    loaded = recipes.load(recipe, overrides or [])
+    benchmarks, modes = evaluate_options.benchmarks(benchmark or ()), evaluate_options.modes(mode or ())
+    reasoners = evaluate_options.reasoners(reasoner or (), loaded)
+    if run is not None:
+        layout.run(root, run)  # a name that cannot be a folder is refused before anything starts
+    home = _settle()
+    with local.prefect_server(home):
+        from flows import terminal
+        from flows.evaluation import evaluate as flow
+
+        _hide_tracebacks_of_bad_input()
+        with terminal.progress_bars():
+            summary = flow(loaded, policy, benchmarks, modes, limit, reasoners, samples, run, root)
+        terminal.show_evaluation(summary, layout.report(root, summary.run))
+
+
+@app.command()
+def compare(
+    first: Annotated[str, typer.Argument(metavar="RUN_A", help="An evaluation, by the name of its run.")],
+    second: Annotated[str, typer.Argument(metavar="RUN_B", help="Another; or the same, with two modes.")],
+    mode: Annotated[Mode | None, typer.Option(help="Only this mode of both.")] = None,
+    against: Annotated[Mode | None, typer.Option(help="This mode of the second.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, with every flip.")] = False,
+    root: Root = "runs",
+) -> None:
+    """Compare two evaluations question by question: McNemar's exact test, and which answers flipped."""
+    from flows import terminal
+    from racro import compare as comparing
+
+    rows = [comparing.read_results(root, name) for name in (first, second)]
+    found = comparing.compare(*map(evaluate_options.answered_in, rows, (mode, against or mode)))
+    if as_json:
+        print(json.dumps([comparison.model_dump(mode="json") for comparison in found], indent=1, ensure_ascii=False))
+    else:
+        terminal.show_comparisons(found, first, second)
+
+
 @app.command(help=answering.HELP)
 def answer(
     many: Annotated[
@@ -107,7 +171,7 @@ def answer(
     ] = None,
     reasoner: Annotated[str | None, typer.Option(metavar="MODEL", help="The same. (default: embedded)")] = None,
     engine: Annotated[
-        answering.EngineName | None, typer.Option(help="What runs models. (default: the recipe's, or transformers)")
+        pairing.EngineName | None, typer.Option(help="What runs models. (default: the recipe's, or transformers)")
     ] = None,
     captioner_url: Annotated[
         list[str] | None, typer.Option(metavar="URL", help="Endpoint that runs the captioner, http://host:8000/v1.")
@@ -130,7 +194,7 @@ def answer(
     trace: Annotated[bool, typer.Option("--trace", help="Record the steps in MLflow.")] = False,
 ) -> None:
     """Answer a question about images; without anything, the embedded pair answers an embedded example."""
-    models = answering.Models(
+    models = pairing.Models(
         captioner, reasoner, engine, captioner_url or (), reasoner_url or (), recipe, run, root, policy, max_tokens
     )
     raise typer.Exit(answering.run(models, many, image or (), question, as_json, trace))
@@ -247,6 +311,11 @@ def main() -> None:
         sys.exit(2)
     except KeyboardInterrupt:
         print("racro: interrupted; the same command goes on where it stopped", file=sys.stderr)
+        sys.exit(1)
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        words = f"{error}; make room: the same command goes on where it stopped" if full else error
+        print(f"racro: failed: {type(error).__name__}: {words}", file=sys.stderr)
         sys.exit(1)
     except Exception as error:  # the last resort: one line for people, the traceback is in the Prefect logs
         print(f"racro: failed: {type(error).__name__}: {error}", file=sys.stderr)

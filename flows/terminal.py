@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from racro.summary import Score, StageTotal, Summary
+from racro.compare import Comparison
+from racro.schema import Verdict
+from racro.summary import EvaluationSummary, Score, StageTotal, Summary
 from racro.sweep import SweepSummary
 
 console = Console(highlight=False)
+
+FLIPS = 12
+"""Flipped answers that are shown of a comparison."""
 
 
 @contextlib.contextmanager
@@ -81,6 +87,53 @@ def show_sweep(summary: SweepSummary, report: str) -> None:
         console.print("The same command tries the failed ones again.")
     console.print(f"report   {report}", soft_wrap=True)
     console.print("Prefect and MLflow, with what was just recorded:  .venv/bin/racro ui")
+
+
+def show_evaluation(summary: EvaluationSummary, report: str) -> None:
+    """The table captioner x reasoner x benchmark x mode."""
+    captioner = next((entry.captioner for entry in summary.entries if entry.captioner), "none")
+    table = Table(title=f"{summary.run}: captioner {captioner}", title_justify="left")
+    for heading in ("benchmark", "mode", "reasoner", "metric", "score", "n", "not right"):
+        table.add_column(heading, justify="right" if heading in ("score", "n") else "left", no_wrap=heading == "score")
+    for entry in summary.entries:
+        lost = ", ".join(f"{n} {v.value}" for v in list(Verdict)[1:] if (n := getattr(entry, v)))
+        repeated = [m for m in entry.metrics if m.name.startswith(("pass@", "majority"))]
+        for metric in (*entry.metrics[:1], *repeated):
+            score = f"{100 * metric.value:.1f} ± {100 * metric.stderr:.1f} %"
+            who = entry.benchmark, entry.mode, entry.reasoner or "-"
+            table.add_row(*who, metric.name, score, str(metric.n), lost)
+    console.print(table)
+    console.print(_stages(summary.stages, f"stages: {summary.seconds:.0f} s in all"))
+    console.print(f"results  {summary.results}", soft_wrap=True)
+    console.print(f"report   {report}", soft_wrap=True)
+
+
+def show_comparisons(comparisons: Sequence[Comparison], first: str, second: str) -> None:
+    """Two evaluations: accuracies, flips, and whether that may be chance."""
+    table = Table(title=f"{first} -> {second}", title_justify="left")
+    for heading in ("benchmark", "first", "second"):
+        table.add_column(heading)
+    for heading in ("accuracy", "", "gain", "fixed", "broken", "p", "n", "unscored", "unpaired"):
+        table.add_column(heading, justify="right")
+    for c in comparisons:
+        arms = (" ".join(filter(None, arm[1:])) for arm in (c.first, c.second))
+        rates = (f"{100 * r.value:.1f} ± {100 * r.stderr:.1f} %" for r in (c.first_accuracy, c.second_accuracy))
+        counts = (c.outcomes["fixed"], c.outcomes["broken"], f"{c.p:.2g}", c.first_accuracy.n, c.unscored, c.unpaired)
+        gain = f"{100 * c.gain:+.1f} ± {100 * c.gain_stderr:.1f}"
+        table.add_row(c.first.benchmark, *arms, *rates, gain, *map(str, counts))
+    console.print(table)
+    flips = Table(title=f"answers that flipped, {FLIPS} at most of each; all with --json", title_justify="left")
+    for heading in ("benchmark", "question", "right", "first says", "second says"):
+        flips.add_column(heading)
+    for c in comparisons:
+        for flip in c.flips[:FLIPS]:
+            said = (
+                f"{s.verdict.value}: {s.extracted}" if s.extracted else s.verdict.value
+                for s in (flip.first, flip.second)
+            )
+            flips.add_row(*map(escape, (c.first.benchmark, flip.question[:160], flip.gold, *said)))
+    if flips.row_count:
+        console.print(flips)
 
 
 def _stages(totals: dict[str, StageTotal], title: str) -> Table:

@@ -68,7 +68,7 @@ def caption(
     """
     sampling = Sampling(rollout.group_size, rollout.temperature, rollout.top_p, rollout.max_tokens, deadline)
     seeds = [prompt_seed(seed, "caption", iteration, problem.uid) for problem in problems]
-    generations = engine.generate(_Prompts(problems, images_base, caption_messages), sampling, seeds)
+    generations = engine.generate(Prompts(problems, images_base, caption_messages), sampling, seeds)
     for done, (problem, generation) in enumerate(zip(problems, generations, strict=True), 1):
         for sample, completion in enumerate(generation.completions):
             yield Rollout(
@@ -95,13 +95,13 @@ def greedy(
 ) -> Iterator[Completion]:
     """The likeliest text for each problem, in order: its caption, or its tentative answer with `tentative_messages`."""
     sampling = Sampling(n=1, temperature=0.0, max_tokens=max_tokens, deadline=deadline)
-    generations = engine.generate(_Prompts(problems, images_base, messages), sampling, [0] * len(problems))
+    generations = engine.generate(Prompts(problems, images_base, messages), sampling, [0] * len(problems))
     for done, generation in enumerate(generations, 1):
         yield generation.completions[0]
         progress(done, len(problems))
 
 
-class _Prompts(Sequence[Prompt]):
+class Prompts(Sequence[Prompt]):
     """Prompts whose images are decoded when the engine reads them, so that a stage never holds all of them."""
 
     def __init__(self, problems: Sequence[Problem], base: str, messages: Callable[[str, int], list[Message]]) -> None:
@@ -113,10 +113,10 @@ class _Prompts(Sequence[Prompt]):
     @overload
     def __getitem__(self, index: int) -> Prompt: ...
     @overload
-    def __getitem__(self, index: slice) -> _Prompts: ...
-    def __getitem__(self, index: int | slice) -> Prompt | _Prompts:
+    def __getitem__(self, index: slice) -> Prompts: ...
+    def __getitem__(self, index: int | slice) -> Prompt | Prompts:
         if isinstance(index, slice):
-            return _Prompts(self.problems[index], self.base, self.messages)
+            return Prompts(self.problems[index], self.base, self.messages)
         problem = self.problems[index]
         images = tuple(open_image(ref, self.base) for ref in problem.images)
         return Prompt(self.messages(problem.question, len(images)), images)

@@ -54,20 +54,33 @@ def evaluate(
     for problem, caption in zip(problems, captions, strict=True):
         unfinished = caption.finish_reason == "deadline"
         response = UNANSWERED if unfinished else next(answers)
-        facts = None if unfinished or problem.scene is None else inspect(caption.text, problem.scene)
-        yield Judgement(
-            uid=problem.uid,
-            category=problem.category,
-            question=problem.question,
-            answer=problem.answer,
-            caption=caption.text,
-            response=response.text,
-            verdict=verdict_of(response, problem),
-            facts_stated=None if facts is None else facts.stated,
-            facts_true=None if facts is None else facts.true,
-            states_asked=None if facts is None else facts.states_asked,
-            leaks=None if facts is None else facts.leaks,
-        )
+        verdict = verdict_of(response, problem)
+        yield judgement(problem, caption.text, not unfinished, response.text, verdict, inspect)
+
+
+def judgement(
+    problem: Problem,
+    caption: str,
+    finished: bool,
+    response: str,
+    verdict: Verdict,
+    inspect: Inspect = oracle.inspect,
+) -> Judgement:
+    """One problem; its caption, if it was finished, held against the scene, if one is known."""
+    facts = None if not finished or problem.scene is None else inspect(caption, problem.scene)
+    return Judgement(
+        uid=problem.uid,
+        category=problem.category,
+        question=problem.question,
+        answer=problem.answer,
+        caption=caption,
+        response=response,
+        verdict=verdict,
+        facts_stated=None if facts is None else facts.stated,
+        facts_true=None if facts is None else facts.true,
+        states_asked=None if facts is None else facts.states_asked,
+        leaks=None if facts is None else facts.leaks,
+    )
 
 
 class Rate(BaseModel):

@@ -2,6 +2,7 @@
 
 ROOT/artifacts/STAGE/IDENTITY/   what a stage made, shared by all runs under the root: same inputs, same folder
 ROOT/NAME/                       a run: recipe.yaml, summary.json, report.html, curve.png, engines/*.log
+ROOT/NAME/                       an evaluation: recipe.yaml, summary.json, report.html, results/*.parquet
 ROOT/NAME/                       a sweep: recipe.yaml, summary.json, report.html, children/*.json; each child is a run
 """
 
@@ -56,6 +57,11 @@ def report(root: str, name: str) -> str:
 def curve(root: str, name: str) -> str:
     """The learning curve as PNG."""
     return f"{run(root, name)}/curve.png"
+
+
+def results(root: str, name: str) -> str:
+    """Folder of an evaluation's answers: parquet files and nothing else, so that any reader takes it as one table."""
+    return f"{run(root, name)}/results"
 
 
 def child(root: str, sweep: str, name: str) -> str:

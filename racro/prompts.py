@@ -146,6 +146,11 @@ def joint_messages(question: str, caption: str, tentative: str) -> list[Message]
     return _text_messages(REASONER_SYSTEM, text)
 
 
+def text_messages(question: str) -> list[Message]:
+    """Reasoner without any look at the image: the blind baseline of an evaluation."""
+    return _text_messages(REASONER_SYSTEM, TENTATIVE_USER.format(q=plain_question(question)))
+
+
 def describes_messages(caption: str) -> list[Message]:
     """Policy, text only: does the caption contain a description (RAPID's penalty)? Answers yes or no."""
     return _text_messages(DESCRIBES_SYSTEM, DESCRIBES_USER.format(c=caption))
@@ -171,4 +176,6 @@ def digest(*prompts: str) -> str:
 
 CAPTION_DIGEST = digest(CAPTION_SYSTEM, CAPTION_USER)
 REASONER_DIGEST = digest(REASONER_SYSTEM, REASONER_TRAINING_USER, SHORT_ANSWER_SENTENCE)
+TENTATIVE_DIGEST = digest(TENTATIVE_USER)
+ANSWER_DIGEST = digest(REASONER_DIGEST, REASONER_JOINT_USER, TENTATIVE_USER)
 DESCRIBES_DIGEST = digest(DESCRIBES_SYSTEM, DESCRIBES_USER)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict
 
+from racro.results import Entry
+
 
 class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -66,8 +68,14 @@ class EvaluationSummary(_Frozen):
     recipe_digest: str
     """Of the recipe without `runtime`."""
     seed: int
-    policy: PolicyRef
-    score: Score
+    policy: PolicyRef | None
+    """None where no captioner was asked (mode `text` alone)."""
+    score: Score | None
+    """On the recipe's held-out problems from captions alone, as trainings measure it; None where that was not asked."""
+    entries: tuple[Entry, ...]
+    """The table: captioner x reasoner x benchmark x mode."""
+    results: str
+    """Folder of parquet files with all answers; rows: `racro.schema.Result`."""
     stages: dict[str, StageTotal]
     seconds: float
     prefect_flow_run_id: str

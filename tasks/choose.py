@@ -6,6 +6,7 @@ Called by the flows that use a policy without training one.
 from __future__ import annotations
 
 import os
+from typing import NamedTuple
 
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
@@ -27,18 +28,26 @@ class NoPolicy(BadInput):
     """No policy is where one was said to be."""
 
 
+class Judge(NamedTuple):
+    """By what the policies of a recipe are compared."""
+
+    reasoner: FrozenModel
+    heldout: ProblemTable
+
+
 @task(cache_policy=NO_CACHE, persist_result=False)
-def choose(which: str, recipe: Recipe, reasoner: FrozenModel, heldout: ProblemTable) -> Policy:
+def choose(which: str, recipe: Recipe, judge: Judge | None) -> Policy:
     """The policy. Raises NoPolicy, NoChampion.
 
-    The champion is the best of those that this reasoner judged on these problems; where there are none of them, the
-    best of all, if there is one and no more.
+    The champion is the best of those that `judge` compared; where there are none of them, the best of all, if there is
+    one and no more.
     """
     if which == INITIAL:
         return adopt_captioner.fn(recipe.captioner, recipe.runtime)
     if which == CHAMPION:
         try:
-            version = MlflowClient().get_model_version_by_alias(track.registered_name(reasoner, heldout), CHAMPION)
+            assert judge is not None
+            version = MlflowClient().get_model_version_by_alias(track.registered_name(*judge), CHAMPION)
         except MlflowException:
             return champion({})
         return Policy(uri=version.tags["racro.policy_uri"], rows=0, digest=version.tags["racro.policy"])

@@ -1,31 +1,24 @@
 """What the flows beside the training leave behind: files, Prefect artifacts, the end of an MLflow run.
 
-The training's are `tasks.report`.
+The training's are `tasks.report`, those of an evaluation `tasks.exhibit`.
 """
 
 from __future__ import annotations
 
-import itertools
 import json
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-import yaml
 from prefect import task
-from prefect.artifacts import create_markdown_artifact, create_table_artifact
+from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 
-from racro import artifacts, layout
-from racro.config import Recipe
+from racro import artifacts
 from racro.errors import BadInput
 from racro.evaluation import rate
-from racro.schema import Evaluation, FrozenModel, Judgement, Policy, ProblemTable
-from racro.summary import BatchSummary, EvaluationSummary
-from tasks import track
-
-SAMPLES = 32
-"""Rows in the tables of Prefect."""
+from racro.schema import FrozenModel, Policy, ProblemTable
+from racro.summary import BatchSummary
 
 
 class NoQuestions(BadInput):
@@ -43,32 +36,6 @@ def preparation(problems: ProblemTable, heldout: ProblemTable, models: tuple[Pol
         *(f"| {name} | | | `{model.uri}` |" for name, model in zip(("captioner", "reasoner"), models, strict=True)),
     ]
     create_markdown_artifact("\n".join(lines), key="preparation", description="Problems and models of a recipe")
-
-
-@task(cache_policy=NO_CACHE, persist_result=False)
-def evaluation(recipe: Recipe, summary: EvaluationSummary, root: str, judged: Evaluation) -> None:
-    """Write the run's folder and the Prefect artifacts; end the MLflow run. summary.json comes last."""
-    settings = yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False)
-    text = artifacts.to_json(summary)
-    artifacts.write_file(layout.recipe(root, summary.run), settings.encode())
-    artifacts.write_file(layout.summary(root, summary.run), text.encode())
-    track.close_run(summary.mlflow_run_id, {"recipe.yaml": settings, "summary.json": text})
-    score = summary.score
-    lines = [
-        f"# {summary.run}",
-        "",
-        f"Accuracy {score.accuracy:.3f} ± {score.stderr:.3f} (n = {score.n}).",
-        "",
-        f"Policy: `{summary.policy.uri}`. MLflow run: `{summary.mlflow_run_id}`.",
-    ]
-    create_markdown_artifact("\n".join(lines), key="evaluation-summary", description=f"Result of {summary.run}")
-    columns = ("question", "answer", "caption", "response", "verdict")
-    rows = itertools.islice(artifacts.read_table(judged, Judgement), SAMPLES)
-    create_table_artifact(
-        [row.model_dump(mode="json", include=set(columns)) for row in rows],
-        key="evaluation-samples",
-        description="Held-out problems as they were answered",
-    )
 
 
 @task(cache_policy=NO_CACHE, persist_result=False)

@@ -23,7 +23,7 @@ from prefect.runtime import flow_run
 
 from racro.config import Recipe
 from racro.identity import digest
-from racro.schema import Evaluation, FrozenModel, Policy, ProblemTable
+from racro.schema import EntryTable, Evaluation, FrozenModel, Policy, ProblemTable
 from racro.summary import Score
 from tasks.prepare import statistics_of
 
@@ -97,7 +97,7 @@ def log_evaluation(
     policy: Policy,
     reasoner: FrozenModel,
     heldout: ProblemTable,
-    evaluation: Evaluation,
+    evaluation: Evaluation | EntryTable,
     score: Score,
     metrics: dict[str, float],
 ) -> None:

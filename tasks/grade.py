@@ -1,0 +1,74 @@
+"""Stages grade and aggregate: what was written -> results -> an entry of the evaluation's table.
+
+Thin: `racro.results` does it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from prefect import get_run_logger
+
+from racro import artifacts, results
+from racro import config as recipes
+from racro.benchmarks.metrics import simple_scores
+from racro.evaluation import aggregate as measure
+from racro.reward import counts
+from racro.schema import EntryTable, Mode, QuestionPart, Result, ResultTable, Verdict, Writing, WritingTable
+from tasks.evaluate import NothingEvaluated, flat
+from tasks.policies import Output, stage
+from tasks.questions import benchmark, questions_of
+
+
+@stage("grade", version=1)
+def grade(
+    output: Output,
+    parts: tuple[QuestionPart, ...],
+    mode: Mode,
+    captioner: str | None,
+    reasoner: str | None,
+    captions: tuple[WritingTable, ...],
+    attempts: tuple[WritingTable, ...],
+    answers: tuple[WritingTable, ...],
+    runtime: recipes.Runtime,
+    root: str,
+) -> ResultTable:
+    """A result for each answer to the questions of a benchmark. Raises NothingEvaluated.
+
+    `captioner` and `reasoner` are the names that the results carry.
+    """
+    questions = [question for part in parts for question in questions_of(part)]
+    written = [_read(tables) for tables in (captions, attempts, answers)]
+    rows = list(results.results(questions, mode, captioner, reasoner, *written))
+    found = counts(row.verdict for row in rows)
+    if lost := [row for row in rows if row.verdict is Verdict.FAILED]:
+        first = f"{lost[0].uid}: {lost[0].error or 'out of time; raise runtime.request_deadline'}"
+        if len(lost) == len(rows):
+            raise NothingEvaluated(f"not one of {len(rows)} answers to questions of {questions[0].benchmark}: {first}")
+        get_run_logger().warning("%d of %d answers failed; the first, %s", len(lost), len(rows), first)
+    output.shards = artifacts.write_table(output.folder, rows, Result)
+    output.metrics = {f"verdict_{name}": n for name, n in found.items()}
+    return ResultTable(uri=output.folder, rows=len(rows), digest=artifacts.table_digest(output.shards))
+
+
+def _read(tables: Sequence[WritingTable]) -> list[Writing]:
+    return [row for table in tables for row in artifacts.read_table(table, Writing)]
+
+
+@stage("aggregate", version=1)
+def aggregate(
+    output: Output,
+    name: str,
+    parts: tuple[QuestionPart, ...],
+    graded: ResultTable,
+    runtime: recipes.Runtime,
+    root: str,
+) -> EntryTable:
+    """The scores of one captioner and reasoner in one mode, as the benchmark's authors define them."""
+    questions = [question for part in parts for question in questions_of(part)]
+    rows = list(artifacts.read_table(graded, Result))
+    score = simple_scores if name == results.HELDOUT else benchmark(name, None).score
+    output.shards = artifacts.write_table(output.folder, [results.entry(questions, rows, score)], results.Entry)
+    if judged := results.judgements(questions, rows):
+        output.metrics = flat(measure(judged))
+    return EntryTable(uri=output.folder, rows=1, digest=artifacts.table_digest(output.shards))
