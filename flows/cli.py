@@ -201,6 +201,20 @@ def answer(
 
 
 @app.command()
+def grade(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Predictions, JSON or JSON lines; LogicVista: CSV.")],
+    benchmark: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The authors' layout: mathvista, logicvista, dynamath, wemath.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a line of JSON for each prediction.")] = None,
+) -> None:
+    """Grade the answers in a file; without --benchmark it has question, answer and response in each row."""
+    from flows import grading
+
+    grading.run(file, benchmark, out)
+
+
+@app.command()
 def doctor(root: Root = "runs", as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
     """Say what this machine can run, and what to do about what is broken; exits with 1 if something is."""
     from flows import doctor as page

@@ -13,7 +13,7 @@ from racro.golds import Gold
 from racro.grading.choices import letter, letters
 from racro.grading.expressions import same_expression, same_list, same_quantity, same_set
 from racro.grading.extraction import bare, boxed, extract, final_part, stated
-from racro.grading.prose import conclusion, readable
+from racro.grading.prose import conclusion, readable, whole_lines
 from racro.grading.symbolic import GraderFailed
 from racro.grading.words import same_text, yes_or_no
 from racro.schema import FinishReason, Verdict
@@ -56,7 +56,7 @@ def find(response: str, gold: Gold) -> str | None:
     if (box := boxed(text)) is not None:
         return box
     said = [*stated(text), *bare(text)]
-    fitting = next((statement for statement in said if readable(statement, gold)), None)
+    fitting = next((statement for statement in (*said, *whole_lines(text, gold)) if readable(statement, gold)), None)
     return fitting or conclusion(text, gold) or next(iter(said), None)
 
 

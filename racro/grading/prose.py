@@ -60,6 +60,8 @@ def conclusion(text: str, gold: Gold) -> str | None:
             if len(gold.choices) == 2 and ways.keys() == {True, False}:
                 return ways.get(stance(read, gold.question))
             return next(filter(None, (option_in(sentence, gold.choices) for sentence in read)), None)
+        case "choices":
+            return next(filter(None, (letters_in(sentence, gold.choices) for sentence in read)), None)
         case "integer" | "float":
             return next(filter(None, (rule(sentence) for rule in NUMBER_RULES for sentence in read)), None)
         case "yesno":
@@ -86,6 +88,17 @@ def option_in(sentence: str, options: Sequence[str]) -> str | None:
     if marked:
         return marked.pop() if len(marked) == 1 else None
     return _by_text(sentence, options) or _by_value(sentence, options)
+
+
+_CAPITALS = re.compile(r"(?<![\w'’])([A-Z])(?![\w'’])(?! [a-z]{2,} (?:is|was|has)\b)")
+
+
+def letters_in(sentence: str, options: Sequence[str]) -> str | None:
+    """The letters that stand alone in a sentence, "A, C"; "A" as its first word is an article."""
+    known = string.ascii_uppercase[: len(options) or 26].replace("I", "")
+    capitals = [found for found in _CAPITALS.finditer(sentence) if found[1] in known]
+    named = [found[1] for found in capitals if not (found.start() == 0 and re.match(r"A [a-z]", sentence))]
+    return None if _NEGATED.search(sentence) else ", ".join(dict.fromkeys(named)) or None
 
 
 def _by_text(sentence: str, options: Sequence[str]) -> str | None:
@@ -192,6 +205,23 @@ def only(sentence: str) -> str | None:
 
 NUMBER_RULES = (concluded, in_bold, announced, only)
 """The surest first; each is tried on all sentences."""
+
+
+# --- lines ------------------------------------------------------------------------------------------------------------
+
+SHORT = 60
+"""Characters of a line that may be an answer and nothing else."""
+_FORMULA = re.compile(r"(?:\$\$?|\\\[|\\\()([^$\n]{1,400})(?:\$\$?|\\\]|\\\))[.\s]*$")
+
+
+def whole_lines(text: str, gold: Gold) -> list[str]:
+    """The last line where all of it is the answer: a short one, or a formula; for words, the only line."""
+    text = text.strip()
+    last = text.rpartition("\n")[2].strip()
+    if gold.kind in ("expression", "list", "set") and (formula := _FORMULA.search(last[-400:])):
+        return [formula[1]]
+    alone = gold.kind in ("integer", "float", "choice", "choices", "yesno") or last == text
+    return [last] if last and len(last) <= SHORT and alone and not _REFUSAL.search(last) else []
 
 
 def readable(text: str, gold: Gold) -> bool:

@@ -1,0 +1,101 @@
+"""One answer of a model to one question, as a file has it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from racro.errors import BadInput
+from racro.golds import Gold
+from racro.schema import FinishReason, Label, Question, Verdict
+
+
+class BadPredictions(BadInput):
+    """A file of predictions that cannot be read."""
+
+
+class Prediction(NamedTuple):
+    """One answer, with whatever its file says about it."""
+
+    question: Question
+    """Without images."""
+    response: str | None
+    """What the model wrote; None where the file has verdicts only."""
+    finish_reason: FinishReason = "stop"
+    extraction: str | None = None
+    """What the file says the answer is."""
+    is_answer: bool = False
+    """Is that an answer at all: an option, a letter, a number? Not "N/A"."""
+    by_rule: Verdict | None = None
+    """The verdict of the authors' rule on their extraction, computed here."""
+    published: Verdict | None = None
+    """The verdict in the file."""
+    trouble: str | None = None
+    """Why nothing can be graded against its gold answer."""
+
+
+def question(
+    uid: str,
+    text: str,
+    gold: Gold,
+    benchmark: str,
+    labels: Sequence[tuple[str, Any]] = (),
+    family: str | None = None,
+    part: str | None = None,
+) -> Question:
+    """A question without its images. A label may have several values; None: it has none."""
+    return Question(
+        uid=uid,
+        question=text,
+        **{name: value for name, value in gold._asdict().items() if name != "question"},
+        category="",
+        images=(),
+        scene=None,
+        benchmark=benchmark,
+        family=family,
+        part=part,
+        labels=tuple(
+            Label(name=name, value=str(one))
+            for name, value in labels
+            for one in (value if isinstance(value, list | tuple) else [value])
+            if one is not None
+        ),
+    )
+
+
+def verdict(right: bool) -> Verdict:
+    """Correct or wrong."""
+    return Verdict.CORRECT if right else Verdict.WRONG
+
+
+def rows(file: Path, required: Sequence[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Name and row of every row of a JSON list, a JSON object of rows, or JSON lines. Raises BadPredictions."""
+    text = file.read_text(encoding="utf-8")
+    try:
+        content = json.loads(text)
+    except json.JSONDecodeError:
+        content = _lines(file, text)
+    if isinstance(content, dict) and not all(isinstance(row, dict) for row in content.values()):
+        content = [content]
+    if not isinstance(content, dict | list):
+        raise BadPredictions(f"{file}: holds neither rows nor an object of rows")
+    items = content.items() if isinstance(content, dict) else ((str(n), row) for n, row in enumerate(content))
+    for name, row in items:
+        if not isinstance(row, dict):
+            raise BadPredictions(f"{file}: row {name} is no object but {type(row).__name__}")
+        if missing := [field for field in required if field not in row]:
+            raise BadPredictions(f"{file}: row {name} has no field {missing[0]!r}; it has {', '.join(row) or 'none'}")
+        yield name, row
+
+
+def _lines(file: Path, text: str) -> list[Any]:
+    found = []
+    for number, line in enumerate(text.splitlines(), 1):
+        try:
+            if line.strip():
+                found.append(json.loads(line))
+        except json.JSONDecodeError as error:
+            raise BadPredictions(f"{file}: line {number} is no JSON ({error.msg}); one object a line") from error
+    return found
