@@ -6,7 +6,6 @@ Looks and changes nothing, a probe file under the root excepted, which it takes 
 from __future__ import annotations
 
 import contextlib
-import functools
 import importlib.metadata
 import importlib.util
 import json
@@ -17,15 +16,12 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
-import threading
 import urllib.request
-import uuid
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
-from concurrent.futures import TimeoutError as FutureTimeout
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, Literal
 
 from rich.console import Console
 from rich.table import Table
@@ -44,7 +40,6 @@ GIB = 2**30
 NAMED = ("torch", "transformers", "trl", "prefect", "mlflow")
 """Packages whose versions are worth a look; of the others only those that do not fit are listed."""
 
-T = TypeVar("T")
 State = Literal["ok", "note", "problem"]
 STYLES: dict[State, str] = {"ok": "green", "note": "yellow", "problem": "bold red"}
 
@@ -92,27 +87,12 @@ def examine(root: str) -> dict[str, Finding]:
 
 def _look(check: Callable[[], Finding]) -> Finding:
     """A check that breaks is a finding too."""
+    from racro.storage import in_time
+
     try:
         return in_time(check, DEADLINE)
     except Exception as error:
         return Finding("problem", f"{type(error).__name__}: {' '.join(str(error).split())}")
-
-
-def in_time(action: Callable[[], T], seconds: float) -> T:
-    """Its result; TimeoutError after `seconds`, while a thread that nobody waits for goes on with it."""
-    result: Future[T] = Future()
-
-    def act() -> None:
-        try:
-            result.set_result(action())
-        except BaseException as error:
-            result.set_exception(error)
-
-    threading.Thread(target=act, daemon=True).start()
-    try:
-        return result.result(seconds)
-    except FutureTimeout as error:
-        raise TimeoutError(f"no answer within {seconds:g} s") from error
 
 
 def show(findings: dict[str, Finding]) -> None:
@@ -290,17 +270,17 @@ def shared_memory() -> Finding:
 
 def writable(root: str) -> Finding:
     """Can runs and artifacts be written?"""
-    import fsspec
+    from racro.storage import is_local, opened, probe
 
     remedy = "choose another --root, or set the credentials of this one"
     try:
-        fs, path = fsspec.core.url_to_fs(root)
-        if "file" in fs.protocol:
+        fs, path = opened(root)
+        if is_local(fs):
             place = next(folder for folder in (Path(path), *Path(path).parents) if folder.exists())
             with tempfile.TemporaryFile(dir=place):
                 pass
             return Finding("ok", f"{root}, {shutil.disk_usage(place).free / GIB:.0f} GiB free")
-        in_time(functools.partial(_probe, fs, path), PATIENCE)
+        probe(root, PATIENCE)
         return Finding("ok", root)
     except Exception as error:  # of any storage there is
         reason = error.strerror if isinstance(error, OSError) and error.strerror else f"{type(error).__name__}: {error}"
@@ -332,13 +312,6 @@ def mlflow() -> Finding:
     except sqlite3.Error as error:
         return Finding("problem", f"{uri}: {error}", "move the file away; the next run makes a new one")
     return Finding("ok", f"{uri}, {runs} run{'s' * (runs != 1)}")
-
-
-def _probe(fs: object, path: str) -> None:
-    """Write a file and take it away."""
-    probe = f"{path.rstrip('/')}/.racro-doctor-{uuid.uuid4().hex}"
-    fs.pipe_file(probe, b"")  # type: ignore[attr-defined]
-    fs.rm_file(probe)  # type: ignore[attr-defined]
 
 
 def _answers(health: str, variable: str, url: str) -> Finding:

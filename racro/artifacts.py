@@ -18,7 +18,6 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
-import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -26,6 +25,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from racro.errors import BadInput
 from racro.layout import RECORD
 from racro.schema import Handle, Row
+from racro.storage import is_local, opened, patiently
 
 R = TypeVar("R", bound=Row)
 
@@ -74,8 +74,8 @@ class Record(BaseModel):
 
 def write_file(uri: str, data: bytes) -> None:
     """Write a file so that it is there whole or not at all, also when the process is killed."""
-    fs, path = fsspec.core.url_to_fs(uri)
-    if _is_local(fs):
+    fs, path = opened(uri)
+    if is_local(fs):
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         temporary = f"{path}.{uuid.uuid4().hex[:8]}.tmp"
         try:
@@ -87,24 +87,19 @@ def write_file(uri: str, data: bytes) -> None:
         finally:
             Path(temporary).unlink(missing_ok=True)
     else:  # object stores show an object only when its upload is complete
-        fs.pipe_file(path, data)
+        patiently(lambda: fs.pipe_file(path, data))
 
 
 def read_file(uri: str) -> bytes:
     """The bytes of a file. Raises FileNotFoundError."""
-    fs, path = fsspec.core.url_to_fs(uri)
-    return fs.cat_file(path)
+    fs, path = opened(uri)
+    return patiently(lambda: fs.cat_file(path))
 
 
 def delete_file(uri: str) -> None:
     """Delete a file that is there."""
-    fs, path = fsspec.core.url_to_fs(uri)
-    fs.rm_file(path)
-
-
-def _is_local(fs: Any) -> bool:
-    protocol = fs.protocol if isinstance(fs.protocol, str) else fs.protocol[0]
-    return protocol in ("file", "local")
+    fs, path = opened(uri)
+    patiently(lambda: fs.rm_file(path))
 
 
 # --- records ----------------------------------------------------------------------------------------------------------

@@ -24,7 +24,6 @@ from racro.replay import ReplayTrainer
 from racro.trl_without_vllm import GRPOConfig, GRPOTrainer
 
 
-
 def update(
     work: Plan,
     *,

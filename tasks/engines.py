@@ -9,16 +9,16 @@ import functools
 import logging
 import os
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-
-import fsspec
 
 from racro.config import Captioner, Reasoner, Runtime
 from racro.engines import Engine, EngineLost, Role, SwapFailed, open_captioner, open_reasoner, outside
 from racro.engines.ahead import Ahead
 from racro.identity import digest
 from racro.schema import FrozenModel, Handle, Policy
+from tasks.downloads import on_disk
 
 CALLS = {"vllm": 16, "server": 16}
 """Calls that an engine works on at once, by its type; 1 where it is not in the table."""
@@ -33,6 +33,8 @@ class Warm:
     settings: str
     model: str
     engine: Engine
+    files: ExitStack
+    """Holds the weights' folder: an engine may read from it as long as it uses them."""
 
 
 _warm: dict[Role, Warm] = {}
@@ -41,21 +43,20 @@ _warm: dict[Role, Warm] = {}
 def captioner_engine(config: Captioner, policy: Policy, runtime: Runtime) -> Engine:
     """The captioner's engine with the weights of `policy`. Raises EngineLost."""
 
-    def start() -> Engine:
-        return open_captioner(config, _folder(policy), runtime, engine_log("captioner"))
+    def start(folder: str) -> Engine:
+        return open_captioner(config, folder, runtime, engine_log("captioner"))
 
-    return _engine("captioner", digest([config, runtime]), policy, start)
+    return _engine("captioner", digest([config, runtime]), policy, runtime, start)
 
 
 def reasoner_engine(config: Reasoner, model: FrozenModel, runtime: Runtime) -> Engine:
     """The frozen reasoner's engine; one that takes questions ahead where it runs outside this process."""
 
-    def start() -> Engine:
-        return open_reasoner(config, _folder(model), runtime, engine_log("reasoner"))
+    def start(folder: str) -> Engine:
+        opened = functools.partial(open_reasoner, config, folder, runtime, engine_log("reasoner"))
+        return Ahead(opened, CALLS.get(config.engine.type, 1)) if asks_ahead(config, runtime) else opened()
 
-    if asks_ahead(config, runtime):
-        start = functools.partial(Ahead, start, CALLS.get(config.engine.type, 1))
-    return _engine("reasoner", digest([config, runtime]), model, start)
+    return _engine("reasoner", digest([config, runtime]), model, runtime, start)
 
 
 def asks_ahead(config: Reasoner, runtime: Runtime) -> bool:
@@ -77,7 +78,9 @@ def make_room(runtime: Runtime) -> None:
 def release(role: Role) -> None:
     """Close a role's engine."""
     if role in _warm:
-        _warm.pop(role).engine.close()
+        warm = _warm.pop(role)
+        with warm.files:
+            warm.engine.close()
 
 
 def release_all() -> None:
@@ -91,37 +94,26 @@ def engine_log(role: Role) -> Path:
     return Path(os.environ.get("RACRO_HOME", ".racro")) / "engines" / str(os.getpid()) / f"{role}.log"
 
 
-def local_folder(model: Handle) -> Path:
-    """The model's files on this machine: where they are, or downloaded once per digest."""
-    fs, path = fsspec.core.url_to_fs(model.uri)
-    if "file" in fs.protocol:
-        return Path(path)
-    cache = Path(os.environ.get("RACRO_HOME", ".racro")) / "cache" / model.digest[:20]
-    if not cache.is_dir():
-        partial = cache.with_suffix(f".{os.getpid()}.part")
-        fs.get(f"{path}/", f"{partial}/", recursive=True)
-        partial.rename(cache)
-    return cache
-
-
-def _folder(model: Handle) -> str:
-    """The folder of a model that is here; nothing of one that only an endpoint or a script knows."""
-    return "" if model.uri.endswith(":") else str(local_folder(model))
-
-
-def _engine(role: Role, settings: str, model: Handle, start: Callable[[], Engine]) -> Engine:
+def _engine(role: Role, settings: str, model: Handle, runtime: Runtime, start: Callable[[str], Engine]) -> Engine:
     warm = _warm.get(role)
     if warm is not None and (warm.settings != settings or warm.engine.lost):
         release(role)
         warm = None
-    if warm is not None and warm.model != model.digest:
-        try:
-            warm.engine.swap(_folder(model))
-            warm.model = model.digest
-        except (SwapFailed, EngineLost) as error:
-            logger.warning("the %s's engine is started again: %s", role, error)
-            release(role)
-            warm = None
-    if warm is None:
-        warm = _warm[role] = Warm(settings, model.digest, start())
-    return warm.engine
+    if warm is not None and warm.model == model.digest:
+        return warm.engine
+    with ExitStack() as files:
+        # One that only an endpoint or a script knows has no folder.
+        folder = "" if model.uri.endswith(":") else str(files.enter_context(on_disk(model, runtime)))
+        if warm is not None:
+            try:
+                warm.engine.swap(folder)
+                warm.model = model.digest
+                warm.files.close()
+                warm.files = files.pop_all()
+                return warm.engine
+            except (SwapFailed, EngineLost) as error:
+                logger.warning("the %s's engine is started again: %s", role, error)
+                release(role)
+        engine = start(folder)
+        _warm[role] = Warm(settings, model.digest, engine, files.pop_all())
+        return engine

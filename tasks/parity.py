@@ -9,7 +9,8 @@ from racro import config as recipes
 from racro.identity import digest
 from racro.prompts import CAPTION_DIGEST
 from racro.schema import Parity, Policy, Problem, ProblemTable
-from tasks.engines import captioner_engine, local_folder
+from tasks.downloads import on_disk
+from tasks.engines import captioner_engine
 from tasks.policies import Output, stage
 
 PROBLEMS = 4
@@ -33,19 +34,20 @@ def parity(
 
     pool = sorted(artifacts.read_table(problems, Problem), key=lambda problem: -len(problem.images))
     chosen = [*pool[: PROBLEMS // 2], *pool[-(PROBLEMS - PROBLEMS // 2) :]]
-    found = check(
-        list({problem.uid: problem for problem in chosen}.values()),
-        problems.uri,
-        policy.digest,
-        local_folder(policy),
-        captioner_engine(captioner, policy, runtime),
-        captioner,
-        rollout,
-        max_gap,
-        seed,
-        runtime.device,
-        runtime.request_deadline,
-    )
+    with on_disk(policy, runtime) as folder:
+        found = check(
+            list({problem.uid: problem for problem in chosen}.values()),
+            problems.uri,
+            policy.digest,
+            folder,
+            captioner_engine(captioner, policy, runtime),
+            captioner,
+            rollout,
+            max_gap,
+            seed,
+            runtime.device,
+            runtime.request_deadline,
+        )
     get_run_logger().info(
         "engine and trainer agree: %d captions, %d tokens, log-prob gap %.2g (mean), %.2g (largest)",
         found.captions,

@@ -10,13 +10,11 @@ from __future__ import annotations
 import functools
 import importlib.metadata
 import inspect
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-import fsspec
 from prefect import Task
 from prefect.cache_policies import CachePolicy
 from prefect.client.schemas.objects import State, TaskRun
@@ -25,17 +23,12 @@ from prefect.filesystems import WritableFileSystem
 from prefect.results import ResultRecord, ResultRecordMetadata
 from prefect.serializers import JSONSerializer
 
-from racro import artifacts, identity, layout, schema
+from racro import artifacts, identity, layout, schema, storage
 from racro.engines import EngineLost
+from tasks.downloads import share_cache
 
 RUNTIME = ("runtime", "root", "ahead")
 """Inputs that say where, when and how fast; they are no part of the identity."""
-
-HEALING = (ConnectionError, TimeoutError, InterruptedError, EngineLost)
-"""Failures that another attempt can get past. Everything else (bad input, full disk, a bug) would only repeat."""
-
-PATIENCE = (0.5, 2.0, 8.0)
-"""Seconds between attempts to look up a result in a storage that falters."""
 
 
 @dataclass
@@ -86,7 +79,7 @@ class RecordStorage(WritableFileSystem):
     def read_path(self, path: str, _sync: bool = True) -> bytes:  # type: ignore[override]
         """The record of an artifact, in the form of a Prefect result. Raises FileNotFoundError when there is none."""
         folder = f"{self.root}/{path}"
-        record = _read_patiently(folder)
+        record = artifacts.read_record(folder)
         if record is None:
             raise FileNotFoundError(folder)
         metadata = ResultRecordMetadata(storage_key=path, serializer=JSONSerializer())
@@ -94,18 +87,6 @@ class RecordStorage(WritableFileSystem):
 
     def write_path(self, path: str, content: bytes, _sync: bool = True) -> None:  # type: ignore[override]
         """Nothing to do: a stage that returned has written its record."""
-
-
-def _read_patiently(folder: str) -> artifacts.Record | None:
-    """The record, also when storage falters: Prefect takes any error here for "not cached", and hours run again."""
-    for pause in PATIENCE:
-        try:
-            return artifacts.read_record(folder)
-        except Exception as error:
-            if not heals(error):
-                raise
-        time.sleep(pause)
-    return artifacts.read_record(folder)
 
 
 def record_storage(root: str) -> RecordStorage:
@@ -133,10 +114,8 @@ def can_heal(task: Task[..., Any], run: TaskRun, state: State) -> bool:
 
 
 def heals(error: Exception) -> bool:
-    """Can another attempt get past this? s3fs passes on botocore's errors of the connection, which are not Python's."""
-    botocore = sys.modules.get("botocore.exceptions")
-    lost = (botocore.ConnectionError, botocore.HTTPClientError) if botocore else ()
-    return isinstance(error, (*HEALING, *lost))
+    """Can another attempt get past this? Everything else (bad input, full disk, a bug) would only repeat."""
+    return isinstance(error, EngineLost) or storage.falters(error)
 
 
 def stage(name: str, version: int, prompts: str = "") -> Callable[[Callable[..., schema.Handle]], Task[..., Any]]:
@@ -158,6 +137,7 @@ def stage(name: str, version: int, prompts: str = "") -> Callable[[Callable[...,
             digest = policy.digest(inputs)
             output = Output(folder=layout.artifact(inputs["root"], name, digest))
             start = time.monotonic()
+            share_cache(inputs["runtime"])
             handle = body(output, **inputs)
             content = handle.model_dump(mode="json", exclude={"uri"})
             artifacts.write_record(
@@ -194,4 +174,4 @@ def absolute(root: str) -> str:
     """A root as it may travel to other processes: URIs stay, local paths become absolute."""
     if "://" in root:
         return root.rstrip("/")
-    return str(fsspec.core.url_to_fs(root)[1]).rstrip("/")
+    return str(storage.opened(root)[1]).rstrip("/")

@@ -8,7 +8,6 @@ from __future__ import annotations
 import base64
 import datetime
 import itertools
-import uuid
 from collections.abc import Callable, Iterator, Sequence
 
 import yaml
@@ -36,6 +35,7 @@ from racro.schema import (
     ScoredTable,
     Verdict,
 )
+from racro.storage import probe
 from racro.summary import Score, Summary
 from tasks import track
 from tasks.engines import engine_log
@@ -46,6 +46,9 @@ GALLERY = {"fixed": 12, "broken": 6, "wrong": 6, "right": 4}
 """Held-out problems that the report shows, by what training did to them."""
 SAMPLES = 32
 """Captions in the tables of Prefect and MLflow."""
+
+DEADLINE = 30.0
+"""Seconds for a root to take a file."""
 
 Watcher = Callable[[str, int, Score], None]
 """(MLflow run, iteration, score)"""
@@ -60,13 +63,12 @@ class BadRoot(BadInput):
 
 def check_root(root: str) -> None:
     """Write and delete a file under the root, so that a run does not find out hours later. Raises BadRoot."""
-    probe = f"{root}/artifacts/.probe-{uuid.uuid4().hex[:8]}"
     try:
-        artifacts.write_file(probe, b"racro")
-        artifacts.delete_file(probe)
+        probe(f"{root}/{layout.ARTIFACTS}", DEADLINE)
     except Exception as error:  # each file system has errors of its own for what is missing, closed or out of reach
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
-        raise BadRoot(f"--root {root}: cannot be written to ({reason}); choose another root") from error
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else " ".join(str(error).split())
+        remedy = "check bucket, keys and endpoint (AWS_*), or " if root.startswith("s3://") else ""
+        raise BadRoot(f"--root {root}: cannot be written to ({reason}); {remedy}choose another root") from error
 
 
 def keep_logs(root: str, name: str) -> None:

@@ -15,7 +15,7 @@ from racro import config as recipes
 from racro.models import TRAINER, TRAINER_SUFFIXES, model_digest
 from racro.planning import plan
 from racro.schema import Policy, Problem, ProblemTable, ScoredRollout, ScoredTable
-from racro.storage import is_local, opened, patiently
+from racro.storage import full_disk_as_such, is_local, opened, patiently
 from tasks.downloads import on_disk
 from tasks.engines import make_room
 from tasks.policies import Output, stage
@@ -94,8 +94,10 @@ def _workplace(folder: str) -> Iterator[Path]:
     if is_local(fs):
         shutil.rmtree(path, ignore_errors=True)  # leftovers of a killed attempt
         Path(path).mkdir(parents=True)
-        yield Path(path)
+        with full_disk_as_such(path):
+            yield Path(path)
         return
     with tempfile.TemporaryDirectory(prefix="racro-policy-") as temporary:
-        yield Path(temporary)
+        with full_disk_as_such(temporary):
+            yield Path(temporary)
         patiently(lambda: fs.put(f"{temporary}/", f"{path}/", recursive=True))
