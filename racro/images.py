@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import io
+import math
 from typing import cast
 
-import fsspec
 from PIL import Image, ImageOps
 
+from racro import downloads
 from racro.errors import BadInput
 from racro.schema import ImageRef
+from racro.storage import opened, patiently
 
 MAX_PIXELS = 120_000_000
 """Larger images are refused rather than risk the host's memory (a decompression bomb)."""
+MAX_ASPECT = 200
+"""Qwen2.5-VL's processor refuses longer images, in the middle of a run: they get a white margin."""
 
 
 class BadImage(BadInput):
@@ -23,14 +27,14 @@ class BadImage(BadInput):
 def image_bytes(path: str) -> bytes:
     """The file's bytes. Raises BadImage when it is missing."""
     try:
-        with fsspec.open(path, "rb") as stream:
-            return stream.read()
+        fs, place = opened(path)
+        return patiently(lambda: fs.cat_file(place))
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
         raise BadImage(f"{path}: no such image") from error
 
 
 def decode(data: bytes, name: str) -> Image.Image:
-    """Decode to RGB: alpha is laid on white, EXIF rotation is applied, the aspect ratio kept. Raises BadImage."""
+    """Decode to RGB: alpha is laid on white, EXIF rotation is applied, nothing is scaled or cut. Raises BadImage."""
     try:
         image: Image.Image = Image.open(io.BytesIO(data))
     except Exception as error:  # forty decoders, and each breaks in its own way on bytes that only look like an image
@@ -40,18 +44,29 @@ def decode(data: bytes, name: str) -> Image.Image:
 
 def upright(image: Image.Image, name: str) -> Image.Image:
     """The same for an image that Pillow has opened already. Raises BadImage."""
-    if image.width * image.height > MAX_PIXELS:
+    longer, shorter = max(image.size), min(image.size)
+    if longer * max(shorter, longer / MAX_ASPECT) > MAX_PIXELS:
         raise BadImage(f"{name}: {image.width} x {image.height} pixels is more than {MAX_PIXELS:,}")
     try:
-        image = ImageOps.exif_transpose(image)
-        if image.mode.startswith("I"):
-            return _eight_bits(image).convert("RGB")
-        if image.has_transparency_data:
-            image = image.convert("RGBA")
-            image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-        return image.convert("RGB")
+        return _with_margin(_rgb(ImageOps.exif_transpose(image)))
     except Exception as error:  # pixels are decoded here, not when the image is opened
         raise BadImage(f"{name}: not a readable image ({type(error).__name__})") from error
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I"):
+        return _eight_bits(image).convert("RGB")
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return image.convert("RGB")
+
+
+def _with_margin(image: Image.Image) -> Image.Image:
+    """The image, widened on both sides where its shape is beyond MAX_ASPECT."""
+    narrowest = max(image.size) / MAX_ASPECT
+    margin = tuple(max(0, math.ceil((narrowest - side) / 2)) for side in image.size)
+    return ImageOps.expand(image, margin, "white") if any(margin) else image
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
@@ -70,7 +85,7 @@ def sha256(data: bytes) -> str:
 def open_image(ref: ImageRef, base: str) -> Image.Image:
     """Decode a problem's image. `base` is the folder of its table. Raises BadImage, also when the bytes changed."""
     path = resolve(ref.path, base)
-    data = image_bytes(path)
+    data = downloads.through(ref.sha256, lambda: image_bytes(path)) if "://" in path else image_bytes(path)
     if sha256(data) != ref.sha256:
         raise BadImage(f"{path}: the image changed since the problems were prepared; delete {base} and run again")
     return decode(data, path)

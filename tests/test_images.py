@@ -84,9 +84,24 @@ def test_grey_of_32_bits_that_fits_in_8_stays_as_it_is() -> None:
     assert (found == ramp[..., None]).all()
 
 
-@pytest.mark.parametrize("size", [(1, 4000), (4000, 1), (1, 1), (333, 77)])
+@pytest.mark.parametrize("size", [(1, 1), (333, 77), (1, 200), (7, 1)])
 def test_sizes_and_with_them_aspect_ratios_are_kept(size: tuple[int, int]) -> None:
     assert decode(encoded(Image.new("RGB", size)), "x").size == size
+
+
+@pytest.mark.parametrize("size", [(1, 4000), (4000, 1), (201, 1), (2, 50_001)])
+@pytest.mark.parametrize("mode", ["RGB", "P", "1", "I;16", "CMYK", "LA"])
+def test_images_too_long_for_the_processor_get_a_white_margin(size: tuple[int, int], mode: str) -> None:
+    ramp = Image.fromarray(np.linspace(0, 255, size[0] * size[1]).astype(np.uint8).reshape(size[1], size[0]))
+    image = ramp.convert(mode)
+    whole = decode(encoded(image, "TIFF" if mode == "CMYK" else "PNG"), "x")
+    assert max(whole.size) == max(size) <= images.MAX_ASPECT * min(whole.size)
+    left, top = ((a - b) // 2 for a, b in zip(whole.size, size, strict=True))
+    inside = whole.crop((left, top, left + size[0], top + size[1]))
+    shades = [np.asarray(picture.convert("L")).astype(int) for picture in (inside, ramp.convert(mode))]
+    assert mode == "I;16" or np.abs(shades[0] - shades[1]).max() <= 1
+    whole.paste("white", (left, top, left + size[0], top + size[1]))
+    assert whole.getextrema() == ((255, 255),) * 3
 
 
 @pytest.mark.parametrize(

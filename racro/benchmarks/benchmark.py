@@ -6,20 +6,19 @@ any benchmark (each has its own file here) and not the grading of answers (`racr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import fsspec
-
-from racro import grading
 from racro.benchmarks.metrics import Graded, Scores
 from racro.golds import LETTERS, BadGold, Gold
 from racro.problems import MAX_DETAIL, in_batches, write_files
 from racro.prompts import IMAGE_TAG
-from racro.rows import INLINE_FOLDER, Files, Unusable, image_ref, inline_ref
-from racro.schema import DroppedRow, ImageRef, Label, Question
+from racro.rows import Draft, Files, Unusable, check, image_items
+from racro.schema import DroppedRow, Label, Question
 from racro.sources import BadSource, Row, Source, open_source
+from racro.storage import opened
 
 
 class Part(NamedTuple):
@@ -31,17 +30,12 @@ class Part(NamedTuple):
     """Where the authors' folder may have the same rows as json or jsonl."""
 
 
-class Draft(NamedTuple):
-    """A row as its benchmark understands it, its images not looked at."""
+class Item(NamedTuple):
+    """A row as its benchmark understands it."""
 
-    uid: str
-    question: str
-    gold: Gold
-    images: Sequence[Any]
-    """A path, bytes or a Hugging Face image for each, in the order of their placeholders."""
-    labels: Sequence[tuple[str, Any]]
+    draft: Draft
+    labels: Sequence[tuple[str, Any]] = ()
     """Name and value, or several values; None: the row has no such property."""
-    category: str
     family: str | None = None
     part: str | None = None
 
@@ -64,9 +58,11 @@ class Benchmark:
     parts: tuple[Part, ...]
     columns: tuple[str, ...]
     """Columns that a source must have."""
-    draft: Callable[[int, Row, str], Draft | None]
-    """(row number, row, split) -> draft; None for a row of another part of the data set. Raises Unusable, BadGold."""
+    read_row: Callable[[int, Row, str], Item | None]
+    """(row number, row, split) -> item; None for a row of another part of the data set. Raises Unusable, BadGold."""
     score: Callable[[Sequence[Graded]], Scores]
+    nullable: tuple[str, ...] = ()
+    """Those of `columns` in which a row may have nothing."""
     optional: tuple[str, ...] = ()
     """Columns that are read where they exist."""
     configs: tuple[str, ...] = ()
@@ -99,7 +95,9 @@ class Benchmark:
 
     def _tables(self, source: str) -> Iterator[tuple[str, Source]]:
         """Split and table of every part: the authors' files where the folder has them, else the hub's."""
-        fs, path = fsspec.core.url_to_fs(source)
+        if len(self.parts) > 1 and source.endswith((".parquet", ".jsonl", ".json")):
+            raise BadSource(f"{source} is one part of {self.name}; name the folder of all of them")
+        fs, path = opened(source)
         found = [(part.split, file) for part in self.parts for file in part.files if fs.exists(f"{path}/{file}")]
         if found:
             for split, file in found:
@@ -113,18 +111,21 @@ class Benchmark:
         if missing := [column for column in self.columns if column not in table.columns]:
             there = ", ".join(table.columns) or "none at all"
             raise BadSource(f"{table.name} is not {self.name}: no column {missing[0]!r} among {there}")
-        files: Files = {}
+        files = Files()
 
-        def check(numbered: tuple[int, Row]) -> tuple[Question, dict[str, bytes]] | Unusable | None:
+        def convert(numbered: tuple[int, Row]) -> tuple[Question, dict[str, bytes]] | Unusable | None:
+            empty = [c for c in self.columns if numbered[1][c] is None and c not in self.nullable]
+            if empty:
+                return Unusable("missing value", f"column {empty[0]!r} is empty")
             try:
-                draft = self.draft(*numbered, split)
-                return draft and self._checked(draft, table.base, files)
+                item = self.read_row(*numbered, split)
+                return item and self._question(item, table.base, files)
             except (Unusable, BadGold) as error:
                 return Unusable(error.reason, error.detail)
 
         columns = [column for column in (*self.columns, *self.optional) if column in table.columns]
         written: set[str] = set()
-        for found in in_batches(check, enumerate(table.rows(columns))):
+        for found in in_batches(convert, enumerate(table.rows(columns))):
             if not isinstance(found, tuple):
                 yield found
                 continue
@@ -133,51 +134,32 @@ class Benchmark:
             written.update(inline)
             yield question
 
-    def _checked(self, draft: Draft, base: str | None, files: Files) -> tuple[Question, dict[str, bytes]]:
-        """The question of a draft, and the images that it brings along. Raises Unusable."""
-        if not draft.question.replace(IMAGE_TAG, "").strip():
-            raise Unusable("empty question", draft.uid)
-        if not grading.canary(draft.gold):
-            raise Unusable("gold is not equal to itself", f"{draft.uid}: {draft.gold.answer!r}")
-        if not draft.images:
-            raise Unusable("missing image", f"{draft.uid} shows none")
-        if (tags := draft.question.count(IMAGE_TAG)) not in (0, len(draft.images)):
-            raise Unusable("placeholders do not match images", f"{tags} {IMAGE_TAG} for {len(draft.images)} images")
-        inline: dict[str, bytes] = {}
-        refs = [_image(item, base, files, inline) for item in draft.images]
-        gold = draft.gold
+    def _question(self, item: Item, base: str | None, files: Files) -> tuple[Question, dict[str, bytes]]:
+        """The question of a row, and the images that it brings along. Raises Unusable."""
+        images = [_image(cell, base) for cell in item.draft.images]
+        problem = check(item.draft._replace(question=item.draft.question.strip(), images=images), base, files)
         question = Question(
-            uid=draft.uid,
-            question=draft.question.strip(),
-            **gold._asdict(),
-            category=draft.category,
-            images=tuple(refs),
-            scene=None,
+            **dict(problem),
             benchmark=self.name,
-            family=draft.family,
-            part=draft.part,
-            labels=tuple(_labels(draft.labels)),
+            family=item.family,
+            part=item.part,
+            labels=tuple(_labels(item.labels)),
         )
-        return question, inline
+        inline = zip(problem.images, images, strict=True)
+        return question, {ref.path: data for ref, data in inline if isinstance(data, bytes)}
 
 
-def _image(item: Any, base: str | None, files: Files, inline: dict[str, bytes]) -> ImageRef:
-    if isinstance(item, dict):
-        item = item.get("bytes") or item.get("path")
-    if isinstance(item, bytes):
-        ref = image_ref(item, base, files)
-        inline[ref.path] = item
-        return ref
-    if not item:
-        raise Unusable("missing image", "an empty cell")
-    return image_ref(_place(item, base), base, files)
+def _image(cell: Any, base: str | None) -> Any:
+    """The one image of a cell: bytes, or a path that leads to it from `base`."""
+    (item,) = image_items(cell) or [None]
+    return _place(item, base) if isinstance(item, str) else item
 
 
 def _place(path: str, base: str | None) -> str:
     """Authors' tables name images from their own folder, from its parent, or from a folder `images` in it."""
     if base is None or "://" in path or path.startswith("/"):
         return path
-    fs, _ = fsspec.core.url_to_fs(base)
+    fs, _ = opened(base)
     places = [f"{base}/{path}", f"{base}/images/{path}", f"{base.rpartition('/')[0]}/{path}"]
     return next((place for place in places if fs.exists(place)), places[0])
 
@@ -189,7 +171,7 @@ def _labels(labels: Sequence[tuple[str, Any]]) -> Iterator[Label]:
                 yield Label(name=name, value=str(one))
 
 
-def _together(questions: Iterator[Question] | Any) -> list[Question]:
+def _together(questions: Iterable[Question]) -> list[Question]:
     groups: dict[str, list[Question]] = {}
     for question in questions:
         groups.setdefault(question.family or question.uid, []).append(question)
@@ -207,3 +189,29 @@ def lettered(answer: Any, options: Sequence[Any]) -> Gold:
 def options_text(options: Sequence[Any]) -> str:
     """Options, one a line: (A) 12."""
     return "\n".join(f"({letter}) {option}" for letter, option in zip(LETTERS, options, strict=False))
+
+
+PLACEHOLDER = re.compile(r"<image ?(\d+)>")
+
+
+def place_images(question: str, images: Mapping[int, Any]) -> tuple[str, list[Any]]:
+    """A question with placeholders `<image 2>` or `<image2>`, in the project's form, and its images in their order.
+
+    The first mention of an image becomes "image 2 <image>" (just `<image>` where there is one image only), a further
+    one "image 2": a reasoner, which sees no images, still reads which one an option means. Images that no text
+    mentions come first. Raises Unusable when a mentioned image is not there.
+    """
+    order: list[int] = []
+
+    def replace(match: re.Match[str]) -> str:
+        number = int(match[1])
+        if number not in images:
+            raise Unusable("placeholders do not match images", f"{match[0]} is not among images {[*images]}")
+        if number in order:
+            return f"image {number}"
+        order.append(number)
+        return IMAGE_TAG if len(images) == 1 else f"image {number} {IMAGE_TAG}"
+
+    text = PLACEHOLDER.sub(replace, question)
+    unmentioned = [number for number in images if number not in order]
+    return IMAGE_TAG * len(unmentioned) * bool(order) + text, [images[number] for number in (*unmentioned, *order)]

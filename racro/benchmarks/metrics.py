@@ -94,10 +94,13 @@ def families(graded: Iterable[Graded]) -> dict[str, list[Graded]]:
     return found
 
 
-def ratio(name: str, part_F: Sequence[float], whole_F: Sequence[float] | None = None) -> list[Metric]:
-    """Sum of `part_F` over sum of `whole_F` (1 each when None), for F families: a share whose cases are families.
+def ratio(
+    name: str, part_F: Sequence[float], whole_F: Sequence[float] | None = None, n: int | None = None
+) -> list[Metric]:
+    """Sum of `part_F` over sum of `whole_F` (1 each when None), for F families, which are the independent cases.
 
-    The standard error is that of the bootstrap over families, with seeded resamples; n is the sum of `whole_F`.
+    The standard error is that of the bootstrap over families, with seeded resamples; `n` is the sum of `whole_F` when
+    None. Empty where there is nothing to count.
     """
     part = np.asarray(part_F, float)
     whole = np.ones_like(part) if whole_F is None else np.asarray(whole_F, float)
@@ -107,4 +110,4 @@ def ratio(name: str, part_F: Sequence[float], whole_F: Sequence[float] | None = 
     times_RF = np.random.default_rng(SEED).multinomial(F, np.full(F, 1 / F), RESAMPLES)
     whole_R = times_RF @ whole
     share_R = (times_RF @ part)[whole_R > 0] / whole_R[whole_R > 0]
-    return [Metric(name=name, value=part.sum() / whole.sum(), stderr=float(share_R.std()), n=round(whole.sum()))]
+    return [Metric(name=name, value=part.sum() / whole.sum(), stderr=float(share_R.std()), n=n or round(whole.sum()))]

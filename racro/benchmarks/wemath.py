@@ -1,0 +1,95 @@
+"""We-Math testmini (Qiao et al., arXiv 2407.01284): problems of two or three steps, each step asked by itself too.
+
+Four things may become of a family, the whole problem and its one-step questions. The whole is wrong: insufficient
+knowledge (IK) when a step is wrong too, inadequate generalization (IG) when none is. The whole is right: complete
+mastery (CM) when the steps are right too, all of them (strict) or any (loose), rote memorization (RM) otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from racro.benchmarks.benchmark import Benchmark, Item, Part
+from racro.benchmarks.metrics import Graded, Metric, Scores, accuracy, by_label, families, ratio, scored
+from racro.golds import read_gold
+from racro.rows import Draft
+from racro.schema import Verdict
+from racro.sources import Row
+
+WHOLE = "multi"
+ONE_STEP = "one-step"
+
+
+def _read_row(number: int, row: Row, split: str) -> Item:
+    family, key = str(row["ID"]), str(row["key"])  # 2steps_17, 2steps_multi: the ID is that of the family
+    steps, _, part = key.partition("_")
+    concept = [("knowledge concept", row["knowledge concept"])] if part != WHOLE else []
+    draft = Draft(
+        uid=f"{family}/{part}",
+        question=f"{row['question']}\nOption: {row['option']}",
+        gold=read_gold(row["answer"], "choice", row["option"], row["question"]),
+        images=[row["image_path"]],
+        category=key,
+    )
+    return Item(
+        draft,
+        labels=[("steps", steps.replace("steps", "-step") if part == WHOLE else ONE_STEP), *concept],
+        family=family,
+        part=key,
+    )
+
+
+def parts_of(key: str) -> set[str]:
+    """The parts of the family that a part belongs to. "2steps_1": steps 1 and 2, and the whole."""
+    steps = key.partition("_")[0]
+    return {f"{steps}_{part}" for part in (*range(1, int(steps[0]) + 1), WHOLE)}
+
+
+def score(graded: Sequence[Graded]) -> Scores:
+    """The authors' four measures, strict and loose, over the F families of which every part has a verdict.
+
+    Score = (F - 0.5 IG - RM - IK) / F = (CM + 0.5 IG) / F. The rate of RM is RM / (CM + RM), as published.
+    """
+    found = families(graded)
+    whole_F, all_F, any_F = [], [], []
+    for family in found.values():
+        right = {g.question.part: g.verdict is Verdict.CORRECT for g in scored(family)}
+        if right.keys() == parts_of(family[0].question.part or ""):
+            steps = [is_right for part, is_right in right.items() if not str(part).endswith(WHOLE)]
+            whole_F.append(right[next(part for part in right if str(part).endswith(WHOLE))])
+            all_F.append(all(steps))
+            any_F.append(any(steps))
+    IG_F = [steps and not whole for whole, steps in zip(whole_F, all_F, strict=True)]
+    IK_F = [not steps and not whole for whole, steps in zip(whole_F, all_F, strict=True)]
+
+    def mastery(name: str, steps_F: Sequence[bool]) -> list[Metric]:
+        CM_F = [whole and steps for whole, steps in zip(whole_F, steps_F, strict=True)]
+        RM_F = [whole and not steps for whole, steps in zip(whole_F, steps_F, strict=True)]
+        return [
+            *ratio(f"score ({name})", [CM + 0.5 * IG for CM, IG in zip(CM_F, IG_F, strict=True)]),
+            *ratio(f"complete mastery ({name})", CM_F),
+            *ratio(f"rote memorization ({name})", RM_F, whole_F),
+        ]
+
+    metrics = [
+        *mastery("strict", all_F),
+        *mastery("loose", any_F),
+        *ratio("insufficient knowledge", IK_F),
+        *ratio("inadequate generalization", IG_F),
+    ]
+    return Scores(
+        metrics=(*metrics, *accuracy(graded), *by_label(graded)),
+        unscored=len(graded) - len(scored(graded)),
+        families=len(found),
+        incomplete=len(found) - len(whole_F),
+    )
+
+
+TESTMINI = Benchmark(
+    name="wemath",
+    source="We-Math/We-Math",
+    parts=(Part("testmini", ("testmini.json", "data/testmini.json")),),
+    columns=("ID", "key", "question", "option", "answer", "image_path", "knowledge concept"),
+    read_row=_read_row,
+    score=score,
+)
