@@ -10,7 +10,8 @@ from collections import Counter
 
 from prefect import flow
 
-from flows.answering import Models, answer_lines, open_racro
+from flows.answering_lines import answer_lines
+from flows.pairing import Models, open_racro
 from racro.config import Recipe
 from racro.summary import BatchSummary
 from tasks import publish

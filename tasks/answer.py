@@ -12,7 +12,8 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from racro.answering import LOOKS, Answer, Question, Racro, Step, Watch, unwatched
+from racro.answering import Racro
+from racro.cases import LOOKS, Answer, Question, Step, Watch, unwatched
 from racro.engines import Completion
 from racro.errors import BadInput
 from racro.prompts import caption_messages, joint_messages, tentative_messages

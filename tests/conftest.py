@@ -9,8 +9,14 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from workplace import Workplace
+
+    from racro.engines.transformers import TransformersEngine
 
 HOME = Path(tempfile.mkdtemp(prefix="racro-tests-"))
 atexit.register(shutil.rmtree, HOME, ignore_errors=True)
@@ -43,10 +49,28 @@ TINY = (
 
 
 @pytest.fixture(scope="session")
+def plain_captioner() -> TransformersEngine:
+    """The embedded captioner on the engine that all others are held against."""
+    from racro.engines.transformers import TransformersEngine
+    from racro.models import EMBEDDED
+
+    return TransformersEngine.captioner(str(EMBEDDED / "captioner"), "float32", "cpu", batch=32)
+
+
+@pytest.fixture(scope="session")
 def prefect_server() -> Iterator[str]:
     """API URL of a real Prefect server, in PREFECT_API_URL while the session lasts."""
     with local.prefect_server(HOME) as url:
         yield url
+
+
+@pytest.fixture(scope="session")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workplace]:
+    """A folder in which `racro up` runs, with two workers on a GPU each; one for all tests that do it no harm."""
+    from workplace import opened
+
+    options = ("--workers", "2", "--gpus", "3,4", "--silence", "60")
+    yield from opened(tmp_path_factory.mktemp("station"), *options)
 
 
 def nobody_works_in(folder: Path) -> bool:

@@ -14,12 +14,14 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from racro import answering, config
-from racro.answering import Answer, Question, Racro
+from racro import cases, config
+from racro.answering import Racro
+from racro.cases import Answer, Question, Unanswerable
 from racro.config import ScriptedReply
 from racro.embedded import world
 from racro.engines import Completion, EngineLost, Generation, Prompt, PromptTooLong, Sampling
 from racro.engines.ahead import Ahead
+from racro.engines.refusals import Refused
 from racro.engines.scripted import ScriptedEngine
 from racro.engines.worker import Worker
 from racro.errors import BadInput
@@ -215,11 +217,11 @@ def test_bad_questions_keep_their_places_and_cost_the_others_nothing() -> None:
     assert answers.pop(0) is mine
     good, bad = answers[::2], answers[1::2]
     assert all(isinstance(a, Answer) and a.verdict is Verdict.CORRECT for a in good) and len(good) == len(BAD) + 1
-    assert [type(a) for a in bad] == [kind if kind is not BadInput else answering.Unanswerable for _, kind, _ in BAD]
+    assert [type(a) for a in bad] == [kind if kind is not BadInput else Unanswerable for _, kind, _ in BAD]
 
 
 def test_questions_are_read_as_they_are_answered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(answering, "QUESTIONS", 4)
+    monkeypatch.setattr(cases, "QUESTIONS", 4)
     taken = 0
 
     def endless() -> Iterator[Question]:
@@ -235,7 +237,7 @@ def test_questions_are_read_as_they_are_answered(monkeypatch: pytest.MonkeyPatch
 
 
 def test_large_images_are_not_held_all_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(answering, "PIXELS", 3 * WHITE.width * WHITE.height)
+    monkeypatch.setattr(cases, "PIXELS", 3 * WHITE.width * WHITE.height)
     eyes, mind = scribes()
     list(Racro(eyes, mind).answer_many([Question([WHITE] * 2, "?"), *[Question([WHITE], "?")] * 4]))
     assert [len(prompts) for prompts, _ in eyes.calls] == [4, 6]
@@ -350,10 +352,10 @@ def test_what_the_model_cannot_take_is_one_line_and_costs_the_others_nothing(
 ) -> None:
     good = Question(heldout[0].images(), heldout[0].question, heldout[0].answer)
     too_long = Question(WHITE, "word " * 3000)
-    too_thin = Question(Image.new("RGB", (1000, 2)), "What is it?")
+    thin = Question(Image.new("RGB", (1000, 2)), "What is it?")
     smuggled = Question(WHITE, "What is <|image_pad|>?")
-    answers = list(pair.answer_many([good, too_long, good, too_thin, smuggled, good]))
-    expected = [Answer, PromptTooLong, Answer, answering.Unanswerable, answering.Unanswerable, Answer]
+    answers = list(pair.answer_many([good, too_long, good, thin, smuggled, good]))
+    expected = [Answer, PromptTooLong, Answer, Answer, Refused, Answer]
     assert [type(answer) for answer in answers] == expected
     assert answers[0] == answers[2] == answers[5]
-    assert "aspect ratio" in str(answers[3]) and not any("\n" in str(a) for a in answers if isinstance(a, BadInput))
+    assert not any("\n" in str(answer) for answer in answers if isinstance(answer, BadInput))

@@ -6,9 +6,12 @@ engine. vLLM is never imported here: it changes the process that imports it.
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -20,7 +23,9 @@ import pytest
 import torch
 from test_vllm import GREEDY, Weights, agree, caption_prompts, checkpoint, noise, reasoner_prompts, scores, token_ids
 
+from racro.answering import Racro
 from racro.config import Captioner, Place, Reasoner, Runtime, ServerEngine
+from racro.embedded import world
 from racro.engines import Completion, EngineLost, Prompt, PromptTooLong, Sampling, SwapFailed
 from racro.engines.server import Endpoint
 from racro.engines.serving import Server
@@ -69,11 +74,6 @@ def captioner(servers: dict[str, Server]) -> Server:
 @pytest.fixture(scope="module")
 def reasoner(servers: dict[str, Server]) -> Server:
     return servers["reasoner"]
-
-
-@pytest.fixture(scope="module")
-def plain_captioner() -> TransformersEngine:
-    return TransformersEngine.captioner(str(EMBEDDED / "captioner"), "float32", "cpu", batch=32)
 
 
 @pytest.fixture(scope="module")
@@ -232,12 +232,32 @@ def test_a_server_by_its_url_is_as_good(captioner: Server, plain_captioner: Tran
         mine.close()
 
 
+def test_a_pair_behind_urls_answers_within_the_servers_context(
+    captioner: Server, reasoner: Server, plain_captioner: TransformersEngine, tmp_path: Path
+) -> None:
+    """The servers know a context of 2,048 tokens, the command does not; names are the servers' own."""
+    problem = world.problem("heldout", 0, 0)
+    image = tmp_path / "bars.png"
+    problem.images()[0].save(image)
+    asked = ["--image", str(image), "--question", problem.question]
+    for role, server in (("captioner", captioner), ("reasoner", reasoner)):
+        asked += [f"--{role}", server.endpoint.fleet.servers[0].name, f"--{role}-url", url(server)]
+    command = [sys.executable, "-m", "flows.cli", "answer", "--json", *asked]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    answer = json.loads(done.stdout)
+    with Racro(plain_captioner, "embedded") as local:
+        expected = local.answer(image, problem.question)
+    assert (answer["caption"], answer["tentative"]) == (expected.caption, expected.tentative)
+    assert answer["finish"]["answer"] == "stop"
+
+
 # --- what cannot be served --------------------------------------------------------------------------------------------
 
 
 def test_a_server_that_cannot_start_says_why(tmp_path: Path) -> None:
     runtime = Runtime(device="cpu", captioner=PLACE, reasoner=Place(start_deadline=0.5))
-    with pytest.raises(BadInput, match=r"^captioner\.model: \S+ holds no config\.json"):
+    with pytest.raises(BadInput, match=r"^captioner\.model: the folder \S+ holds no config\.json"):
         Server("captioner", CAPTIONER, str(tmp_path), runtime, tmp_path / "log")
     before = set(psutil.Process().children(recursive=True))
     with pytest.raises(EngineLost, match=r"did not answer within runtime\.reasoner\.start_deadline \(0\.5 s\)"):

@@ -80,11 +80,6 @@ def reasoner(engines: dict[str, Engine]) -> Engine:
 
 
 @pytest.fixture(scope="module")
-def plain_captioner() -> TransformersEngine:
-    return TransformersEngine.captioner(str(EMBEDDED / "captioner"), "float32", "cpu", batch=32)
-
-
-@pytest.fixture(scope="module")
 def plain_reasoner(reasoner_folder: str) -> TransformersEngine:
     return TransformersEngine.reasoner(reasoner_folder, "float32", "cpu", batch=32)
 

@@ -94,6 +94,11 @@ class Engine(Protocol):
         """Has it raised EngineLost? Then only `close` is left to do."""
         return False
 
+    @property
+    def positions(self) -> int | None:
+        """Tokens of prompt and completion together, at most; None where only the model's folder says."""
+        return None
+
     def rest(self) -> None:
         """Give back the GPU memory until the next call, where the engine can; nobody is waiting for it now."""
         return None

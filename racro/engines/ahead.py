@@ -38,6 +38,11 @@ class Ahead(Engine):
         """See Engine; one that did not start is lost too."""
         return self.failed or (self.engine is not None and self.engine.lost)
 
+    @property
+    def positions(self) -> int | None:
+        """See Engine; of one that is open."""
+        return None if self.engine is None else self.engine.positions
+
     def ask(self, prompt: Prompt, sampling: Sampling, seed: int) -> str:
         """Have this answered in the background, unless it is already. Returns at once, with the question's key."""
         key = json.dumps([prompt.messages, repr(sampling), seed])

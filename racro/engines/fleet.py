@@ -35,12 +35,14 @@ LOOKS = 4
 class Fleet:
     """The servers, one HTTP client, and the tasks that look after them."""
 
-    def __init__(self, urls: Sequence[str], model: str, place: Place, role: Role, key: str) -> None:
-        """`model`: its name at the servers. `key`: what they want to see, or nothing. Raises BadInput.
+    def __init__(
+        self, urls: Sequence[str], model: str, place: Place, role: Role, key: str, token_ids: bool = False
+    ) -> None:
+        """`model`: its name at the servers. `key`: what they want to see, or nothing. `token_ids`: are they wanted?
 
-        Call it, as all that follows, in the loop.
+        Call it, as all that follows, in the loop. Raises BadInput.
         """
-        self.place, self.role, self.key = place, role, key
+        self.place, self.role, self.key, self.token_ids = place, role, key, token_ids
         self.servers = [Upstream(url, role, model, place.api_key) for url in urls]
         self.patience = min(PATIENCE, place.silence)
         self.died: Callable[[], str | None] = lambda: None
@@ -136,7 +138,7 @@ class Fleet:
             return self.unreachable(server, error, asked)
         except BadAnswer as error:
             return server.ill(str(error), asked, self.patience)
-        if self.role == "captioner" and not server.vllm:
+        if self.token_ids and not server.vllm:
             raise BadInput(
                 f"runtime.captioner.urls: {server.url} is no vLLM server and gives no token ids, without which a "
                 "captioner cannot be trained; serve the captioner with vLLM, or choose another captioner.engine"

@@ -55,13 +55,14 @@ class Endpoint(Engine):
     ) -> None:
         """`urls`: base URLs. `model`: its name there. `folder`, `dtype`: a local copy of the model, and its precision.
 
-        A captioner's completions carry token ids and log-probs, which only vLLM servers give; a reasoner's do not.
-        `died` says why, once no server can ever answer again. Raises BadInput, and EngineLost when no server answers.
+        A captioner's completions carry token ids and log-probs, which only vLLM servers give; a reasoner's do not, and
+        a captioner's neither when `folder` is empty: then it answers questions and nobody trains it. `died` says why,
+        once no server can ever answer again. Raises BadInput, and EngineLost when no server answers.
         """
         self.place, self.role, self.folder, self.dtype = place, role, folder, dtype
-        self.captions = role == "captioner"
-        """Reads images; its completions carry token ids and log-probs."""
-        self.banned = vision_tokens(folder) if self.captions else []
+        self.sees = role == "captioner"
+        self.token_ids = self.sees and bool(folder)
+        self.banned = vision_tokens(folder) if self.token_ids else []
         self.limit = "max_tokens"
         """What the token limit is called; servers of OpenAI's reasoning models insist on another name."""
         self.swap_failed = False
@@ -81,6 +82,11 @@ class Endpoint(Engine):
     def lost(self) -> bool:
         """See Engine."""
         return self.swap_failed or self.fleet.error is not None
+
+    @property
+    def positions(self) -> int | None:
+        """See Engine: what the servers say, the least of them."""
+        return min((server.positions for server in self.fleet.servers if server.positions), default=None)
 
     def generate(self, prompts: Sequence[Prompt], sampling: Sampling, seeds: Sequence[int]) -> Iterator[Generation]:
         """See Engine. Prompts are read once and late, in other threads. Raises PromptTooLong, BadInput, ValueError."""
@@ -140,7 +146,8 @@ class Endpoint(Engine):
     # --- in the loop --------------------------------------------------------------------------------------------------
 
     async def _open(self, urls: Sequence[str], model: str, died: Callable[[], str | None]) -> None:
-        self.fleet = Fleet(urls, model, self.place, self.role, os.environ.get(self.place.api_key, ""))
+        key = os.environ.get(self.place.api_key, "")
+        self.fleet = Fleet(urls, model, self.place, self.role, key, self.token_ids)
         self.fleet.died = died
         self.room = self.place.sequences
         self.landed = asyncio.Event()
@@ -187,7 +194,7 @@ class Endpoint(Engine):
         self, prompts: Sequence[Prompt], at: int, sampling: Sampling, seed: int, result: Future[Generation]
     ) -> None:
         # Images take their time to be read and packed; the request's clock runs when it is sent.
-        messages = await asyncio.to_thread(lambda: chat.messages(prompts[at], self.captions))
+        messages = await asyncio.to_thread(lambda: chat.messages(prompts[at], self.sees))
         try:
             async with asyncio.timeout(sampling.deadline):
                 generation = await self._samples(messages, sampling, seed)
@@ -214,7 +221,7 @@ class Endpoint(Engine):
             try:
                 answer = await self.fleet.ask(server, chat.body(messages, fields), n)
                 if answer.status_code == 200:
-                    made = chat.generation(answer.content, sampling, n, self.captions, server.positions)
+                    made = chat.generation(answer.content, sampling, n, self.token_ids, server.positions)
                     server.well()
                     return made
                 if answer.status_code < 500 and answer.status_code not in BUSY:
@@ -237,7 +244,7 @@ class Endpoint(Engine):
 
     def _fields(self, server: Upstream, sampling: Sampling, seed: int) -> dict[str, Any]:
         if server.vllm:
-            return {"model": server.name, **chat.vllm_fields(sampling, seed, self.banned, self.captions)}
+            return {"model": server.name, **chat.vllm_fields(sampling, seed, self.banned, self.token_ids)}
         return {"model": server.name, **chat.plain_fields(sampling, seed, self.limit)}
 
     def _refused(self, server: Upstream, answer: httpx.Response, fields: dict[str, Any]) -> None:

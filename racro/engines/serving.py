@@ -87,6 +87,11 @@ class Server(Engine):
         """See Engine."""
         return self.endpoint.lost or self.child.poll() is not None
 
+    @property
+    def positions(self) -> int | None:
+        """See Engine."""
+        return self.endpoint.positions
+
     def generate(self, prompts: Sequence[Prompt], sampling: Sampling, seeds: Sequence[int]) -> Iterator[Generation]:
         """See Engine and Endpoint."""
         self._wake()

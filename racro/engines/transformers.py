@@ -43,7 +43,7 @@ class TransformersEngine(Engine):
         eos = tokenizer.eos_token_id if eos is None else eos
         self.eos = torch.tensor(eos if isinstance(eos, list) else [eos], device=self.device)
         self.banned = torch.tensor(vision_token_ids(model.config, tokenizer), dtype=torch.long, device=self.device)
-        self.positions = model.config.get_text_config().max_position_embeddings
+        self.longest = model.config.get_text_config().max_position_embeddings
 
     @classmethod
     def captioner(cls, folder: str, dtype: str, device: str, batch: int) -> TransformersEngine:
@@ -57,6 +57,11 @@ class TransformersEngine(Engine):
         """An engine on a text-only model's folder."""
         at = torch_device(device)
         return cls(lambda path: load_reasoner(Path(path), dtype, at), folder, load_tokenizer(Path(folder)), None, batch)
+
+    @property
+    def positions(self) -> int:
+        """See Engine."""
+        return self.longest
 
     def swap(self, folder: str) -> None:
         """See Engine. There is no cache that outlives a batch."""
