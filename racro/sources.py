@@ -63,7 +63,9 @@ def open_source(source: str, split: str | None, configs: Sequence[str] = ()) -> 
             columns, rows = reader(fs, path, source)
         return Source(source, _uri(fs, fs._parent(path)), columns, rows)
     fs, path = _filesystem(location)
-    if saved := [folder for folder in (path, *(f"{path}/{c}" for c in configs)) if _is_saved(fs, folder)]:
+    # The splits of a saved dataset are themselves saved folders, and may bear the name of a configuration.
+    folders = [path] if _is_saved(fs, path) else [f"{path}/{config}" for config in configs]
+    if saved := [folder for folder in folders if _is_saved(fs, folder)]:
         return _dataset(source, [_from_disk(_uri(fs, folder), split) for folder in saved], _uri(fs, path))
     if fs.isfile(path):
         raise BadSource(f"{source} is no .parquet, .jsonl or .json file; name one, or a folder of parquet files")

@@ -130,8 +130,9 @@ class Benchmark:
                 yield found
                 continue
             question, inline = found
-            write_files([(name, data) for name, data in inline.items() if name not in written], folder)
-            written.update(inline)
+            if new := {name: data for name, data in inline.items() if name not in written}:
+                write_files(new.items(), folder)
+                written.update(new)
             yield question
 
     def _question(self, item: Item, base: str | None, files: Files) -> tuple[Question, dict[str, bytes]]:
