@@ -76,12 +76,13 @@ def falters(error: BaseException) -> bool:
     """
     if isinstance(error, (ConnectionError, TimeoutError, InterruptedError)):
         return True
-    if botocore := sys.modules.get("botocore"):
+    if "s3fs" in sys.modules:  # which loads them both; others load one of them
+        botocore, aiohttp = sys.modules["botocore"], sys.modules["aiohttp"]
         passing = (
             botocore.exceptions.ConnectionError,
             botocore.exceptions.HTTPClientError,
             botocore.parsers.ResponseParserError,  # of an answer that was cut off
-            sys.modules["aiohttp"].ClientError,
+            aiohttp.ClientError,
         )
         if isinstance(error, passing):
             return True
