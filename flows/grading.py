@@ -16,7 +16,7 @@ from racro.predictions import BadPredictions, Prediction
 from racro.reward import counts
 from racro.schema import Verdict
 
-OURS, RULE, PUBLISHED = "response, our extraction", "their extraction, their rule", "verdicts in the file"
+OURS, RULE, PUBLISHED = "response", "extraction in the file", "verdict in the file"
 WIDTH = 30
 
 Verdicts = list[Verdict | None]
@@ -60,7 +60,7 @@ def _comparison(read: Sequence[Prediction], columns: dict[str, Verdicts]) -> lis
     if OURS in columns and (left_out := [p for p in read if p.trouble and p.response is not None]):
         lines.append(f"{len(left_out)} without a usable gold answer, not graded; the first: {left_out[0].trouble}")
     if RULE in columns and PUBLISHED in columns:
-        lines.append(_agreement("their rule and the file agree on", columns[RULE], columns[PUBLISHED]))
+        lines.append(_agreement("the rule on the extraction and the file agree on", columns[RULE], columns[PUBLISHED]))
     if OURS in columns and PUBLISHED in columns:
         ours, theirs = columns[OURS], columns[PUBLISHED]
         lines.append(_agreement("our verdicts and the file agree on", ours, theirs))
@@ -72,9 +72,7 @@ def _comparison(read: Sequence[Prediction], columns: dict[str, Verdicts]) -> lis
         none = [p for p in read if not p.is_answer and p.by_rule is not None]
         lucky = sum(p.by_rule is Verdict.CORRECT for p in none)
         points = 100 * lucky / len(read)
-        lines.append(
-            f"their rule finds {lucky} of {len(none)} extractions right that are no answer: {points:.1f} points"
-        )
+        lines.append(f"the rule finds {lucky} of {len(none)} extractions right that are no answer: {points:.1f} points")
     return lines
 
 

@@ -8,14 +8,18 @@ from __future__ import annotations
 import ast
 import math
 import re
-from typing import Any, NamedTuple, get_args
+from typing import Any, get_args
 
-from racro.schema import AnswerKind, Problem
+from racro.grading.choices import letters
+from racro.grading.expressions import parts
+from racro.grading.numbers import number
+from racro.grading.words import yes_or_no
+from racro.schema import AnswerKind, Gold
 
 BOX = "\\boxed"
 LETTERS = "ABCDEFGHIJ"
 
-_WHOLE = r"(\d+|\d{1,3}(,\d{3})+)"
+_WHOLE = r"(\d+|[1-9]\d{0,2}(,\d{3})+)"
 _INTEGER = re.compile(rf"[+-]?{_WHOLE}(\.0+)?")
 _FLOAT = re.compile(rf"[+-]?({_WHOLE}(\.\d*)?|\.\d+)(e[+-]?\d+)?", re.IGNORECASE)
 _LETTER = re.compile(r"\(?([A-Ja-j])[.):]?\)?")
@@ -31,29 +35,11 @@ class BadGold(ValueError):
         self.reason, self.detail = reason, detail
 
 
-class Gold(NamedTuple):
-    """A gold answer in the form that the grader compares with; the fields are those of `schema.Problem`."""
-
-    answer: str
-    kind: AnswerKind
-    choices: tuple[str, ...] = ()
-    precision: int | None = None
-    tolerance: float | None = None
-    unit: str | None = None
-    question: str = ""
-    """Read only where an output answers a yes/no question by restating it."""
-
-    @classmethod
-    def of(cls, problem: Problem) -> Gold:
-        """The gold answer of a problem."""
-        return cls(*(getattr(problem, field) for field in cls._fields))
-
-
 def read_gold(answer: Any, kind: Any, choices: Any, question: str) -> Gold:
     """A gold answer from the cells of a row; `kind` and `choices` are None where the table has no such column.
 
     Without a kind: an answer that names an option is a choice, so is a lone capital letter (its options stand in the
-    question or in the image); then integer, float, text. Raises BadGold.
+    question or in the image); then integer, float, yesno, expression, list and set, text. Raises BadGold.
     """
     text = unbox(_text(answer))
     if not text:
@@ -64,6 +50,8 @@ def read_gold(answer: Any, kind: Any, choices: Any, question: str) -> Gold:
     options = read_choices(choices)
     if kind is None and not options and len(text) == 1 and text in LETTERS:
         kind = "choice"
+    if kind == "choices" or (kind is None and options and _SEVERAL.fullmatch(text)):
+        return _letters(text, options or options_in(question))
     if kind == "choice" or (kind is None and options):
         lettered = lettered or not options
         options = options or options_in(question)
@@ -168,15 +156,47 @@ def _plain(text: str) -> str:
     return " ".join(text.split()).casefold()
 
 
+def _letters(text: str, options: tuple[str, ...]) -> Gold:
+    named = letters(text, options)
+    if not named:
+        raise BadGold("choice answer names no option", f"{text!r} names none or not only letters of {list(options)}")
+    return Gold(", ".join(sorted(named)), "choices", options)
+
+
 def _number_or_text(text: str, kind: AnswerKind | None) -> Gold:
-    number = text.replace("−", "-")
-    if kind in (None, "integer") and _INTEGER.fullmatch(number) and (kind or "." not in number):
-        return Gold(number.replace(",", "").split(".")[0].removeprefix("+"), "integer", ())
-    if kind in (None, "float") and _FLOAT.fullmatch(number):
-        return Gold(number.replace(",", "").removeprefix("+"), "float", ())
-    if kind in ("integer", "float"):
+    plain = text.replace("−", "-")
+    if kind in (None, "integer") and _INTEGER.fullmatch(plain) and (kind or "." not in plain):
+        return Gold(plain.replace(",", "").split(".")[0].removeprefix("+"), "integer")
+    if kind in (None, "float") and _FLOAT.fullmatch(plain):
+        return Gold(plain.replace(",", "").removeprefix("+"), "float")
+    if kind in ("integer", "float") and (number(text) is None or _PAIR.fullmatch(text)):
         raise BadGold("answer is not of its kind", f"{text!r} is no {kind}")
-    return Gold(text, "text", ())
+    return Gold(text, kind or kind_of(text))
+
+
+_SEVERAL = re.compile(r"\(?[A-J]\)?(?:\s?(?:,|;|and|&)\s?\(?[A-J]\)?)+")
+_PAIR = re.compile(r"\d+,\d{1,2}")  # "1,5": 1.5 or 1 and 5?
+_WORD = re.compile(r"[^\W\d_]{2,}")
+_COMMAND = re.compile(r"\\[a-zA-Z]+|\b(?:and|or)\b")
+_MATHS = re.compile(r"\\(?!text\b)[a-zA-Z]+|[=<>≤≥^√π∞∪°]|\d\s?[-+*/]\s?\d|\d[a-z]\b|^[(\[][^()\[\]]+,[^()\[\]]+[)\]]$")
+
+
+def kind_of(text: str) -> AnswerKind:
+    """The kind of an answer that is neither an option nor a bare number, by its form.
+
+    Two values in brackets are an interval as well as a pair: an expression. Values without brackets are a set.
+    """
+    found = None if _PAIR.fullmatch(text) else number(text)
+    if found is not None and "=" not in text:
+        whole = found.value.denominator == 1 and not found.percent
+        return "float" if found.decimals or found.percent else "integer" if whole else "expression"
+    if yes_or_no(text) is not None and text.isalpha():
+        return "yesno"
+    if len(parts(text)) > 1 and not _WORD.search(_COMMAND.sub("", text)):
+        if text[0] in "([" and len(parts(text[1:-1])) == len(parts(text)):
+            return "list" if len(parts(text)) > 2 else "expression"
+        return "set"
+    return "expression" if _MATHS.search(text) else "text"
 
 
 def _text(cell: Any) -> str:

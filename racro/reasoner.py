@@ -11,11 +11,10 @@ from racro import config
 from racro.captioner import Progress, silent
 from racro.engines import Completion, Engine, Prompt, Sampling, prompt_seed
 from racro.engines.ahead import Ahead
-from racro.golds import Gold
 from racro.grading import grade
 from racro.prompts import describes_messages, reasoner_messages
 from racro.reward import reward
-from racro.schema import Problem, Rollout, ScoredRollout, Verdict
+from racro.schema import Gold, Problem, Rollout, ScoredRollout, Verdict
 
 JUDGEMENT_TOKENS = 8
 """Room for "Yes." in any tokenizer."""

@@ -9,7 +9,7 @@ Shapes, used in comments everywhere: P problems, G captions per problem (the gro
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict
 
@@ -72,6 +72,24 @@ class Problem(Row):
     """Absolute difference that a `float` may have, instead of a precision."""
     unit: str | None = None
     """Of the answer, where the question asks for one; an output may name it or leave it out."""
+
+
+class Gold(NamedTuple):
+    """A gold answer in the form that the grader compares with; the fields are those of `Problem`."""
+
+    answer: str
+    kind: AnswerKind
+    choices: tuple[str, ...] = ()
+    precision: int | None = None
+    tolerance: float | None = None
+    unit: str | None = None
+    question: str = ""
+    """Read only where an output answers a yes/no question by restating it."""
+
+    @classmethod
+    def of(cls, problem: Problem) -> Gold:
+        """The gold answer of a problem."""
+        return cls(*(getattr(problem, field) for field in cls._fields))
 
 
 class Label(Row):

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from racro.golds import BadGold, Gold, options_in, read_gold, unbox
+from racro.golds import BadGold, options_in, read_gold, unbox
+from racro.schema import Gold
 
 balanced = st.recursive(
     st.text(alphabet="ab1 ,.\\{}", max_size=4).map(
@@ -47,9 +48,24 @@ def test_unbox_ends_on_any_text(text: str) -> None:
         ("3.50", None, "", ("3.50", "float")),
         (3.0, None, "", ("3.0", "float")),
         ("1e-3", None, "", ("1e-3", "float")),
-        ("1,5", None, "", ("1,5", "text")),
+        ("1,5", None, "", ("1,5", "set")),
+        ("x = 1, x = 2", None, "", ("x = 1, x = 2", "set")),
+        ("\\{1, 2\\}", None, "", ("\\{1, 2\\}", "set")),
+        ("(1, 2, 3)", None, "", ("(1, 2, 3)", "list")),
+        ("[0, 1)", None, "", ("[0, 1)", "expression")),
+        ("x = 5", None, "", ("x = 5", "expression")),
+        ("2\\sqrt{3}", None, "", ("2\\sqrt{3}", "expression")),
+        ("3/4", None, "", ("3/4", "expression")),
+        ("50%", None, "", ("50%", "float")),
+        ("1.3 cm", None, "", ("1.3 cm", "float")),
+        ("120°", None, "", ("120°", "integer")),
+        ("No", None, "", ("No", "yesno")),
+        ("well-known", None, "", ("well-known", "text")),
+        ("salt, pepper and oil", None, "", ("salt, pepper and oil", "text")),
+        ("A, C", ["w", "x", "y"], "", ("A, C", "choices")),
+        ("C and A", ["w", "x", "y"], "", ("A, C", "choices")),
         ("red", None, "", ("red", "text")),
-        ("\\boxed{\\frac{1}{2}}", None, "", ("\\frac{1}{2}", "text")),
+        ("\\boxed{\\frac{1}{2}}", None, "", ("\\frac{1}{2}", "expression")),
         ("B", ["x", "y"], "", ("B", "choice")),
         ("(b)", ["x", "y"], "", ("B", "choice")),
         ("Y", ["x", " y "], "", ("B", "choice")),

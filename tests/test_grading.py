@@ -12,11 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from racro import grading
-from racro.golds import Gold
 from racro.grading import extract
 from racro.grading.extraction import LONGEST
 from racro.grading.numbers import number
-from racro.schema import AnswerKind, FinishReason, Verdict
+from racro.schema import AnswerKind, FinishReason, Gold, Verdict
 
 KINDS: tuple[AnswerKind, ...] = ("integer", "float", "choice", "text")
 COLOURS = ("red", "blue", "equal")

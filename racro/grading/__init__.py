@@ -9,17 +9,18 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from racro.golds import Gold
 from racro.grading.choices import letter, letters
 from racro.grading.expressions import same_expression, same_list, same_quantity, same_set
-from racro.grading.extraction import bare, boxed, extract, final_part, stated
+from racro.grading.extraction import all_boxed, bare, boxed, extract, final_part, stated
 from racro.grading.prose import conclusion, readable, whole_lines
 from racro.grading.symbolic import GraderFailed
 from racro.grading.words import same_text, yes_or_no
-from racro.schema import FinishReason, Verdict
+from racro.schema import FinishReason, Gold, Verdict
 
 __all__ = ["Grade", "GraderFailed", "boxed", "canary", "equal", "extract", "final_part", "find", "grade"]
 
+SEVERAL = ("choices", "expression", "list", "set")
+"""Kinds of which an answer may stand in several boxes."""
 LONGEST_ANSWER = 1_000
 """An answer of more characters is none of the kinds."""
 
@@ -41,7 +42,7 @@ def grade(response: str, finish_reason: FinishReason, gold: Gold) -> Grade:
         return Grade(Verdict.FAILED, None)
     cut_off = finish_reason == "length"
     # "The answer is 1" may be the beginning of 12; only a closed box survives a cut.
-    found = boxed(final_part(response)) if cut_off else find(response, gold)
+    found = _box(final_part(response), gold) if cut_off else find(response, gold)
     if found is None:
         return Grade(Verdict.TRUNCATED if cut_off else Verdict.UNPARSED, None)
     try:
@@ -53,11 +54,15 @@ def grade(response: str, finish_reason: FinishReason, gold: Gold) -> Grade:
 def find(response: str, gold: Gold) -> str | None:
     """The answer in an output, as written. Of several places the first that holds an answer of the kind asked for."""
     text = final_part(response)
-    if (box := boxed(text)) is not None:
+    if (box := _box(text, gold)) is not None:
         return box
     said = [*stated(text), *bare(text)]
     fitting = next((statement for statement in (*said, *whole_lines(text, gold)) if readable(statement, gold)), None)
     return fitting or conclusion(text, gold) or next(iter(said), None)
+
+
+def _box(text: str, gold: Gold) -> str | None:
+    return (all_boxed if gold.kind in SEVERAL else boxed)(text)
 
 
 def equal(found: str, gold: Gold) -> bool:

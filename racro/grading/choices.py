@@ -6,11 +6,11 @@ import re
 import string
 from collections.abc import Sequence
 
-from racro.golds import Gold
 from racro.grading.expressions import same_expression
 from racro.grading.numbers import number, same_number
 from racro.grading.plain import clean
 from racro.grading.words import same_text, words
+from racro.schema import Gold
 
 _LETTER = re.compile(
     r"(?:the )?(?:(?:correct |right )?(?:option|choice|answer|letter|figure|image|diagram)s? (?:is )?)?"

@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from fractions import Fraction
 
-from racro.golds import Gold
 from racro.grading import symbolic
 from racro.grading.numbers import Number, number, same_number
 from racro.grading.plain import clean
 from racro.grading.words import same_text
+from racro.schema import Gold
 
 MILLIONTH = 1e-6
 """Absolute; what two numbers may differ by where neither is asked for in a precision (math-verify rounds so too)."""
@@ -31,21 +31,24 @@ def same_quantity(found: str, gold: Gold) -> bool:
     return ours is not None and theirs is not None and same_number(theirs, ours, gold)
 
 
+_NAME = re.compile(r"[\w\s\\$()]*")
+_DIGIT = re.compile(r"\d|π|\\pi")
 _OPERATOR = re.compile(r"[-+*/^√π]|\\[a-z]")
 _COMPUTABLE = re.compile(r"[-+\d.()\[\]{}\s*/^√π]|\\(?:sqrt|[dtc]?frac|pi|cdot|times|div|left|right|[,;:! ])")
 
 
-def _computed(text: str) -> Number | None:
-    """The value of an expression of numbers alone; None for anything that holds a variable, a word or a relation."""
+def computable(text: str) -> bool:
+    """Is a text an expression of numbers alone, or a name and one: without a variable, a word or a relation?"""
     name, _, body = text.rpartition("=")
-    if (
-        not re.fullmatch(r"[\w\s\\$()]*", name)
-        or not _OPERATOR.search(body)
-        or _COMPUTABLE.sub("", body)
-        or not re.search(r"\d|π|\\pi", body)
-    ):
+    return bool(_NAME.fullmatch(name) and _OPERATOR.search(body) and _DIGIT.search(body)) and not _COMPUTABLE.sub(
+        "", body
+    )
+
+
+def _computed(text: str) -> Number | None:
+    if not computable(text):
         return None
-    value = symbolic.value(body)
+    value = symbolic.value(text.rpartition("=")[2])
     return None if value is None else Number(Fraction(value))
 
 
@@ -54,7 +57,7 @@ def same_expression(found: str, answer: str) -> bool:
     ours, theirs = _squeeze(answer), _squeeze(found)
     if ours == theirs:
         return True
-    if not ("=" in ours and "=" in theirs):
+    if not ("=" in ours and ("=" in theirs or not _NAME.fullmatch(ours.partition("=")[0]))):
         one, other = number(answer), number(found)
         if one and other:
             return same_number(other, one, Gold(answer, "float", tolerance=MILLIONTH))
@@ -127,4 +130,4 @@ def _closing(text: str) -> int:
 
 
 def _squeeze(text: str) -> str:
-    return clean(text).replace(" ", "").replace("\\dfrac", "\\frac").replace("\\tfrac", "\\frac")
+    return clean(text).replace(" ", "").replace(";", ",")

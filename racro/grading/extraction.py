@@ -14,7 +14,7 @@ LONGEST = 20_000
 """Characters at the end of an output in which the answer is looked for."""
 
 
-_SPECIAL = re.compile(r"(?:</s>|<\|[a-z_]{1,20}\|>)\s*$")
+_SPECIAL = re.compile(r"(?:</s>|<\|[a-z_]{1,20}\|>(?:user|assistant)?)\s*$")
 
 
 def final_part(response: str) -> str:
@@ -29,24 +29,47 @@ _BRACES = re.compile(r"\\f?box(?:ed)?\s{0,9}\{|\\.|[{}]", re.DOTALL)
 
 def boxed(text: str) -> str | None:
     """Content of the last closed \\boxed{}, the inner of nested ones; None when there is none or all are empty."""
-    found, found_at = None, -1
-    opened: list[int | None] = []  # where a box's content begins; None for other braces
+    return next((content for content, _, _ in _boxes(text)[:1]), None)
+
+
+def all_boxed(text: str) -> str | None:
+    """As `boxed`, with the boxes before it that only "and", "or" or a comma stand between: "1, 2"."""
+    found = _boxes(text)
+    row = found[:1]
+    for box in found[1:]:
+        if not _BETWEEN.fullmatch(text, box[2], row[-1][1]):
+            break
+        row.append(box)
+    return ", ".join(content for content, _, _ in row[::-1]) or None
+
+
+_BETWEEN = re.compile(r"(?:\\?[\s$,;()]|\\q?quad|\\text\s?\{\s*(?:and|or)\s*\}|\b(?:and|or)\b){0,20}")
+_Box = tuple[str, int, int]
+"""Content, and where the box begins and ends."""
+
+
+def _boxes(text: str) -> list[_Box]:
+    """The closed boxes that are not empty and hold no other, the last first."""
+    found: list[_Box] = []
+    opened: list[tuple[int, int] | None] = []  # where a box begins and where its content does; None for other braces
     for token in _BRACES.finditer(text):
         if token[0] == "{":
             opened.append(None)
         elif token[0] == "}" and opened:
             start = opened.pop()
-            if start is not None and start > found_at and text[start : token.start()].strip():
-                found, found_at = text[start : token.start()].strip(), start
+            if start is None or not text[start[1] : token.start()].strip():
+                continue
+            if not found or found[-1][1] < start[0]:
+                found.append((text[start[1] : token.start()].strip(), start[0], token.end()))
         elif len(token[0]) > 2:
-            opened.append(token.end())
-    return found
+            opened.append((token.start(), token.end()))
+    return found[::-1]
 
 
 _STATED = re.compile(
     r"\b(?:answer|solution|result|(?:correct|right|best) (?:option|choice|letter))"
     r"(?: (?:to (?:the|this|your) question|choice|option|letter))?\s?(?:is|are|would be|should be|must be|:|=)"
-    r"[ \t:=*]{0,9}([^\n]{1,100})"
+    r"[ \t:=*]{0,9}(?=([^\n]{1,100}))"
     r"|\b([A-Z])\)? is (?:the )?(?:correct|right)\b"
     r"|答案(?:是|为|：|:)\s?([^\n。]{1,100})",
     re.IGNORECASE,

@@ -11,8 +11,8 @@ from fractions import Fraction
 from functools import lru_cache
 from typing import NamedTuple
 
-from racro.golds import Gold
 from racro.grading.plain import clean
+from racro.schema import Gold
 
 DIGITS = 50
 """A number of more digits is none."""
@@ -100,7 +100,8 @@ class Number(NamedTuple):
 _THOUSANDS = r"[1-9]\d{0,2}(?:(?:,\d{3})+|(?: \d{3})+)(?:\.\d+)?"
 _PLAIN = rf"(?:{_THOUSANDS}|\d+,\d{{1,2}}|0,\d+|\d+(?:\.\d*)?|\.\d+)"
 DECIMAL = rf"{_PLAIN}(?:[eE][-+]?\d{{1,2}})?(?![\d,.]?\d)"
-_PART = rf"(?:\(\s?([-+]?)\s?({DECIMAL})\s?\)|({DECIMAL}))"
+_INNER = r"(?:\d+(?:\.\d*)?|\.\d+)"  # "(0,9)" is a pair
+_PART = rf"(?:\(\s?([-+]?)\s?({_INNER})\s?\)|({DECIMAL}))"
 _NUMBER = re.compile(rf"([-+]?)\s?{_PART}(?:\s?/\s?{_PART})?")
 _MIXED = re.compile(r"([-+]?)\s?(\d+)(?: (\d+)\s?/\s?(\d+)| ?\((\d+)\)/\((\d+)\))")
 _LEADING = re.compile(r"(?:about|approximately|around|roughly|nearly|exactly|is|are)\s|[€£¥₹]\s?", re.IGNORECASE)

@@ -13,17 +13,17 @@ _REWRITES = tuple(
     (re.compile(pattern), new)
     for pattern, new in (
         (r"[−–﹣－]", "-"),
-        (r"≈|≃|\\approx\b|\\simeq\b", "="),
-        (r"\{,\}", ","),
+        (r"≈|≃|\\(?:approx|simeq)(?![a-zA-Z])", "="),
+        (r"\s?\{\s?,\s?\}|,\\!\s?", ","),
         (r"\\[,!]", ""),
         (r"\\([%$&#_])", r"\1"),
-        (r"\\(?:text(?:bf|it|rm|sf|tt)?|math(?:rm|bf|it|sf)|mbox|operatorname)\s?\{([^{}]*)\}", r" \1 "),
+        (r"\\(?:text(?:bf|it|rm|sf|tt|normal)?|math(?:rm|bf|it|sf)|mbox|operatorname)\s?\{([^{}]*)\}", r" \1 "),
         (r"\\[dtc]?frac\s?\{([^{}]*)\}\s?\{([^{}]*)\}", r"(\1)/(\2)"),
         (r"\\[dtc]?frac\s?(\d)\s?(\d)(?!\d)", r"(\1)/(\2)"),
         (r"\s?(?:\\times|\\cdot|[×·*]|(?<=\d)\s?[xX](?=\s?10\s?\^))\s?10\s?\^\s?\{?\s?([-+]?\d{1,2})\}?", r"e\1"),
-        (r"\*?\^?\s?\{?\\(?:circ|degree)\b\s?\}?|º|˚", "°"),
+        (r"\*?\^?\s?\{?\\(?:circ|degree)(?![a-zA-Z])\s?\}?|º|˚", "°"),
         (r"(?:\\sqrt|√)\s?\{\s?(\w+)\s?\}", r"√\1"),
-        (r"\\[()\[\];: ]|\\(?:left|right|displaystyle|quad|qquad)\b|\*\*|[`~$]", " "),
+        (r"\\[()\[\];: ]|\\(?:left|right|displaystyle|quad|qquad)(?![a-zA-Z])|\*\*|[`~$]", " "),
         (r"\s+", " "),
     )
 )

@@ -10,10 +10,10 @@ import re
 import string
 from collections.abc import Sequence
 
-from racro.golds import Gold
-from racro.grading import choices, numbers
+from racro.grading import choices, expressions, numbers
 from racro.grading.plain import clean
 from racro.grading.words import words, yes_or_no
+from racro.schema import Gold
 
 SENTENCES = 6
 """Sentences at the end of an output that are read, before the two at its beginning."""
@@ -32,7 +32,7 @@ _POLITE = re.compile(
 _REFUSAL = re.compile(
     r"\b(?:can(?:not|'t|’t)|unable|impossible|not possible|not provided?|does(?: not|n't|n’t) provide|no information"
     r"|not enough|more (?:information|context)|none of the|mistake|not (?:one of|among|an option|available|listed)"
-    r"|no (?:option|correct|answer)|insufficient|error in)\b|题目|错误",
+    r"|no (?:option|correct|answer)|insufficient|error in the (?:problem|question|options|image))\b|题目|错误",
     re.IGNORECASE,
 )
 
@@ -64,6 +64,9 @@ def conclusion(text: str, gold: Gold) -> str | None:
             return next(filter(None, (letters_in(sentence, gold.choices) for sentence in read)), None)
         case "integer" | "float":
             return next(filter(None, (rule(sentence) for rule in NUMBER_RULES for sentence in read)), None)
+        case "expression":
+            rules = (formula, *NUMBER_RULES)
+            return next(filter(None, (rule(sentence) for rule in rules for sentence in read)), None)
         case "yesno":
             said = stance(read, gold.question)
             return None if said is None else "yes" if said else "no"
@@ -211,15 +214,25 @@ NUMBER_RULES = (concluded, in_bold, announced, only)
 
 SHORT = 60
 """Characters of a line that may be an answer and nothing else."""
-_FORMULA = re.compile(r"(?:\$\$?|\\\[|\\\()([^$\n]{1,400})(?:\$\$?|\\\]|\\\))[.\s]*$")
+_FORMULA = re.compile(r"\\\[(.{1,400}?)\\\]|\\\((.{1,400}?)\\\)")
+_VALUED = ("integer", "float", "expression", "list", "set")
+
+
+def formula(sentence: str) -> str | None:
+    """The last formula of a sentence."""
+    dollars = re.split(r"\$\$?", sentence)
+    if len(dollars) > 2:  # from the end: one that is missing at the beginning does no harm
+        return dollars[-2]
+    found = _FORMULA.findall(sentence)
+    return next(filter(None, found[-1]), None) if found else None
 
 
 def whole_lines(text: str, gold: Gold) -> list[str]:
-    """The last line where all of it is the answer: a short one, or a formula; for words, the only line."""
+    """The last line where all of it is the answer: a short one, or its formula; for words, the only line."""
     text = text.strip()
     last = text.rpartition("\n")[2].strip()
-    if gold.kind in ("expression", "list", "set") and (formula := _FORMULA.search(last[-400:])):
-        return [formula[1]]
+    if gold.kind in _VALUED and (last_formula := formula(last[-LONGEST:])):
+        return [last_formula]
     alone = gold.kind in ("integer", "float", "choice", "choices", "yesno") or last == text
     return [last] if last and len(last) <= SHORT and alone and not _REFUSAL.search(last) else []
 
@@ -232,7 +245,7 @@ def readable(text: str, gold: Gold) -> bool:
         case "choices":
             return choices.letters(text, gold.choices) is not None
         case "integer" | "float":
-            return numbers.number(text) is not None
+            return numbers.number(text) is not None or expressions.computable(text)
         case "yesno":
             return yes_or_no(text) is not None
         case _:

@@ -6,9 +6,9 @@ import calendar
 import re
 import unicodedata
 
-from racro.golds import Gold
 from racro.grading.numbers import number, same_number
 from racro.grading.plain import clean
+from racro.schema import Gold
 
 YES, NO = frozenset({"yes", "true", "correct", "right", "y"}), frozenset({"no", "false", "incorrect", "wrong", "n"})
 _SHORT = {

@@ -13,11 +13,10 @@ from types import MappingProxyType
 
 from racro.benchmarks import BENCHMARKS
 from racro.benchmarks.metrics import Graded, Scores, simple_scores
-from racro.golds import Gold
 from racro.grading import Grade, grade
 from racro.predictions import dynamath, fields, logicvista, mathvista, wemath
 from racro.predictions.prediction import BadPredictions, Prediction
-from racro.schema import Verdict
+from racro.schema import Gold, Verdict
 
 __all__ = ["LAYOUTS", "BadPredictions", "Prediction", "grades", "read", "scores"]
 

@@ -6,8 +6,8 @@ import csv
 import re
 from pathlib import Path
 
-from racro.golds import Gold
 from racro.predictions.prediction import BadPredictions, Prediction, question, verdict
+from racro.schema import Gold
 
 VARIANT = "Variant "
 QUESTION = re.compile(r"Q\d+")

@@ -1,7 +1,8 @@
 """Predictions in our own fields, JSON or JSON lines.
 
 `question`, `answer` and `response`; optional: `question_type` (multi_choice, free_form), `answer_type` (an answer
-kind), `choices`, `precision`, `tolerance`, `unit`, `finish_reason`, `pid` or `uid`, `extraction`, a verdict `true_false`.
+kind), `choices`, `precision`, `tolerance`, `unit`, `finish_reason`, `pid` or `uid`, `extraction`, a verdict
+`true_false`.
 """
 
 from __future__ import annotations
@@ -9,12 +10,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, cast, get_args
 
-from racro.golds import BadGold, Gold, read_gold
-from racro.grading import canary
+from racro.benchmarks.benchmark import lettered
+from racro.golds import LETTERS, BadGold, read_gold
+from racro.grading import GraderFailed, canary, equal
 from racro.grading.prose import readable
 from racro.predictions.prediction import BadPredictions, Prediction, question, verdict
 from racro.predictions.prediction import rows as table
-from racro.schema import AnswerKind, FinishReason
+from racro.schema import AnswerKind, FinishReason, Gold, Verdict
 
 LABELS = ("question_type", "answer_type")
 
@@ -30,6 +32,8 @@ def gold_of(row: dict[str, Any]) -> Gold:
     kind = "choice" if row.get("question_type") == "multi_choice" else row.get("answer_type")
     if kind == "text" and choices:
         kind = "choice"
+    if kind == "choice" and isinstance(choices, list) and row["answer"] in choices:  # by its text, as MathVista has it
+        return lettered(LETTERS[choices.index(row["answer"])], choices)._replace(question=str(row["question"]))
     if kind in get_args(AnswerKind) and kind not in ("choice", "integer", "float"):
         gold = Gold(str(row["answer"]).strip(), cast(AnswerKind, kind), tuple(map(str, choices or ())))
     else:
@@ -64,6 +68,14 @@ def _prediction(file: Path, name: str, row: dict[str, Any]) -> Prediction:
         cast(FinishReason, finish_reason),
         extraction,
         is_answer=extraction is not None and readable(extraction, gold),
+        by_rule=None if extraction is None or trouble else _by_our_rules(extraction, gold),
         published=verdict(row["true_false"]) if isinstance(row.get("true_false"), bool) else None,
         trouble=trouble,
     )
+
+
+def _by_our_rules(extraction: str, gold: Gold) -> Verdict:
+    try:
+        return verdict(equal(extraction, gold))
+    except GraderFailed:
+        return Verdict.FAILED

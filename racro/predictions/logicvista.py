@@ -6,9 +6,9 @@ import ast
 import csv
 from pathlib import Path
 
-from racro.golds import Gold
 from racro.grading import canary
 from racro.predictions.prediction import BadPredictions, Prediction, question, verdict
+from racro.schema import Gold
 
 COLUMNS = ("id", "reasoning skill", "capability", "true answer", "match?")
 EXTRACTED, RAW = " answer extracted", " answer raw"

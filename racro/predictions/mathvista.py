@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from racro.benchmarks import mathvista
-from racro.golds import BadGold, Gold
+from racro.golds import BadGold
 from racro.grading import canary
 from racro.predictions.prediction import BadPredictions, Prediction, question, rows, verdict
-from racro.schema import Verdict
+from racro.schema import Gold, Verdict
 
 FIELDS = ("question", "choices", "precision", "answer", "question_type", "answer_type", "metadata", "response")
 _OPTION = re.compile(r"^\(([A-Z])\) (.*)$", re.MULTILINE)

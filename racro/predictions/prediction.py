@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from racro.errors import BadInput
-from racro.golds import Gold
-from racro.schema import FinishReason, Label, Question, Verdict
+from racro.schema import FinishReason, Gold, Label, Question, Verdict
 
 
 class BadPredictions(BadInput):
@@ -29,7 +28,7 @@ class Prediction(NamedTuple):
     is_answer: bool = False
     """Is that an answer at all: an option, a letter, a number? Not "N/A"."""
     by_rule: Verdict | None = None
-    """The verdict of the authors' rule on their extraction, computed here."""
+    """The verdict on the extraction, by the authors' rule; by ours where the file is in our fields."""
     published: Verdict | None = None
     """The verdict in the file."""
     trouble: str | None = None

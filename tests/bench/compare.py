@@ -148,9 +148,9 @@ def online(iterations: int, seed: int, place: Path) -> dict[str, Any]:
     from trl import GRPOConfig, GRPOTrainer
 
     from racro import captioner, grading, problems, prompts
-    from racro.golds import Gold
     from racro.images import open_image
     from racro.models import EMBEDDED, load_processor, load_tokenizer
+    from racro.schema import Gold
 
     r = recipe(iterations, seed)
     folder = str(place / "problems")
