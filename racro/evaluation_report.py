@@ -13,8 +13,7 @@ from itertools import groupby
 
 from racro.images import decode
 from racro.report import Model, environment
-from racro.results import Entry
-from racro.schema import Mode, Result, Verdict
+from racro.schema import Entry, Mode, Result, Verdict
 
 CASES = 400
 """Questions on the page, over all benchmarks."""

@@ -11,43 +11,14 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 
 from racro import evaluation
-from racro.benchmarks.metrics import Graded, Metric, Scores, simple_scores
+from racro.benchmarks.metrics import Graded, Scores, simple_scores
 from racro.golds import Gold
 from racro.grading import equal, grade
 from racro.reward import counts
-from racro.schema import Judgement, Label, Mode, Problem, Question, Result, Row, Verdict, Writing
+from racro.schema import Entry, Judgement, Label, Metric, Mode, Problem, Question, Result, Verdict, Writing
 
 HELDOUT = "heldout"
 """Name of a recipe's held-out problems among the benchmarks."""
-
-
-class Entry(Row):
-    """Captioner x reasoner x benchmark x mode, scored."""
-
-    benchmark: str
-    mode: Mode
-    captioner: str | None
-    reasoner: str | None
-    questions: int
-    samples: int
-    """k, answers to a question."""
-    metrics: tuple[Metric, ...]
-    """The benchmark's own, headline first, of the first answers; then, with several, pass@k and majority. Empty where
-    nothing was scored."""
-    correct: int
-    wrong: int
-    unparsed: int
-    truncated: int
-    failed: int
-    """Verdicts on all answers. Failed ones are unscored: in no metric."""
-    families: int
-    incomplete: int
-    """See `racro.benchmarks.metrics.Scores`."""
-
-    @property
-    def headline(self) -> Metric | None:
-        """None where nothing was scored."""
-        return self.metrics[0] if self.metrics else None
 
 
 def heldout_question(problem: Problem) -> Question:

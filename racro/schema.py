@@ -247,6 +247,46 @@ class Result(Row):
     """Why there is no response."""
 
 
+class Metric(Row):
+    """A share with its standard error and the number of cases behind it."""
+
+    name: str
+    """ "accuracy", or of a part: "accuracy / subject / algebra"."""
+    value: float
+    """0 to 1."""
+    stderr: float
+    n: int
+
+
+class Entry(Row):
+    """Captioner x reasoner x benchmark x mode, scored."""
+
+    benchmark: str
+    mode: Mode
+    captioner: str | None
+    reasoner: str | None
+    questions: int
+    samples: int
+    """k, answers to a question."""
+    metrics: tuple[Metric, ...]
+    """The benchmark's own, headline first, of the first answers; then, with several, pass@k and majority. Empty where
+    nothing was scored."""
+    correct: int
+    wrong: int
+    unparsed: int
+    truncated: int
+    failed: int
+    """Verdicts on all answers. Failed ones are unscored: in no metric."""
+    families: int
+    incomplete: int
+    """See `racro.benchmarks.metrics.Scores`."""
+
+    @property
+    def headline(self) -> Metric | None:
+        """None where nothing was scored."""
+        return self.metrics[0] if self.metrics else None
+
+
 class Handle(BaseModel):
     """Where an artifact is and what it holds. Small enough to travel as a task's result."""
 
@@ -293,7 +333,7 @@ class ResultTable(Handle):
 
 
 class EntryTable(Handle):
-    """Rows: `racro.results.Entry`, one of them."""
+    """Rows: Entry, one of them."""
 
 
 class RolloutTable(Handle):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict
 
-from racro.results import Entry
+from racro.schema import Entry
 
 
 class _Frozen(BaseModel):

@@ -20,8 +20,8 @@ from racro import artifacts, layout
 from racro import evaluation_report as page
 from racro.config import Recipe
 from racro.images import BadImage, image_bytes, resolve
-from racro.results import Entry
 from racro.schema import (
+    Entry,
     EntryTable,
     Policy,
     Question,

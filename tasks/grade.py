@@ -14,7 +14,7 @@ from racro import config as recipes
 from racro.benchmarks.metrics import simple_scores
 from racro.evaluation import aggregate as measure
 from racro.reward import counts
-from racro.schema import EntryTable, Mode, QuestionPart, Result, ResultTable, Verdict, Writing, WritingTable
+from racro.schema import Entry, EntryTable, Mode, QuestionPart, Result, ResultTable, Verdict, Writing, WritingTable
 from tasks.evaluate import NothingEvaluated, flat
 from tasks.policies import Output, stage
 from tasks.questions import benchmark, questions_of
@@ -68,7 +68,7 @@ def aggregate(
     questions = [question for part in parts for question in questions_of(part)]
     rows = list(artifacts.read_table(graded, Result))
     score = simple_scores if name == results.HELDOUT else benchmark(name, None).score
-    output.shards = artifacts.write_table(output.folder, [results.entry(questions, rows, score)], results.Entry)
+    output.shards = artifacts.write_table(output.folder, [results.entry(questions, rows, score)], Entry)
     if judged := results.judgements(questions, rows):
         output.metrics = flat(measure(judged))
     return EntryTable(uri=output.folder, rows=1, digest=artifacts.table_digest(output.shards))

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from racro.benchmarks import BENCHMARKS, dynamath, wemath
-from racro.benchmarks.metrics import Graded, Metric, Scores, ratio
-from racro.schema import Label, Question, Verdict
+from racro.benchmarks.metrics import Graded, Scores, ratio
+from racro.schema import Label, Metric, Question, Verdict
 
 RIGHT, WRONG, FAILED = Verdict.CORRECT, Verdict.WRONG, Verdict.FAILED
 VERDICTS = st.sampled_from(list(Verdict))

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from racro.benchmarks.benchmark import Benchmark, Item, Part
-from racro.benchmarks.metrics import Graded, Metric, Scores, families, ratio, scored
+from racro.benchmarks.metrics import Graded, Scores, families, ratio, scored
 from racro.golds import BadGold, read_gold
 from racro.rows import Draft
-from racro.schema import Label, Verdict
+from racro.schema import Label, Metric, Verdict
 from racro.sources import Row
 
 KINDS = {"float": "float", "multiple choice": "choice", "text": None}

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from racro.schema import Question, Row, Verdict
+from racro.schema import Metric, Question, Row, Verdict
 
 RESAMPLES = 1000
 SEED = 0
@@ -24,17 +24,6 @@ class Graded(NamedTuple):
     verdict: Verdict
     samples: tuple[str | None, ...] = ()
     """Answers found in repetitions of the same question, of which `verdict` judges the first; None: none found."""
-
-
-class Metric(Row):
-    """A share with its standard error and the number of cases behind it."""
-
-    name: str
-    """ "accuracy", or of a part: "accuracy / subject / algebra"."""
-    value: float
-    """0 to 1."""
-    stderr: float
-    n: int
 
 
 class Scores(Row):

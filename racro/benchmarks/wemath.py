@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from racro.benchmarks.benchmark import Benchmark, Item, Part
-from racro.benchmarks.metrics import Graded, Metric, Scores, accuracy, by_label, families, ratio, scored
+from racro.benchmarks.metrics import Graded, Scores, accuracy, by_label, families, ratio, scored
 from racro.golds import read_gold
 from racro.rows import Draft
-from racro.schema import Verdict
+from racro.schema import Metric, Verdict
 from racro.sources import Row
 
 WHOLE = "multi"
