@@ -100,8 +100,7 @@ def check(draft: Draft, base: str | None, files: Files) -> Problem:
         raise Unusable("placeholders do not match images", f"{tags} {IMAGE_TAG} for {len(draft.images)} images")
     return Problem(
         uid=draft.uid,
-        question=draft.question,
-        **draft.gold._asdict(),
+        **draft.gold._replace(question=draft.question)._asdict(),
         category=draft.category,
         images=tuple(image_ref(item, base, files) for item in draft.images),
         scene=None,
