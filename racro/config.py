@@ -359,7 +359,7 @@ class Place(Config):
     start_deadline: Seconds = 900.0
     """Seconds until an engine that was started must answer."""
     silence: Seconds = 120.0
-    """Seconds without a sign of life after which an engine's process counts as hung."""
+    """Seconds without a sign of life after which an engine's process counts as hung; a step of vLLM's is one."""
 
 
 class Runtime(Config):

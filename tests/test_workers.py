@@ -8,6 +8,7 @@ import os
 import resource
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -33,7 +34,7 @@ from racro.engines.scripted import ScriptedEngine
 from racro.engines.transformers import WINDOW, TransformersEngine
 from racro.engines.vllm_env import environment
 from racro.engines.worker import Worker
-from racro.engines.worker_main import AHEAD
+from racro.engines.worker_main import AHEAD, Host, Wire, beat
 from racro.models import EMBEDDED, ModelNotFound
 from racro.prompts import caption_messages
 
@@ -570,6 +571,28 @@ def test_a_long_silence_without_a_call_is_none(log: Path, children: list[int]) -
         os.kill(worker.pid, signal.SIGCONT)
         time.sleep(0.5)
         assert not worker.lost
+
+
+class Counted(Engine):
+    """Says what the test has it say of its steps."""
+
+    steps: int | None = None
+
+
+def test_an_engine_that_makes_no_step_gives_no_sign_of_life() -> None:
+    """The thread that gives them goes on when the one that computes hangs, in a kernel say."""
+    near, far = socket.socketpair()
+    ours, theirs = Wire(near.detach()), Wire(far.detach())
+    host = Host(theirs, "")
+    host.engine = engine = Counted()
+    threading.Thread(target=beat, args=(theirs, 0.01, host), daemon=True).start()
+    try:
+        for steps, alive in ((None, True), (7, False), (8, False), (None, True)):
+            engine.steps = steps
+            silent = any(not (ours.connection.poll(0.5) and ours.receive()) for _ in range(50))
+            assert silent is not alive, f"steps: {steps}"
+    finally:
+        ours.close()
 
 
 def limit_memory(worker: Worker, more: int) -> None:

@@ -99,6 +99,11 @@ class Engine(Protocol):
         """Tokens of prompt and completion together, at most; None where only the model's folder says."""
         return None
 
+    @property
+    def steps(self) -> int | None:
+        """Steps made so far, where they are counted and something is being generated: they must go on."""
+        return None
+
     def rest(self) -> None:
         """Give back the GPU memory until the next call, where the engine can; nobody is waiting for it now."""
         return None

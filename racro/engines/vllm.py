@@ -83,6 +83,11 @@ class VllmEngine(Engine):
         """See Engine."""
         return self.owner.error is not None
 
+    @property
+    def steps(self) -> int | None:
+        """See Engine."""
+        return self.owner.steps if self.owner.running else None
+
     def generate(self, prompts: Sequence[Prompt], sampling: Sampling, seeds: Sequence[int]) -> Iterator[Generation]:
         """See Engine. Prompts are read once, when there is room for them. Raises PromptTooLong and ValueError.
 

@@ -60,7 +60,7 @@ class Owner:
 
         self.running: dict[str, tuple[Request, int]] = {}
         """Of the thread alone: which sample a request of vLLM's is."""
-        self.given = 0
+        self.given = self.steps = 0
         started: Future[Core] = Future()
         self.thread = threading.Thread(target=self._own, args=(start, started), name="vllm", daemon=True)
         self.thread.start()
@@ -172,6 +172,7 @@ class Owner:
             self._submit(core, request)
         if self.running:
             self._finish(core.step())
+            self.steps += 1
         now = time.monotonic()
         late = [name for name, (request, _) in self.running.items() if request in dropped or now > request.until]
         if late:

@@ -247,11 +247,15 @@ def first_line(error: BaseException) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
-def beat(wire: Wire, pause: float) -> None:
-    """Say that this process lives. In a thread."""
+def beat(wire: Wire, pause: float, host: Host) -> None:
+    """Say that this process lives, and not when its engine has sequences and makes no step with them. In a thread."""
+    before = None
     with contextlib.suppress(Gone):
         while True:
-            wire.send("beat")
+            steps = host.engine.steps if host.engine else None
+            if steps is None or steps != before:
+                wire.send("beat")
+            before = steps
             time.sleep(pause)
 
 
@@ -276,8 +280,8 @@ def main(fd: int) -> None:
     role, config, folder, place, runtime = cast(
         tuple[Role, Captioner | Reasoner, str, Place, Runtime], wire.receive()[2]
     )
-    threading.Thread(target=beat, args=(wire, min(1.0, place.silence / 4)), daemon=True).start()
     host = Host(wire, remedy(role, config))
+    threading.Thread(target=beat, args=(wire, min(1.0, place.silence / 4), host), daemon=True).start()
     try:
         if config.engine.type != "scripted":
             require_model(Path(folder), role)
