@@ -51,14 +51,17 @@ def measure(place: Path, rounds: int) -> None:
         Prompt(caption_messages(p.question, len(p.images)), tuple(open_image(ref, str(place)) for ref in p.images))
         for p in table
     ]
-    folder = str(EMBEDDED / "captioner")
-    other = str(shutil.copytree(folder, place / "other"))  # a swap does not look whether the weights are others
+    whole = str(EMBEDDED / "captioner")
+    # A swap does not look whether the weights are others.
+    models = whole, str(shutil.copytree(whole, place / "other"))
+    adapters = adapter(place / "adapter"), adapter(place / "other adapter")
     sampling = Sampling(n=N, temperature=1.0, max_tokens=MAX_TOKENS)
     runtime = Runtime(caption_batch=BATCH, captioner=Place(silence=600))
     kinds = {
-        "transformers engine": TransformersEngine(),
-        "vLLM in a worker": VllmEngine(),
-        "vLLM server": ServerEngine(),
+        "transformers engine": (TransformersEngine(), models),
+        "vLLM in a worker": (VllmEngine(), models),
+        "vLLM in a worker, adapter": (VllmEngine(), adapters),
+        "vLLM server": (ServerEngine(), models),
     }
     rates: dict[tuple[str, int], list[tuple[float, float]]] = defaultdict(list)
     walls: dict[tuple[str, str], list[float]] = defaultdict(list)
@@ -69,8 +72,8 @@ def measure(place: Path, rounds: int) -> None:
 
     for _ in range(rounds):
         for count in SIZES:
-            rates["transformers generate", count].append(timed(plain, folder, prompts[:count]))
-        for name, kind in kinds.items():
+            rates["transformers generate", count].append(timed(plain, whole, prompts[:count]))
+        for name, (kind, (folder, other)) in kinds.items():
             captioner = Captioner(model=folder, dtype="float32", engine=kind)
             start = time.monotonic()
             engine = open_captioner(captioner, folder, runtime, place / f"{type(kind).__name__}.log")
@@ -87,6 +90,19 @@ def measure(place: Path, rounds: int) -> None:
                 rates[name, count].append(timed(run, engine, count))
             engine.close()
     show(rates, walls)
+
+
+def adapter(folder: Path) -> str:
+    """The folder of a new LoRA adapter."""
+    from peft import get_peft_model
+
+    from racro import adapters
+    from racro.config import Lora
+    from racro.models import EMBEDDED, load_captioner
+
+    model = load_captioner(EMBEDDED / "captioner", "float32", torch.device("cpu"))
+    adapters.save(get_peft_model(model, adapters.fresh(Lora())), folder, "embedded", None)
+    return str(folder)
 
 
 def plain(folder: str, prompts: list) -> int:  # type: ignore[type-arg]
