@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 
 from racro import evaluation
-from racro.benchmarks.metrics import Graded, Scores, simple_scores
+from racro.benchmarks.metrics import Graded, Scores, alike, simple_scores
 from racro.golds import Gold
-from racro.grading import equal, grade
+from racro.grading import grade
 from racro.reward import counts
 from racro.schema import Entry, Judgement, Label, Metric, Mode, Problem, Question, Result, Verdict, Writing
 
@@ -114,7 +114,7 @@ def majority(rows_K: Sequence[Result], gold: Gold) -> bool:
         if row.extracted is None:
             continue
         for group in groups:
-            if equal(row.extracted, gold._replace(answer=group[0].extracted or "")):
+            if alike(row.extracted, group[0].extracted, gold):
                 group.append(row)
                 break
         else:

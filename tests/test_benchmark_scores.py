@@ -145,10 +145,10 @@ def test_dynamath_by_subject_and_repetition() -> None:
     rows = [
         graded(verdict, family, part, [("subject", subject)], samples)
         for family, subject, part, verdict, samples in [
-            ("1", "algebra", "1", RIGHT, ("3", "3", "4")),
-            ("1", "algebra", "2", WRONG, ("5", "5", "5")),
+            ("1", "algebra", "1", RIGHT, ("3", "x = 3", "4")),
+            ("1", "algebra", "2", WRONG, ("5", "5.0", "+5")),
             ("2", "puzzle test", "1", RIGHT, (None, None, "7")),
-            ("2", "puzzle test", "2", RIGHT, ("A", "A", "A")),
+            ("2", "puzzle test", "2", RIGHT, ("7", "7 cm", "7")),
         ]
     ]
     found = by_name(dynamath.score(rows))

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from racro.benchmarks.benchmark import Benchmark, Item, Part
-from racro.benchmarks.metrics import Graded, Scores, families, ratio, scored
-from racro.golds import BadGold, read_gold
+from racro.benchmarks.metrics import Graded, Scores, alike, families, ratio, scored
+from racro.golds import BadGold, Gold, read_gold
 from racro.rows import Draft
 from racro.schema import Label, Metric, Verdict
 from racro.sources import Row
@@ -95,7 +95,7 @@ def repetition_consistency(found: Sequence[Sequence[Graded]]) -> list[Metric]:
 
     Empty without repetitions.
     """
-    same_F = [sum(x is not None and x == g.samples[0] for g in f for x in g.samples[1:]) for f in found]
+    same_F = [sum(alike(x, g.samples[0], Gold.of(g.question)) for g in f for x in g.samples[1:]) for f in found]
     return ratio("repetition consistency", same_F, [sum(len(g.samples[1:]) for g in f) for f in found])
 
 

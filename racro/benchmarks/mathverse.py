@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from racro.benchmarks.benchmark import Benchmark, Item, Part
 from racro.benchmarks.metrics import Graded, Scores, by_label, families, ratio, scored, simple_scores
-from racro.golds import options_in, read_gold
+from racro.golds import read_gold
 from racro.rows import Draft
 from racro.schema import Verdict
 from racro.sources import Row
@@ -19,12 +19,10 @@ VISION = "Vision Only"
 
 def _read_row(number: int, row: Row, split: str) -> Item:
     multiple = row["question_type"] == "multi-choice"
-    options = options_in(row["question_for_eval"]) if multiple else ()
-    answer = read_gold(row["answer"], "choice" if multiple else None, None, row["question_for_eval"])
     draft = Draft(
         uid=str(row["sample_index"]),
         question=row["query_cot"],
-        gold=answer._replace(choices=options),
+        gold=read_gold(row["answer"], "choice" if multiple else None, None, row["question_for_eval"]),
         images=[row["image"]],
         category=row["metadata"].get("subject") or "all",
     )

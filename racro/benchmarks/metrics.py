@@ -11,6 +11,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from racro.golds import Gold
+from racro.grading import GraderFailed, equal
 from racro.schema import Metric, Question, Row, Verdict
 
 RESAMPLES = 1000
@@ -73,6 +75,14 @@ def simple_scores(graded: Sequence[Graded]) -> Scores:
     """Accuracy, overall and by label, of a benchmark whose questions are independent."""
     metrics = (*accuracy(graded), *by_label(graded))
     return Scores(metrics=metrics, unscored=len(graded) - len(scored(graded)), families=0, incomplete=0)
+
+
+def alike(one: str | None, other: str | None, gold: Gold) -> bool:
+    """Are two answers to one question the same? No answer is like none, nor are two on which the grader fails."""
+    try:
+        return one is not None and other is not None and equal(one, gold._replace(answer=other))
+    except GraderFailed:
+        return False
 
 
 def families(graded: Iterable[Graded]) -> dict[str, list[Graded]]:
