@@ -169,7 +169,8 @@ def _number_or_text(text: str, kind: AnswerKind | None) -> Gold:
         return Gold(plain.replace(",", "").split(".")[0].removeprefix("+"), "integer")
     if kind in (None, "float") and _FLOAT.fullmatch(plain):
         return Gold(plain.replace(",", "").removeprefix("+"), "float")
-    if kind in ("integer", "float") and (number(text) is None or _PAIR.fullmatch(text)):
+    found = None if _PAIR.fullmatch(text) else number(text)
+    if kind in ("integer", "float") and (found is None or (kind == "integer" and found.value.denominator != 1)):
         raise BadGold("answer is not of its kind", f"{text!r} is no {kind}")
     return Gold(text, kind or kind_of(text))
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 
 import sympy
-from math_verify import ExprExtractionConfig, LatexExtractionConfig, parse, verify
+from math_verify import LatexExtractionConfig, parse, verify
 
 LARGEST = 1e300
 """Beyond it a float may be infinite."""
 
-TARGETS = [LatexExtractionConfig(boxed_match_priority=0), ExprExtractionConfig()]
+TARGETS = [LatexExtractionConfig(boxed_match_priority=0)]
+"""Not its plain expressions: those are the first number in whatever text cannot be parsed as a whole."""
 _PLAIN = tuple(
     (re.compile(pattern), new)
     for pattern, new in (
@@ -23,6 +24,7 @@ _PLAIN = tuple(
         (r"∪", r"\\cup "),
         (r"∩", r"\\cap "),
         (r"∈", r"\\in "),
+        (r"∅", r"\\emptyset "),
         (r"(?<!\\)\b(sin|cos|tan|log|ln)\b", r"\\\1"),
         (r"\*\*", "^"),
         (r"×|\*", r"\\cdot "),
@@ -43,7 +45,7 @@ def equal(gold: str, found: str) -> bool:
     """Does math-verify take `found` for `gold`? Raises MemoryError and RecursionError."""
     ours, theirs = _parsed(gold), _parsed(found)
     # The last element is the text itself, which is compared where nothing could be parsed.
-    return verify(ours, theirs, timeout_seconds=None)
+    return verify(ours, theirs, timeout_seconds=None, allow_set_relation_comp=True)
 
 
 def value(text: str) -> float | None:

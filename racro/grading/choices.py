@@ -58,7 +58,9 @@ def letters(text: str, choices: Sequence[str]) -> frozenset[str] | None:
     if one := letter(text, choices):
         return frozenset(one)
     known = string.ascii_uppercase[: len(choices) or 26]
-    plain = re.sub(r"^(?:the )?(?:both )?(?:options?|choices?|letters?)\s", "", clean(text).strip("{}[]"), flags=re.I)
+    plain = re.sub(
+        r"^(?:the )?(?:both )?(?:(?:options?|choices?|letters?)\s)?", "", clean(text).strip("{}[]"), flags=re.I
+    )
     if re.fullmatch(rf"[{known}]{{2,10}}", plain):
         return frozenset(plain)
     parts = [part for part in _SEPARATOR.split(re.sub(r"[()\[\].'\"]", " ", plain).strip()) if part]

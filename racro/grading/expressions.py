@@ -7,7 +7,7 @@ from fractions import Fraction
 
 from racro.grading import symbolic
 from racro.grading.numbers import Number, number, same_number
-from racro.grading.plain import clean
+from racro.grading.plain import clean, undressed
 from racro.grading.words import same_text
 from racro.schema import Gold
 
@@ -33,8 +33,10 @@ def same_quantity(found: str, gold: Gold) -> bool:
 
 _NAME = re.compile(r"[\w\s\\$()]*")
 _DIGIT = re.compile(r"\d|π|\\pi")
-_OPERATOR = re.compile(r"[-+*/^√π]|\\[a-z]")
-_COMPUTABLE = re.compile(r"[-+\d.()\[\]{}\s*/^√π]|\\(?:sqrt|[dtc]?frac|pi|cdot|times|div|left|right|[,;:! ])")
+_OPERATOR = re.compile(r"[-+*/^√π]|sqrt|pi|\\[a-z]")
+_COMPUTABLE = re.compile(
+    r"[-+\d.()\[\]{}\s*/^√π]|\b(?:sqrt|pi)\b|\\(?:sqrt|[dtc]?frac|pi|cdot|times|div|left|right|[,;:! ])"
+)
 
 
 def computable(text: str) -> bool:
@@ -48,7 +50,7 @@ def computable(text: str) -> bool:
 def _computed(text: str) -> Number | None:
     if not computable(text):
         return None
-    value = symbolic.value(text.rpartition("=")[2])
+    value = symbolic.value(undressed(text).rpartition("=")[2])
     return None if value is None else Number(Fraction(value))
 
 
@@ -63,7 +65,7 @@ def same_expression(found: str, answer: str) -> bool:
             return same_number(other, one, Gold(answer, "float", tolerance=MILLIONTH))
     if _WORDS.fullmatch(clean(answer)):
         return same_text(found, answer)
-    return symbolic.equal(answer, found)
+    return symbolic.equal(undressed(answer), undressed(found))
 
 
 def same_list(found: str, answer: str) -> bool:
@@ -116,7 +118,13 @@ def parts(text: str) -> list[str]:
         ):
             found.append(text[start : cut.start()])
             start = cut.end()
-    return [part.strip() for part in (*found, text[start:]) if part.strip()]
+    return [value for part in (*found, text[start:]) if part.strip() for value in _either(part.strip())]
+
+
+def _either(text: str) -> list[str]:
+    """Both values of "1 ± 2"."""
+    before, sign, after = re.sub(r"\\pm(?![a-zA-Z])", "±", text).partition("±")
+    return [f"{before}+{after}", f"{before}-{after}"] if sign else [text]
 
 
 def _closing(text: str) -> int:

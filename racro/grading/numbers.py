@@ -110,6 +110,7 @@ _COUNTS = (
     "eighteen nineteen twenty"
 )
 WORDS = {word: value for value, word in enumerate(_COUNTS.split())}
+_ROUNDED = re.compile(r"≈|≃|\\(?:approx|simeq)(?![a-zA-Z])")
 _SCALES = {"thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
 _NOUN = re.compile(r"-?[A-Za-z]{2,}(?:[ -][A-Za-z]{2,}){0,3}|[€£¥₹]|[\u4e00-\u9fff]+")
 _NO_NOUN = re.compile(
@@ -124,7 +125,8 @@ def number(text: str) -> Number | None:
 
     A unit, a percent sign, a currency, or a few words of what is counted may follow.
     """
-    return _number(clean(text))
+    exact, *rounded = _ROUNDED.split(text)
+    return _number(clean(exact)) or (_number(clean(rounded[-1])) if rounded else None)
 
 
 @lru_cache(4096)

@@ -35,3 +35,20 @@ def clean(text: str) -> str:
     for pattern, new in _REWRITES:
         text = pattern.sub(new, text)
     return text.strip().rstrip(".,;: ")
+
+
+_WRAPPED = re.compile(
+    r"\\(?:text(?:bf|it|rm)?|math(?:bf|rm|it))\s?\{([^{}]*)\}|\*\*(.+)\*\*|\\\((.+)\\\)|\\\[(.+)\\\]", re.DOTALL
+)
+
+
+def undressed(text: str) -> str:
+    """The LaTeX of an answer as it is, but for what stands around all of it."""
+    while True:
+        bare = text.strip(" $\n\t").rstrip(".,;: ")
+        match = _WRAPPED.fullmatch(bare)
+        if match is not None:
+            bare = next(filter(None, match.groups()), "")
+        if bare == text:
+            return bare
+        text = bare

@@ -1,0 +1,94 @@
+"""A model's output + the gold answer -> Grade. Typed by answer kind; one function for training and evaluation.
+
+Not a judge of captions (`racro.embedded.oracle`) and not the reward. Called by `racro.reasoner`, `racro.answering` and
+`racro.predictions`. Everything but algebra is linear in a bounded text and runs here, in microseconds; algebra runs in
+processes with a deadline (`racro.grading.symbolic`), which start when they are first needed. Any thread may call.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from racro.grading.choices import letter, letters
+from racro.grading.expressions import same_expression, same_list, same_quantity, same_set
+from racro.grading.extraction import all_boxed, bare, boxed, final_part, stated
+from racro.grading.prose import conclusion, readable, whole_lines
+from racro.grading.symbolic import GraderFailed
+from racro.grading.words import same_text, yes_or_no
+from racro.schema import FinishReason, Gold, Verdict
+
+SEVERAL = ("choices", "expression", "list", "set")
+"""Kinds of which an answer may stand in several boxes."""
+LONGEST_ANSWER = 1_000
+"""An answer of more characters is none of the kinds."""
+
+
+class Grade(NamedTuple):
+    """What became of an output, and what was taken for its answer."""
+
+    verdict: Verdict
+    extracted: str | None
+    """As it was written; None where nothing was found."""
+
+
+def grade(response: str, finish_reason: FinishReason, gold: Gold) -> Grade:
+    """The verdict on an output. An explicit "unknown" is an answer, and wrong.
+
+    Failed: the engine ran out of time, or the grader did. Truncated: cut off by the token limit before an answer.
+    """
+    if finish_reason == "deadline":
+        return Grade(Verdict.FAILED, None)
+    cut_off = finish_reason == "length"
+    # "The answer is 1" may be the beginning of 12; only a closed box survives a cut.
+    found = _box(final_part(response), gold) if cut_off else find(response, gold)
+    if found is None:
+        return Grade(Verdict.TRUNCATED if cut_off else Verdict.UNPARSED, None)
+    try:
+        return Grade(Verdict.CORRECT if equal(found, gold) else Verdict.WRONG, found)
+    except GraderFailed:
+        return Grade(Verdict.FAILED, found)
+
+
+def find(response: str, gold: Gold) -> str | None:
+    """The answer in an output, as written. Of several places the first that holds an answer of the kind asked for."""
+    text = final_part(response)
+    if (box := _box(text, gold)) is not None:
+        return box
+    said = [*stated(text), *bare(text)]
+    fitting = next((statement for statement in (*said, *whole_lines(text, gold)) if readable(statement, gold)), None)
+    return fitting or conclusion(text, gold) or next(iter(said), None)
+
+
+def _box(text: str, gold: Gold) -> str | None:
+    return (all_boxed if gold.kind in SEVERAL else boxed)(text)
+
+
+def equal(found: str, gold: Gold) -> bool:
+    """Do a found answer and the gold answer say the same? Raises GraderFailed."""
+    if len(found) > LONGEST_ANSWER:
+        return False
+    match gold.kind:
+        case "integer" | "float":
+            return same_quantity(found, gold)
+        case "choice":
+            named = letter(gold.answer, gold.choices)
+            return same_text(found, gold.answer) if named is None else letter(found, gold.choices) == named
+        case "choices":
+            wanted = letters(gold.answer, gold.choices)
+            return same_text(found, gold.answer) if wanted is None else letters(found, gold.choices) == wanted
+        case "yesno":
+            said = yes_or_no(gold.answer)
+            return same_text(found, gold.answer) if said is None else yes_or_no(found) == said
+        case "text":
+            return same_text(found, gold.answer)
+        case "expression":
+            return same_expression(found, gold.answer)
+        case "list":
+            return same_list(found, gold.answer)
+        case "set":
+            return same_set(found, gold.answer)
+
+
+def canary(gold: Gold) -> bool:
+    """Is the gold answer, boxed, correct against itself? A row where it is not cannot be graded and is dropped."""
+    return grade(f"\\boxed{{{gold.answer}}}", "stop", gold).verdict is Verdict.CORRECT
