@@ -1,6 +1,7 @@
-"""A driver that runs a tiny training in forked children and kills each with SIGKILL at its n-th write under the root.
+"""A driver that runs a tiny training or evaluation in forked children and kills each at its n-th write under the root.
 
-Run as a program by `test_resume`: imports once, forks many, so that a kill costs a second and not an interpreter start.
+Run as a program by `test_resume` and `test_evaluate`: imports once, forks many, so that a kill costs a second and not
+an interpreter start.
 No hook in the product: an audit hook in the child sees every file that Python opens for writing or renames.
 Prints one JSON line: attempts, the places of the kills, records that were written twice, the final policy.
 """
@@ -24,12 +25,26 @@ from conftest import EMBEDDED_RECIPE, TINY  # noqa: E402
 os.environ["PREFECT_API_URL"] = SERVER
 
 from flows import recipes  # noqa: E402
+from flows.evaluation import evaluate  # noqa: E402
 from flows.training import train  # noqa: E402
-from racro.summary import Summary  # noqa: E402
+
+SCRIPTS = (
+    "evaluation.problems=300",  # two parts
+    "captioner.engine={type: scripted, rules: [{replies: ['\\boxed{3}']}]}",
+    "reasoner.engine={type: scripted, rules: [{replies: ['\\boxed{3}']}]}",
+)
 
 
-def child(root: str, fatal_write: int, log: int) -> None:
-    """Train; die at the `fatal_write`-th write. Exit status 0: the training is complete."""
+def run(job: str, name: str, root: str) -> None:
+    """The job from its first stage to its last."""
+    if job == "train":
+        train(recipes.load(EMBEDDED_RECIPE, TINY), run=name, root=root)
+    else:
+        evaluate(recipes.load(EMBEDDED_RECIPE, [*TINY, *SCRIPTS]), "initial", modes=("joint",), run=name, root=root)
+
+
+def child(job: str, root: str, fatal_write: int, log: int) -> None:
+    """Run; die at the `fatal_write`-th write. Exit status 0: the run is complete."""
     writes = 0
 
     def watch(event: str, arguments: tuple[object, ...]) -> None:
@@ -49,19 +64,18 @@ def child(root: str, fatal_write: int, log: int) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
 
     sys.addaudithook(watch)
-    recipe = recipes.load(EMBEDDED_RECIPE, TINY)
-    train(recipe, run="killed", root=root)
+    run(job, "killed", root)
 
 
-def import_what_a_run_imports(root: str) -> None:
+def import_what_a_run_imports(job: str, root: str) -> None:
     """Import in this process everything that a run loads lazily: each child would pay for it again.
 
-    What that is, a forked child finds out by training; this process must stay free of threads.
+    What that is, a forked child finds out by a run under ROOT.warm; this process must stay free of threads.
     """
     names = Path(f"{root}.modules")
     pid = os.fork()
     if pid == 0:
-        train(recipes.load(EMBEDDED_RECIPE, TINY), run="warm", root=f"{root}.warm")
+        run(job, "warm", f"{root}.warm")
         names.write_text("\n".join(sys.modules))
         os._exit(0)
     os.waitpid(pid, 0)
@@ -75,8 +89,8 @@ def records(root: str) -> dict[str, int]:
     return {str(file): file.stat().st_mtime_ns for file in Path(root).rglob("record.json")}
 
 
-def main(root: str, seed: int) -> None:
-    import_what_a_run_imports(root)
+def main(root: str, seed: int, job: str = "train") -> None:
+    import_what_a_run_imports(job, root)
     dice = random.Random(seed)
     log = os.open(f"{root}.kills", os.O_CREAT | os.O_WRONLY | os.O_APPEND)
     seen: dict[str, int] = {}
@@ -88,7 +102,7 @@ def main(root: str, seed: int) -> None:
         pid = os.fork()
         if pid == 0:
             try:
-                child(root, fatal, log)
+                child(job, root, fatal, log)
                 os._exit(0)
             except BaseException:  # of a fork: nothing may get past this frame, which is the parent's too
                 traceback.print_exc()
@@ -101,11 +115,11 @@ def main(root: str, seed: int) -> None:
             if os.WEXITSTATUS(status) != 0:
                 sys.exit("a child failed; see above")
             break
-    summary = Summary.model_validate_json((Path(root) / "killed" / "summary.json").read_text())
+    summary = json.loads((Path(root) / "killed" / "summary.json").read_text())
     kills = Path(f"{root}.kills").read_text().splitlines()
-    result = {"attempts": attempts, "kills": kills, "rewritten": rewritten, "policy": summary.policy.digest}
+    result = {"attempts": attempts, "kills": kills, "rewritten": rewritten, "policy": summary["policy"]["digest"]}
     print(json.dumps(result | {"stages": len(seen)}))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]))
+    main(sys.argv[1], int(sys.argv[2]), *sys.argv[3:])
