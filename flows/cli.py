@@ -275,6 +275,23 @@ def register(root: Root = "runs", silence: Silence = 90) -> None:
 
 
 @app.command()
+def prune(
+    root: Root = "runs",
+    last: Annotated[int, typer.Option(min=1, metavar="N", help="Keep the last N checkpoints of each training.")] = 2,
+    every: Annotated[int, typer.Option(min=0, metavar="M", help="Keep each M-th as well; 0: none.")] = 0,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be removed.")] = False,
+) -> None:
+    """Remove checkpoints, except champions, the last of each training and what a run under way may need."""
+    home = _settle()
+    with local.prefect_server(home):
+        from flows import terminal
+        from flows.retention import prune as flow
+
+        _hide_tracebacks_of_bad_input()
+        terminal.show_pruned(flow(root, last, every, dry_run), dry_run)
+
+
+@app.command()
 def down() -> None:
     """Stop what `racro up` started. Runs that are under way are taken up again by the next `racro up`."""
     from flows import starting

@@ -9,6 +9,7 @@ import os
 from pathlib import Path
 
 from flows import station
+from racro.storage import require_writable
 
 HEADINGS = ("Prefect", "MLflow", "Runs", "Logs")
 
@@ -39,6 +40,8 @@ def up(
         mlflow_artifacts=_absolute(f"{artifacts}/mlflow" if artifacts else str(home / "mlflow" / "artifacts")),
         postgres=postgres and station.check_postgres(postgres),
     )
+    if artifacts and "://" in artifacts:
+        require_writable(artifacts, f"--artifacts {artifacts}")
     if postgres and station.running(home) is None:
         station.make_databases(postgres)
     started = station.up(home, options, postgres)

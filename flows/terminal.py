@@ -11,6 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table
 
 from racro.compare import Comparison
+from racro.retention import Freed
 from racro.schema import Verdict
 from racro.summary import EvaluationSummary, Score, StageTotal, Summary
 from racro.sweep import SweepSummary
@@ -134,6 +135,16 @@ def show_comparisons(comparisons: Sequence[Comparison], first: str, second: str)
             flips.add_row(*map(escape, (c.first.benchmark, flip.question[:160], flip.gold, *said)))
     if flips.row_count:
         console.print(flips)
+
+
+def show_pruned(pruned: Freed, dry_run: bool) -> None:
+    """What was removed, or would be."""
+    for folder in pruned.folders:
+        print(folder)
+    for run in pruned.running:
+        print(f"all checkpoints of run {run} are kept: it is under way")
+    done = "would be freed" if dry_run else "freed"
+    print(f"{len(pruned.folders)} checkpoints, {pruned.bytes / 1e6:.1f} MB {done}; {pruned.kept} are kept")
 
 
 def _stages(totals: dict[str, StageTotal], title: str) -> Table:

@@ -23,17 +23,22 @@ import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from racro.errors import BadInput
-from racro.layout import RECORD
+from racro.layout import PRUNED, RECORD
 from racro.schema import Handle, Row
 from racro.storage import is_local, opened, patiently
 
 R = TypeVar("R", bound=Row)
 
 ROWS_PER_SHARD = 4096
+RECORDS = (RECORD, PRUNED)
 
 
 class BadArtifact(BadInput):
     """A file that is corrupt, incomplete, or not what it is read as. The message names the file and the remedy."""
+
+
+class Pruned(BadInput):
+    """An artifact whose files were removed to free their space, and that is needed all the same."""
 
 
 class Shard(BaseModel):
@@ -112,8 +117,43 @@ def write_record(folder: str, record: Record) -> None:
 
 def read_record(folder: str) -> Record | None:
     """The folder's record, or None while the folder is absent or incomplete. Raises BadArtifact."""
+    return _read_record(f"{folder}/{RECORD}")
+
+
+def known_record(folder: str) -> Record | None:
+    """The record of a folder that is complete, or was before it was pruned: what was made, once and for all."""
+    return read_record(folder) or _read_record(f"{folder}/{PRUNED}")
+
+
+def prune(folder: str) -> None:
+    """Remove the files of a complete artifact. What was made of it stays valid, and known; it itself can be made again.
+
+    Killed half way it leaves a folder that counts as pruned, and may be called again.
+    """
+    if record := read_record(folder):
+        write_file(f"{folder}/{PRUNED}", record.model_dump_json(indent=1).encode())
+        delete_file(f"{folder}/{RECORD}")
+    fs, path = opened(folder)
+    files = [file for file in patiently(lambda: fs.find(path)) if file.rpartition("/")[2] not in RECORDS]
+    if files:
+        patiently(lambda: fs.rm(files))
+    if is_local(fs):
+        for emptied in sorted((p for p in Path(path).rglob("*") if p.is_dir()), reverse=True):
+            emptied.rmdir()
+
+
+def require_files(folder: str) -> None:
+    """Raises Pruned where the artifact's files were removed."""
+    if read_record(folder) is None and _read_record(f"{folder}/{PRUNED}") is not None:
+        raise Pruned(
+            f"{folder} was pruned and is needed again; delete the {PRUNED} files in {folder.rpartition('/')[0]}/* and "
+            "run again: what is missing is then made anew"
+        )
+
+
+def _read_record(uri: str) -> Record | None:
     try:
-        data = read_file(f"{folder}/{RECORD}")
+        data = read_file(uri)
     except FileNotFoundError:
         return None
     try:
@@ -121,7 +161,7 @@ def read_record(folder: str) -> Record | None:
     except ValidationError as error:
         if error.errors()[0]["type"] == "json_invalid":
             return None  # cut off in the middle, on a file system that shows files before they are whole
-        raise BadArtifact(f"{folder}/{RECORD} is no record of this version; delete the folder and run again") from error
+        raise BadArtifact(f"{uri} is no record of this version; delete the folder and run again") from error
 
 
 # --- tables -----------------------------------------------------------------------------------------------------------

@@ -87,9 +87,9 @@ class Cache:
                 return
             if place.exists():
                 if intact(place):
-                    part.rmdir()
+                    shutil.rmtree(part)
                     return
-                shutil.rmtree(place)  # also where it is in use: who reads it reads garbage
+                shutil.rmtree(place, ignore_errors=True)  # also where it is in use: who reads it reads garbage
             try:
                 for leftover in part.iterdir():  # of a process that was killed
                     shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
@@ -137,7 +137,7 @@ def _remove(path: Path) -> bool:
         return True
     with _locked(path, fcntl.LOCK_EX | fcntl.LOCK_NB) as free:
         if free:
-            shutil.rmtree(path)
+            shutil.rmtree(path, ignore_errors=True)
         return free
 
 

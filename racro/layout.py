@@ -16,6 +16,8 @@ ARTIFACTS = "artifacts"
 """Folder under the root that all runs share."""
 RECORD = "record.json"
 """Written last into every artifact folder: present means complete."""
+PRUNED = "pruned.json"
+"""The same record in a folder whose files were removed to free their space."""
 
 
 class BadName(BadInput):

@@ -23,7 +23,14 @@ from typing import Any, TypeVar
 
 import fsspec
 
+from racro.errors import BadInput
+
 T = TypeVar("T")
+
+
+class Unwritable(BadInput):
+    """A place that was given for files and takes none."""
+
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "s3": {
@@ -115,6 +122,16 @@ def probe(folder: str, seconds: float) -> None:
         fs.rm_file(path)
 
     in_time(write, seconds)
+
+
+def require_writable(folder: str, option: str, seconds: float = 30.0) -> None:
+    """So that nobody finds out hours later. Raises Unwritable, which names the option that said so."""
+    try:
+        probe(folder, seconds)
+    except Exception as error:  # each file system has errors of its own for what is missing, closed or out of reach
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else " ".join(str(error).split())
+        remedy = "check bucket, keys and endpoint (AWS_*), or " if folder.startswith("s3://") else ""
+        raise Unwritable(f"{option}: cannot be written to ({reason}); {remedy}choose another place") from error
 
 
 def in_time(action: Callable[[], T], seconds: float) -> T:

@@ -24,7 +24,8 @@ def share_cache(runtime: Runtime) -> downloads.Cache:
 
 @contextlib.contextmanager
 def on_disk(model: Handle, runtime: Runtime) -> Iterator[Path]:
-    """A model's folder on this machine; a downloaded one stays within the context. Raises BadArtifact."""
+    """A model's folder on this machine; a downloaded one stays within the context. Raises BadArtifact, Pruned."""
+    artifacts.require_files(model.uri)
     fs, path = storage.opened(model.uri)
     if storage.is_local(fs):
         yield Path(path)

@@ -77,9 +77,12 @@ class RecordStorage(WritableFileSystem):
         """Keys are relative to the root already; without this Prefect would relate them to the working directory."""
 
     def read_path(self, path: str, _sync: bool = True) -> bytes:  # type: ignore[override]
-        """The record of an artifact, in the form of a Prefect result. Raises FileNotFoundError when there is none."""
+        """The record of an artifact, in the form of a Prefect result. Raises FileNotFoundError when there is none.
+
+        A pruned one was made too: whoever needs its files learns there that they are gone.
+        """
         folder = f"{self.root}/{path}"
-        record = artifacts.read_record(folder)
+        record = artifacts.known_record(folder)
         if record is None:
             raise FileNotFoundError(folder)
         metadata = ResultRecordMetadata(storage_key=path, serializer=JSONSerializer())

@@ -18,7 +18,6 @@ from prefect.cache_policies import NO_CACHE
 from racro import artifacts, layout, report
 from racro.config import Recipe
 from racro.curve import curve_png
-from racro.errors import BadInput
 from racro.evaluation import aggregate
 from racro.images import image_bytes, resolve
 from racro.outcomes import Accuracy, count_outcomes, outcome
@@ -35,7 +34,7 @@ from racro.schema import (
     ScoredTable,
     Verdict,
 )
-from racro.storage import probe
+from racro.storage import require_writable
 from racro.summary import Score, Summary
 from tasks import track
 from tasks.engines import engine_log
@@ -47,9 +46,6 @@ GALLERY = {"fixed": 12, "broken": 6, "wrong": 6, "right": 4}
 SAMPLES = 32
 """Captions in the tables of Prefect and MLflow."""
 
-DEADLINE = 30.0
-"""Seconds for a root to take a file."""
-
 Watcher = Callable[[str, int, Score], None]
 """(MLflow run, iteration, score)"""
 
@@ -57,18 +53,9 @@ watchers: list[Watcher] = []
 """Called after each evaluation of a training; one that raises ends it. So a sweep stops its hopeless children."""
 
 
-class BadRoot(BadInput):
-    """A root that cannot be written to."""
-
-
 def check_root(root: str) -> None:
-    """Write and delete a file under the root, so that a run does not find out hours later. Raises BadRoot."""
-    try:
-        probe(f"{root}/{layout.ARTIFACTS}", DEADLINE)
-    except Exception as error:  # each file system has errors of its own for what is missing, closed or out of reach
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else " ".join(str(error).split())
-        remedy = "check bucket, keys and endpoint (AWS_*), or " if root.startswith("s3://") else ""
-        raise BadRoot(f"--root {root}: cannot be written to ({reason}); {remedy}choose another root") from error
+    """Raises Unwritable for a root that takes no files."""
+    require_writable(f"{root}/{layout.ARTIFACTS}", f"--root {root}")
 
 
 def keep_logs(root: str, name: str) -> None:

@@ -58,7 +58,7 @@ class Stages:
     @staticmethod
     def record(handle: Handle) -> artifacts.Record:
         """The record behind a handle: metrics, and seconds when it was made."""
-        record = artifacts.read_record(handle.uri)
+        record = artifacts.known_record(handle.uri)
         if record is None:
             raise artifacts.BadArtifact(f"{handle.uri} holds no record; run again to rebuild it")
         return record

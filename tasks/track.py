@@ -10,6 +10,7 @@ import contextlib
 import json
 import logging
 import os
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -23,12 +24,15 @@ from prefect.runtime import flow_run
 
 from racro.config import Recipe
 from racro.identity import digest
+from racro.retention import training_digest
 from racro.schema import EntryTable, Evaluation, FrozenModel, Policy, ProblemTable
 from racro.summary import Score
 from tasks.prepare import statistics_of
 
 EXPERIMENT = "racro"
 CHAMPION = "champion"
+TRAINING = "racro.training"
+"""Tag of a run: the checkpoints that it makes, or may need."""
 PARENT = "RACRO_PARENT_RUN"
 """Environment variable with the MLflow run below which those of this process stand: a sweep's."""
 
@@ -52,6 +56,7 @@ def open_run(recipe: Recipe, recipe_digest: str, run: str, root: str) -> str:
     else:
         run_id = client.create_run(experiment, tags=identity, run_name=run).info.run_id
         client.log_batch(run_id, params=[Param(k, v[:500]) for k, v in _flat(recipe.model_dump(mode="json"))])
+    client.set_tag(run_id, TRAINING, training_digest(recipe))
     client.set_tag(run_id, "prefect.flow_run_id", flow_run.id or "")
     if url := flow_run.ui_url:
         client.set_tag(run_id, "prefect.flow_run_url", url)
@@ -180,7 +185,9 @@ def _log(
     data: ProblemTable | None = None,
 ) -> None:
     tie = {"dataset_name": "problems-heldout", "dataset_digest": data.digest[:32]} if data else {}
-    points = [Metric(k, v, int(finished * 1000), step, model_id=model_id, **tie) for k, v in metrics.items()]
+    # Names hold categories, which are anybody's words: "(GradeSchool) Geometric" is no name to MLflow.
+    named = {re.sub(r"[^\w/. :-]", "_", name): value for name, value in metrics.items()}
+    points = [Metric(k, v, int(finished * 1000), step, model_id=model_id, **tie) for k, v in named.items()]
     MlflowClient().log_batch(run_id, metrics=points)
 
 

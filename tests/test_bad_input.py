@@ -28,7 +28,7 @@ from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterName
 
 from flows import recipes
 from flows.training import train
-from racro import artifacts, schema
+from racro import artifacts, schema, storage
 from racro.artifacts import BadArtifact
 from racro.config import Recipe
 from racro.errors import BadInput
@@ -36,11 +36,12 @@ from racro.models import EMBEDDED, model_digest
 from racro.problems import TooManyBadRows
 from racro.schema import Problem, ScoredRollout, Verdict
 from racro.sources import BadSource
+from racro.storage import Unwritable
 from racro.summary import Summary
 from tasks import policies
 from tasks.evaluate import NothingEvaluated
 from tasks.reason import TooManyUnscored
-from tasks.report import BadRoot, check_root
+from tasks.report import check_root
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
@@ -400,7 +401,10 @@ def _download(uri: str) -> Path:
         ("write", r"/update/\w+/model\.safetensors", "update 0"),
     ],
 )
-def test_a_connection_lost_once_is_tried_again_and_the_run_completes(what: str, place: str, retried: str) -> None:
+def test_a_connection_lost_for_longer_than_patience_lasts_runs_that_stage_again(
+    what: str, place: str, retried: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(storage, "PAUSES", ())
     faulty.install()
     run = f"lost-{what}-{retried.split()[0]}-{len(place)}"
     with faulty.lost_connection(what, place):
@@ -412,7 +416,7 @@ def test_a_connection_lost_once_is_tried_again_and_the_run_completes(what: str, 
 
 def test_a_connection_lost_while_looking_up_a_result_does_not_make_it_again(monkeypatch: pytest.MonkeyPatch) -> None:
     faulty.install()
-    monkeypatch.setattr(policies, "PATIENCE", (0.0,))
+    monkeypatch.setattr(storage, "PAUSES", (0.0,))
     train(dry(), run="lookup", root="faulty://lookup/runs")
     with faulty.lost_connection("read", r"/caption/\w+/record"):
         again = train(dry(), run="lookup", root="faulty://lookup/runs")
@@ -425,14 +429,18 @@ def test_a_lost_connection_to_s3_heals_too_and_at_the_start_it_is_a_bad_root(mon
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, "x")
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
-    with pytest.raises(BadRoot, match=r"--root s3://bucket/runs: cannot be written to \(Could not connect") as caught:
+    said = r"--root s3://bucket/runs: cannot be written to \(Could not connect"
+    with pytest.raises(Unwritable, match=said) as caught:
         check_root("s3://bucket/runs")
     lost = caught.value.__cause__
     assert isinstance(lost, Exception) and policies.heals(lost)
     assert not policies.heals(caught.value)
 
 
-def test_without_retries_a_lost_connection_fails_the_run_and_the_next_run_heals() -> None:
+def test_without_retries_a_lost_connection_fails_the_run_and_the_next_run_heals(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(storage, "PAUSES", ())
     faulty.install()
     recipe = dry("runtime.retries=0")
     with faulty.lost_connection("read", r"/caption/\w+/part-"), pytest.raises(ConnectionError):

@@ -1,0 +1,52 @@
+"""Checkpoints that nobody needs any more are removed. Thin: `racro.retention` chooses, MLflow knows what is in use."""
+
+from __future__ import annotations
+
+from mlflow import MlflowClient
+from prefect import get_run_logger, task
+from prefect.artifacts import create_table_artifact
+from prefect.cache_policies import NO_CACHE
+
+from racro import artifacts, retention
+from racro.retention import Freed
+from tasks import track
+
+
+@task(cache_policy=NO_CACHE, persist_result=False)
+def prune(root: str, last: int, every: int | None, dry_run: bool) -> Freed:
+    """Remove the checkpoints that `racro.retention.expendable` names, one after the other."""
+    client = MlflowClient()
+    running = _running(client, root)
+    checkpoints = retention.find(root)
+    chosen = retention.expendable(checkpoints, last, every, _champions(client), set(running.values()))
+    gone = [one for one in chosen if one.bytes]
+    for one in gone:
+        if not dry_run:
+            artifacts.prune(one.folder)
+        get_run_logger().info("%s %s, %d bytes", "would remove" if dry_run else "removed", one.folder, one.bytes)
+    rows = [{"checkpoint": one.folder, "bytes": one.bytes} for one in gone]
+    create_table_artifact(rows, key="pruned", description=f"Checkpoints {'to remove' if dry_run else 'removed'}")
+    trainings = {one.training for one in checkpoints}
+    return Freed(
+        folders=tuple(one.folder for one in gone),
+        bytes=sum(one.bytes for one in gone),
+        kept=sum(one.bytes > 0 for one in checkpoints) - len(gone),
+        running=tuple(sorted(name for name, training in running.items() if training in trainings)),
+    )
+
+
+def _champions(client: MlflowClient) -> set[str]:
+    """Digests of the best policies, one for each way of judging them."""
+    models = client.search_registered_models("name LIKE 'captioner-%'")
+    best = [client.get_model_version_by_alias(m.name, track.CHAMPION) for m in models if track.CHAMPION in m.aliases]
+    return {version.tags["racro.policy"] for version in best}
+
+
+def _running(client: MlflowClient, root: str) -> dict[str, str]:
+    """Runs under way on a root -> the digest of their training."""
+    experiment = client.get_experiment_by_name(track.EXPERIMENT)
+    if experiment is None:
+        return {}
+    query = f"attributes.status = 'RUNNING' and tags.`racro.root` = '{root}'"
+    found = client.search_runs([experiment.experiment_id], query, max_results=1000)
+    return {run.info.run_name: run.data.tags[track.TRAINING] for run in found if track.TRAINING in run.data.tags}
