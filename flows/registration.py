@@ -86,7 +86,6 @@ def register_deployments(client: SyncPrefectClient, root: str) -> list[str]:
 
 def register_automations(client: SyncPrefectClient, silence: int) -> None:
     """A run that gives no sign of life has crashed; a crashed run is run again, a few times."""
-    ended = {f"prefect.flow-run.{name}" for name in ("Completed", "Failed", "Cancelled", "Cancelling", "Crashed")}
     ours: dict[str, str | list[str]] = {"prefect.resource.role": "tag", "prefect.resource.id": f"prefect.tag.{TAG}"}
     run = "prefect.resource.id"
     silent = AutomationCore(
@@ -95,8 +94,8 @@ def register_automations(client: SyncPrefectClient, silence: int) -> None:
         trigger=EventTrigger(
             match={run: "prefect.flow-run.*"},
             match_related=ours,
-            after={"prefect.flow-run.heartbeat"},
-            expect={"prefect.flow-run.heartbeat", *ended},
+            after={"prefect.flow-run.heartbeat", "prefect.flow-run.Running"},
+            expect={"prefect.flow-run.*"},
             for_each={run},
             posture=Posture.Proactive,
             threshold=1,
@@ -114,6 +113,7 @@ def register_automations(client: SyncPrefectClient, silence: int) -> None:
             for_each={run},
             posture=Posture.Reactive,
             threshold=1,
+            within=datetime.timedelta(seconds=2),  # runner and worker both report a crash: one start, not two
         ),
         actions=[_change(StateType.SCHEDULED, "resumed after a crash")],
     )

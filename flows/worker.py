@@ -1,13 +1,14 @@
-"""One worker of `racro up`: `python -m flows.worker NAME`. Reports what its predecessor left behind, then is Prefect's.
+"""One worker: `python -m flows.worker [NAME]`. Reports what its predecessor lost, then is Prefect's own.
 
 When a worker is killed, its flow run goes with it (`racro.engines.nanny`) and nobody is left to say so. The worker that
 takes its name and place does: the run has crashed, and an automation (`flows.registration`) has it run again. Started
-by `flows.keeper`.
+by `flows.keeper` and in infra/compose.yaml.
 """
 
 from __future__ import annotations
 
 import os
+import socket
 import sys
 
 from prefect import get_client
@@ -41,4 +42,4 @@ def report_lost(name: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:] or [socket.gethostname()])

@@ -17,6 +17,9 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.utilities.templating import apply_values
 
+from flows.keeper import POOL
+from flows.registration import QUEUES
+
 INFRA = REPOSITORY / "infra"
 KUBERNETES = "1.34"
 """The version whose schemas decide."""
@@ -34,6 +37,20 @@ def test_compose_is_valid_and_binds_to_loopback() -> None:
     services = yaml.safe_load((INFRA / "compose.yaml").read_text())["services"]
     ports = [port for service in services.values() for port in service.get("ports", [])]
     assert ports and all(port.startswith("127.0.0.1:") for port in ports)
+
+
+@pytest.mark.usefixtures("prefect_server")
+def test_compose_registers_what_its_worker_needs() -> None:
+    services = yaml.safe_load((INFRA / "compose.yaml").read_text())["services"]
+    assert services["worker"]["depends_on"]["register"] == {"condition": "service_completed_successfully"}
+    racro, *arguments = services["register"]["command"].split()
+    done = subprocess.run([sys.executable, "-m", "flows.cli", *arguments], capture_output=True, text=True)
+    assert (racro, done.returncode) == ("racro", 0), done.stderr
+    with get_client(sync_client=True) as client:
+        assert {queue.name for queue in client.read_work_queues(work_pool_name=POOL)} >= {*QUEUES}
+        train = client.read_deployment_by_name("train/train")
+        assert train.parameters["root"] == "s3://racro/runs"
+        assert client.read_automations_by_name("racro: a crashed run is resumed")
 
 
 def test_a_broken_compose_file_is_noticed(tmp_path: Path) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import socket
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +16,11 @@ from workplace import Workplace, eventually, opened, tiny
 from flows.registration import QUEUES
 from racro.embedded import world
 
-NAMES = ("answer-batch", "evaluate", "prepare", "sweep", "train")
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workplace]:
-    yield from opened(tmp_path_factory.mktemp("station"))
-
-
-def station(place: Workplace) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads((place.folder / ".racro" / "station.json").read_text())
-    return content
+LONG = "evaluation.problems=10000"
+"""Held-out problems that take the second stage of `prepare` some seconds."""
+GPUS = ["3", "4"]
+"""Of the station's two workers; that this machine has them is not needed."""
+NAMES = ("answer-batch", "evaluate", "prepare", "prune", "sweep", "train")
 
 
 @pytest.fixture(scope="module")
@@ -36,10 +29,24 @@ def trained(place: Workplace) -> dict[str, Any]:
     return place.wait(place.start("train", recipe=tiny(), run="first"))
 
 
+@pytest.fixture(scope="module")
+def lost(place: Workplace) -> str:
+    """A flow run whose machine is gone, as a pod of a cluster may be: killed, and no worker here had it."""
+    identity = place.deployment("prepare")["id"]
+    content = {"parameters": {"recipe": tiny(LONG, "seed=6")}, "state": {"type": "PENDING", "name": "Pending"}}
+    answer = place.post(f"/deployments/{identity}/create_flow_run", **content)
+    run = str(answer.raise_for_status().json()["id"])
+    with place.prefect("flow-run", "execute", run):
+        place.wait(run, "RUNNING")
+    assert place.get(f"/flow_runs/{run}")["state"]["type"] == "RUNNING"
+    return run
+
+
+@pytest.mark.usefixtures("lost")
 def test_servers_answer_on_loopback_and_nowhere_else(place: Workplace) -> None:
     assert httpx.get(f"{place.api}/health").status_code == 200
     assert httpx.get(f"{place.mlflow}/health").status_code == 200
-    keeper = psutil.Process(station(place)["pid"])
+    keeper = psutil.Process(place.station()["pid"])
     family = [keeper, *keeper.children(recursive=True)]
     listening = {c.laddr for p in family for c in p.net_connections("inet") if c.status == psutil.CONN_LISTEN}
     assert {address.ip for address in listening} == {"127.0.0.1"}
@@ -52,12 +59,12 @@ def test_up_twice_changes_nothing_and_leaves_a_schedule_on_that_was_switched_on(
     assert (schedule["slug"], schedule["active"]) == ("nightly", False)
     path = f"{place.api}/deployments/{deployment['id']}/schedules/{schedule['id']}"
     httpx.patch(path, json={"active": True}).raise_for_status()
-    before = station(place)
+    before = place.station()
     again = place.up()
     assert again.returncode == 0, again.stderr
     assert f":{place.ports[0]}" in again.stdout and f":{place.ports[1]}" in again.stdout
     assert all(f"{name}/{name}" in again.stdout for name in NAMES)
-    assert station(place) == before
+    assert place.station() == before
     [kept] = place.deployment("evaluate")["schedules"]
     assert kept["active"] is True
     httpx.patch(f"{path.rpartition('/')[0]}/{kept['id']}", json={"active": False}).raise_for_status()
@@ -68,9 +75,17 @@ def test_up_twice_changes_nothing_and_leaves_a_schedule_on_that_was_switched_on(
 
 
 def test_up_with_other_options_says_that_a_station_runs(place: Workplace) -> None:
-    done = place.up("--workers", "3")
+    done = place.up("--workers", "1", "--gpus", "3")
     assert (done.returncode, done.stdout) == (2, "")
-    assert re.fullmatch(r"racro: .* another workers; `racro down` first\n", done.stderr)
+    assert re.fullmatch(r"racro: .* another workers, gpus; `racro down` first\n", done.stderr)
+
+
+@pytest.mark.parametrize("gpus", ["0,0", "0,1,2", "all of them", "0,"])
+def test_gpus_that_cannot_be_dealt_out_are_one_line(gpus: str, tmp_path: Path) -> None:
+    done = Workplace(tmp_path / "other").up("--workers", "2", "--gpus", gpus)
+    assert done.returncode == 2
+    [line] = done.stderr.splitlines()
+    assert line.startswith(f"racro: --gpus {gpus}: ")
 
 
 @pytest.mark.parametrize("option", ["--prefect-port", "--mlflow-port"])
@@ -120,7 +135,7 @@ def test_a_bad_value_is_refused_by_the_api(place: Workplace, section: str, key: 
 def test_a_triggered_run_does_what_the_command_does(place: Workplace, trained: dict[str, Any]) -> None:
     assert trained["state"]["type"] == "COMPLETED", place.log(trained["id"])
     assert trained["name"] == "first"
-    summary = json.loads((place.folder / "runs" / "first" / "summary.json").read_text())
+    summary = place.summary("first")
     assert summary["prefect_flow_run_id"] == trained["id"]
     run = httpx.get(f"{place.mlflow}/api/2.0/mlflow/runs/get", params={"run_id": summary["mlflow_run_id"]}).json()
     tags = {tag["key"]: tag["value"] for tag in run["run"]["data"]["tags"]}
@@ -133,13 +148,13 @@ def test_a_second_run_is_cached_on_the_command_line_too(place: Workplace, traine
     again = place.wait(place.start("train", recipe=tiny()))
     assert again["state"]["type"] == "COMPLETED"
     assert again["name"].startswith("racro-"), "a run without a name is named by its recipe"
-    summary = json.loads((place.folder / "runs" / again["name"] / "summary.json").read_text())
+    summary = place.summary(again["name"])
     assert sum(stage["executed"] for stage in summary["stages"].values()) == 0
     recipe = place.folder / "tiny.yaml"
     recipe.write_text(json.dumps(tiny()))
     done = place.racro("train", "tiny.yaml", "--run", "by-hand")
     assert done.returncode == 0, done.stderr
-    summary = json.loads((place.folder / "runs" / "by-hand" / "summary.json").read_text())
+    summary = place.summary("by-hand")
     assert sum(stage["executed"] for stage in summary["stages"].values()) == 0
     assert place.get(f"/flow_runs/{summary['prefect_flow_run_id']}")["name"] == "by-hand"
 
@@ -161,7 +176,7 @@ def test_the_champion_is_evaluated_and_answers_a_batch(place: Workplace, trained
     }
     for name, run in runs.items():
         assert place.wait(run)["state"]["type"] == "COMPLETED", f"{name}: {place.log(run)}"
-    summary = json.loads((place.folder / "runs" / "of-champion" / "summary.json").read_text())
+    summary = place.summary("of-champion")
     assert summary["score"]["n"] == 32
     assert Path(summary["policy"]["uri"]).is_dir()
     good, bad = map(json.loads, (place.folder / "answers.jsonl").read_text().splitlines())
@@ -208,35 +223,58 @@ def test_a_cancelled_run_leaves_no_process(place: Workplace) -> None:
     assert eventually(lambda: {process.pid for process in place.processes()} <= idle, 60)
 
 
-def test_a_killed_run_is_resumed(place: Workplace) -> None:
-    run = place.start("train", recipe=tiny("iterations=4", "seed=8"), run="killed")
-    records = place.folder / "runs" / "artifacts" / "update"
-    known = len(list(records.glob("*/record.json")))
-    assert eventually(lambda: len(list(records.glob("*/record.json"))) > known, 120)
-    [process] = [p for p in place.processes() if "prefect.engine" in " ".join(p.cmdline())]
-    process.kill()
-    place.wait(run, "CRASHED", "SCHEDULED", "PENDING")
-    done = place.wait(run, "COMPLETED", "FAILED", deadline=180)
-    assert (done["state"]["type"], done["run_count"]) == ("COMPLETED", 2)
-    summary = json.loads((place.folder / "runs" / "killed" / "summary.json").read_text())
-    assert summary["stages"]["update"]["cached"] >= 1
+@pytest.fixture(scope="module")
+def disturbed(place: Workplace) -> dict[str, Any]:
+    """Two runs at once: in the second stage the process of one is killed, and the worker of the other."""
+    seeds = {"killed": 8, "orphan": 9}
+    runs = {name: place.start("prepare", recipe=tiny(LONG, f"seed={seeds[name]}"), run=name) for name in seeds}
+    assert eventually(lambda: {*seeds.values()} <= {*prepared(place)}, 120)
+    engines = {process.environ()["PREFECT__FLOW_RUN_ID"]: process for process in place.engines()}
+    gpus = {name: engines[run].environ()["CUDA_VISIBLE_DEVICES"] for name, run in runs.items()}
+    before = place.station()["children"]
+    worker = f"worker {1 + GPUS.index(gpus['orphan'])}"
+    engines[runs["killed"]].kill()
+    psutil.Process(before[worker]).kill()
+    first = {name: prepared(place)[seed] for name, seed in seeds.items()}
+    return {"runs": runs, "gpus": gpus, "worker": worker, "was": before[worker], "first": first, "engines": engines}
 
 
-def test_a_killed_worker_is_replaced_and_its_run_resumed(place: Workplace) -> None:
-    """Nobody is left to say that the run crashed: its silence does."""
-    run = place.start("train", recipe=tiny("iterations=4", "seed=9"), run="orphan")
-    records = place.folder / "runs" / "artifacts" / "update"
-    known = len(list(records.glob("*/record.json")))
-    assert eventually(lambda: len(list(records.glob("*/record.json"))) > known, 120)
-    before = station(place)["children"]
-    [process] = [p for p in place.processes() if "prefect.engine" in " ".join(p.cmdline())]
-    psutil.Process(before["worker 1"]).kill()
+def prepared(place: Workplace) -> dict[int, float]:
+    """Seed -> when its training problems were ready; the held-out ones come after them."""
+    files = (place.folder / "runs" / "artifacts" / "prepare").glob("*/record.json")
+    records = [json.loads(file.read_text()) for file in files]
+    return {one["inputs"]["seed"]: one["finished"] for one in records if one["inputs"]["heldout"] is None}
+
+
+def resumed(place: Workplace, disturbed: dict[str, Any], name: str) -> bool:
+    """Was it started twice, and did the second start take what the first had made?"""
+    done = place.wait(disturbed["runs"][name], "COMPLETED", "FAILED")
+    unchanged = disturbed["first"][name] in prepared(place).values()
+    return (done["state"]["type"], done["run_count"], unchanged) == ("COMPLETED", 2, True)
+
+
+def test_two_runs_at_once_share_no_gpu(disturbed: dict[str, Any]) -> None:
+    assert sorted(disturbed["gpus"].values()) == GPUS
+
+
+def test_a_killed_worker_is_replaced_and_its_run_resumed(place: Workplace, disturbed: dict[str, Any]) -> None:
+    """Nobody is left to say that the run crashed; the next worker of that name does."""
+    process = disturbed["engines"][disturbed["runs"]["orphan"]]
     assert eventually(lambda: not process.is_running(), 10), "a run without a worker cannot be cancelled"
-    assert eventually(lambda: station(place)["children"]["worker 1"] != before["worker 1"], 30)
-    done = place.wait(run, "COMPLETED", "FAILED", deadline=300)
+    assert eventually(lambda: place.station()["children"][disturbed["worker"]] != disturbed["was"], 30)
+    assert resumed(place, disturbed, "orphan")
+
+
+def test_a_killed_run_is_resumed(place: Workplace, disturbed: dict[str, Any]) -> None:
+    assert resumed(place, disturbed, "killed")
+
+
+def test_a_run_whose_machine_is_gone_is_resumed(place: Workplace, lost: str) -> None:
+    """Nobody but its silence says so."""
+    done = place.wait(lost, "COMPLETED", "FAILED", deadline=180)
     assert (done["state"]["type"], done["run_count"]) == ("COMPLETED", 2)
-    summary = json.loads((place.folder / "runs" / "orphan" / "summary.json").read_text())
-    assert summary["stages"]["update"]["cached"] >= 1
+    states = place.get(f"/flow_run_states/?flow_run_id={lost}")
+    assert "no sign of life for 60 s" in [state["message"] for state in states]
 
 
 def test_down_leaves_nothing_and_says_so(tmp_path: Path) -> None:

@@ -1,97 +1,80 @@
-"""`racro up --postgres`: the same on Postgres, from Debian's package; the test starts a server of its own."""
+"""`racro up --postgres`: the same on Postgres; and what comes of a run when a server dies under it."""
 
 from __future__ import annotations
 
-import os
-import pwd
-import shutil
-import subprocess
-import tempfile
-import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import psutil
 import pytest
-from workplace import Workplace, opened, tiny
+from mlflow import MlflowClient
+from postgres import PASSWORD, Postgres
+from workplace import Workplace, eventually, opened, tiny
 
-from racro.engines.processes import free_port
-
-PASSWORD = "planted-4711"
-
-
-def postgres_programs() -> Path | None:
-    """Folder of `initdb` and `postgres`."""
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
-    command = shutil.which("initdb")
-    return found[-1].parent if found else Path(command).parent if command else None
-
-
-def install_postgres() -> None:
-    """From Debian's package, without the server that the package would start of its own."""
-    settings = Path("/etc/postgresql-common/createcluster.conf")
-    settings.parent.mkdir(parents=True, exist_ok=True)
-    if not settings.exists():
-        settings.write_text("create_main_cluster = false\n")
-    for command in (["update"], ["install", "--yes", "--no-install-recommends", "postgresql"]):
-        done = subprocess.run(
-            ["apt-get", "-o", "Dpkg::Options::=--force-confold", *command],
-            env=os.environ | {"DEBIAN_FRONTEND": "noninteractive"},
-            capture_output=True,
-            text=True,
-            timeout=400,
-        )
-        assert done.returncode == 0, done.stderr[-2000:]
+from racro.summary import Summary
 
 
 @pytest.fixture(scope="module")
-def url() -> Iterator[str]:
-    """URL of an empty Postgres server. It refuses to run as root, so it then runs as its package's user."""
-    if postgres_programs() is None and os.geteuid() == 0 and shutil.which("apt-get"):
-        install_postgres()
-    programs = postgres_programs()
-    if programs is None:
-        why = "no Postgres here: `apt-get install postgresql` enables this test"
-        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(why)
-    user = "postgres" if os.geteuid() == 0 else None
-    folder, port = Path(tempfile.mkdtemp(prefix="racro-postgres-")), free_port()
-    secret = folder / "password"
-    secret.write_text(PASSWORD)
-    if user:
-        for path in (folder, secret):
-            os.chown(path, pwd.getpwnam(user).pw_uid, -1)
-    data = folder / "data"
-    initdb = [str(programs / "initdb"), "-D", str(data), "-U", "racro", "-A", "scram-sha-256", f"--pwfile={secret}"]
-    subprocess.run(initdb, check=True, capture_output=True, user=user, cwd="/")
-    options = ["-D", str(data), "-p", str(port), "-h", "127.0.0.1", "-k", str(folder), "-c", "fsync=off"]
-    server = subprocess.Popen(
-        [str(programs / "postgres"), *options],
-        user=user,
-        cwd="/",
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        while not (folder / f".s.PGSQL.{port}").exists():
-            assert server.poll() is None
-            time.sleep(0.1)
-        yield f"postgresql://racro:{PASSWORD}@127.0.0.1:{port}/racro"
-    finally:
-        server.terminate()
-        server.wait(30)
-        shutil.rmtree(folder)
+def database() -> Iterator[Postgres]:
+    postgres = Postgres()
+    yield postgres
+    postgres.remove()
 
 
 @pytest.fixture(scope="module")
-def place(url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workplace]:
-    yield from opened(tmp_path_factory.mktemp("postgres"), "--postgres", url)
+def place(database: Postgres, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workplace]:
+    yield from opened(tmp_path_factory.mktemp("postgres"), "--postgres", database.url)
 
 
-def test_a_run_on_postgres_and_the_same_again_from_the_cache(place: Workplace) -> None:
-    for name in ("first", "again"):
-        run = place.wait(place.start("train", recipe=tiny(), run=name))
-        assert run["state"]["type"] == "COMPLETED", place.log(run["id"])
+@pytest.fixture(scope="module")
+def undisturbed(place: Workplace) -> Summary:
+    return train(place, place.folder / "runs")
+
+
+def train(place: Workplace, root: Path) -> Summary:
+    run = place.wait(place.start("train", recipe=tiny(), run="it", root=str(root)))
+    return summary_of(place, run, root)
+
+
+def summary_of(place: Workplace, run: dict[str, Any], root: Path) -> Summary:
+    assert (run["state"]["type"], run["run_count"]) == ("COMPLETED", 1), place.log(run["id"])
+    return Summary.model_validate_json((root / "it" / "summary.json").read_text())
+
+
+def test_a_run_on_postgres_and_the_same_again_from_the_cache(place: Workplace, undisturbed: Summary) -> None:
+    again = train(place, place.folder / "runs")
+    assert sum(stage.executed for stage in again.stages.values()) == 0
     assert not list(place.folder.rglob("*.db"))
     assert place.up().returncode == 0
+
+
+def points(place: Workplace, summary: Summary) -> Counter[tuple[str, int]]:
+    """How often each metric was logged at each step."""
+    client = MlflowClient(place.mlflow)
+    keys = [key for key in client.get_run(summary.mlflow_run_id).data.metrics if not key.startswith("system/")]
+    return Counter((key, one.step) for key in keys for one in client.get_metric_history(summary.mlflow_run_id, key))
+
+
+@pytest.mark.parametrize("server", ["Prefect's server", "MLflow's server", "Postgres"])
+def test_a_run_goes_on_when_a_server_dies_under_it(
+    server: str, place: Workplace, database: Postgres, undisturbed: Summary, tmp_path: Path
+) -> None:
+    run = place.start("train", recipe=tiny(), run="it", root=str(tmp_path))
+    assert eventually(lambda: any(tmp_path.glob("artifacts/update/*/record.json")), 120)
+    if server == "Postgres":
+        database.stop()
+        database.start()
+    else:
+        psutil.Process(place.station()["children"][server]).kill()
+    summary = summary_of(place, place.wait(run), tmp_path)
+    assert (summary.policy.digest, summary.final) == (undisturbed.policy.digest, undisturbed.final)
+    executed = {name: stage.executed for name, stage in summary.stages.items()}
+    assert executed == {name: stage.executed for name, stage in undisturbed.stages.items()}
+    assert points(place, summary) == points(place, undisturbed)
+    same = MlflowClient(place.mlflow).search_model_versions(f"run_id = '{summary.mlflow_run_id}'")
+    assert len(same) == 2, "one for each evaluation"
 
 
 def test_the_password_is_in_no_command_line_and_no_file(place: Workplace) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import subprocess
 import sys
@@ -17,6 +19,7 @@ from conftest import EMBEDDED_RECIPE, TINY
 from flows import recipes
 from racro.engines.processes import free_port
 
+IMPATIENT = {"PREFECT_WORKER_QUERY_SECONDS": "1", "PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "5"}
 STATE = ("PREFECT", "MLFLOW", "RACRO")
 TERMINAL = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
 
@@ -42,7 +45,7 @@ class Workplace:
         return subprocess.run(
             [sys.executable, "-m", "flows.cli", *arguments],
             cwd=self.folder,
-            env=clean | {"PREFECT_WORKER_QUERY_SECONDS": "1"} | environment,
+            env=clean | IMPATIENT | environment,
             capture_output=True,
             text=True,
             timeout=300,
@@ -65,20 +68,70 @@ class Workplace:
                 found.append(process)
         return found
 
+    def station(self) -> dict[str, Any]:
+        """What runs here, as it is recorded."""
+        content: dict[str, Any] = json.loads((self.folder / ".racro" / "station.json").read_text())
+        return content
+
+    def summary(self, run: str) -> dict[str, Any]:
+        """summary.json of a run under the folder's own root."""
+        content: dict[str, Any] = json.loads((self.folder / "runs" / run / "summary.json").read_text())
+        return content
+
+    def engines(self) -> list[psutil.Process]:
+        """The processes of flow runs, among the descendants of `racro up`."""
+        found = []
+        for process in psutil.Process(self.station()["pid"]).children(recursive=True):
+            with contextlib.suppress(psutil.Error):
+                if "prefect.engine" in process.cmdline() and process.status() != psutil.STATUS_ZOMBIE:
+                    found.append(process)
+        return found
+
+    @contextlib.contextmanager
+    def prefect(self, *arguments: str) -> Iterator[None]:
+        """A command of Prefect's, killed with all that it started at the end of the context."""
+        environment = {"PREFECT_API_URL": self.api, "MLFLOW_TRACKING_URI": self.mlflow}
+        environment |= {"RACRO_WORKPLACE": str(self.folder), "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30"}
+        command = [sys.executable, "-m", "prefect", *arguments]
+        process = psutil.Popen(
+            command, cwd=self.folder, env=os.environ | environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        try:
+            yield
+        finally:
+            for one in [*process.children(recursive=True), process]:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    one.kill()
+            process.wait()
+
     # --- Prefect's API ------------------------------------------------------------------------------------------------
 
-    def post(self, path: str, **content: Any) -> httpx.Response:
-        """POST to Prefect's API. On sqlite two writers now and then meet; then it says 503, try again."""
-        for _ in range(10):
-            answer = httpx.post(f"{self.api}{path}", json=content, timeout=60)
-            if answer.status_code != 503:
-                break
+    def ask(self, method: str, path: str, content: Any = None) -> httpx.Response:
+        """Ask Prefect's API; while it is away, or says so, again for a minute and a half, as its own client does."""
+        end = time.monotonic() + 90
+        while True:
+            try:
+                answer = httpx.request(method, f"{self.api}{path}", json=content, timeout=30)
+                if answer.status_code not in (502, 503) or time.monotonic() > end:
+                    return answer
+            except httpx.TransportError:
+                if time.monotonic() > end:
+                    raise
             time.sleep(0.5)
-        return answer
+
+    def post(self, path: str, **content: Any) -> httpx.Response:
+        """POST to Prefect's API."""
+        return self.ask("POST", path, content)
 
     def get(self, path: str) -> Any:
         """What Prefect's API has at a path."""
-        return httpx.get(f"{self.api}{path}", timeout=60).raise_for_status().json()
+        return self.ask("GET", path).raise_for_status().json()
+
+    def completed(self, deployment: str) -> list[dict[str, Any]]:
+        """The runs of a deployment that are completed."""
+        chosen = {"deployment_id": {"any_": [deployment]}, "state": {"type": {"any_": ["COMPLETED"]}}}
+        runs: list[dict[str, Any]] = self.post("/flow_runs/filter", flow_runs=chosen).json()
+        return runs
 
     def deployment(self, name: str) -> dict[str, Any]:
         """A deployment by the name that it shares with its flow."""
