@@ -16,15 +16,19 @@ from hypothesis import strategies as st
 from racro import config, schema
 from racro.identity import digest, fingerprint
 from racro.schema import Handle, Policy, ProblemTable, RolloutTable
+from tasks.ask import answer, attempt, describe
 from tasks.caption import caption
 from tasks.evaluate import evaluate
+from tasks.grade import aggregate, grade
 from tasks.parity import parity
 from tasks.policies import Identity
 from tasks.prepare import prepare
+from tasks.questions import load
 from tasks.reason import reason
 from tasks.update import update
 
-STAGES = {task.name: task for task in (prepare, parity, caption, reason, update, evaluate)}
+EVALUATION = (load, describe, attempt, answer, grade, aggregate)
+STAGES = {task.name: task for task in (prepare, parity, caption, reason, update, evaluate, *EVALUATION)}
 
 VALUES: dict[str, tuple[Any, Any]] = {
     "problems": tuple(ProblemTable(uri="a", rows=1, digest=d) for d in "ab"),
@@ -41,6 +45,18 @@ VALUES: dict[str, tuple[Any, Any]] = {
     "config": (config.Update(), config.Update(beta=0.5)),
     "stamp": ("a", "b"),
     "heldout": (None, 5),
+    "part": tuple(schema.QuestionPart(uri="a", rows=1, digest="a", start=start) for start in (0, 1)),
+    "parts": tuple((schema.QuestionPart(uri="a", rows=1, digest=d, start=0),) for d in "ab"),
+    **{
+        name: (None, schema.WritingTable(uri="a", rows=1, digest="a"))
+        for name in ("captions", "attempts", "answers", "graded")
+    },
+    "name": ("mathvista", "wemath"),
+    "source": (None, "a"),
+    "columns": (None, config.Columns()),
+    "mode": ("caption", "joint"),
+    "samples": (1, 2),
+    "max_tokens": (1, 2),
     "seed": (0, 1),
     "iteration": (0, 1),
     "caption_tokens": (1, 2),
