@@ -8,7 +8,7 @@ from statistics import pstdev
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from racro.benchmarks import BENCHMARKS, dynamath, wemath
@@ -78,6 +78,7 @@ def four_measures(families: Mapping[str, Mapping[str, Verdict]], loose: bool) ->
     return {"F": F, "score": score, "IK": IK / F, "IG": IG / F, "CM": CM / F, "RM": RM / max(1, CM + RM), "n": CM + RM}
 
 
+@settings(deadline=None)
 @given(wemath_families(), st.randoms(use_true_random=False))
 def test_wemath_is_its_definition(families: dict[str, dict[str, Verdict]], shuffler: random.Random) -> None:
     rows = [graded(verdict, f, key) for f, parts in families.items() for key, verdict in parts.items()]
@@ -117,12 +118,16 @@ def test_wemath_headline_and_steps() -> None:
 # --- DynaMath ---------------------------------------------------------------------------------------------------------
 
 
-@given(st.lists(st.lists(VERDICTS, min_size=4, max_size=4), min_size=1, max_size=12), st.data())
-def test_dynamath_is_its_definition(verdicts_FV: list[list[Verdict]], data: Any) -> None:
+@settings(deadline=None)
+@given(st.data(), st.sampled_from([4, 10]))
+def test_dynamath_is_its_definition(data: Any, variants: int) -> None:
+    # Mostly right, or no family of ten would ever be.
+    verdicts = st.sampled_from([*[RIGHT] * 20, *Verdict])
+    verdicts_FV = data.draw(st.lists(st.lists(verdicts, min_size=variants, max_size=variants), min_size=1, max_size=12))
     missing = data.draw(st.sets(st.integers(1, len(verdicts_FV)), max_size=3)) - {len(verdicts_FV)}
     rows = [
         graded(verdict, str(f), str(variant))
-        for variant in range(4)
+        for variant in range(variants)
         for f, verdicts_V in enumerate(verdicts_FV)
         for verdict in [verdicts_V[variant]]
         if not (variant == 2 and f + 1 in missing)
@@ -137,8 +142,8 @@ def test_dynamath_is_its_definition(verdicts_FV: list[list[Verdict]], data: Any)
     assert scores.families == len(verdicts_FV) and scores.incomplete == len(verdicts_FV) - len(whole)
     if whole:
         worst = sum(all(v is RIGHT for v in verdicts_V) for verdicts_V in whole) / len(whole)
-        assert scores.metrics[0].name == "worst case"
-        assert found["worst case"].value == pytest.approx(worst) and found["worst case"].n == len(whole)
+        assert scores.metrics[0].name == ("worst case" if variants == 10 else f"worst case of {variants} variants")
+        assert scores.metrics[0].value == pytest.approx(worst) and scores.metrics[0].n == len(whole)
 
 
 def test_dynamath_by_subject_and_repetition() -> None:
@@ -152,9 +157,9 @@ def test_dynamath_by_subject_and_repetition() -> None:
         ]
     ]
     found = by_name(dynamath.score(rows))
-    assert (found["worst case"].value, found["average"].value) == (0.5, 0.75)
+    assert (found["worst case of 2 variants"].value, found["average"].value) == (0.5, 0.75)
     assert found["reasoning robustness"].value == pytest.approx(0.5 / 0.75)
-    assert found["worst case / subject / algebra"].value == 0
+    assert found["worst case of 2 variants / subject / algebra"].value == 0
     assert found["average / subject / algebra"].value == 0.5
     assert found["repetition consistency"].value == 5 / 8 and found["repetition consistency"].n == 8
     assert "repetition consistency" not in by_name(dynamath.score([g._replace(samples=()) for g in rows]))

@@ -19,6 +19,8 @@ ASKED = {
 }
 """How the authors ask for each type of answer, without the JSON in which they want it."""
 TOLERANCE = 1e-3
+VARIANTS = 10
+"""Of each question. A worst case of fewer is a milder one, and says so in its name."""
 SUBSCORES = ("subject", "level")
 
 
@@ -54,14 +56,16 @@ def score(graded: Sequence[Graded]) -> Scores:
     found = list(families(graded).values())
     variants = {g.question.part for g in graded}
     whole = [family for family in found if {g.question.part for g in scored(family)} == variants]
-    metrics = [*_worst_case(whole), *_average(found)]
+    worst = "worst case" if len(variants) == VARIANTS else f"worst case of {len(variants)} variants"
+    metrics = [*ratio(worst, [_all(family) for family in whole]), *_average(found)]
     shares_F = [_right(family) / len(family) for family in whole]
     metrics += ratio("reasoning robustness", [_all(family) for family in whole], shares_F, n=len(whole))
     metrics += repetition_consistency(found)
     labels = dict.fromkeys(label for family in found for label in family[0].question.labels)
     for label in sorted(labels, key=lambda label: (label.name not in SUBSCORES, label.name, label.value)):
         of = f" / {label.name} / {label.value}"
-        metrics += [*_worst_case(_having(label, whole), of), *_average(_having(label, found), of)]
+        metrics += ratio(f"{worst}{of}", [_all(family) for family in _having(label, whole)])
+        metrics += _average(_having(label, found), of)
     return Scores(
         metrics=tuple(metrics),
         unscored=len(graded) - len(scored(graded)),
@@ -72,10 +76,6 @@ def score(graded: Sequence[Graded]) -> Scores:
 
 def _having(label: Label, found: Sequence[Sequence[Graded]]) -> list[Sequence[Graded]]:
     return [family for family in found if label in family[0].question.labels]
-
-
-def _worst_case(whole: Sequence[Sequence[Graded]], of: str = "") -> list[Metric]:
-    return ratio(f"worst case{of}", [_all(family) for family in whole])
 
 
 def _average(found: Sequence[Sequence[Graded]], of: str = "") -> list[Metric]:
@@ -102,7 +102,7 @@ def repetition_consistency(found: Sequence[Sequence[Graded]]) -> list[Metric]:
 SAMPLE = Benchmark(
     name="dynamath",
     source="DynaMath/DynaMath_Sample",
-    parts=tuple(Part(f"sample_variant{i}", (f"trial{i}/dataset.json",)) for i in range(1, 11)),
+    parts=tuple(Part(f"sample_variant{i}", (f"trial{i}/dataset.json",)) for i in range(1, VARIANTS + 1)),
     columns=("id", "question", "image", "answer_type", "subject"),
     optional=("decoded_image", "ground_truth", "answer", "knowledge_level", "level"),
     read_row=_read_row,
