@@ -101,7 +101,7 @@ def test_benchmarks_are_scored_as_their_authors_do(tmp_path: Path, benchmarks: d
     summary = evaluate(dry(), "initial", benchmarks, root=str(tmp_path))
     dynamath, own = summary.entries
     assert (dynamath.mode, dynamath.benchmark, dynamath.families, dynamath.incomplete) == ("joint", "dynamath", 3, 0)
-    assert [metric.name for metric in dynamath.metrics[:2]] == ["worst case", "average"]
+    assert [metric.name for metric in dynamath.metrics[:2]] == ["worst case of 2 variants", "average"]
     assert own.headline and (own.headline.name, own.headline.value, own.headline.n) == ("accuracy", 0.2, 5)
     assert summary.score is None
     assert "dynamath/joint/embedded/average stderr" in MlflowClient().get_run(summary.mlflow_run_id).data.metrics
