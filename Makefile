@@ -4,7 +4,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint bench bench-engines bench-gpu vllm ui clean
+.PHONY: demo test lint bench bench-engines bench-gpu screenshots vllm ui clean
 
 demo: .venv/.ready
 	@$(BIN)/racro train infra/recipes/embedded.yaml
@@ -29,6 +29,10 @@ bench-engines: .venv/.vllm
 # On a GPU machine: engine and update step of a full-size Qwen2.5-VL with random weights.
 bench-gpu: .venv/.ready
 	@$(BIN)/python -m tests.bench.gpu
+
+# The README's pictures of the UIs; needs Chromium.
+screenshots: .venv/.ready
+	@$(BIN)/python -m tests.bench.screenshots
 
 vllm: .venv/.vllm
 

@@ -45,7 +45,7 @@ def up(
     if postgres and station.running(home) is None:
         station.make_databases(postgres)
     started = station.up(home, options, postgres)
-    os.environ.update(station.addresses(home), RACRO_ROOT=options.root)
+    os.environ.update(station.addresses(home))
     from flows import registration
 
     names = registration.register(options.root, silence)
