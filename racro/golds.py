@@ -177,6 +177,7 @@ def _number_or_text(text: str, kind: AnswerKind | None) -> Gold:
 
 _SEVERAL = re.compile(r"\(?[A-J]\)?(?:\s?(?:,|;|and|&)\s?\(?[A-J]\)?)+")
 _PAIR = re.compile(r"\d+,\d{1,2}")  # "1,5": 1.5 or 1 and 5?
+_DATE = re.compile(r"\d{1,4}([/.-])\d{1,2}\1\d{1,4}")  # no quotient of quotients
 _WORD = re.compile(r"[^\W\d_]{2,}")
 _COMMAND = re.compile(r"\\[a-zA-Z]+|\b(?:and|or)\b")
 _MATHS = re.compile(r"\\(?!text\b)[a-zA-Z]+|[=<>≤≥^√π∞∪°]|\d\s?[-+*/]\s?\d|\d[a-z]\b|^[(\[][^()\[\]]+,[^()\[\]]+[)\]]$")
@@ -187,6 +188,8 @@ def kind_of(text: str) -> AnswerKind:
 
     Two values in brackets are an interval as well as a pair: an expression. Values without brackets are a set.
     """
+    if _DATE.fullmatch(text):
+        return "text"
     found = None if _PAIR.fullmatch(text) else number(text)
     if found is not None and "=" not in text:
         whole = found.value.denominator == 1 and not found.percent

@@ -61,6 +61,7 @@ def test_unbox_ends_on_any_text(text: str) -> None:
         ("120°", None, "", ("120°", "integer")),
         ("No", None, "", ("No", "yesno")),
         ("well-known", None, "", ("well-known", "text")),
+        ("11/02/2006", None, "", ("11/02/2006", "text")),
         ("salt, pepper and oil", None, "", ("salt, pepper and oil", "text")),
         ("A, C", ["w", "x", "y"], "", ("A, C", "choices")),
         ("C and A", ["w", "x", "y"], "", ("A, C", "choices")),
