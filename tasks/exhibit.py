@@ -76,7 +76,7 @@ def log_score(mlflow_run: str, policy: Policy, judge: Judge, table: EntryTable) 
     return score
 
 
-@task(cache_policy=NO_CACHE, persist_result=False)
+@track.logged
 def publish(
     recipe: Recipe,
     summary: EvaluationSummary,

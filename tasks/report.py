@@ -11,9 +11,8 @@ import itertools
 from collections.abc import Callable, Iterator, Sequence
 
 import yaml
-from prefect import get_run_logger, task
+from prefect import get_run_logger
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
-from prefect.cache_policies import NO_CACHE
 
 from racro import artifacts, layout, report
 from racro.config import Recipe
@@ -101,7 +100,7 @@ def log_evaluation(
     return score
 
 
-@task(cache_policy=NO_CACHE, persist_result=False)
+@track.logged
 def publish(
     recipe: Recipe,
     summary: Summary,

@@ -36,7 +36,7 @@ TRAINING = "racro.training"
 PARENT = "RACRO_PARENT_RUN"
 """Environment variable with the MLflow run below which those of this process stand: a sweep's."""
 
-# MLflow may be away for a minute; a training must not be lost for want of a chart.
+# A server may be away for a minute; a training must not be lost for want of a chart.
 logged = task(cache_policy=NO_CACHE, persist_result=False, retries=5, retry_delay_seconds=[1, 2, 5, 15, 40])
 
 
