@@ -7,7 +7,7 @@ from fractions import Fraction
 
 from racro.grading import symbolic
 from racro.grading.numbers import Number, number, same_number
-from racro.grading.plain import clean, undressed
+from racro.grading.plain import NESTED, clean, nested, undressed
 from racro.grading.words import same_text
 from racro.schema import Gold
 
@@ -42,13 +42,12 @@ _COMPUTABLE = re.compile(
 def computable(text: str) -> bool:
     """Is a text an expression of numbers alone, or a name and one: without a variable, a word or a relation?"""
     name, _, body = text.rpartition("=")
-    return bool(_NAME.fullmatch(name) and _OPERATOR.search(body) and _DIGIT.search(body)) and not _COMPUTABLE.sub(
-        "", body
-    )
+    holds = _NAME.fullmatch(name) and _OPERATOR.search(body) and _DIGIT.search(body)
+    return holds is not None and not _COMPUTABLE.sub("", body)
 
 
 def _computed(text: str) -> Number | None:
-    if not computable(text):
+    if not computable(text) or nested(text) > NESTED:
         return None
     value = symbolic.value(undressed(text).rpartition("=")[2])
     return None if value is None else Number(Fraction(value))
@@ -65,7 +64,7 @@ def same_expression(found: str, answer: str) -> bool:
             return same_number(other, one, Gold(answer, "float", tolerance=MILLIONTH))
     if _WORDS.fullmatch(clean(answer)):
         return same_text(found, answer)
-    return symbolic.equal(undressed(answer), undressed(found))
+    return nested(found) <= NESTED and symbolic.equal(undressed(answer), undressed(found))
 
 
 def same_list(found: str, answer: str) -> bool:

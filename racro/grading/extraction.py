@@ -10,6 +10,8 @@ import re
 
 from racro.grading.plain import clean
 
+STATEMENTS = 20
+"""Statements of an answer that are looked at, the last ones."""
 LONGEST = 20_000
 """Characters at the end of an output in which the answer is looked for."""
 
@@ -80,7 +82,8 @@ _BARE = re.compile(r"[-+]?\d[\d,./]{0,40}\s?[%°]?|\([A-Za-z]\)|[A-Z]")
 
 def stated(text: str) -> list[str]:
     """What is said to be the answer, the last statement first."""
-    found = (_SENTENCE.split(match[match.lastindex or 0])[0].strip(" *`\t\"'“”") for match in _STATED.finditer(text))
+    last = list(_STATED.finditer(text))[-STATEMENTS:]
+    found = (_SENTENCE.split(match[match.lastindex or 0])[0].strip(" *`\t\"'“”") for match in last)
     return [statement for statement in found if statement][::-1]
 
 

@@ -31,24 +31,49 @@ _REWRITES = tuple(
 
 def clean(text: str) -> str:
     """LaTeX and Markdown taken off, typographic variants made plain, outer punctuation dropped."""
-    text = _RAISED.sub(lambda raised: "^" + raised[0].translate(_SUPERSCRIPTS), text)
+    text = _RAISED.sub(lambda raised: "^" + raised[0].translate(_SUPERSCRIPTS), undressed(text))
     for pattern, new in _REWRITES:
         text = pattern.sub(new, text)
     return text.strip().rstrip(".,;: ")
 
 
 _WRAPPED = re.compile(
-    r"\\(?:text(?:bf|it|rm)?|math(?:bf|rm|it))\s?\{([^{}]*)\}|\*\*(.+)\*\*|\\\((.+)\\\)|\\\[(.+)\\\]", re.DOTALL
+    r"\\(?:text(?:bf|it|rm)?|math(?:bf|rm|it))\s?\{(.+)\}|\*\*(.+)\*\*|\\\((.+)\\\)|\\\[(.+)\\\]", re.DOTALL
 )
 
 
 def undressed(text: str) -> str:
     """The LaTeX of an answer as it is, but for what stands around all of it."""
-    while True:
-        bare = text.strip(" $\n\t").rstrip(".,;: ")
+    for _ in range(NESTED):
+        text = text.strip(" $\n\t")
+        bare = text.rstrip(".,;: ") or text
         match = _WRAPPED.fullmatch(bare)
-        if match is not None:
-            bare = next(filter(None, match.groups()), "")
-        if bare == text:
+        inside = "" if match is None else next(filter(None, match.groups()), "")
+        if not inside or depth(inside) is None:
             return bare
-        text = bare
+        text = inside
+    return text
+
+
+NESTED = 30
+"""What is nested deeper is no answer."""
+
+
+def depth(text: str) -> int | None:
+    """How deep braces are nested; None where they do not match. Escaped ones do not count."""
+    deepest = level = 0
+    for brace in re.findall(r"(?<!\\)[{}]", text):
+        level += 1 if brace == "{" else -1
+        deepest = max(deepest, level)
+        if level < 0:
+            return None
+    return deepest if level == 0 else None
+
+
+def nested(text: str) -> int:
+    """How deep brackets of any kind are nested, whether they match or not."""
+    deepest = level = 0
+    for bracket in re.findall(r"[()\[\]{}]", text):
+        level += 1 if bracket in "([{" else -1
+        deepest = max(deepest, level)
+    return deepest

@@ -90,7 +90,10 @@ def option_in(sentence: str, options: Sequence[str]) -> str | None:
     marked = {letter for found in _MARKED.findall(sentence) for letter in found if letter and letter in known}
     if marked:
         return marked.pop() if len(marked) == 1 else None
-    return _by_text(sentence, options) or _by_value(sentence, options)
+    named = _by_text(sentence, options)
+    if named:
+        return named[0] if len(named) == 1 else None
+    return _by_value(sentence, options)
 
 
 _CAPITALS = re.compile(r"(?<![\w'’])([A-Z])(?![\w'’])(?! [a-z]{2,} (?:is|was|has)\b)")
@@ -104,7 +107,8 @@ def letters_in(sentence: str, options: Sequence[str]) -> str | None:
     return None if _NEGATED.search(sentence) else ", ".join(dict.fromkeys(named)) or None
 
 
-def _by_text(sentence: str, options: Sequence[str]) -> str | None:
+def _by_text(sentence: str, options: Sequence[str]) -> list[str]:
+    """The letters of the options whose text stands in a sentence; of those written the same the first."""
     plain, spans = f" {words(sentence)} ", {}
     for letter, option in zip(string.ascii_uppercase, options, strict=False):
         if (wanted := words(option)) and (at := plain.rfind(f" {wanted} ")) >= 0:
@@ -114,7 +118,7 @@ def _by_text(sentence: str, options: Sequence[str]) -> str | None:
         for letter, (start, end) in spans.items()
         if not any(a <= start and end <= b and b - a > end - start for a, b in spans.values())
     }
-    return next(iter(longest)) if len(set(longest.values())) == 1 else None
+    return [letter for letter, span in longest.items() if span not in [longest[k] for k in longest if k < letter]]
 
 
 def _by_value(sentence: str, options: Sequence[str]) -> str | None:
@@ -184,14 +188,21 @@ def concluded(sentence: str) -> str | None:
     """The number of a sentence that says it concludes."""
     if not _CONCLUDING.match(sentence):
         return None
-    return in_bold(sentence) or announced(sentence) or only(sentence)
+    return announced_in_bold(sentence) or in_bold(sentence) or announced(sentence) or only(sentence)
 
 
 def in_bold(sentence: str) -> str | None:
-    """The number in bold: the last that is announced, else the last."""
-    bold = [part for part in _BOLD.finditer(sentence) if numbers.number(part[1])]
-    said = [part for part in bold if _ANNOUNCED.search(sentence[: part.start()])]
-    return next((str(part[1]) for part in (*said[::-1], *bold[::-1])), None)
+    """The last number in bold."""
+    return next((str(part[1]) for part in _bold(sentence)[::-1]), None)
+
+
+def announced_in_bold(sentence: str) -> str | None:
+    """The last number in bold that stands after "=" or "is"."""
+    return next((str(p[1]) for p in _bold(sentence)[::-1] if _ANNOUNCED.search(sentence[: p.start()])), None)
+
+
+def _bold(sentence: str) -> list[re.Match[str]]:
+    return [part for part in _BOLD.finditer(sentence) if numbers.number(part[1])]
 
 
 def announced(sentence: str) -> str | None:
@@ -206,7 +217,7 @@ def only(sentence: str) -> str | None:
     return tokens[0][0].strip() if len({numbers.number(token[0]) for token in tokens}) == 1 else None
 
 
-NUMBER_RULES = (concluded, in_bold, announced, only)
+NUMBER_RULES = (concluded, announced_in_bold, in_bold, announced, only)
 """The surest first; each is tried on all sentences."""
 
 

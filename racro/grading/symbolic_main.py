@@ -17,7 +17,7 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Any
 
-SECONDS = 3.0
+SECONDS = 2.0
 """Of processor time, for one question."""
 MEMORY = 2 * 2**30
 """Bytes of address space."""
