@@ -320,6 +320,7 @@ BAD: list[tuple[str, Row, str]] = [
     ("mmmu", made.mmmu(2, image_1=None), "missing value"),
     ("wemath", made.wemath(2, answer="F"), NO_OPTION),
     ("wemath", made.wemath(1), "duplicate uid"),
+    ("wemath", made.wemath(2, key="2steps_3"), "unknown part"),
 ]
 
 

@@ -42,7 +42,7 @@ def _list(cell: Any) -> list[str]:
 
 
 def _read_row(number: int, row: Row, split: str) -> Item:
-    subject = row["id"].split("_", 1)[1].rpartition("_")[0]  # validation_Art_Theory_7
+    subject = row["id"].partition("_")[2].rpartition("_")[0]  # validation_Art_Theory_7
     question, answer = row["question"], row["answer"]
     if row["question_type"] == "multiple-choice":
         options = _list(row["options"])

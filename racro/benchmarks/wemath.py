@@ -7,21 +7,25 @@ mastery (CM) when the steps are right too, all of them (strict) or any (loose), 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from racro.benchmarks.benchmark import Benchmark, Item, Part
 from racro.benchmarks.metrics import Graded, Scores, accuracy, by_label, families, ratio, scored
 from racro.golds import read_gold
-from racro.rows import Draft
+from racro.rows import Draft, Unusable
 from racro.schema import Metric, Verdict
 from racro.sources import Row
 
 WHOLE = "multi"
 ONE_STEP = "one-step"
+_KEY = re.compile(rf"2steps_([12]|{WHOLE})|3steps_([123]|{WHOLE})")
 
 
 def _read_row(number: int, row: Row, split: str) -> Item:
     family, key = str(row["ID"]), str(row["key"])  # 2steps_17, 2steps_multi: the ID is that of the family
+    if not _KEY.fullmatch(key):
+        raise Unusable("unknown part", f"key {key!r} is no step of a problem of two or three")
     steps, _, part = key.partition("_")
     concept = [("knowledge concept", row["knowledge concept"])] if part != WHOLE else []
     draft = Draft(
