@@ -114,6 +114,7 @@ def evaluate(
         looked = [_look(recipe, stages, chosen, modes, *one) for one in asked.items()]
         release("captioner")  # its memory is the reasoners' now
         arms = list(_arms(recipe, stages, looked, captioner, modes, reasoners, samples))
+        arms.sort(key=lambda arm: (list(asked).index(arm.benchmark), modes.index(arm.mode)))
         entries = exhibit.log_entries(mlflow_run, [arm.entry for arm in arms])
         score = None
         for arm in arms:

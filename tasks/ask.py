@@ -38,7 +38,7 @@ def describe(
 ) -> WritingTable:
     """A greedy caption of each question's images."""
     engine = captioner_engine(captioner, policy, runtime)
-    return _look(output, part, engine, caption_messages, max_tokens, runtime)
+    return _look(output, part, engine, caption_messages, max_tokens, runtime, Progress("describe", "questions"))
 
 
 @stage("attempt", version=1, prompts=TENTATIVE_DIGEST)
@@ -53,7 +53,7 @@ def attempt(
 ) -> WritingTable:
     """The captioner's own greedy answer to each question: the tentative answer of joint inference."""
     engine = captioner_engine(captioner, policy, runtime)
-    return _look(output, part, engine, tentative_messages, max_tokens, runtime)
+    return _look(output, part, engine, tentative_messages, max_tokens, runtime, Progress("attempt", "questions"))
 
 
 def _look(
@@ -63,8 +63,8 @@ def _look(
     messages: Callable[[str, int], list[Message]],
     max_tokens: int,
     runtime: recipes.Runtime,
+    progress: Progress,
 ) -> WritingTable:
-    progress = Progress("look", "questions")
     written = modes.look(questions_of(part), part.uri, engine, messages, max_tokens, runtime.request_deadline, progress)
     return _table(output, written, progress)
 
