@@ -11,12 +11,18 @@ import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import fsspec
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from racro.artifacts import BadArtifact
+from racro.config import Runtime
 from racro.downloads import Cache, Corrupt
+from racro.models import EMBEDDED, model_digest
+from racro.schema import Policy
+from tasks.downloads import on_disk
 
 LIMIT = 10_000
 SIZES = st.integers(0, 4000)
@@ -185,3 +191,20 @@ def _work(root: Path, seed: float, seconds: float) -> int:
         code = 0
     finally:
         os._exit(code)
+
+
+def test_a_model_on_a_remote_root_is_verified_at_every_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RACRO_HOME", str(tmp_path))
+    fs, uri = fsspec.filesystem("memory"), f"memory://downloads/{tmp_path.name}"
+    fs.put(f"{EMBEDDED / 'captioner'}/", f"/downloads/{tmp_path.name}/", recursive=True)
+    policy = Policy(uri=uri, rows=0, digest=model_digest(EMBEDDED / "captioner"))
+    for _ in range(2):
+        with on_disk(policy, Runtime()) as folder:
+            assert model_digest(folder) == policy.digest and folder.is_relative_to(tmp_path)
+            (folder / "config.json").write_text("{}")
+    fs.pipe_file(f"/downloads/{tmp_path.name}/config.json", b"{}")
+    with (
+        pytest.raises(BadArtifact, match=f"{uri} is corrupt .*; delete the folder and run again"),
+        on_disk(policy, Runtime()),
+    ):
+        pass

@@ -11,9 +11,11 @@ import signal
 import subprocess
 import sys
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import s3
 import yaml
 from conftest import REPOSITORY
 
@@ -37,10 +39,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def user() -> dict[str, str]:
-    """The environment of somebody who set nothing."""
+def user() -> Iterator[dict[str, str]]:
+    """The environment of somebody who set nothing but the keys of a store."""
     ours = ("PREFECT_", "MLFLOW_", "RACRO_", "HF_")
-    return {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+    with s3.served() as store:
+        yield {n: v for n, v in os.environ.items() if not n.startswith(ours)} | store.environment()
 
 
 @pytest.mark.timeout(1500)

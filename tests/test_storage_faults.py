@@ -39,7 +39,7 @@ def proxy(store: s3.Store) -> Iterator[Proxy]:
 def client(store: s3.Store, proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """This process uses S3 through the proxy; the client itself tries once, so that the patience is ours."""
     monkeypatch.setattr(storage, "PAUSES", (0.2, 0.5, 1.0, 1.0, 1.0, 1.0))
-    monkeypatch.setitem(storage.OPTIONS["s3"], "config_kwargs", {"connect_timeout": 2, "read_timeout": 1.5})
+    monkeypatch.setitem(storage.OPTIONS["s3"], "config_kwargs", {"connect_timeout": 2, "read_timeout": 3})
     with s3.used(store, proxy.url, AWS_MAX_ATTEMPTS="1"):
         yield
 
@@ -85,9 +85,11 @@ def test_what_is_written_and_read_while_s3_is_ill_is_whole(kind: Kind, proxy: Pr
     ("kind", "at"), [("500", "partNumber=2"), ("cut", "partNumber=2"), ("lost", r"POST .*uploadId")]
 )
 def test_a_large_file_is_whole_after_a_fault_in_one_of_its_parts(
-    kind: Kind, at: str, proxy: Proxy, store: s3.Store
+    kind: Kind, at: str, proxy: Proxy, store: s3.Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """`lost`: the upload was completed, and the answer that says so did not come."""
+    # 50 MiB take their time on a busy machine
+    monkeypatch.setitem(storage.OPTIONS["s3"], "config_kwargs", {"connect_timeout": 5, "read_timeout": 60})
     data = os.urandom(1 << 20) * 101  # from 100 MiB on in parts
     with proxy.fault(kind, at, seconds=0.5):
         artifacts.write_file(f"s3://{s3.BUCKET}/large/{kind}", data)
