@@ -22,6 +22,7 @@ from racro.config import Place
 from racro.engines import Completion, EngineLost, Generation, Prompt, PromptTooLong, Sampling, chat
 from racro.engines.server import Endpoint
 from racro.errors import BadInput
+from racro.prompts import caption_messages
 
 GREEDY = Sampling(temperature=0.0, max_tokens=32, deadline=30)
 
@@ -521,6 +522,30 @@ def test_a_captioner_needs_token_ids(talk: Callable[..., Talker]) -> None:
 
     with pytest.raises(BadInput, match=r"^runtime\.captioner\.urls: \S+ is no vLLM server and gives no token ids"):
         Endpoint([talk().url], "m", Place(), "captioner", str(EMBEDDED / "captioner"))
+
+
+def test_a_captioner_that_only_answers_needs_none(talk: Callable[..., Talker]) -> None:
+    talker = talk()
+    engine = Endpoint([talker.url], "m", Place(), "captioner", "")
+    try:
+        prompt = Prompt(caption_messages("How many?", 1), (Image.new("RGB", (8, 8)),))
+        [generation] = engine.generate([prompt], GREEDY, [0])
+    finally:
+        engine.close()
+    [completion] = generation.completions
+    assert "How many?" in completion.text and not completion.token_ids
+    [asked] = talker.asked
+    assert not {"logprobs", "return_token_ids"} & set(asked)
+    assert [part["type"] for part in asked["messages"][-1]["content"]].count("image_url") == 1
+
+
+def test_an_adapter_has_the_positions_of_its_model(
+    talk: Callable[..., Talker], connect: Callable[..., Endpoint]
+) -> None:
+    base = {"id": "base", "owned_by": "vllm", "max_model_len": 2048}
+    adapter = {"id": "m", "owned_by": "vllm", "max_model_len": None, "parent": "base"}
+    listing = (200, {}, json.dumps({"data": [base, adapter]}).encode())
+    assert connect(talk(listing=listing)).positions == 2048
 
 
 def test_servers_of_two_kinds_do_not_mix(talk: Callable[..., Talker], connect: Callable[..., Endpoint]) -> None:
