@@ -41,8 +41,9 @@ PAPER = {
     "update.max_grad_norm": 1.0,
     "evaluation.temperature": 0.6,
     "evaluation.top_p": 0.95,
+    "problems.type": "virl39k",
     "problems.source": "TIGER-Lab/ViRL39K",
-    "problems.columns.uid": "qid",
+    "problems.without_origins": ("DeepScaleR",),
 }
 """What RACRO v1 (3B) and the caption stage of RAPID (7B) have in common."""
 OWN = {
@@ -57,6 +58,14 @@ OWN = {
         "iterations": 150,
         "update.clip_high": 0.25,
         "reward.penalty": 0.1,
+    },
+    "racro-32b": {
+        "captioner.model": "Qwen/Qwen2.5-VL-32B-Instruct",
+        "captioner.lora.rank": 64,
+        "iterations": 100,
+        "update.learning_rate": 1e-5,
+        "update.clip_high": 0.2,
+        "reward.penalty": 0.0,
     },
 }
 
@@ -110,8 +119,8 @@ OVERRIDES = {
     "captioner.dtype=int8": f"{FILE}: captioner.dtype: input should be 'float32', 'bfloat16' or 'float16', not 'int8'",
     "update.mini_batch=999": f"{FILE}: update.mini_batch (999 problems) is larger than rollout.problems (128): ",
     "problems.type=table": f"{FILE}: problems.source: is required; put it into the recipe, or --set problems.source=",
-    "problems.type=csv": f"{FILE}: problems.type: must be one of embedded, table",
-    "problems={}": f"{FILE}: problems.type: must be one of embedded, table",
+    "problems.type=csv": f"{FILE}: problems.type: must be one of embedded, table, virl39k",
+    "problems={}": f"{FILE}: problems.type: must be one of embedded, table, virl39k",
     "captioner.engine={type: [1]}": f"{FILE}: captioner.engine.type: must be one of scripted, server, transformers, "
     "vllm",
     "seed": "--set seed: write it as path=value, for example --set update.learning_rate=1e-6",
