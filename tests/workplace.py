@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -179,15 +180,19 @@ def eventually(there: Callable[[], bool], deadline: float = 60) -> bool:
 
 
 def opened(folder: Path, *options: str) -> Iterator[Workplace]:
-    """A workplace that is up; afterwards it is taken down, and nothing of it may live on."""
+    """A workplace that is up; afterwards it is taken down, says so, and nothing of it may live on."""
     place = Workplace(folder, *options)
     try:
         done = place.up()
         assert done.returncode == 0, done.stdout + done.stderr
         yield place
     finally:
-        place.racro("down")
+        done = place.racro("down")
         left = place.processes()
         for process in left:
             process.kill()
         assert not left
+    assert (done.returncode, done.stdout) == (0, "stopped\n")
+    assert not (place.folder / ".racro" / "station.json").exists()
+    for port in place.ports:
+        socket.create_server(("127.0.0.1", port)).close()

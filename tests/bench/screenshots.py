@@ -16,8 +16,8 @@ sys.path.insert(0, str(TESTS))
 
 from workplace import Workplace, opened, tiny  # noqa: E402
 
-SIZE = "1440,1100"
-PATIENCE = 30_000
+SIZE = "1440,800"
+PATIENCE = 60_000
 """Milliseconds of the page's own time for it to load what it shows."""
 
 
