@@ -168,8 +168,7 @@ def experiment_id(client: MlflowClient) -> str:
     local = uri.removeprefix("sqlite:///")
     place = f"{local.rpartition('/')[0]}/artifacts" if local != uri else None
     try:
-        kind = {"mlflow.experimentKind": "custom_model_development"}  # else the UI guesses, and guesses an agent
-        return str(client.create_experiment(EXPERIMENT, artifact_location=place, tags=kind))
+        return str(client.create_experiment(EXPERIMENT, artifact_location=place))
     except MlflowException:  # another run created it in between
         experiment = client.get_experiment_by_name(EXPERIMENT)
         if experiment is None:

@@ -37,7 +37,7 @@ def pages(place: Workplace, run: str) -> dict[str, str]:
     return {
         "prefect-form": f"{prefect}/deployments/deployment/{place.deployment('train')['id']}/run",
         "prefect-run": f"{prefect}/runs/flow-run/{run}",
-        "mlflow-run": f"{place.mlflow}/#/experiments/1/runs/{summary['mlflow_run_id']}/model-metrics",
+        "mlflow-run": f"{place.mlflow}/#/experiments/1/runs/{summary['mlflow_run_id']}",
     }
 
 
