@@ -22,13 +22,13 @@ from tasks.evaluate import evaluate
 from tasks.grade import aggregate, grade
 from tasks.parity import parity
 from tasks.policies import Identity
-from tasks.prepare import prepare
+from tasks.prepare import fingerprint, prepare
 from tasks.questions import load
 from tasks.reason import reason
 from tasks.update import update
 
 EVALUATION = (load, describe, attempt, answer, grade, aggregate)
-STAGES = {task.name: task for task in (prepare, parity, caption, reason, update, evaluate, *EVALUATION)}
+STAGES = {task.name: task for task in (prepare, fingerprint, parity, caption, reason, update, evaluate, *EVALUATION)}
 
 VALUES: dict[str, tuple[Any, Any]] = {
     "problems": tuple(ProblemTable(uri="a", rows=1, digest=d) for d in "ab"),
@@ -43,6 +43,8 @@ VALUES: dict[str, tuple[Any, Any]] = {
     "rollout": (config.Rollout(), config.Rollout(group_size=5)),
     "reward": (config.Reward(), config.Reward(truncated="unscored")),
     "config": (config.Update(), config.Update(beta=0.5)),
+    "benchmarks": ((), (schema.FingerprintTable(uri="a", rows=1, digest="a"),)),
+    "questions": tuple(schema.QuestionTable(uri="a", rows=1, digest=d) for d in "ab"),
     "stamp": ("a", "b"),
     "heldout": (None, 5),
     "part": tuple(schema.QuestionPart(uri="a", rows=1, digest="a", start=start) for start in (0, 1)),
