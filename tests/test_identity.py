@@ -22,13 +22,16 @@ from tasks.evaluate import evaluate
 from tasks.grade import aggregate, grade
 from tasks.parity import parity
 from tasks.policies import Identity
-from tasks.prepare import fingerprint, prepare
+from tasks.prepare import fingerprint as fingerprint_stage
+from tasks.prepare import prepare
 from tasks.questions import load
 from tasks.reason import reason
 from tasks.update import update
 
 EVALUATION = (load, describe, attempt, answer, grade, aggregate)
-STAGES = {task.name: task for task in (prepare, fingerprint, parity, caption, reason, update, evaluate, *EVALUATION)}
+STAGES = {
+    task.name: task for task in (prepare, fingerprint_stage, parity, caption, reason, update, evaluate, *EVALUATION)
+}
 
 VALUES: dict[str, tuple[Any, Any]] = {
     "problems": tuple(ProblemTable(uri="a", rows=1, digest=d) for d in "ab"),
