@@ -16,7 +16,7 @@ class NothingEvaluated(RuntimeError):
     """Not one held-out problem got a verdict."""
 
 
-@stage("evaluate", version=1, prompts=CAPTION_DIGEST + REASONER_DIGEST)
+@stage("evaluate", version=2, prompts=CAPTION_DIGEST + REASONER_DIGEST)
 def evaluate(
     output: Output,
     problems: ProblemTable,

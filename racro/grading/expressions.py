@@ -87,11 +87,7 @@ def same_set(found: str, answer: str) -> bool:
 
 
 def _distinct(values: list[str]) -> list[str]:
-    kept: list[str] = []
-    for value in values:
-        if not any(same_expression(value, other) for other in kept):
-            kept.append(value)
-    return kept
+    return list({_squeeze(value): value for value in values}.values())
 
 
 _PAIRS = {"(": ")", "[": "]", "{": "}"}

@@ -70,9 +70,9 @@ def _boxes(text: str) -> list[_Box]:
 
 _STATED = re.compile(
     r"\b(?:answer|solution|result|(?:correct|right|best) (?:option|choice|letter))"
-    r"(?: (?:to (?:the|this|your) question|choice|option|letter))?\s?(?:is|are|would be|should be|must be|:|=)"
-    r"[ \t:=*]{0,9}(?=([^\n]{1,100}))"
-    r"|\b([A-Z])\)? is (?:the )?(?:correct|right)\b"
+    r"(?: (?:to (?:the|this|your) question|choice|option|letter))?[>\]*]{0,3}"
+    r"\s?(?:is|are|would be|should be|must be|:|=)[ \t:=*<]{0,9}(?=([^\n]{1,100}))"
+    r"|\b([A-Z])\)? is (?:the )?(?:correct|right)(?: (?:answer|option|choice|one)\b|[.,]|$)"
     r"|答案(?:是|为|：|:)\s?([^\n。]{1,100})",
     re.IGNORECASE,
 )
@@ -83,7 +83,7 @@ _BARE = re.compile(r"[-+]?\d[\d,./]{0,40}\s?[%°]?|\([A-Za-z]\)|[A-Z]")
 def stated(text: str) -> list[str]:
     """What is said to be the answer, the last statement first."""
     last = list(_STATED.finditer(text))[-STATEMENTS:]
-    found = (_SENTENCE.split(match[match.lastindex or 0])[0].strip(" *`\t\"'“”") for match in last)
+    found = (_SENTENCE.split(match[match.lastindex or 0])[0].strip(" *`\t\"'“”<>") for match in last)
     return [statement for statement in found if statement][::-1]
 
 

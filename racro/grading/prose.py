@@ -174,13 +174,14 @@ _ANNOUNCED = re.compile(
     r"(?:=|\b(?:is|are|was|were|be|equals?|needs?|costs?|has|have|had|get|gives?|makes?|contain(?:s|ing)?))"
     r"\s(?:\w+\s){0,2}$"
 )
+_COUNTED = re.compile(r"\b(?:\d+|one|two|three|no)\s$")  # "1 zero"
 _BOLD = re.compile(r"\*\*([^*]+)\*\*")
 _COMPARED = re.compile(r"\b(?:than|least|most|below|above|under|over|exceed(?:s|ing)?|between|exactly)\s$")
 
 
 def _tokens(plain: str) -> list[re.Match[str]]:
     """The numbers of a sentence, but not those that it only compares with."""
-    found = list(_TOKEN.finditer(plain))
+    found = [token for token in _TOKEN.finditer(plain) if not _COUNTED.search(plain[: token.start()])]
     return [token for token in found if not _COMPARED.search(plain[: token.start()])] or found
 
 

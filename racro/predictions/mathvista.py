@@ -65,7 +65,7 @@ def _as_asked(row: dict[str, Any]) -> list[str] | None:
 
 
 def by_rule(extraction: str, row: dict[str, Any]) -> Verdict:
-    """The authors' verdict: an integer is equal, a float is equal when rounded, an option by letter or by likeness."""
+    """The authors' verdict: a number is cut to an integer or rounded, an option is found by letter or by likeness."""
     text, choices = extraction.strip(), row["choices"]
     predicted: str | None
     if row["question_type"] == "multi_choice":
@@ -93,7 +93,7 @@ def as_typed(text: str, answer_type: str, precision: Any) -> str | None:
     """An extraction as Python writes the number that it is; None where it is none."""
     try:
         if answer_type == "integer":
-            return str(int(text))
+            return str(int(float(text)))
         if answer_type == "float":
             return str(round(float(text), int(precision)))
     except (ValueError, OverflowError, TypeError):
