@@ -30,7 +30,7 @@ LISTED = 200
 
 
 class NoBenchmark(BadInput):
-    """A benchmark that is not known."""
+    """A benchmark that is not known, or not where it was said to be."""
 
 
 def benchmark(name: str, columns: Columns | None) -> Benchmark:
@@ -49,9 +49,13 @@ def own_columns(name: str, recipe: Recipe) -> Columns | None:
 
 
 def benchmark_stamp(name: str, source: str | None, columns: Columns | None) -> str:
-    """What the source looks like now. Raises NoBenchmark, BadSource."""
-    found = source or benchmark(name, columns).source
-    return sources.stamp(found) if found else ""
+    """What the source looks like now. Raises NoBenchmark."""
+    published = benchmark(name, columns).source
+    found = source or published
+    try:
+        return sources.stamp(found) if found else ""
+    except sources.BadSource as error:
+        raise NoBenchmark(f"benchmark {name}: {found} is not there; name its folder, file or hub id") from error
 
 
 @stage("load", version=1)

@@ -6,7 +6,7 @@ import itertools
 from fractions import Fraction
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from racro.compare import Arm, Incomparable, compare, mcnemar
@@ -96,6 +96,7 @@ def test_runs_with_nothing_in_common_are_refused_by_name() -> None:
         compare(results({"a": RIGHT}), results({"b": RIGHT}))
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.sampled_from(list(Verdict)), st.sampled_from(list(Verdict))), min_size=1, max_size=30))
 def test_exchanging_the_runs_exchanges_the_result(pairs: list[tuple[Verdict, Verdict]]) -> None:
     a, b = (results({str(i): pair[side] for i, pair in enumerate(pairs)}) for side in (0, 1))

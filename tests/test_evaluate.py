@@ -172,9 +172,11 @@ def test_engines_that_give_no_answer_leave_no_table(tmp_path: Path, benchmarks: 
         evaluate(dry(), "initial", own, ("text",), None, (deaf,), root=str(tmp_path))
 
 
-def test_a_benchmark_that_nobody_knows_is_refused_before_anything_is_read(tmp_path: Path) -> None:
+def test_a_benchmark_that_is_not_there_is_refused_before_anything_is_read(tmp_path: Path) -> None:
     with pytest.raises(NoBenchmark, match=r"benchmark mathvsta: not known; one of mathvista, .*, own"):
-        evaluate(dry(), "initial", {"own": "nowhere", "mathvsta": None}, root=str(tmp_path))
+        evaluate(dry(), "initial", {"wemath": None, "mathvsta": "x"}, root=str(tmp_path))
+    with pytest.raises(NoBenchmark, match=r"benchmark own: nowhere\.jsonl is not there; name its folder"):
+        evaluate(dry(), "initial", {"wemath": None, "own": "nowhere.jsonl"}, root=str(tmp_path))
 
 
 def test_killed_at_many_writes_it_repeats_nothing_and_gives_the_same_table(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import re
 
 import pytest
 from asked import PICTURE, question
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from test_compare import results
@@ -61,6 +61,7 @@ def test_thumbnails_are_small(mode: str, size: tuple[int, int]) -> None:
         page.thumbnail(b"no image", "x")
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 50), st.sampled_from([RIGHT, WRONG])), max_size=150))
 def test_a_bounded_choice_of_questions_wrong_ones_first(drawn: list[tuple[str, int, Verdict]]) -> None:
     said = sorted(((name, str(uid)), verdict) for name, uid, verdict in drawn)

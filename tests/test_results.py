@@ -8,7 +8,7 @@ import statistics
 
 import pytest
 from asked import question
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from racro.golds import Gold
@@ -43,6 +43,7 @@ def test_pass_at_k_is_the_share_of_draws_with_a_right_answer(right: list[bool], 
     assert pass_at(len(right), sum(right), k) == pytest.approx(statistics.fmean(any(draw) for draw in draws))
 
 
+@settings(deadline=None)
 @given(st.lists(st.lists(st.sampled_from(VERDICTS), min_size=4, max_size=4), min_size=1, max_size=8))
 def test_an_entry_counts_every_verdict_and_averages_over_questions(verdicts: list[list[Verdict]]) -> None:
     made = entry(*graded(verdicts))
