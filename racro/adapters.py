@@ -98,7 +98,8 @@ def save(adapted: PeftModel, folder: Path, base: str, revision: str | None) -> N
     """Write the adapter, and the name of the model that it adapts."""
     config = adapted.peft_config["default"]
     config.base_model_name_or_path, config.revision = base, revision
-    adapted.save_pretrained(folder, selected_adapters=["default"])
+    # Embeddings are never adapted; to find that out PEFT would look for the model by its name.
+    adapted.save_pretrained(folder, selected_adapters=["default"], save_embedding_layers=False)
     (folder / "README.md").unlink()  # a form that nobody has filled in
 
 
