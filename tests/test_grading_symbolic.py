@@ -99,3 +99,8 @@ def test_a_forked_process_starts_its_own() -> None:
         os._exit(0 if not symbolic._pool._idle else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert symbolic.equal("4x", "2x+2x")
+
+
+def test_an_option_that_takes_too_long_to_compare_is_failed_too() -> None:
+    found = grade(f"The answer is {ENDLESS}", "stop", Gold("A", "choice", ("√3", "√5")))
+    assert found.verdict is Verdict.FAILED

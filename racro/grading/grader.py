@@ -38,19 +38,22 @@ def grade(response: str, finish_reason: FinishReason, gold: Gold) -> Grade:
     """
     if finish_reason == "deadline":
         return Grade(Verdict.FAILED, None)
-    cut_off = finish_reason == "length"
-    # "The answer is 1" may be the beginning of 12; only a closed box survives a cut.
-    found = _box(final_part(response), gold) if cut_off else find(response, gold)
-    if found is None:
-        return Grade(Verdict.TRUNCATED if cut_off else Verdict.UNPARSED, None)
+    cut_off, found = finish_reason == "length", None
     try:
+        # "The answer is 1" may be the beginning of 12; only a closed box survives a cut.
+        found = _box(final_part(response), gold) if cut_off else find(response, gold)
+        if found is None:
+            return Grade(Verdict.TRUNCATED if cut_off else Verdict.UNPARSED, None)
         return Grade(Verdict.CORRECT if equal(found, gold) else Verdict.WRONG, found)
     except GraderFailed:
         return Grade(Verdict.FAILED, found)
 
 
 def find(response: str, gold: Gold) -> str | None:
-    """The answer in an output, as written. Of several places the first that holds an answer of the kind asked for."""
+    """The answer in an output, as written: of several places the first that holds an answer of the kind asked for.
+
+    Raises GraderFailed.
+    """
     text = final_part(response)
     if (box := _box(text, gold)) is not None:
         return box

@@ -87,10 +87,16 @@ class Pool:
             try:
                 worker = self._idle.pop()
             except IndexError:
-                worker = Worker()
+                worker = self._start()
             answer = worker.ask(request)
             self._idle.append(worker)
             return answer
+
+    def _start(self) -> Worker:
+        try:
+            return Worker()
+        except OSError as error:  # no memory, no process, no file descriptor left
+            raise GraderFailed(f"no process for algebra can be started: {error}") from error
 
 
 _pool = Pool()

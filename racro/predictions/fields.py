@@ -67,11 +67,18 @@ def _prediction(file: Path, name: str, row: dict[str, Any]) -> Prediction:
         str(row["response"] or ""),
         cast(FinishReason, finish_reason),
         extraction,
-        is_answer=extraction is not None and readable(extraction, gold),
+        is_answer=extraction is not None and not trouble and _is_answer(extraction, gold),
         by_rule=None if extraction is None or trouble else _by_our_rules(extraction, gold),
         published=verdict(row["true_false"]) if isinstance(row.get("true_false"), bool) else None,
         trouble=trouble,
     )
+
+
+def _is_answer(extraction: str, gold: Gold) -> bool:
+    try:
+        return readable(extraction, gold)
+    except GraderFailed:
+        return False
 
 
 def _by_our_rules(extraction: str, gold: Gold) -> Verdict:
