@@ -23,7 +23,9 @@ _SEPARATOR = re.compile(r"\s?(?:,? (?:and|or) |[,;/&+]|\s)\s?", re.IGNORECASE)
 
 def letter(text: str, choices: Sequence[str]) -> str | None:
     """The letter of the one option that a text names: "A", "(a)", "Option A", "A. 12", "12". None for two of them."""
-    text = clean(text).strip("\"'“”{}")
+    text = clean(text).strip("\"'“”")
+    if text.startswith("{") and text.endswith("}"):
+        text = text[1:-1]
     letters = string.ascii_uppercase[: len(choices) or 26]
     options = dict(zip(letters, choices, strict=False))
     start = _LETTER.match(text)
