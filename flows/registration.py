@@ -113,7 +113,6 @@ def register_automations(client: SyncPrefectClient, silence: int) -> None:
             for_each={run},
             posture=Posture.Reactive,
             threshold=1,
-            within=datetime.timedelta(seconds=2),  # runner and worker both report a crash: one start, not two
         ),
         actions=[_change(StateType.SCHEDULED, "resumed after a crash")],
     )
