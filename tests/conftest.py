@@ -28,8 +28,13 @@ os.environ["PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL"] = "ERROR"
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 from flows import local  # noqa: E402
+from racro.engines.processes import free_port  # noqa: E402
 
 local.settle(HOME)
+
+PREFECT_PORT = free_port()
+# Prefect reads this once, when test modules import it, and would start a server of its own where nothing is set.
+os.environ["PREFECT_API_URL"] = f"http://127.0.0.1:{PREFECT_PORT}/api"
 
 REPOSITORY = Path(__file__).parent.parent
 EMBEDDED_RECIPE = str(REPOSITORY / "infra" / "recipes" / "embedded.yaml")
@@ -48,6 +53,11 @@ TINY = (
 """Overrides that make the embedded recipe a matter of seconds."""
 
 
+def pytest_collection_finish() -> None:
+    """Test modules are imported; commands that tests start know of no server."""
+    os.environ.pop("PREFECT_API_URL", None)
+
+
 @pytest.fixture(scope="session")
 def plain_captioner() -> TransformersEngine:
     """The embedded captioner on the engine that all others are held against."""
@@ -60,7 +70,7 @@ def plain_captioner() -> TransformersEngine:
 @pytest.fixture(scope="session")
 def prefect_server() -> Iterator[str]:
     """API URL of a real Prefect server, in PREFECT_API_URL while the session lasts."""
-    with local.prefect_server(HOME) as url:
+    with local.prefect_server(HOME, PREFECT_PORT) as url:
         yield url
 
 
