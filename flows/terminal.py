@@ -111,17 +111,18 @@ def show_evaluation(summary: EvaluationSummary, report: str) -> None:
 
 def show_comparisons(comparisons: Sequence[Comparison], first: str, second: str) -> None:
     """Two evaluations: accuracies, flips, and whether that may be chance."""
-    table = Table(title=f"{first} -> {second}", title_justify="left")
-    for heading in ("benchmark", "first", "second"):
-        table.add_column(heading)
-    for heading in ("accuracy", "", "gain", "fixed", "broken", "p", "n", "unscored", "unpaired"):
-        table.add_column(heading, justify="right")
+    table = Table(title=f"{first} -> {second}: accuracy, %", title_justify="left")
+    for heading in ("answers", "first", "second", "gain", "fixed", "broken", "p", "n"):
+        table.add_column(heading, justify="left" if heading == "answers" else "right", no_wrap=heading != "answers")
     for c in comparisons:
-        arms = (" ".join(filter(None, arm[1:])) for arm in (c.first, c.second))
-        rates = (f"{100 * r.value:.1f} ± {100 * r.stderr:.1f} %" for r in (c.first_accuracy, c.second_accuracy))
-        counts = (c.outcomes["fixed"], c.outcomes["broken"], f"{c.p:.2g}", c.first_accuracy.n, c.unscored, c.unpaired)
+        arms = dict.fromkeys(" ".join(filter(None, arm)) for arm in (c.first, c.second))
+        rates = (f"{100 * r.value:.1f} ± {100 * r.stderr:.1f}" for r in (c.first_accuracy, c.second_accuracy))
         gain = f"{100 * c.gain:+.1f} ± {100 * c.gain_stderr:.1f}"
-        table.add_row(c.first.benchmark, *arms, *rates, gain, *map(str, counts))
+        counts = (c.outcomes["fixed"], c.outcomes["broken"], f"{c.p:.2g}", c.first_accuracy.n)
+        table.add_row(" -> ".join(arms), *rates, gain, *map(str, counts))
+        if c.unscored or c.unpaired:
+            table.caption = "not compared: failed in one of the runs, or asked in one only"
+            table.add_row("", *[""] * 6, f"+ {c.unscored + c.unpaired}")
     console.print(table)
     flips = Table(title=f"answers that flipped, {FLIPS} at most of each; all with --json", title_justify="left")
     for heading in ("benchmark", "question", "right", "first says", "second says"):
