@@ -12,9 +12,7 @@ from tasks.report import check_root
 
 
 @flow(name="prune", persist_result=False)
-def prune(
-    root: str = "runs", last: PositiveInt = 2, every: NonNegativeInt = 0, dry_run: bool = False
-) -> Freed:
+def prune(root: str = "runs", last: PositiveInt = 2, every: NonNegativeInt = 0, dry_run: bool = False) -> Freed:
     """Remove checkpoints, except champions, the newest of each training and what a run under way may need.
 
     Results stay: a run whose checkpoints are pruned is still found in the cache.

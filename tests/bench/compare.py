@@ -177,8 +177,7 @@ def online(iterations: int, seed: int, place: Path) -> dict[str, Any]:
             answers += tokenizer.batch_decode(ids[:, batch["input_ids"].shape[1] :], skip_special_tokens=True)
         gold = [chosen[i] for i in index]
         return [
-            float(grading.grade(a, "stop", Gold.of(p)).verdict == "correct")
-            for a, p in zip(answers, gold, strict=True)
+            float(grading.grade(a, "stop", Gold.of(p)).verdict == "correct") for a, p in zip(answers, gold, strict=True)
         ]
 
     def prompts_of(question: str, caption: str) -> list[dict[str, str]]:
