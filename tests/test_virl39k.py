@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import huggingface_hub
 import pyarrow.parquet as pq
@@ -15,6 +16,7 @@ import pytest
 from conftest import EMBEDDED_RECIPE, TINY
 from mlflow import MlflowClient
 from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
 from pydantic import ValidationError
 from virl39k import SCHEMA, Made, benchmark
 
@@ -71,7 +73,8 @@ def test_a_thousand_rows_with_every_defect_become_rollouts_of_the_embedded_capti
     assert 0.7 * made.problems < training["problems"] < 0.9 * made.problems
 
     with get_client(sync_client=True) as client:
-        shown = {artifact.key: str(artifact.data) for artifact in client.read_artifacts()}
+        ours = ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[UUID(summary.prefect_flow_run_id)]))
+        shown = {artifact.key: str(artifact.data) for artifact in client.read_artifacts(artifact_filter=ours)}
     assert f"| problems | {training['problems']} |" in shown["problems-training"].replace("**", "")
     assert "v1_3" not in shown["problems-training"] and "3" in shown["overlaps-training"]
     logged = MlflowClient().get_run(summary.mlflow_run_id).inputs.dataset_inputs
