@@ -59,10 +59,13 @@ class Virl39kColumns(Columns):
     """The columns of ViRL39K."""
 
     uid: str | None = "qid"
+    """Unique name of the row."""
     category: str | None = "category"
+    """Name for accuracy by category."""
     origin: str | None = "source"
+    """Collection that the row was taken from."""
     pass_rate: str | None = "PassRate_32BTrained"
-    """`PassRate_7BBase` is the other; half of it was never measured."""
+    """Share of right answers of a model; `PassRate_7BBase` is the other; half of it was never measured."""
 
 
 class ForeignProblems(Config):
@@ -122,7 +125,9 @@ class Virl39kProblems(ForeignProblems):
     source: str = "TIGER-Lab/ViRL39K"
     """The hub id, or a folder with its files."""
     split: str | None = None
+    """None: the files as they are published."""
     columns: Virl39kColumns = Virl39kColumns()
+    """Which column holds what."""
     without_origins: tuple[str, ...] = ("DeepScaleR",)
     """The official filter: these are text only."""
 
