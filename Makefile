@@ -10,7 +10,7 @@ demo: .venv/.ready
 	@$(BIN)/racro train infra/recipes/embedded.yaml
 
 test: lint
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: .venv/.vllm
 	@$(BIN)/ruff check .

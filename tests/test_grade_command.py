@@ -175,6 +175,22 @@ def test_logicvista_compares_sets_of_letters(tmp_path: Path) -> None:
     ]
 
 
+def test_logicvista_answers_are_graded_by_the_data_set_beside_them(tmp_path: Path) -> None:
+    file = tmp_path / "M-answers.json"
+    file.write_text(json.dumps({"v1_0": {"answer": "The answer is B."}, "v1_1": {"answer": "C and A"}}))
+    with pytest.raises(predictions.BadPredictions, match=r"dataset\.json beside it"):
+        predictions.read(file, "logicvista")
+    row = {"question": "Which one?", "skill": ["inductive"], "broad_capability": ["ocr"]}
+    golds = {"v1_0": "B", "v1_1": "A, C", "v1_2": "D"}
+    dataset = {name: row | {"imagename": f"{name}.png", "answer": gold} for name, gold in golds.items()}
+    (tmp_path / "dataset.json").write_text(json.dumps(dataset))
+    read = predictions.read(file, "logicvista")
+    assert [found and found.verdict.value for found in predictions.grades(read)] == ["correct", "correct"]
+    file.write_text(json.dumps({"v2": {"answer": "B"}}))
+    with pytest.raises(predictions.BadPredictions, match="v2 is no question"):
+        predictions.read(file, "logicvista")
+
+
 def test_dynamath_counts_a_question_when_all_variants_are_right(tmp_path: Path) -> None:
     head = ["Question ID", "Variant 1", "Variant 2", "# of correct per question", "Topic", "Difficulty Level"]
     rows = [["Q1", "correct", "correct", 2, "algebra", "high school"], ["Q2", "correct", "fail", 1, "algebra", "x"]]
