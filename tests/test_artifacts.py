@@ -220,7 +220,7 @@ def test_columns_that_may_hold_nulls_where_ours_may_not_are_refused(tmp_path: Pa
     schema = pa.schema([field.with_nullable(True) for field in artifacts.arrow_schema(DroppedRow)])
     rows = [{"source": None, "row": 1, "reason": "", "detail": ""}]
     pq.write_table(pa.Table.from_pylist(rows, schema=schema), tmp_path / "null.parquet")
-    with pytest.raises(BadArtifact, match="no table of DroppedRow: columns .*detail, reason, row, source differ"):
+    with pytest.raises(BadArtifact, match=r"no table of DroppedRow: columns .*detail, reason, row, source differ"):
         list(read_shard(str(tmp_path / "null.parquet"), DroppedRow))
 
 
