@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -57,7 +58,18 @@ def points(place: Workplace, summary: Summary) -> Counter[tuple[str, int]]:
     return Counter((key, one.step) for key in keys for one in client.get_metric_history(summary.mlflow_run_id, key))
 
 
-@pytest.mark.parametrize("server", ["Prefect's server", "MLflow's server", "Postgres"])
+@contextlib.contextmanager
+def frozen(server: psutil.Process) -> Iterator[None]:
+    """A server that takes requests and answers none."""
+    family = [server, *server.children(recursive=True)]
+    for process in family:
+        process.suspend()
+    yield
+    for process in family:
+        process.resume()
+
+
+@pytest.mark.parametrize("server", ["Prefect's server", "MLflow's server", "Postgres", "MLflow's server, for a minute"])
 def test_a_run_goes_on_when_a_server_dies_under_it(
     server: str, place: Workplace, database: Postgres, undisturbed: Summary, tmp_path: Path
 ) -> None:
@@ -66,6 +78,9 @@ def test_a_run_goes_on_when_a_server_dies_under_it(
     if server == "Postgres":
         database.stop()
         database.start()
+    elif server.endswith("for a minute"):
+        with frozen(psutil.Process(place.station()["children"]["MLflow's server"])):
+            assert not eventually(lambda: place.get(f"/flow_runs/{run}")["state"]["type"] == "COMPLETED", 60)
     else:
         psutil.Process(place.station()["children"][server]).kill()
     summary = summary_of(place, place.wait(run), tmp_path)
