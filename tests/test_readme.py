@@ -12,6 +12,7 @@ import subprocess
 import sys
 import urllib.request
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -63,7 +64,8 @@ def test_the_commands_in_order(folder: Path, user: dict[str, str]) -> None:
 
 
 def _open_and_close(command: str, folder: Path, user: dict[str, str]) -> None:
-    ui = subprocess.Popen(command.split(), cwd=folder, env=user, stdout=subprocess.PIPE, text=True)
+    heeded = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # even where the tests run in the background
+    ui = subprocess.Popen(command.split(), cwd=folder, env=user, stdout=subprocess.PIPE, text=True, preexec_fn=heeded)
     assert ui.stdout is not None
     addresses = [ui.stdout.readline().split()[-1] for _ in range(2)]
     pages = [urllib.request.urlopen(address, timeout=30).read().decode() for address in addresses]
