@@ -17,6 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from talker import Reply, Talker, last_text, refused, said
+from workplace import eventually
 
 from racro.config import Place
 from racro.engines import Completion, EngineLost, Generation, Prompt, PromptTooLong, Sampling, chat
@@ -305,7 +306,7 @@ def test_a_server_that_hangs_is_set_aside(talk: Callable[..., Talker], connect: 
     engine = connect(hanging, other, sequences=4, silence=1.0)
     assert texts(all_of(engine, 40)) == [str(i) for i in range(40)]
     assert not engine.lost
-    assert hanging.left == len(hanging.asked) - 5, "what was taken back is not worked on any more"
+    assert eventually(lambda: hanging.left == len(hanging.asked) - 5), "what was taken back is not worked on any more"
 
 
 def test_a_long_answer_is_no_silence(talk: Callable[..., Talker], connect: Callable[..., Endpoint]) -> None:
@@ -324,11 +325,7 @@ def test_what_is_unfinished_at_the_deadline_is_taken_back(
     generations = all_of(connect(talker, sequences=4), 5, how)
     late = (Completion((), (), "", "deadline"),) * 2
     assert [g.completions == late for g in generations] == [False, True, False, True, False]
-    for _ in range(100):
-        if talker.left == 4:
-            break
-        time.sleep(0.02)
-    assert talker.left == 4, "the server is told by the end of the connection"
+    assert eventually(lambda: talker.left == 4), "the server is told by the end of the connection"
 
 
 def test_prompts_are_opened_late(talk: Callable[..., Talker], connect: Callable[..., Endpoint]) -> None:
@@ -382,7 +379,8 @@ def test_what_nobody_waits_for_is_taken_back(talk: Callable[..., Talker], connec
     generations.close()
     talker.reply = lambda body, i: said("again")
     assert texts(all_of(engine, 9)) == ["again"] * 9, "the room is free again"
-    assert talker.left == len([body for body in talker.asked if body["max_tokens"] != 32]) - 1
+    first = [body for body in talker.asked if body["max_tokens"] != 32]
+    assert eventually(lambda: talker.left == len(first) - 1)
 
 
 def test_closing_ends_everything(talk: Callable[..., Talker], connect: Callable[..., Endpoint]) -> None:
@@ -395,11 +393,7 @@ def test_closing_ends_everything(talk: Callable[..., Talker], connect: Callable[
     with pytest.raises(EngineLost, match="closed"):
         all_of(engine)
     assert not engine.thread.is_alive()
-    for _ in range(100):
-        if talker.left == 3:
-            break
-        time.sleep(0.02)
-    assert talker.left == 3
+    assert eventually(lambda: talker.left == 3)
 
 
 # --- what goes wrong and stays wrong ----------------------------------------------------------------------------------

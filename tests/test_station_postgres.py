@@ -1,4 +1,4 @@
-"""`racro up --postgres`: the same on Postgres; and what comes of a run when a server dies under it."""
+"""`racro up` with Postgres and S3: the same there; and what comes of a run when a server dies under it."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 
 import psutil
 import pytest
+import s3
 from mlflow import MlflowClient
 from postgres import PASSWORD, Postgres
 from workplace import Workplace, eventually, opened, tiny
@@ -25,29 +26,39 @@ def database() -> Iterator[Postgres]:
 
 
 @pytest.fixture(scope="module")
-def place(database: Postgres, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workplace]:
-    yield from opened(tmp_path_factory.mktemp("postgres"), "--postgres", database.url)
+def store() -> Iterator[s3.Store]:
+    with s3.served() as store, s3.used(store):
+        yield store
 
 
 @pytest.fixture(scope="module")
-def undisturbed(place: Workplace) -> Summary:
-    return train(place, place.folder / "runs")
+def place(database: Postgres, store: s3.Store, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workplace]:
+    options = ("--postgres", database.url, "--artifacts", f"s3://{s3.BUCKET}/team")
+    yield from opened(tmp_path_factory.mktemp("postgres"), *options)
 
 
-def train(place: Workplace, root: Path) -> Summary:
-    run = place.wait(place.start("train", recipe=tiny(), run="it", root=str(root)))
-    return summary_of(place, run, root)
+@pytest.fixture(scope="module")
+def undisturbed(place: Workplace, store: s3.Store) -> Summary:
+    return train(place, store)
 
 
-def summary_of(place: Workplace, run: dict[str, Any], root: Path) -> Summary:
+def train(place: Workplace, store: s3.Store) -> Summary:
+    run = place.wait(place.start("train", recipe=tiny(), run="it"))
+    return summary_of(place, run, store.objects()["team/runs/it/summary.json"])
+
+
+def summary_of(place: Workplace, run: dict[str, Any], content: bytes) -> Summary:
     assert (run["state"]["type"], run["run_count"]) == ("COMPLETED", 1), place.log(run["id"])
-    return Summary.model_validate_json((root / "it" / "summary.json").read_text())
+    return Summary.model_validate_json(content)
 
 
-def test_a_run_on_postgres_and_the_same_again_from_the_cache(place: Workplace, undisturbed: Summary) -> None:
-    again = train(place, place.folder / "runs")
+def test_a_run_on_postgres_and_s3_and_the_same_again_from_the_cache(
+    place: Workplace, store: s3.Store, undisturbed: Summary
+) -> None:
+    again = train(place, store)
     assert sum(stage.executed for stage in again.stages.values()) == 0
-    assert not list(place.folder.rglob("*.db"))
+    assert any(key.startswith("team/mlflow/") and undisturbed.mlflow_run_id in key for key in store.objects())
+    assert not (place.folder / "runs").exists() and not list(place.folder.rglob("*.db"))
     assert place.up().returncode == 0
 
 
@@ -83,7 +94,7 @@ def test_a_run_goes_on_when_a_server_dies_under_it(
             assert not eventually(lambda: place.get(f"/flow_runs/{run}")["state"]["type"] == "COMPLETED", 60)
     else:
         psutil.Process(place.station()["children"][server]).kill()
-    summary = summary_of(place, place.wait(run), tmp_path)
+    summary = summary_of(place, place.wait(run), (tmp_path / "it" / "summary.json").read_bytes())
     assert (summary.policy.digest, summary.final) == (undisturbed.policy.digest, undisturbed.final)
     executed = {name: stage.executed for name, stage in summary.stages.items()}
     assert executed == {name: stage.executed for name, stage in undisturbed.stages.items()}
