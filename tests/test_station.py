@@ -194,19 +194,25 @@ def test_a_sweep_runs_on_a_worker(place: Workplace) -> None:
     assert place.get(f"/flow_runs/{child}")["state"]["type"] == "COMPLETED"
 
 
-def test_an_interval_schedule_fires(place: Workplace) -> None:
+@pytest.mark.parametrize(("kind", "when", "problems"), [("interval", 5, 8), ("cron", "* * * * *", 9)])
+def test_a_schedule_fires(kind: str, when: object, problems: int, place: Workplace) -> None:
     deployment = place.deployment("prepare")
-    schedule = {"interval": 5, "timezone": "UTC"}
-    recipe = tiny("evaluation.problems=8")
+    schedule = {kind: when, "timezone": "UTC"}
+    recipe = tiny(f"evaluation.problems={problems}")
     created = httpx.post(
         f"{place.api}/deployments/{deployment['id']}/schedules",
-        json=[{"schedule": schedule, "active": True, "parameters": {"recipe": recipe}, "slug": "often"}],
+        json=[{"schedule": schedule, "active": True, "parameters": {"recipe": recipe}, "slug": kind}],
     )
     [made] = created.raise_for_status().json()
     runs = {"deployment_id": {"any_": [deployment["id"]]}, "state": {"type": {"any_": ["COMPLETED"]}}}
     runs["tags"] = {"all_": ["auto-scheduled"]}
+
+    def fired() -> bool:
+        found = place.post("/flow_runs/filter", flow_runs=runs).json()
+        return any(run["parameters"]["recipe"]["evaluation"]["problems"] == problems for run in found)
+
     try:
-        assert eventually(lambda: bool(place.post("/flow_runs/filter", flow_runs=runs).json()), 120)
+        assert eventually(fired, 150)
     finally:
         httpx.delete(f"{place.api}/deployments/{deployment['id']}/schedules/{made['id']}").raise_for_status()
 
