@@ -89,8 +89,9 @@ class Handler(BaseHTTPRequestHandler):
                 self.connection.settimeout(0.02)
                 while not talker.dead.is_set():
                     with contextlib.suppress(TimeoutError):
-                        if self.connection.recv(1) == b"":
-                            talker.left += 1
+                        if self._gone():
+                            with talker.lock:
+                                talker.left += 1
                             break
                 self.close_connection = True
         finally:
@@ -98,6 +99,13 @@ class Handler(BaseHTTPRequestHandler):
                 talker.flying -= 1
         if reply is not None:
             self.send(reply)
+
+    def _gone(self) -> bool:
+        """Has the client closed the connection? Raises TimeoutError while it has not."""
+        try:
+            return self.connection.recv(1) == b""
+        except ConnectionError:
+            return True
 
     def send(self, reply: Reply) -> None:
         assert reply is not None

@@ -372,12 +372,14 @@ def test_many_threads_share_one_engine(talk: Callable[..., Talker], connect: Cal
 
 
 def test_what_nobody_waits_for_is_taken_back(talk: Callable[..., Talker], connect: Callable[..., Endpoint]) -> None:
-    talker = talk(lambda body, i: None if i else said("first"))
+    def reply(body: dict[str, Any], i: int) -> Reply:
+        return said("again") if body["max_tokens"] == 32 else None if i else said("first")
+
+    talker = talk(reply)
     engine = connect(talker, sequences=3)
     generations = engine.generate([ask(str(i)) for i in range(9)], Sampling(n=1), range(9))
     assert texts([next(generations)]) == ["first"]
     generations.close()
-    talker.reply = lambda body, i: said("again")
     assert texts(all_of(engine, 9)) == ["again"] * 9, "the room is free again"
     first = [body for body in talker.asked if body["max_tokens"] != 32]
     assert eventually(lambda: talker.left == len(first) - 1)
