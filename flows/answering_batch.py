@@ -13,9 +13,10 @@ from prefect import flow
 from flows.answering_lines import answer_lines
 from flows.pairing import Models, open_racro
 from racro.config import Recipe
+from racro.schema import CHAMPION
 from racro.summary import BatchSummary
 from tasks import publish
-from tasks.choose import CHAMPION, INITIAL
+from tasks.choose import INITIAL
 from tasks.progress import Progress
 
 

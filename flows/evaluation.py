@@ -22,6 +22,7 @@ from racro.identity import digest
 from racro.modes import ATTEMPTED, CAPTIONED, REASONED
 from racro.results import HELDOUT
 from racro.schema import (
+    CHAMPION,
     EntryTable,
     FrozenModel,
     Mode,
@@ -35,11 +36,10 @@ from racro.schema import (
 from racro.summary import EvaluationSummary, PolicyRef
 from tasks import exhibit, report, track
 from tasks.ask import answer, attempt, describe
-from tasks.choose import CHAMPION, Judge, choose
+from tasks.choose import Judge, choose
 from tasks.closing import closing
 from tasks.engines import release
 from tasks.grade import aggregate, grade
-from tasks.policies import absolute
 from tasks.prepare import adopt_reasoner
 from tasks.questions import benchmark_stamp, load, own_columns, parts
 from tasks.stages import Stages
@@ -94,7 +94,7 @@ def evaluate(
     """
     started = time.monotonic()
     layout.run(root, run or default_name(recipe))  # a name that cannot be a folder is refused before anything starts
-    stages = Stages(absolute(root), recipe.runtime)
+    stages = Stages(layout.absolute(root), recipe.runtime)
     report.check_root(stages.root)
     modes = tuple(dict.fromkeys(modes)) or (("joint",) if benchmarks else ("caption",))
     reasoners = tuple(dict.fromkeys(reasoners)) or (recipe.reasoner,)

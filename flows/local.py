@@ -11,7 +11,6 @@ import contextlib
 import ctypes
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -91,7 +90,9 @@ def prefect_server(home: Path, port: int | None = None, deadline: float = 120.0)
     if configured := os.environ.get("PREFECT_API_URL"):
         yield configured
         return
-    port = port or _free_port()
+    from racro.engines.processes import free_port
+
+    port = port or free_port()
     log = home / "prefect" / "server.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     environment = os.environ | {f"PREFECT_SERVER_SERVICES_{name}_ENABLED": "false" for name in SERVICES_OFF}
@@ -171,9 +172,3 @@ def _die_with_parent() -> None:
     if sys.platform == "linux":
         pr_set_pdeathsig = 1
         ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGTERM)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -20,6 +20,7 @@ from flows import recipes
 from racro import config, layout
 from racro.errors import BadInput
 from racro.models import ModelNotFound, require_model
+from racro.schema import CHAMPION
 
 if TYPE_CHECKING:
     from racro.answering import Racro
@@ -32,9 +33,6 @@ ENGINES: dict[EngineName, Callable[[], config.Engine]] = {
     "vllm": config.VllmEngine,
     "server": config.ServerEngine,
 }
-CHAMPION = "champion"
-"""What --policy takes for the best of all, besides a place."""
-
 PATIENCE = 5.0
 """Seconds for an endpoint to say anything."""
 
@@ -191,10 +189,9 @@ def _trained(models: Models, recipe: config.Recipe | None) -> Policy:
     if models.policy == CHAMPION:
         from flows.training import recipe_digest
         from tasks.answer import champion
-        from tasks.policies import absolute
 
         if models.run:
-            return champion({"racro.run": models.run, "racro.root": absolute(models.root)})
+            return champion({"racro.run": models.run, "racro.root": layout.absolute(models.root)})
         return champion({"racro.recipe_digest": recipe_digest(recipe)} if recipe else {})
     if models.policy:
         record = read_record(models.policy)

@@ -8,10 +8,10 @@ from __future__ import annotations
 from prefect import flow
 
 from flows.training import prepare_problems, run_name
+from racro import layout
 from racro.config import Recipe
 from racro.schema import ProblemTable
 from tasks import publish, report
-from tasks.policies import absolute
 from tasks.prepare import adopt_captioner, adopt_reasoner
 from tasks.stages import Stages
 
@@ -25,7 +25,7 @@ def prepare(recipe: Recipe, run: str | None = None, root: str = "runs") -> tuple
         run: Name of the flow run; made of the recipe when empty.
         root: Folder or URI (s3://...) for runs and artifacts.
     """
-    stages = Stages(absolute(root), recipe.runtime)
+    stages = Stages(layout.absolute(root), recipe.runtime)
     report.check_root(stages.root)
     models = adopt_captioner(recipe.captioner, recipe.runtime), adopt_reasoner(recipe.reasoner, recipe.runtime)
     problems = prepare_problems(recipe, stages, heldout=None)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from prefect import flow
 from pydantic import NonNegativeInt, PositiveInt
 
+from racro import layout
 from racro.retention import Freed
 from tasks import retention
-from tasks.policies import absolute
 from tasks.report import check_root
 
 
@@ -23,6 +23,6 @@ def prune(root: str = "runs", last: PositiveInt = 2, every: NonNegativeInt = 0, 
         every: Each so-many-th is kept as well; 0: none.
         dry_run: Only say what would be removed.
     """
-    place = absolute(root)
+    place = layout.absolute(root)
     check_root(place)
     return retention.prune(place, last, every or None, dry_run)

@@ -9,6 +9,7 @@ import os
 from pathlib import Path
 
 from flows import station
+from racro import layout
 from racro.storage import require_writable
 
 HEADINGS = ("Prefect", "MLflow", "Runs", "Logs")
@@ -36,8 +37,8 @@ def up(
         workers=workers,
         gpus=gpus and station.check_gpus(gpus, workers),
         silence=silence,
-        root=_absolute(f"{artifacts}/runs" if artifacts else "runs"),
-        mlflow_artifacts=_absolute(f"{artifacts}/mlflow" if artifacts else str(home / "mlflow" / "artifacts")),
+        root=layout.absolute(f"{artifacts}/runs" if artifacts else "runs"),
+        mlflow_artifacts=layout.absolute(f"{artifacts}/mlflow" if artifacts else str(home / "mlflow" / "artifacts")),
         postgres=postgres and station.check_postgres(postgres),
     )
     if artifacts and "://" in artifacts:
@@ -63,14 +64,9 @@ def register(root: str, silence: int) -> None:
         raise station.BadOption("PREFECT_API_URL is not set; name the server, or let `racro up` start one")
     from flows import registration
 
-    print(f"Registered: {', '.join(registration.register(_absolute(root), silence))}")
+    print(f"Registered: {', '.join(registration.register(layout.absolute(root), silence))}")
 
 
 def down(home: Path) -> None:
     """Stop everything."""
     print("stopped" if station.down(home) else "nothing runs here")
-
-
-def _absolute(place: str) -> str:
-    """As `tasks.policies.absolute`, which would load Prefect before its server's address is known."""
-    return place.rstrip("/") if "://" in place else os.path.abspath(place)

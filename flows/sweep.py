@@ -26,7 +26,6 @@ from racro.config import Recipe
 from racro.identity import digest
 from racro.sweep import Child, Outcome, SweepSummary, Trial, rank, standing, total
 from tasks import report, track
-from tasks.policies import absolute
 from tasks.progress import Progress
 from tasks.sweep import Children, ended, open_sweep, outcome, publish, run_child
 
@@ -55,7 +54,7 @@ def sweep(recipe: Recipe, plan: Sweep, run: str | None = None, root: str = "runs
     axes = check(recipe, plan)
     name = run or sweep_name(recipe, plan)
     layout.run(root, name)  # a name that cannot be a folder is refused before anything starts
-    place = absolute(root)
+    place = layout.absolute(root)
     report.check_root(place)
     mlflow_run = open_sweep(name, place, plan.axes)
     trials = _Trials(plan, name, place, mlflow_run)

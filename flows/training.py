@@ -30,7 +30,6 @@ from tasks.caption import caption
 from tasks.closing import closing
 from tasks.evaluate import evaluate, score_of
 from tasks.parity import parity
-from tasks.policies import absolute
 from tasks.prepare import adopt_captioner, adopt_reasoner, fingerprint, prepare, show, source_stamp
 from tasks.questions import benchmark_stamp
 from tasks.questions import load as load_questions
@@ -69,7 +68,7 @@ def train(recipe: Recipe, run: str | None = None, root: str = "runs") -> Summary
     started = time.monotonic()
     name = run or default_name(recipe)
     layout.run(root, name)  # a name that cannot be a folder is refused before anything starts
-    stages = Stages(absolute(root), recipe.runtime)
+    stages = Stages(layout.absolute(root), recipe.runtime)
     report.check_root(stages.root)
     mlflow_run = track.open_run(recipe, recipe_digest(recipe), name, stages.root)
     with closing(mlflow_run, stages.root, name), track.system_metrics(mlflow_run):

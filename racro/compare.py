@@ -8,8 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
-import fsspec
-
 from racro import layout
 from racro.artifacts import read_shard
 from racro.errors import BadInput
@@ -17,6 +15,7 @@ from racro.evaluation import Rate, rate
 from racro.outcomes import Accuracy, Outcome, gain, outcome
 from racro.report import Model
 from racro.schema import Mode, Result, Verdict
+from racro.storage import opened
 
 
 class Incomparable(BadInput):
@@ -133,9 +132,9 @@ def mcnemar(fixed: int, broken: int) -> float:
 
 def read_results(root: str, name: str) -> Iterable[Result]:
     """The results of a finished evaluation. Raises Incomparable."""
-    fs, folder = fsspec.core.url_to_fs(layout.results(root, name))
+    fs, folder = opened(layout.results(root, name))
     files = sorted(fs.glob(f"{folder}/part-*.parquet"))
-    if not files or not fs.exists(fsspec.core.url_to_fs(layout.summary(root, name))[1]):
+    if not files or not fs.exists(opened(layout.summary(root, name))[1]):
         raise Incomparable(f"{name}: no finished evaluation under {root}; name a run of racro evaluate, or its --root")
     for file in files:
         yield from read_shard(fs.unstrip_protocol(file), Result)

@@ -13,6 +13,7 @@ from typing import Any, get_args
 from racro.grading.choices import letters
 from racro.grading.expressions import parts
 from racro.grading.numbers import number
+from racro.grading.plain import balanced
 from racro.grading.words import yes_or_no
 from racro.schema import AnswerKind, Gold
 
@@ -61,7 +62,7 @@ def read_gold(answer: Any, kind: Any, choices: Any, question: str) -> Gold:
 
 def unbox(text: str) -> str:
     """The content of the one `\\boxed{...}` of a gold answer; the answer itself when it has none. Raises BadGold."""
-    if "\\" in text and not _balanced(text):
+    if "\\" in text and not balanced(text):
         raise BadGold("broken gold", f"unbalanced braces in {text!r}")
     while (start := text.find(BOX)) >= 0:
         opening = start + len(BOX)
@@ -88,15 +89,6 @@ def _closing_brace(text: str, opening: int) -> int | None:
                 return i
         i += 1
     return None
-
-
-def _balanced(text: str) -> bool:
-    depth = 0
-    for char in re.sub(r"\\.", "", text, flags=re.DOTALL):
-        depth += (char == "{") - (char == "}")
-        if depth < 0:
-            return False
-    return depth == 0
 
 
 def read_choices(cell: Any) -> tuple[str, ...]:

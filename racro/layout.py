@@ -8,6 +8,7 @@ ROOT/NAME/                       a sweep: recipe.yaml, summary.json, report.html
 
 from __future__ import annotations
 
+import os
 import re
 
 from racro.errors import BadInput
@@ -22,6 +23,11 @@ PRUNED = "pruned.json"
 
 class BadName(BadInput):
     """A name of a run that cannot be a folder."""
+
+
+def absolute(root: str) -> str:
+    """A root as it may travel to other processes: URIs stay, local paths become absolute."""
+    return root.rstrip("/") if "://" in root else os.path.abspath(os.path.expanduser(root))
 
 
 def artifact(root: str, stage: str, identity: str) -> str:

@@ -356,6 +356,10 @@ class Policy(Handle):
     """Digest of optimizer, schedule and RNG state; None for the initial policy."""
 
 
+CHAMPION = "champion"
+"""Alias of the best policy so far."""
+
+
 class FrozenModel(Handle):
     """The reasoner: a Hugging Face model folder. `rows` is 0."""
 

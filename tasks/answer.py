@@ -17,7 +17,7 @@ from racro.cases import LOOKS, Answer, Question, Step, Watch, unwatched
 from racro.engines import Completion
 from racro.errors import BadInput
 from racro.prompts import caption_messages, joint_messages, tentative_messages
-from racro.schema import Policy
+from racro.schema import CHAMPION, Policy
 
 PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
 """Nobody waits minutes for a tracking server when they want an answer."""
@@ -38,7 +38,7 @@ def champion(runs: dict[str, str]) -> Policy:
     (tag -> value) narrows them, where there are several, to those of matching runs. Raises NoChampion.
     """
     client, track = _mlflow()
-    models = [m for m in client.search_registered_models("name LIKE 'captioner-%'") if track.CHAMPION in m.aliases]
+    models = [m for m in client.search_registered_models("name LIKE 'captioner-%'") if CHAMPION in m.aliases]
     if len(models) > 1 and runs:
         query = " and ".join(f"tags.`{key}` = '{value}'" for key, value in runs.items())
         experiment = client.get_experiment_by_name(track.EXPERIMENT)
@@ -49,7 +49,7 @@ def champion(runs: dict[str, str]) -> Policy:
     if not models:
         whose = f" of a run with {', '.join(f'{k} {v}' for k, v in runs.items())}" if runs else ""
         raise NoChampion(f"--policy champion: {where} holds none{whose}; train first, or give the folder of a policy")
-    versions = [client.get_model_version_by_alias(m.name, track.CHAMPION) for m in models]
+    versions = [client.get_model_version_by_alias(m.name, CHAMPION) for m in models]
     if len(versions) > 1:
         known = ", ".join(f"{v.name} ({float(v.tags['racro.accuracy']):.1%})" for v in versions)
         raise NoChampion(f"--policy champion: there are several, {known}; name a run of the one you mean by --run")

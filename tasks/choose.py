@@ -16,12 +16,12 @@ from prefect.cache_policies import NO_CACHE
 from racro.artifacts import read_record
 from racro.config import Recipe
 from racro.errors import BadInput
-from racro.schema import FrozenModel, Policy, ProblemTable
+from racro.schema import CHAMPION, FrozenModel, Policy, ProblemTable
 from tasks import track
 from tasks.answer import champion
 from tasks.prepare import adopt_captioner
 
-CHAMPION, INITIAL = track.CHAMPION, "initial"
+INITIAL = "initial"
 
 
 class NoPolicy(BadInput):

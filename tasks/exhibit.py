@@ -10,7 +10,6 @@ import datetime
 import re
 from collections.abc import Iterator, Sequence
 
-import fsspec
 import yaml
 from prefect import task
 from prefect.artifacts import create_markdown_artifact
@@ -30,6 +29,7 @@ from racro.schema import (
     ResultTable,
     Verdict,
 )
+from racro.storage import opened
 from racro.summary import EvaluationSummary, Score
 from tasks import track
 from tasks.choose import Judge
@@ -140,7 +140,7 @@ def _metric_name(name: str) -> str:
 
 def _write_results(folder: str, graded: Sequence[ResultTable]) -> None:
     """All results as parquet files. Those of an earlier run of this name go."""
-    fs, path = fsspec.core.url_to_fs(folder)
+    fs, path = opened(folder)
     with contextlib.suppress(FileNotFoundError):
         fs.rm(path, recursive=True)
     artifacts.write_table(folder, (row for table in graded for row in artifacts.read_table(table, Result)), Result)

@@ -171,10 +171,3 @@ def stage(name: str, version: int, prompts: str = "") -> Callable[[Callable[...,
         )
 
     return wrap
-
-
-def absolute(root: str) -> str:
-    """A root as it may travel to other processes: URIs stay, local paths become absolute."""
-    if "://" in root:
-        return root.rstrip("/")
-    return str(storage.opened(root)[1]).rstrip("/")

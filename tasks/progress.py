@@ -28,22 +28,24 @@ class Progress:
 
     def __init__(self, what: str, unit: str) -> None:
         self.what, self.unit = what, unit
-        self.start = self.logged = time.monotonic()
+        self.start = self.since = self.last = self.logged = time.monotonic()
         self.artifact: UUID | None = None
         self.done = 0
 
     def __call__(self, done: int, total: int) -> None:
-        self.done = done
+        now = time.monotonic()
+        if done < self.done:  # the stage counts something else now: questions after captions
+            self.since = self.logged = self.last
+        self.done, self.last = done, now
         for observer in observers:
             observer(self.what, done, total)
-        now = time.monotonic()
         if now - self.logged >= LOG_EVERY:
             self.logged = now
             get_run_logger().info("%s: %d of %d %s, %s", self.what, done, total, self.unit, self._rate(done, total))
             self._show(100.0 * done / max(total, 1))
 
     def finish(self) -> None:
-        """Log the rate over all, and fill the artifact's bar."""
+        """Log the rate of what was counted last, and fill the artifact's bar."""
         for observer in observers:
             observer(self.what, self.done, self.done)
         get_run_logger().info("%s: %d %s, %s", self.what, self.done, self.unit, self._rate(self.done, self.done))
@@ -51,7 +53,7 @@ class Progress:
             self._show(100.0)
 
     def _rate(self, done: int, total: int) -> str:
-        seconds = max(time.monotonic() - self.start, 1e-6)
+        seconds = max(time.monotonic() - self.since, 1e-6)
         rate = done / seconds
         eta = f", {(total - done) / rate:.0f} s to go" if rate and total > done else f" in {seconds:.1f} s"
         return f"{rate:.1f} {self.unit}/s{eta}"

@@ -9,6 +9,7 @@ from prefect.cache_policies import NO_CACHE
 
 from racro import artifacts, retention
 from racro.retention import Freed
+from racro.schema import CHAMPION
 from tasks import track
 
 
@@ -38,7 +39,7 @@ def prune(root: str, last: int, every: int | None, dry_run: bool) -> Freed:
 def _champions(client: MlflowClient) -> set[str]:
     """Digests of the best policies, one for each way of judging them."""
     models = client.search_registered_models("name LIKE 'captioner-%'")
-    best = [client.get_model_version_by_alias(m.name, track.CHAMPION) for m in models if track.CHAMPION in m.aliases]
+    best = [client.get_model_version_by_alias(m.name, CHAMPION) for m in models if CHAMPION in m.aliases]
     return {version.tags["racro.policy"] for version in best}
 
 

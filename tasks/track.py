@@ -25,12 +25,11 @@ from prefect.runtime import flow_run
 from racro.config import Recipe
 from racro.identity import digest
 from racro.retention import training_digest
-from racro.schema import EntryTable, Evaluation, FrozenModel, Policy, ProblemTable
+from racro.schema import CHAMPION, EntryTable, Evaluation, FrozenModel, Policy, ProblemTable
 from racro.summary import Score
 from tasks.prepare import statistics_of
 
 EXPERIMENT = "racro"
-CHAMPION = "champion"
 TRAINING = "racro.training"
 """Tag of a run: the checkpoints that it makes, or may need."""
 PARENT = "RACRO_PARENT_RUN"

@@ -144,7 +144,7 @@ class Benchmark:
             benchmark=self.name,
             family=item.family,
             part=item.part,
-            labels=tuple(_labels(item.labels)),
+            labels=labels_of(item.labels),
         )
         inline = zip(problem.images, images, strict=True)
         return question, {ref.path: data for ref, data in inline if isinstance(data, bytes)}
@@ -165,11 +165,10 @@ def _place(path: str, base: str | None) -> str:
     return next((place for place in places if fs.exists(place)), places[0])
 
 
-def _labels(labels: Sequence[tuple[str, Any]]) -> Iterator[Label]:
-    for name, value in labels:
-        for one in value if isinstance(value, list | tuple) else [value]:
-            if one is not None:
-                yield Label(name=name, value=str(one))
+def labels_of(labels: Sequence[tuple[str, Any]]) -> tuple[Label, ...]:
+    """Labels from names and values; a value may be a list of several, or None for none."""
+    several = ((name, value if isinstance(value, list | tuple) else [value]) for name, value in labels)
+    return tuple(Label(name=name, value=str(one)) for name, values in several for one in values if one is not None)
 
 
 def _together(questions: Iterable[Question]) -> list[Question]:

@@ -6,6 +6,7 @@ The paper's benchmark is the version Vision Only, whose question stands in the i
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from racro.benchmarks.benchmark import Benchmark, Item, Part
 from racro.benchmarks.metrics import Graded, Scores, by_label, families, ratio, scored, simple_scores
@@ -54,26 +55,16 @@ def score_versions(graded: Sequence[Graded]) -> Scores:
     )
 
 
-_PARTS = (Part("testmini", ("testmini.json", "data/testmini.json")),)
-_COLUMNS = (
-    *("sample_index", "problem_index", "problem_version", "image", "answer", "question_type"),
-    *("metadata", "query_cot", "question_for_eval"),
-)
 VISION_ONLY = Benchmark(
     name="mathverse",
     source="AI4Math/MathVerse",
     configs=("testmini",),
-    parts=_PARTS,
-    columns=_COLUMNS,
+    parts=(Part("testmini", ("testmini.json", "data/testmini.json")),),
+    columns=(
+        *("sample_index", "problem_index", "problem_version", "image", "answer", "question_type"),
+        *("metadata", "query_cot", "question_for_eval"),
+    ),
     read_row=_vision_only,
     score=simple_scores,
 )
-ALL_VERSIONS = Benchmark(
-    name="mathverse-all",
-    source="AI4Math/MathVerse",
-    configs=("testmini",),
-    parts=_PARTS,
-    columns=_COLUMNS,
-    read_row=_read_row,
-    score=score_versions,
-)
+ALL_VERSIONS = replace(VISION_ONLY, name="mathverse-all", read_row=_read_row, score=score_versions)

@@ -49,7 +49,7 @@ def undressed(text: str) -> str:
         bare = text.rstrip(".,;: ") or text
         match = _WRAPPED.fullmatch(bare)
         inside = "" if match is None else next(filter(None, match.groups()), "")
-        if not inside or depth(inside) is None:
+        if not inside or not balanced(inside):
             return bare
         text = inside
     return text
@@ -59,15 +59,14 @@ NESTED = 30
 """What is nested deeper is no answer."""
 
 
-def depth(text: str) -> int | None:
-    """How deep braces are nested; None where they do not match. Escaped ones do not count."""
-    deepest = level = 0
-    for brace in re.findall(r"(?<!\\)[{}]", text):
+def balanced(text: str) -> bool:
+    """Does every brace have its partner? Escaped ones do not count."""
+    level = 0
+    for brace in re.findall(r"[{}]", re.sub(r"\\.", "", text, flags=re.DOTALL)):
         level += 1 if brace == "{" else -1
-        deepest = max(deepest, level)
         if level < 0:
-            return None
-    return deepest if level == 0 else None
+            return False
+    return level == 0
 
 
 def nested(text: str) -> int:

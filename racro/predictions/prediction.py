@@ -7,8 +7,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from racro.benchmarks.benchmark import labels_of
 from racro.errors import BadInput
-from racro.schema import FinishReason, Gold, Label, Question, Verdict
+from racro.schema import FinishReason, Gold, Question, Verdict
 
 
 class BadPredictions(BadInput):
@@ -55,12 +56,7 @@ def question(
         benchmark=benchmark,
         family=family,
         part=part,
-        labels=tuple(
-            Label(name=name, value=str(one))
-            for name, value in labels
-            for one in (value if isinstance(value, list | tuple) else [value])
-            if one is not None
-        ),
+        labels=labels_of(labels),
     )
 
 
