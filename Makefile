@@ -7,7 +7,7 @@ BIN := .venv/bin
 .PHONY: demo test lint bench bench-engines bench-gpu screenshots vllm ui clean
 
 demo: .venv/.ready
-	@$(BIN)/racro train infra/recipes/embedded.yaml
+	@$(BIN)/racro train racro/recipes/embedded.yaml
 
 test: lint
 	@$(BIN)/python -m pytest -n 2 --dist loadfile

@@ -11,13 +11,13 @@ from collections import Counter
 from prefect import flow
 
 from flows.answering_lines import answer_lines
-from flows.pairing import Models, open_racro
+from flows.engine_pair import Models, open_racro
 from racro.config import Recipe
 from racro.schema import CHAMPION
 from racro.summary import BatchSummary
-from tasks import publish
 from tasks.choose import INITIAL
-from tasks.progress import Progress
+from tasks.recording import publish
+from tasks.running.progress import Progress
 
 
 @flow(name="answer-batch", flow_run_name="{answers}", persist_result=False)

@@ -1,6 +1,6 @@
 """Questions as jsonl -> answers as jsonl, one line each, in order; and the way to the answers that all have in common.
 
-Called by `flows.answering` for standard input, by `flows.answering_batch` for files.
+Called by `flows.cli.answering` for standard input, by `flows.answering_batch` for files.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from flows.pairing import BadOption
+from flows.engine_pair import BadOption
 from racro.errors import BadInput
 
 if TYPE_CHECKING:
-    from racro.answering import Racro
-    from racro.cases import Answer, Question, Watch
+    from racro.answering.cases import Answer, Question, Watch
+    from racro.answering.pipeline import Racro
 
 EXAMPLE_LINE = '{"images": ["a.png"], "question": "..."}'
 
@@ -70,7 +70,7 @@ def answer_lines(racro: Racro, lines: Iterable[bytes], trace: bool = False) -> I
 
 def _question(line: bytes, number: int) -> tuple[str | int, Question | BadInput]:
     """A line's id (its number where it has none) and what it asks, or what is wrong with it."""
-    from racro.cases import Question
+    from racro.answering.cases import Question
 
     name: str | int = number
     try:
@@ -91,7 +91,7 @@ def _question(line: bytes, number: int) -> tuple[str | int, Question | BadInput]
 
 
 def _accuracy(verdicts: Counter[str]) -> str:
-    from racro.evaluation import rate
+    from racro.evaluation.heldout import rate
 
     cases = [verdict == "correct" for verdict, n in verdicts.items() if verdict != "failed" for _ in range(n)]
     right = rate(cases)
@@ -102,7 +102,7 @@ def answers(
     racro: Racro, questions: Iterable[Question | BadInput], trace: bool, watch: Watch | None = None
 ) -> Iterator[Answer | BadInput]:
     """The answers in order, as they come, with spans in MLflow where `trace` says so."""
-    from racro.cases import unwatched
+    from racro.answering.cases import unwatched
 
     watch = watch or unwatched
     if not trace:

@@ -16,11 +16,10 @@ from prefect.runtime import flow_run
 from pydantic import Field, PositiveInt
 
 from flows.training import default_name, prepare_problems, recipe_digest, run_name
-from racro import layout
 from racro.config import Captioner, Reasoner, Recipe
+from racro.evaluation.modes import ATTEMPTED, CAPTIONED, REASONED
+from racro.evaluation.results import HELDOUT
 from racro.identity import digest
-from racro.modes import ATTEMPTED, CAPTIONED, REASONED
-from racro.results import HELDOUT
 from racro.schema import (
     CHAMPION,
     EntryTable,
@@ -33,16 +32,17 @@ from racro.schema import (
     ResultTable,
     WritingTable,
 )
+from racro.storage import layout
 from racro.summary import EvaluationSummary, PolicyRef
-from tasks import exhibit, report, track
-from tasks.ask import answer, attempt, describe
 from tasks.choose import Judge, choose
-from tasks.closing import closing
-from tasks.engines import release
+from tasks.generate import answer, attempt, describe
 from tasks.grade import aggregate, grade
 from tasks.prepare import adopt_reasoner
 from tasks.questions import benchmark_stamp, load, own_columns, parts
-from tasks.stages import Stages
+from tasks.recording import publish_evaluation, report, track
+from tasks.running.closing import closing
+from tasks.running.engines import release
+from tasks.running.stages import Stages
 
 
 class Looked(NamedTuple):
@@ -115,12 +115,12 @@ def evaluate(
         release("captioner")  # its memory is the reasoners' now
         arms = list(_arms(recipe, stages, looked, captioner, modes, reasoners, samples))
         arms.sort(key=lambda arm: (list(asked).index(arm.benchmark), modes.index(arm.mode)))
-        entries = exhibit.log_entries(mlflow_run, [arm.entry for arm in arms])
+        entries = publish_evaluation.log_entries(mlflow_run, [arm.entry for arm in arms])
         score = None
         for arm in arms:
             as_trained = (arm.benchmark, arm.mode, arm.reasoner) == (HELDOUT, "caption", recipe.reasoner)
             if as_trained and chosen and judge and arm.results.rows == judge.heldout.rows:
-                score = exhibit.log_score(mlflow_run, chosen, judge, arm.entry)
+                score = publish_evaluation.log_score(mlflow_run, chosen, judge, arm.entry)
         summary = EvaluationSummary(
             run=name,
             recipe_digest=recipe_digest(recipe),
@@ -134,7 +134,9 @@ def evaluate(
             prefect_flow_run_id=str(flow_run.id),
             mlflow_run_id=mlflow_run,
         )
-        exhibit.publish(recipe, summary, stages.root, captioner, list(asked.values()), [arm.results for arm in arms])
+        publish_evaluation.publish(
+            recipe, summary, stages.root, captioner, list(asked.values()), [arm.results for arm in arms]
+        )
     return summary
 
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 from prefect import flow
 
 from flows.training import prepare_problems, run_name
-from racro import layout
 from racro.config import Recipe
 from racro.schema import ProblemTable
-from tasks import publish, report
+from racro.storage import layout
 from tasks.prepare import adopt_captioner, adopt_reasoner
-from tasks.stages import Stages
+from tasks.recording import publish, report
+from tasks.running.stages import Stages
 
 
 @flow(name="prepare", flow_run_name=run_name, persist_result=False)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from prefect import flow
 from pydantic import NonNegativeInt, PositiveInt
 
-from racro import layout
-from racro.retention import Freed
+from racro.storage import layout
+from racro.storage.retention import Freed
 from tasks import retention
-from tasks.report import check_root
+from tasks.recording.report import check_root
 
 
 @flow(name="prune", persist_result=False)

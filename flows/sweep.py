@@ -2,7 +2,8 @@
 
 points -> children (point x seed), each a training in a process of its own -> ranking. Children of one root share all
 stages that they have in common; where two need the same at the same time, one makes it and the other waits
-(`tasks.locks`). Seeds of a point run before the next point, so that children side by side share as little as possible.
+(`tasks.running.locks`). Seeds of a point run before the next point, so that children side by side share as little as
+possible.
 """
 
 from __future__ import annotations
@@ -18,15 +19,15 @@ from prefect.futures import PrefectFuture, as_completed
 from prefect.runtime import flow_run
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from flows.offspring import check, child_name, distinct, sweep_name
+from flows.sweep_plan import check, child_name, distinct, sweep_name
 from flows.training import recipe_digest
-from racro import layout
-from racro.axes import Sweep, propose
 from racro.config import Recipe
 from racro.identity import digest
-from racro.sweep import Child, Outcome, SweepSummary, Trial, rank, standing, total
-from tasks import report, track
-from tasks.progress import Progress
+from racro.storage import layout
+from racro.sweeps.axes import Sweep, propose
+from racro.sweeps.ranking import Child, Outcome, SweepSummary, Trial, rank, standing, total
+from tasks.recording import report, track
+from tasks.running.progress import Progress
 from tasks.sweep import Children, ended, open_sweep, outcome, publish, run_child
 
 COMMAND = (sys.executable, "-m", "flows.sweep_child")

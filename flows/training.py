@@ -10,7 +10,6 @@ import time
 from prefect import flow, get_run_logger
 from prefect.runtime import flow_run
 
-from racro import layout
 from racro.config import Recipe
 from racro.identity import digest
 from racro.schema import (
@@ -24,17 +23,18 @@ from racro.schema import (
     RolloutTable,
     ScoredTable,
 )
+from racro.storage import layout
 from racro.summary import PolicyRef, Summary
-from tasks import report, track
 from tasks.caption import caption
-from tasks.closing import closing
 from tasks.evaluate import evaluate, score_of
 from tasks.parity import parity
 from tasks.prepare import adopt_captioner, adopt_reasoner, fingerprint, prepare, show, source_stamp
 from tasks.questions import benchmark_stamp
 from tasks.questions import load as load_questions
 from tasks.reason import reason
-from tasks.stages import Stages
+from tasks.recording import report, track
+from tasks.running.closing import closing
+from tasks.running.stages import Stages
 from tasks.update import update
 
 

@@ -3,6 +3,6 @@
 Start reading at `racro.schema`. Nothing here knows Prefect or MLflow; those live in `tasks` and `flows`.
 """
 
-from racro import torchvision_ops
+from racro.models import torchvision_ops
 
 torchvision_ops.install()

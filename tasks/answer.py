@@ -12,9 +12,9 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from racro.answering import Racro
-from racro.cases import LOOKS, Answer, Question, Step, Watch, unwatched
-from racro.engines import Completion
+from racro.answering.cases import LOOKS, Answer, Question, Step, Watch, unwatched
+from racro.answering.pipeline import Racro
+from racro.engines.protocol import Completion
 from racro.errors import BadInput
 from racro.prompts import caption_messages, joint_messages, tentative_messages
 from racro.schema import CHAMPION, Policy
@@ -144,7 +144,7 @@ def _mlflow() -> tuple[Any, Any]:
         logging.getLogger(noisy).setLevel(logging.ERROR)
     from mlflow import MlflowClient
 
-    from tasks import track
+    from tasks.recording import track
 
     try:
         client = MlflowClient()

@@ -1,20 +1,20 @@
-"""Stage caption: the problems of one iteration, captioned by the policy. Thin: `racro.captioner` does it."""
+"""Stage caption: the problems of one iteration, captioned by the policy. Thin: `racro.rollouts.captioner` does it."""
 
 from __future__ import annotations
 
 import statistics
 from collections.abc import Callable
 
-from racro import artifacts
-from racro import captioner as captioning
 from racro import config as recipes
-from racro.engines.ahead import Ahead
+from racro.engines.prefetcher import Ahead
 from racro.prompts import CAPTION_DIGEST
-from racro.reasoner import question_to, training_sampling
+from racro.rollouts import captioner as captioning
+from racro.rollouts.reasoner import question_to, training_sampling
 from racro.schema import FrozenModel, Policy, Problem, ProblemTable, Rollout, RolloutTable
-from tasks.engines import asks_ahead, captioner_engine, reasoner_engine
-from tasks.policies import Output, stage
-from tasks.progress import Progress
+from racro.storage import artifacts
+from tasks.running.engines import asks_ahead, captioner_engine, reasoner_engine
+from tasks.running.policies import Output, stage
+from tasks.running.progress import Progress
 
 
 @stage("caption", version=1, prompts=CAPTION_DIGEST)
@@ -23,7 +23,7 @@ def caption(
     problems: ProblemTable,
     policy: Policy,
     captioner: recipes.Captioner,
-    rollout: recipes.Rollout,
+    rollout: recipes.RolloutSettings,
     seed: int,
     iteration: int,
     runtime: recipes.Runtime,

@@ -13,13 +13,13 @@ from mlflow.exceptions import MlflowException
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from racro.artifacts import read_record
 from racro.config import Recipe
 from racro.errors import BadInput
 from racro.schema import CHAMPION, FrozenModel, Policy, ProblemTable
-from tasks import track
+from racro.storage.artifacts import read_record
 from tasks.answer import champion
 from tasks.prepare import adopt_captioner
+from tasks.recording import track
 
 INITIAL = "initial"
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from racro import artifacts, evaluation
 from racro import config as recipes
+from racro.evaluation import heldout as evaluation
 from racro.prompts import CAPTION_DIGEST, REASONER_DIGEST
 from racro.schema import Evaluation, FrozenModel, Judgement, Policy, Problem, ProblemTable
+from racro.storage import artifacts
 from racro.summary import Score
-from tasks.engines import captioner_engine, reasoner_engine
-from tasks.policies import Output, stage
-from tasks.progress import Progress
+from tasks.running.engines import captioner_engine, reasoner_engine
+from tasks.running.policies import Output, stage
+from tasks.running.progress import Progress
 
 
 class NothingEvaluated(RuntimeError):
@@ -41,7 +42,7 @@ def evaluate(
             reasoner_engine(reasoner, reasoner_model, runtime),
             caption_tokens,
             reasoner.max_tokens,
-            recipes.Evaluation(temperature=temperature, top_p=top_p),
+            recipes.EvaluationSettings(temperature=temperature, top_p=top_p),
             seed,
             runtime.request_deadline,
             progress,

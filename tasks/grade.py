@@ -1,6 +1,6 @@
 """Stages grade and aggregate: what was written -> results -> an entry of the evaluation's table.
 
-Thin: `racro.results` does it.
+Thin: `racro.evaluation.results` does it.
 """
 
 from __future__ import annotations
@@ -9,15 +9,16 @@ from collections.abc import Sequence
 
 from prefect import get_run_logger
 
-from racro import artifacts, results
 from racro import config as recipes
 from racro.benchmarks.metrics import simple_scores
-from racro.evaluation import aggregate as measure
-from racro.reward import counts
+from racro.evaluation import results
+from racro.evaluation.heldout import aggregate as measure
+from racro.rewards.answer import counts
 from racro.schema import Entry, EntryTable, Mode, QuestionPart, Result, ResultTable, Verdict, Writing, WritingTable
+from racro.storage import artifacts
 from tasks.evaluate import NothingEvaluated, flat
-from tasks.policies import Output, stage
 from tasks.questions import benchmark, questions_of
+from tasks.running.policies import Output, stage
 
 
 @stage("grade", version=1)

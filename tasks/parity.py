@@ -1,17 +1,17 @@
-"""Stage parity: engine and trainer compared before the first iteration. Thin: `racro.parity` does it."""
+"""Stage parity: engine and trainer compared before the first iteration. Thin: `racro.training.parity` does it."""
 
 from __future__ import annotations
 
 from prefect import get_run_logger
 
-from racro import artifacts
 from racro import config as recipes
 from racro.identity import digest
 from racro.prompts import CAPTION_DIGEST
 from racro.schema import Parity, Policy, Problem, ProblemTable
-from tasks.downloads import on_disk
-from tasks.engines import captioner_engine
-from tasks.policies import Output, stage
+from racro.storage import artifacts
+from tasks.running.downloads import on_disk
+from tasks.running.engines import captioner_engine
+from tasks.running.policies import Output, stage
 
 PROBLEMS = 4
 """Problems compared; those with the most images, so that more than one image is among them where there are any."""
@@ -23,14 +23,14 @@ def parity(
     problems: ProblemTable,
     policy: Policy,
     captioner: recipes.Captioner,
-    rollout: recipes.Rollout,
+    rollout: recipes.RolloutSettings,
     max_gap: float,
     seed: int,
     runtime: recipes.Runtime,
     root: str,
 ) -> Parity:
-    """Raises racro.parity.ParityBroken, which says what differs."""
-    from racro.parity import check  # torch, only where the stage runs
+    """Raises racro.training.parity.ParityBroken, which says what differs."""
+    from racro.training.parity import check  # torch, only where the stage runs
 
     pool = sorted(artifacts.read_table(problems, Problem), key=lambda problem: -len(problem.images))
     chosen = [*pool[: PROBLEMS // 2], *pool[-(PROBLEMS - PROBLEMS // 2) :]]

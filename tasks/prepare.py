@@ -1,7 +1,7 @@
 """Stage prepare: rows of a data source -> a table of problems; stage fingerprint: what benchmarks look like, for that.
 
-And the models as handles. Thin: `racro.problems` reads and checks, `racro.contamination` compares, `racro.models` finds
-and digests.
+And the models as handles. Thin: `racro.data.problems` reads and checks, `racro.data.contamination` compares,
+`racro.models.folders` finds and digests.
 """
 
 from __future__ import annotations
@@ -13,11 +13,12 @@ from prefect import get_run_logger, task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
 
-from racro import artifacts, contamination, problems, sources
-from racro.adapters import Adapter
 from racro.config import Captioner, EmbeddedProblems, Problems, Reasoner, Runtime
+from racro.data import contamination, problems, sources
+from racro.data.statistics import Statistics
 from racro.errors import BadInput
-from racro.models import model_digest, model_folder
+from racro.models.adapters import Adapter
+from racro.models.folders import model_digest, model_folder
 from racro.schema import (
     DroppedRow,
     Fingerprint,
@@ -30,8 +31,8 @@ from racro.schema import (
     Question,
     QuestionTable,
 )
-from racro.statistics import Statistics
-from tasks.policies import Output, stage
+from racro.storage import artifacts
+from tasks.running.policies import Output, stage
 
 STATISTICS = "statistics.json"
 """Beside the table of problems."""

@@ -13,14 +13,16 @@ from prefect import get_run_logger, task
 from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 
-from racro import artifacts, benchmarks, sources
+from racro import benchmarks
 from racro.benchmarks import Benchmark
 from racro.config import Columns, Recipe, Runtime
+from racro.data import sources
+from racro.data.problems import content_digest
 from racro.errors import BadInput
-from racro.problems import content_digest
-from racro.results import heldout_question
+from racro.evaluation.results import heldout_question
 from racro.schema import DroppedRow, Problem, ProblemTable, Question, QuestionPart, QuestionTable
-from tasks.policies import Output, stage
+from racro.storage import artifacts
+from tasks.running.policies import Output, stage
 
 PART = 256
 """Questions that are computed, and lost by a kill, at a time; a multiple of usual batches."""

@@ -1,20 +1,23 @@
-"""Stage reason: the frozen reasoner answers from each caption; verdicts and rewards. Thin: `racro.reasoner` does it."""
+"""Stage reason: the frozen reasoner answers from each caption; the answers get verdicts and rewards.
+
+Thin: `racro.rollouts.reasoner` does it.
+"""
 
 from __future__ import annotations
 
 import math
 import statistics
 
-from racro import artifacts
 from racro import config as recipes
-from racro import reasoner as reasoning
-from racro.advantage import informative
 from racro.prompts import DESCRIBES_DIGEST, REASONER_DIGEST
-from racro.reward import counts, too_many_unscored
+from racro.rewards.answer import counts, too_many_unscored
+from racro.rollouts import reasoner as reasoning
 from racro.schema import FrozenModel, Policy, Problem, ProblemTable, Rollout, RolloutTable, ScoredRollout, ScoredTable
-from tasks.engines import captioner_engine, reasoner_engine
-from tasks.policies import Output, stage
-from tasks.progress import Progress
+from racro.storage import artifacts
+from racro.training.advantage import informative
+from tasks.running.engines import captioner_engine, reasoner_engine
+from tasks.running.policies import Output, stage
+from tasks.running.progress import Progress
 
 
 class TooManyUnscored(RuntimeError):
@@ -30,7 +33,7 @@ def reason(
     captioner: recipes.Captioner,
     reasoner_model: FrozenModel,
     reasoner: recipes.Reasoner,
-    reward: recipes.Reward,
+    reward: recipes.RewardSettings,
     seed: int,
     iteration: int,
     runtime: recipes.Runtime,

@@ -8,7 +8,7 @@ from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
 from racro.embedded.recipe import EmbeddedRecipe
-from tasks.progress import Progress
+from tasks.running.progress import Progress
 
 
 @task(name="rebuild reasoner", cache_policy=NO_CACHE, persist_result=False)

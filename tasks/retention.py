@@ -1,4 +1,7 @@
-"""Checkpoints that nobody needs any more are removed. Thin: `racro.retention` chooses, MLflow knows what is in use."""
+"""Removes checkpoints that nobody needs any more.
+
+Thin: `racro.storage.retention` chooses; MLflow knows which are in use.
+"""
 
 from __future__ import annotations
 
@@ -7,15 +10,15 @@ from prefect import get_run_logger, task
 from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 
-from racro import artifacts, retention
-from racro.retention import Freed
 from racro.schema import CHAMPION
-from tasks import track
+from racro.storage import artifacts, retention
+from racro.storage.retention import Freed
+from tasks.recording import track
 
 
 @task(cache_policy=NO_CACHE, persist_result=False)
 def prune(root: str, last: int, every: int | None, dry_run: bool) -> Freed:
-    """Remove the checkpoints that `racro.retention.expendable` names, one after the other."""
+    """Remove the checkpoints that `racro.storage.retention.expendable` names, one after the other."""
     client = MlflowClient()
     running = _running(client, root)
     checkpoints = retention.find(root)

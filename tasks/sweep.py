@@ -1,7 +1,7 @@
 """Children of a sweep: their processes, their outcomes on disk, the sweep's MLflow run, its page and Prefect artifacts.
 
-Not here: what is tried (`racro.axes`), who wins (`racro.sweep`), the order (`flows.sweep`). The upper half runs in the
-sweep's process, `Attempt` in the child's.
+Not here: what is tried (`racro.sweeps.axes`), who wins (`racro.sweeps.ranking`), the order (`flows.sweep`). The upper
+half runs in the sweep's process, `Attempt` in the child's.
 """
 
 from __future__ import annotations
@@ -27,13 +27,15 @@ from prefect.client.schemas.objects import State
 from prefect.states import Cancelled, Completed, Crashed, Failed
 from pydantic import ValidationError
 
-from racro import artifacts, layout, sweep_report
 from racro.config import Recipe
-from racro.engines import gpus, processes
+from racro.processes import gpus
+from racro.processes.child import Child as Process
+from racro.reports import sweep as sweep_report
+from racro.storage import artifacts, layout
 from racro.summary import Score, StageTotal, Summary
-from racro.sweep import Child, Measured, Outcome, SweepSummary, hopeless
-from tasks import track
-from tasks.track import logged
+from racro.sweeps.ranking import Child, Measured, Outcome, SweepSummary, hopeless
+from tasks.recording import track
+from tasks.recording.track import logged
 
 PATIENCE = 15.0
 """Seconds that a child has for closing its runs when the sweep is interrupted."""
@@ -82,7 +84,7 @@ class Children:
         self._shares: queue.SimpleQueue[dict[str, str]] = queue.SimpleQueue()
         for share in gpu_shares(parallel):
             self._shares.put(share)
-        self._running: set[processes.Child] = set()
+        self._running: set[Process] = set()
         self._guard = threading.Lock()
 
     def __enter__(self) -> Children:
@@ -103,7 +105,7 @@ class Children:
         with self._guard:
             if self.closed:
                 return None
-            process = processes.Child(command, env=env | share, log=log)
+            process = Process(command, env=env | share, log=log)
             self._running.add(process)
         try:
             while (status := process.wait(LOOK)) is None:
@@ -153,7 +155,7 @@ def run_child(child: Child, recipe_digest: str, command: Sequence[str], mlflow_r
 
 
 class Hopeless(Exception):
-    """The rule of `racro.sweep` ends this training."""
+    """The rule of `racro.sweeps.ranking` ends this training."""
 
 
 class Attempt:

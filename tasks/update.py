@@ -1,4 +1,4 @@
-"""Stage update: scored rollouts + policy -> next policy. Thin: `racro.update` trains, this moves files."""
+"""Stage update: scored rollouts + policy -> next policy. Thin: `racro.training.update` trains, this moves files."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from pathlib import Path
 
 from prefect import get_run_logger
 
-from racro import artifacts
 from racro import config as recipes
-from racro.models import TRAINER, TRAINER_SUFFIXES, model_digest
-from racro.planning import plan
+from racro.models.folders import TRAINER, TRAINER_SUFFIXES, model_digest
 from racro.schema import Policy, Problem, ProblemTable, ScoredRollout, ScoredTable
-from racro.storage import full_disk_as_such, is_local, opened, patiently
-from tasks.downloads import on_disk
-from tasks.engines import make_room
-from tasks.policies import Output, stage
-from tasks.progress import Progress
+from racro.storage import artifacts
+from racro.storage.files import full_disk_as_such, is_local, opened, patiently
+from racro.training.planning import plan
+from tasks.running.downloads import on_disk
+from tasks.running.engines import make_room
+from tasks.running.policies import Output, stage
+from tasks.running.progress import Progress
 
 
 @stage("update", version=1)
@@ -31,13 +31,13 @@ def update(
     initial: Policy,
     captioner: recipes.Captioner,
     temperature: float,
-    config: recipes.Update,
+    config: recipes.UpdateSettings,
     seed: int,
     runtime: recipes.Runtime,
     root: str,
 ) -> Policy:
     """The policy after one iteration. Without any informative group it is the old one, and the log says so."""
-    from racro import update as grpo  # torch and trl, only where the stage runs
+    from racro.training import update as grpo  # torch and trl, only where the stage runs
 
     work = plan(
         list(artifacts.read_table(scored, ScoredRollout)),

@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from workplace import Workplace
-
-    from racro.engines.transformers import TransformersEngine
+    from racro.engines.local.transformers import TransformersEngine
+    from tests.support.workplace import Workplace
 
 HOME = Path(tempfile.mkdtemp(prefix="racro-tests-"))
 atexit.register(shutil.rmtree, HOME, ignore_errors=True)
@@ -27,8 +26,8 @@ for name in ("PREFECT_API_URL", "MLFLOW_TRACKING_URI", "PREFECT_HOME"):
 os.environ["PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL"] = "ERROR"
 os.environ["HF_HUB_OFFLINE"] = "1"
 
-from flows import local  # noqa: E402
-from racro.engines.processes import free_port  # noqa: E402
+from flows.station import local  # noqa: E402
+from racro.processes.child import free_port  # noqa: E402
 
 local.settle(HOME)
 
@@ -37,7 +36,7 @@ PREFECT_PORT = free_port()
 os.environ["PREFECT_API_URL"] = f"http://127.0.0.1:{PREFECT_PORT}/api"
 
 REPOSITORY = Path(__file__).parent.parent
-EMBEDDED_RECIPE = str(REPOSITORY / "infra" / "recipes" / "embedded.yaml")
+EMBEDDED_RECIPE = str(REPOSITORY / "racro" / "recipes" / "embedded.yaml")
 
 TINY = (
     "iterations=2",
@@ -61,8 +60,8 @@ def pytest_collection_finish() -> None:
 @pytest.fixture(scope="session")
 def plain_captioner() -> TransformersEngine:
     """The embedded captioner on the engine that all others are held against."""
-    from racro.engines.transformers import TransformersEngine
-    from racro.models import EMBEDDED
+    from racro.engines.local.transformers import TransformersEngine
+    from racro.models.folders import EMBEDDED
 
     return TransformersEngine.captioner(str(EMBEDDED / "captioner"), "float32", "cpu", batch=32)
 
@@ -77,7 +76,7 @@ def prefect_server() -> Iterator[str]:
 @pytest.fixture(scope="session")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workplace]:
     """A folder in which `racro up` runs, with two workers on a GPU each; one for all tests that do it no harm."""
-    from workplace import opened
+    from tests.support.workplace import opened
 
     options = ("--workers", "2", "--gpus", "3,4", "--silence", "60")
     yield from opened(tmp_path_factory.mktemp("station"), *options)

@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from racro.benchmarks.metrics import Graded, Scores
-from racro.golds import LETTERS, BadGold, Gold
-from racro.problems import MAX_DETAIL, in_batches, write_files
+from racro.data.golds import LETTERS, BadGold, Gold
+from racro.data.problems import MAX_DETAIL, in_batches, write_files
+from racro.data.rows import Draft, Files, Unusable, check, image_items
+from racro.data.sources import BadSource, Row, Source, open_source
 from racro.prompts import IMAGE_TAG
-from racro.rows import Draft, Files, Unusable, check, image_items
 from racro.schema import DroppedRow, Label, Question
-from racro.sources import BadSource, Row, Source, open_source
-from racro.storage import opened
+from racro.storage.files import opened
 
 
 class Part(NamedTuple):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from racro.benchmarks.benchmark import Benchmark, Item, Part
 from racro.benchmarks.metrics import simple_scores
-from racro.golds import Gold, options_in, read_gold
-from racro.rows import Draft
-from racro.sources import Row
+from racro.data.golds import Gold, options_in, read_gold
+from racro.data.rows import Draft
+from racro.data.sources import Row
 
 
 def _read_row(number: int, row: Row, split: str) -> Item:

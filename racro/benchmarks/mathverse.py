@@ -10,10 +10,10 @@ from dataclasses import replace
 
 from racro.benchmarks.benchmark import Benchmark, Item, Part
 from racro.benchmarks.metrics import Graded, Scores, by_label, families, ratio, scored, simple_scores
-from racro.golds import read_gold
-from racro.rows import Draft
+from racro.data.golds import read_gold
+from racro.data.rows import Draft
+from racro.data.sources import Row
 from racro.schema import Verdict
-from racro.sources import Row
 
 VISION = "Vision Only"
 

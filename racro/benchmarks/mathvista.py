@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from racro.benchmarks.benchmark import Benchmark, Item, Part, lettered, options_text
 from racro.benchmarks.metrics import simple_scores
-from racro.golds import LETTERS, BadGold, Gold, read_gold
-from racro.rows import Draft
-from racro.sources import Row
+from racro.data.golds import LETTERS, BadGold, Gold, read_gold
+from racro.data.rows import Draft
+from racro.data.sources import Row
 
 HINTS = {
     "choice": "Please answer the question and provide the correct option letter, e.g., A, B, C, D, at the end.",

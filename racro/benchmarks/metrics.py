@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from racro.golds import Gold
+from racro.data.golds import Gold
 from racro.grading import GraderFailed, equal
 from racro.schema import Metric, Question, Row, Verdict
 

@@ -7,9 +7,9 @@ from typing import Any
 
 from racro.benchmarks.benchmark import Benchmark, Item, Part, lettered, options_text, place_images
 from racro.benchmarks.metrics import simple_scores
-from racro.golds import BadGold, read_gold
-from racro.rows import Draft
-from racro.sources import Row
+from racro.data.golds import BadGold, read_gold
+from racro.data.rows import Draft
+from racro.data.sources import Row
 
 SUBJECTS = {
     "Art and Design": ("Art", "Art_Theory", "Design", "Music"),

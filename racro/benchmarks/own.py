@@ -5,8 +5,8 @@ from __future__ import annotations
 from racro import config
 from racro.benchmarks.benchmark import Benchmark, Item, Part
 from racro.benchmarks.metrics import simple_scores
-from racro.rows import draft_row
-from racro.sources import Row
+from racro.data.rows import draft_row
+from racro.data.sources import Row
 
 
 def own_data(columns: config.Columns, split: str = "test") -> Benchmark:

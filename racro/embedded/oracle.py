@@ -1,7 +1,7 @@
 """The oracle: what a caption states about a synthetic scene, and whether it is true.
 
-Exists because the world is known. Not a grader: it judges captions, never answers. Called by `racro.evaluation` for
-problems that carry a scene.
+Exists because the world is known. Not a grader: it judges captions, never answers. Called by `racro.evaluation.heldout`
+for problems that carry a scene.
 """
 
 from __future__ import annotations

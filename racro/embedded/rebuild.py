@@ -19,7 +19,7 @@ from racro.embedded.examples import Example
 from racro.embedded.recipe import EmbeddedRecipe
 from racro.embedded.sft import Progress, train
 from racro.embedded.tokenizer import build_tokenizer
-from racro.models import load_processor, load_reasoner, load_tokenizer
+from racro.models.folders import load_processor, load_reasoner, load_tokenizer
 
 RECIPE_FILE = "recipe.json"
 DIGESTED = 400

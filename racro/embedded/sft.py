@@ -1,6 +1,6 @@
 """Supervised training of a tiny model on streams of examples: batches in, trained weights in place.
 
-Not a general trainer, and not reinforcement (`racro.update`). Called by `rebuild.py`.
+Not a general trainer, and not reinforcement (`racro.training.update`). Called by `rebuild.py`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The world of bars: scenes, their pixels, questions about them and the exact answers.
 
-Not the captions (`sentences.py`) and not the training examples (`examples.py`). Called by `racro.problems`, which
+Not the captions (`sentences.py`) and not the training examples (`examples.py`). Called by `racro.data.problems`, which
 turns a BarProblem into a `schema.Problem` with image files, and by the recipe of the embedded models.
 """
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar, cast, overload
 
-from racro.engines import Engine, Generation, Prompt, Sampling
+from racro.engines.protocol import Engine, Generation, Prompt, Sampling
 
 T = TypeVar("T")
 

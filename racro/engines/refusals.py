@@ -1,14 +1,14 @@
 """Prompts -> generations, where one that cannot be asked costs no other one.
 
 Engines refuse a whole call for one prompt (too long, an image that changed, a picture no processor takes). Called where
-questions are many and independent: `racro.answering`, `racro.modes`.
+questions are many and independent: `racro.answering.pipeline`, `racro.evaluation.modes`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from racro.engines import Engine, Generation, Prompt, Sampling
+from racro.engines.protocol import Engine, Generation, Prompt, Sampling
 from racro.errors import BadInput
 
 

@@ -1,13 +1,13 @@
 """From chat messages to the text that a model reads: one way for every engine that holds a tokenizer.
 
-Not a tokenizer; the chat templates are the models' own. Called by `racro.engines.transformers` and `.vllm`.
+Not a tokenizer; the chat templates are the models' own. Called by `racro.engines.local.transformers` and `.vllm`.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from racro.engines import Prompt
+from racro.engines.protocol import Prompt
 from racro.prompts import plain_text
 
 

@@ -1,8 +1,9 @@
 """A model's output + the gold answer -> Grade. Typed by answer kind; one function for training and evaluation.
 
-Not a judge of captions (`racro.embedded.oracle`) and not the reward. Called by `racro.reasoner`, `racro.answering` and
-`racro.predictions`. Everything but algebra is linear in a bounded text and runs here, in microseconds; algebra runs in
-processes with a deadline (`racro.grading.symbolic`), which start when they are first needed. Any thread may call.
+Not a judge of captions (`racro.embedded.oracle`) and not the reward. Called by `racro.rollouts.reasoner`,
+`racro.answering.pipeline` and `racro.predictions`. Everything but algebra is linear in a bounded text and runs here, in
+microseconds; algebra runs in processes with a deadline (`racro.grading.symbolic`), which start when they are first
+needed. Any thread may call.
 """
 
 from __future__ import annotations

@@ -17,8 +17,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from racro.engines.processes import Child
 from racro.grading.symbolic_main import FAILED
+from racro.processes.child import Child
 
 WORKERS = min(4, os.cpu_count() or 1)
 WAIT = 60.0

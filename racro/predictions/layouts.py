@@ -1,7 +1,7 @@
 """Files with answers of models, in our own fields or as benchmarks' authors publish them -> verdicts and scores.
 
-Not the asking of models (`racro.evaluation`) and not the grading (`racro.grading`). Called by `racro grade`. One
-file here for each layout; what an authors' rule says of their extraction is in their file.
+Not the asking of models (`racro.evaluation.heldout`) and not the grading (`racro.grading`). Called by `racro grade`.
+One file here for each layout; what an authors' rule says of their extraction is in their file.
 """
 
 from __future__ import annotations

@@ -24,29 +24,29 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-RECIPE = "infra/recipes/embedded.yaml"
+RECIPE = "racro/recipes/embedded.yaml"
 VARIANTS = ("pipeline", "library", "online")
 
 
 def recipe(iterations: int, seed: int) -> Any:
     """The embedded recipe, evaluated at start and end only."""
-    from flows import recipes
+    from racro.config import loading
 
-    return recipes.load(RECIPE, [f"iterations={iterations}", f"seed={seed}", f"evaluation.every={iterations}"])
+    return loading.load(RECIPE, [f"iterations={iterations}", f"seed={seed}", f"evaluation.every={iterations}"])
 
 
 def pipeline(iterations: int, seed: int, place: Path) -> dict[str, Any]:
     """The flow as users run it, with timers around artifacts and MLflow."""
-    from flows import local
+    from flows.station import local
 
     home = local.settle(place / "home")
     spent: dict[str, float] = defaultdict(float)
     with local.prefect_server(home):
         from flows import training
-        from racro import artifacts
         from racro.schema import Policy
-        from tasks import report
-        from tasks.stages import Stages
+        from racro.storage import artifacts
+        from tasks.recording import report
+        from tasks.running.stages import Stages
 
         _time(spent, "artifacts", artifacts, ("write_table", "write_record", "read_record"))
         _time(spent, "artifacts", artifacts, ("read_table",), generator=True)
@@ -90,12 +90,15 @@ def pipeline(iterations: int, seed: int, place: Path) -> dict[str, Any]:
 
 def library(iterations: int, seed: int, place: Path) -> dict[str, Any]:
     """The computation alone: no Prefect, no MLflow, no parquet."""
-    from flows import local
+    from flows.station import local
 
     local.settle(place / "home")
-    from racro import captioner, engines, problems, reasoner, update
-    from racro.models import EMBEDDED
-    from racro.planning import plan
+    from racro.data import problems
+    from racro.engines import protocol as engines
+    from racro.models.folders import EMBEDDED
+    from racro.rollouts import captioner, reasoner
+    from racro.training import update
+    from racro.training.planning import plan
 
     r = recipe(iterations, seed)
     initial, policy = EMBEDDED / "captioner", EMBEDDED / "captioner"
@@ -139,7 +142,7 @@ def library(iterations: int, seed: int, place: Path) -> dict[str, Any]:
 
 def online(iterations: int, seed: int, place: Path) -> dict[str, Any]:
     """TRL's own loop: on-policy generation by `generate`, the reasoner inside the reward function."""
-    from flows import local
+    from flows.station import local
 
     local.settle(place / "home")
     import torch
@@ -147,9 +150,11 @@ def online(iterations: int, seed: int, place: Path) -> dict[str, Any]:
     from transformers import AutoModelForCausalLM, PrinterCallback, TrainerCallback
     from trl import GRPOConfig, GRPOTrainer
 
-    from racro import captioner, grading, problems, prompts
-    from racro.images import open_image
-    from racro.models import EMBEDDED, load_processor, load_tokenizer
+    from racro import grading, prompts
+    from racro.data import problems
+    from racro.data.images import open_image
+    from racro.models.folders import EMBEDDED, load_processor, load_tokenizer
+    from racro.rollouts import captioner
     from racro.schema import Gold
 
     r = recipe(iterations, seed)
@@ -247,8 +252,10 @@ def online(iterations: int, seed: int, place: Path) -> dict[str, Any]:
 
 
 def _accuracy(r: Any, policy: Path, place: Path) -> dict[str, float]:
-    from racro import engines, evaluation, problems
-    from racro.models import EMBEDDED
+    from racro.data import problems
+    from racro.engines import protocol as engines
+    from racro.evaluation import heldout as evaluation
+    from racro.models.folders import EMBEDDED
 
     folder = str(place / "heldout")
     heldout = problems.load(r.problems, folder, r.seed, r.evaluation.problems).problems

@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from flows import local
+from flows.station import local
 
 SIZES = (64, 256, 1024)
 N = 8
@@ -39,11 +39,12 @@ def main() -> None:
 
 def measure(place: Path, rounds: int) -> None:
     """Everything, in one process; vLLM is in processes of its own."""
-    from racro import problems
-    from racro.config import Captioner, EmbeddedProblems, Place, Runtime, ServerEngine, TransformersEngine, VllmEngine
-    from racro.engines import Engine, Prompt, Sampling, open_captioner
-    from racro.images import open_image
-    from racro.models import EMBEDDED
+    from racro.config import Captioner, EmbeddedProblems, EnginePlacement, Runtime, Server, Transformers, Vllm
+    from racro.data import problems
+    from racro.data.images import open_image
+    from racro.engines.opening import open_captioner
+    from racro.engines.protocol import Engine, Prompt, Sampling
+    from racro.models.folders import EMBEDDED
     from racro.prompts import caption_messages
 
     table = problems.load(EmbeddedProblems(count=max(SIZES)), str(place), seed=0).problems
@@ -56,12 +57,12 @@ def measure(place: Path, rounds: int) -> None:
     models = whole, str(shutil.copytree(whole, place / "other"))
     adapters = adapter(place / "adapter"), adapter(place / "other adapter")
     sampling = Sampling(n=N, temperature=1.0, max_tokens=MAX_TOKENS)
-    runtime = Runtime(caption_batch=BATCH, captioner=Place(silence=600))
+    runtime = Runtime(caption_batch=BATCH, captioner=EnginePlacement(silence=600))
     kinds = {
-        "transformers engine": (TransformersEngine(), models),
-        "vLLM in a worker": (VllmEngine(), models),
-        "vLLM in a worker, adapter": (VllmEngine(), adapters),
-        "vLLM server": (ServerEngine(), models),
+        "transformers engine": (Transformers(), models),
+        "vLLM in a worker": (Vllm(), models),
+        "vLLM in a worker, adapter": (Vllm(), adapters),
+        "vLLM server": (Server(), models),
     }
     rates: dict[tuple[str, int], list[tuple[float, float]]] = defaultdict(list)
     walls: dict[tuple[str, str], list[float]] = defaultdict(list)
@@ -96,9 +97,9 @@ def adapter(folder: Path) -> str:
     """The folder of a new LoRA adapter."""
     from peft import get_peft_model
 
-    from racro import adapters
     from racro.config import Lora
-    from racro.models import EMBEDDED, load_captioner
+    from racro.models import adapters
+    from racro.models.folders import EMBEDDED, load_captioner
 
     model = load_captioner(EMBEDDED / "captioner", "float32", torch.device("cpu"))
     adapters.save(get_peft_model(model, adapters.fresh(Lora())), folder, "embedded", None)
@@ -107,7 +108,7 @@ def adapter(folder: Path) -> str:
 
 def plain(folder: str, prompts: list) -> int:  # type: ignore[type-arg]
     """`generate` of transformers as its documentation uses it, log-probs included; loading is not measured."""
-    from racro.models import load_captioner, load_processor
+    from racro.models.folders import load_captioner, load_processor
 
     if folder not in _loaded:
         _loaded[folder] = (load_captioner(Path(folder), "float32", torch.device("cpu")), load_processor(Path(folder)))

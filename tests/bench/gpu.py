@@ -19,12 +19,14 @@ from typing import Any
 import torch
 from PIL import Image
 
-from racro import captioner, config, update
-from racro.engines.transformers import TransformersEngine
-from racro.images import sha256
-from racro.models import EMBEDDED, load_processor
-from racro.planning import plan
+from racro import config
+from racro.data.images import sha256
+from racro.engines.local.transformers import TransformersEngine
+from racro.models.folders import EMBEDDED, load_processor
+from racro.rollouts import captioner
 from racro.schema import ImageRef, Problem, ScoredRollout, Verdict
+from racro.training import update
+from racro.training.planning import plan
 
 SIZES: dict[str, dict[str, Any]] = {
     "3b": {"hidden_size": 2048, "num_hidden_layers": 36, "num_attention_heads": 16, "intermediate_size": 11008},
@@ -157,7 +159,7 @@ def main() -> None:
 
 def caption(engine: TransformersEngine, chosen: list[Problem], tokens: int) -> list[ScoredRollout]:
     """Four captions of each problem in one batch."""
-    settings = config.Rollout(group_size=4, max_tokens=tokens)
+    settings = config.RolloutSettings(group_size=4, max_tokens=tokens)
     rows: list[ScoredRollout] = []
 
     def work() -> dict[str, Any]:
@@ -183,7 +185,7 @@ def step(rows: list[ScoredRollout], chosen: list[Problem], folder: Path, micro_b
         step=0,
         captioner=config.Captioner(dtype="bfloat16"),
         temperature=1.0,
-        config=config.Update(mini_batch=len(chosen), max_logprob_gap=1.0),
+        config=config.UpdateSettings(mini_batch=len(chosen), max_logprob_gap=1.0),
         runtime=config.Runtime(micro_batch=micro_batch, gradient_checkpointing=True),
         seed=0,
     )

@@ -18,14 +18,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image, ImageFilter
 
-sys.path.insert(0, str(Path(__file__).parent.parent))
-
-from virl39k import SCHEMA, drawing, encoded, good
-
-from racro import artifacts
 from racro.config import Virl39kProblems
-from racro.problems import load
+from racro.data.problems import load
 from racro.schema import Fingerprint, Problem
+from racro.storage import artifacts
+from tests.support.virl39k import SCHEMA, drawing, encoded, good
 
 PICTURES = 64
 """Different ones; some bytes behind the end make each row's another file, which is decoded like any."""

@@ -12,9 +12,8 @@ import tempfile
 from pathlib import Path
 
 TESTS = Path(__file__).parents[1]
-sys.path.insert(0, str(TESTS))
 
-from workplace import Workplace, opened, tiny  # noqa: E402
+from tests.support.workplace import Workplace, opened, tiny  # noqa: E402
 
 SIZE = "1440,800"
 PATIENCE = 60_000

@@ -1,0 +1,166 @@
+"""What the command line shows: progress bars while a flow runs, a table when it is done."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from racro.evaluation.compare import Comparison
+from racro.schema import Verdict
+from racro.storage.retention import Freed
+from racro.summary import EvaluationSummary, Score, StageTotal, Summary
+from racro.sweeps.ranking import SweepSummary
+
+console = Console(highlight=False)
+
+FLIPS = 12
+"""Flipped answers that are shown of a comparison."""
+
+
+@contextlib.contextmanager
+def progress_bars() -> Iterator[None]:
+    """One bar per running stage, on terminals; elsewhere the log lines of the flow tell the same."""
+    from tasks.running import progress
+
+    if not console.is_terminal:
+        yield
+        return
+    columns = (
+        TextColumn("{task.description:<28}"),
+        BarColumn(bar_width=40),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=console, transient=False) as bars:
+        running: dict[str, TaskID] = {}
+
+        def show(what: str, done: int, total: int) -> None:
+            if what not in running:
+                running[what] = bars.add_task(what, total=total)
+            bars.update(running[what], completed=done, total=total)
+
+        progress.observers.append(show)
+        try:
+            yield
+        finally:
+            progress.observers.remove(show)
+
+
+def show_summary(summary: Summary, report: str) -> None:
+    """The result of a training."""
+    scores = Table(title=f"{summary.run}: held-out problems, greedy captions", title_justify="left")
+    for heading in ("captioner", "accuracy", "n", "truthful facts", "states what is asked", "leaks an answer"):
+        scores.add_column(heading, justify="left" if heading == "captioner" else "right")
+    scores.add_row("before", *_cells(summary.base))
+    scores.add_row("after", *_cells(summary.final), style="bold")
+    console.print(scores)
+
+    console.print(_stages(summary.stages, f"stages: {summary.seconds:.0f} s in all"))
+    console.print(f"policy   {summary.policy.uri}", soft_wrap=True)
+    console.print(f"report   {report}", soft_wrap=True)
+    console.print("Prefect and MLflow, with what was just recorded:  .venv/bin/racro ui")
+
+
+def show_sweep(summary: SweepSummary, report: str) -> None:
+    """The ranking of a sweep, what its children shared, and whose training failed."""
+    ranking = Table(title=f"{summary.run}: mean final accuracy on held-out problems", title_justify="left")
+    for heading in ("rank", *summary.ranking[0].values, "accuracy", "seeds", "n", "stopped", "failed", "seconds"):
+        ranking.add_column(heading.replace(".", ".\n"), justify="right", no_wrap=heading == "accuracy")
+    for s in summary.ranking:
+        accuracy = "-" if s.accuracy is None else f"{100 * s.accuracy:.1f} ± {100 * (s.stderr or 0):.1f} %"
+        values = [f"{value:g}" if isinstance(value, float) else str(value) for value in s.values.values()]
+        counts = [str(count or "") for count in (s.stopped, s.failed)]
+        place = [str(s.rank or "-"), *values, accuracy, str(s.seeds), str(s.n)]
+        ranking.add_row(*place, *counts, f"{s.seconds:.1f}", style="bold" if s.rank == 1 else None)
+    console.print(ranking)
+    console.print(_stages(summary.stages, f"stages of finished children: {summary.seconds:.0f} s for the sweep"))
+    for child in summary.children:
+        if child.status in ("failed", "stopped"):
+            console.print(f"{child.status:<8} {child.child}: {child.note}", soft_wrap=True, markup=False)
+    before = len(summary.children) - summary.started
+    console.print(f"children {len(summary.children)}: {summary.started} started now, {before} had ended before")
+    if any(child.status == "failed" for child in summary.children):
+        console.print("The same command tries the failed ones again.")
+    console.print(f"report   {report}", soft_wrap=True)
+    console.print("Prefect and MLflow, with what was just recorded:  .venv/bin/racro ui")
+
+
+def show_evaluation(summary: EvaluationSummary, report: str) -> None:
+    """The table captioner x reasoner x benchmark x mode."""
+    captioner = next((entry.captioner for entry in summary.entries if entry.captioner), "none")
+    table = Table(title=f"{summary.run}: captioner {captioner}", title_justify="left")
+    for heading in ("benchmark", "mode", "reasoner", "metric", "score", "n", "not right"):
+        table.add_column(heading, justify="right" if heading in ("score", "n") else "left", no_wrap=heading == "score")
+    for entry in summary.entries:
+        lost = ", ".join(f"{n} {v.value}" for v in list(Verdict)[1:] if (n := getattr(entry, v)))
+        repeated = [m for m in entry.metrics if m.name.startswith(("pass@", "majority"))]
+        for metric in (*entry.metrics[:1], *repeated):
+            score = f"{100 * metric.value:.1f} ± {100 * metric.stderr:.1f} %"
+            who = entry.benchmark, entry.mode, entry.reasoner or "-"
+            table.add_row(*who, metric.name, score, str(metric.n), lost)
+    console.print(table)
+    console.print(_stages(summary.stages, f"stages: {summary.seconds:.0f} s in all"))
+    console.print(f"results  {summary.results}", soft_wrap=True)
+    console.print(f"report   {report}", soft_wrap=True)
+
+
+def show_comparisons(comparisons: Sequence[Comparison], first: str, second: str) -> None:
+    """Two evaluations: accuracies, flips, and whether that may be chance."""
+    table = Table(title=f"{first} -> {second}: accuracy, %", title_justify="left")
+    for heading in ("answers", "first", "second", "gain", "fixed", "broken", "p", "n"):
+        table.add_column(heading, justify="left" if heading == "answers" else "right", no_wrap=heading != "answers")
+    for c in comparisons:
+        arms = dict.fromkeys(" ".join(filter(None, arm)) for arm in (c.first, c.second))
+        rates = (f"{100 * r.value:.1f} ± {100 * r.stderr:.1f}" for r in (c.first_accuracy, c.second_accuracy))
+        gain = f"{100 * c.gain:+.1f} ± {100 * c.gain_stderr:.1f}"
+        counts = (c.outcomes["fixed"], c.outcomes["broken"], f"{c.p:.2g}", c.first_accuracy.n)
+        table.add_row(" -> ".join(arms), *rates, gain, *map(str, counts))
+        if c.unscored or c.unpaired:
+            table.caption = "not compared: failed in one of the runs, or asked in one only"
+            table.add_row("", *[""] * 6, f"+ {c.unscored + c.unpaired}")
+    console.print(table)
+    flips = Table(title=f"answers that flipped, {FLIPS} at most of each; all with --json", title_justify="left")
+    for heading in ("benchmark", "question", "right", "first says", "second says"):
+        flips.add_column(heading)
+    for c in comparisons:
+        for flip in c.flips[:FLIPS]:
+            said = (
+                f"{s.verdict.value}: {s.extracted}" if s.extracted else s.verdict.value
+                for s in (flip.first, flip.second)
+            )
+            flips.add_row(*map(escape, (c.first.benchmark, flip.question[:160], flip.gold, *said)))
+    if flips.row_count:
+        console.print(flips)
+
+
+def show_pruned(pruned: Freed, dry_run: bool) -> None:
+    """What was removed, or would be."""
+    for folder in pruned.folders:
+        print(folder)
+    for run in pruned.running:
+        print(f"all checkpoints of run {run} are kept: it is under way")
+    done = "would be freed" if dry_run else "freed"
+    print(f"{len(pruned.folders)} checkpoints, {pruned.bytes / 1e6:.1f} MB {done}; {pruned.kept} are kept")
+
+
+def _stages(totals: dict[str, StageTotal], title: str) -> Table:
+    stages = Table(title=title, title_justify="left")
+    for heading in ("stage", "executed", "from cache", "seconds"):
+        stages.add_column(heading, justify="left" if heading == "stage" else "right")
+    for name, total in totals.items():
+        stages.add_row(name, str(total.executed), str(total.cached), f"{total.seconds:.1f}")
+    return stages
+
+
+def _cells(score: Score) -> list[str]:
+    shares = [score.truthful, score.states_asked, score.leaks]
+    return [
+        f"{100 * score.accuracy:.1f} ± {100 * score.stderr:.1f} %",
+        str(score.n),
+        *("-" if share is None else f"{100 * share:.1f} %" for share in shares),
+    ]

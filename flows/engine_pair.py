@@ -1,0 +1,204 @@
+"""What the command line says about captioner and reasoner -> the pair that answers.
+
+From names, endpoints, a recipe, a run or a policy. Called by `flows.cli.answering` and `flows.answering_batch`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import sys
+import urllib.request
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import yaml
+
+from racro import config
+from racro.config import loading
+from racro.errors import BadInput
+from racro.models.folders import ModelNotFound, require_model
+from racro.schema import CHAMPION
+from racro.storage import layout
+
+if TYPE_CHECKING:
+    from racro.answering.pipeline import Racro
+    from racro.engines.protocol import Role
+    from racro.schema import Policy
+
+EngineName = Literal["transformers", "vllm", "server"]
+ENGINES: dict[EngineName, Callable[[], config.EngineChoice]] = {
+    "transformers": config.Transformers,
+    "vllm": config.Vllm,
+    "server": config.Server,
+}
+PATIENCE = 5.0
+"""Seconds for an endpoint to say anything."""
+
+
+class BadOption(BadInput):
+    """Options that contradict each other, or one that is missing."""
+
+
+@dataclass(frozen=True)
+class Models:
+    """What the command line says about the models."""
+
+    captioner: str | None = None
+    reasoner: str | None = None
+    engine: EngineName | None = None
+    captioner_urls: Sequence[str] = ()
+    reasoner_urls: Sequence[str] = ()
+    recipe: str | None = None
+    run: str | None = None
+    root: str = "runs"
+    policy: str | None = None
+    max_tokens: int | None = None
+
+
+def check(models: Models) -> None:
+    """Raises BadOption for what contradicts or misses something."""
+    if models.recipe and models.run:
+        raise BadOption("--recipe and --run: a run has its recipe; give one of the two")
+    if models.captioner and (models.policy or models.run):
+        raise BadOption("--captioner: --policy and --run name the captioner's weights already; give one of them")
+    for role in ("captioner", "reasoner"):
+        named = getattr(models, role) or models.recipe or models.run
+        if getattr(models, f"{role}_urls") and not named:
+            raise BadOption(f"--{role}: missing; name the model as the endpoint of --{role}-url does")
+    if models.captioner_urls and (models.policy or models.run):
+        raise BadOption("--captioner-url: an endpoint has its own weights; leave out --policy and --run")
+
+
+def reach(option: str, urls: Sequence[str]) -> None:
+    """Does one of the endpoints answer, whatever it says? Engines are patient with them, people who wait are not."""
+    troubles = []
+    for url in urls:
+        try:
+            urllib.request.urlopen(f"{url.rstrip('/')}/models", timeout=PATIENCE).close()
+            return
+        except (OSError, ValueError, http.client.HTTPException) as error:
+            if getattr(error, "code", 500) < 500:
+                return
+            troubles.append(f"{url}: {getattr(error, 'reason', error)}")
+    if troubles:
+        raise BadOption(f"{option}: no answer ({'; '.join(troubles)}); start the server, or correct the address")
+
+
+def warn(models: Models, recipe: config.Recipe | None) -> None:
+    """Somebody who names no model may take the embedded ones for more than they are."""
+    captioner = models.captioner or models.captioner_urls or models.policy or recipe
+    reasoner = models.reasoner or models.reasoner_urls or recipe
+    if unnamed := [name for name, given in (("--captioner", captioner), ("--reasoner", reasoner)) if not given]:
+        print(f"racro: no {' and no '.join(unnamed)}: the embedded model knows only coloured bars", file=sys.stderr)
+
+
+def open_racro(models: Models, recipe: config.Recipe | None) -> Racro:
+    """The pair that answers, not loaded yet. Raises BadOption, ModelNotFound, NoChampion."""
+    from racro.answering.pipeline import TEMPERATURE, TOP_P, Racro
+
+    runtime = recipe.runtime if recipe else config.Runtime()
+    captioner = _section("captioner", _policy(models, recipe) or models.captioner, models, recipe)
+    reasoner = _section("reasoner", models.reasoner, models, recipe)
+    for role, urls in (("captioner", models.captioner_urls), ("reasoner", models.reasoner_urls)):
+        if urls:
+            place = getattr(runtime, role).model_copy(update={"urls": tuple(urls)})
+            runtime = runtime.model_copy(update={role: place})
+    limit = max(recipe.rollout.max_tokens, recipe.reasoner.max_tokens) if recipe else None
+    return Racro(
+        captioner,
+        reasoner,
+        runtime=runtime,
+        max_tokens=models.max_tokens or limit,
+        temperature=recipe.evaluation.temperature if recipe else TEMPERATURE,
+        top_p=recipe.evaluation.top_p if recipe else TOP_P,
+        seed=recipe.seed if recipe else 0,
+    )
+
+
+def given_recipe(models: Models) -> config.Recipe | None:
+    """The recipe that was named, or that of the run."""
+    if models.run is None:
+        return loading.load(models.recipe) if models.recipe else None
+    uri = layout.recipe(models.root, models.run)
+    return loading.parse(yaml.safe_load(_of_run(models, uri)), uri)
+
+
+def _of_run(models: Models, uri: str) -> str:
+    """The text of a file of the run."""
+    from racro.storage.artifacts import read_file
+
+    try:
+        return read_file(uri).decode()
+    except (OSError, ValueError, ImportError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else type(error).__name__
+        raise BadOption(
+            f"--run {models.run}: {uri} cannot be read ({reason}); give the --root of the run, and let it finish first"
+        ) from error
+
+
+def _section(role: Role, model: str | None, models: Models, recipe: config.Recipe | None) -> Any:
+    """A role's section of the recipe with what the command line says instead. `model` None: the recipe's, or embedded.
+
+    Raises BadOption, ModelNotFound.
+    """
+    from racro.answering.engine_pair import named
+
+    section: Any = getattr(recipe, role) if recipe else None
+    if getattr(models, f"{role}_urls"):
+        known = model or section.model
+        kind = config.Captioner if role == "captioner" else config.Reasoner
+        return kind(model=known, engine=config.Server())
+    engine = ENGINES[models.engine]() if models.engine else section.engine if section else None
+    if section is None or model is not None:
+        return named(role, model or "embedded", engine)
+    return section.model_copy(update={"engine": engine})
+
+
+_held = contextlib.ExitStack()
+"""Downloads that an answer may need until the process ends."""
+
+
+def _policy(models: Models, recipe: config.Recipe | None) -> str | None:
+    """The local folder of a captioner that was trained, if one was asked for."""
+    if models.policy is None and models.run is None:
+        return None
+    given = models.policy or ""
+    if given and given != CHAMPION and "://" not in given:
+        folder = Path(given)
+    else:
+        from tasks.running.downloads import on_disk
+
+        folder = _held.enter_context(on_disk(_trained(models, recipe), recipe.runtime if recipe else config.Runtime()))
+    try:
+        require_model(folder, "captioner")
+    except ModelNotFound as error:
+        raise BadOption(
+            f"--policy: {folder} is no model folder; give the folder or URI of a policy, or `{CHAMPION}`"
+        ) from error
+    return str(folder)
+
+
+def _trained(models: Models, recipe: config.Recipe | None) -> Policy:
+    """A policy by its record: the champion, that at a URI, or the one that the run ended with."""
+    from racro.schema import Policy
+    from racro.storage.artifacts import read_record
+    from racro.summary import Summary
+
+    if models.policy == CHAMPION:
+        from flows.training import recipe_digest
+        from tasks.answer import champion
+
+        if models.run:
+            return champion({"racro.run": models.run, "racro.root": layout.absolute(models.root)})
+        return champion({"racro.recipe_digest": recipe_digest(recipe)} if recipe else {})
+    if models.policy:
+        record = read_record(models.policy)
+        if record is None or record.handle_type != Policy.__name__:
+            raise BadOption(f"--policy {models.policy}: no policy is there; it is the folder with record.json in it")
+        return Policy(uri=models.policy, **record.handle)
+    text = _of_run(models, layout.summary(models.root, models.run or ""))
+    policy = Summary.model_validate_json(text).policy
+    return Policy(uri=policy.uri, rows=0, digest=policy.digest)

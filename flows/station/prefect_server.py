@@ -1,0 +1,72 @@
+"""Prefect's server, as the rest of this package starts it: `python -m flows.station.prefect_server HOST PORT`.
+
+Prefect's own application under uvicorn. Two things differ, both for sqlite's sake:
+
+Transactions that may write take the write lock at their beginning. Prefect takes it at the first write, which sqlite
+refuses at once where another has written since the beginning: "database is locked" for workers, and after five such
+refusals an event that should have resumed a crashed run is dropped.
+
+Garbage is collected by a thread of its own. A request that is cancelled, as those of a killed flow run are, leaves an
+open cursor in a reference cycle. To free it takes the mutex of its connection, which another statement holds while it
+waits for the write lock, up to 60 s; where Python's collector happens to run on the event loop, the loop stands still
+meanwhile, and with it the transaction that has the lock.
+"""
+
+from __future__ import annotations
+
+import gc
+import sys
+import threading
+import time
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+
+import uvicorn
+from prefect.server.database import provide_database_interface
+from prefect.server.database.configurations import AioSqliteConfiguration
+from prefect.server.database.dependencies import temporary_database_config
+from sqlalchemy.ext.asyncio import AsyncSession, AsyncSessionTransaction
+
+YOUNG, ALL = 1.0, 60.0
+"""Seconds between collections of what is new, and of everything."""
+
+
+class Sqlite(AioSqliteConfiguration):
+    """Writers wait for each other."""
+
+    @asynccontextmanager
+    async def begin_transaction(
+        self, session: AsyncSession, with_for_update: bool = True
+    ) -> AsyncGenerator[AsyncSessionTransaction, None]:
+        """A transaction with the write lock, whatever it is for."""
+        async with super().begin_transaction(session, with_for_update=True) as transaction:
+            yield transaction
+
+
+def main(host: str, port: int) -> None:
+    """Serve until SIGTERM."""
+    from prefect.server.api.server import create_app
+
+    config = provide_database_interface().database_config
+    if isinstance(config, AioSqliteConfiguration):
+        config = Sqlite(connection_url=config.connection_url)
+    gc.disable()
+    gc.freeze()  # what the imports made stays, and need not be looked through again
+    threading.Thread(target=_collect, name="garbage", daemon=True).start()
+    with temporary_database_config(config):
+        uvicorn.run(create_app, factory=True, host=host, port=port, log_level="warning")
+
+
+def _collect() -> None:
+    last = time.monotonic()
+    while True:
+        time.sleep(YOUNG)
+        if (now := time.monotonic()) - last > ALL:
+            last = now
+            gc.collect()
+        else:
+            gc.collect(1)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]))

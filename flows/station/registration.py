@@ -1,0 +1,148 @@
+"""What a Prefect server is told about this project: work pool, queues, deployments, automations, result storage.
+
+Everything here may run again: what is there is brought up to date. A schedule that was switched on stays on. Not here:
+processes (`flows.station.servers`); the deployments themselves, which stand in `flows/prefect.yaml`. Called by `racro
+up`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from prefect import get_client
+from prefect.automations import AutomationCore, EventTrigger, Posture
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.actions import WorkPoolCreate, WorkPoolUpdate
+from prefect.client.schemas.objects import StateType, WorkerStatus
+from prefect.events.actions import ChangeFlowRunState
+from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
+from prefect.workers.process import ProcessWorker
+
+from flows.station.service_manager import POOL
+
+DEPLOYMENTS = Path(__file__).parents[1] / "prefect.yaml"
+QUEUES = ("questions", "training", "sweeps")
+"""Of the pool; the first is the most urgent, Prefect's own `default` comes after them."""
+TAG = "resumes"
+"""Of deployments whose runs go on where they were when they are run again."""
+STARTS = 5
+"""How often a run is started at most, when it crashes every time."""
+
+
+class RegistrationFailed(RuntimeError):
+    """Prefect did not take a deployment; the message has its words."""
+
+
+def register(root: str, silence: int) -> list[str]:
+    """Tell the server at PREFECT_API_URL everything. Returns the deployments' names. Raises RegistrationFailed.
+
+    root: where the deployments' runs go. silence: seconds after which a run that gives no sign of life has crashed.
+    """
+    with get_client(sync_client=True) as client:
+        register_pool(client, POOL)
+        names = register_deployments(client, root)
+        register_automations(client, silence)
+    from tasks.running.policies import record_storage
+
+    record_storage(root)
+    return names
+
+
+def register_pool(client: SyncPrefectClient, name: str) -> None:
+    """A work pool of processes, with its queues in their order."""
+    template = ProcessWorker.get_default_base_job_template()
+    try:
+        client.read_work_pool(name)
+        client.update_work_pool(name, WorkPoolUpdate(base_job_template=template))
+    except ObjectNotFound:
+        client.create_work_pool(WorkPoolCreate(name=name, type=ProcessWorker.type, base_job_template=template))
+    for priority, queue in enumerate(QUEUES, 1):  # each takes its place and moves the rest down, `default` to the end
+        with contextlib.suppress(ObjectAlreadyExists):
+            client.create_work_queue(queue, priority=priority, work_pool_name=name)
+
+
+def register_deployments(client: SyncPrefectClient, root: str) -> list[str]:
+    """The deployments of flows/prefect.yaml, by Prefect's own command. Raises RegistrationFailed."""
+    on = {(d.id, s.slug) for d in client.read_deployments() for s in d.schedules if s.active}
+    command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all", "--prefect-file", str(DEPLOYMENTS)]
+    environment = os.environ | {"RACRO_ROOT": root}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    if done.returncode != 0:
+        raise RegistrationFailed(f"{DEPLOYMENTS}: {' '.join((done.stdout + done.stderr).split())[-600:]}")
+    deployments = client.read_deployments()
+    for deployment in deployments:
+        for schedule in deployment.schedules:
+            if (deployment.id, schedule.slug) in on and not schedule.active:
+                client.update_deployment_schedule(deployment.id, schedule.id, active=True)
+    flows = {flow.id: flow.name for flow in client.read_flows()}
+    return sorted(f"{flows[deployment.flow_id]}/{deployment.name}" for deployment in deployments)
+
+
+def register_automations(client: SyncPrefectClient, silence: int) -> None:
+    """A run that gives no sign of life has crashed; a crashed run is run again, a few times."""
+    ours: dict[str, str | list[str]] = {"prefect.resource.role": "tag", "prefect.resource.id": f"prefect.tag.{TAG}"}
+    run = "prefect.resource.id"
+    silent = AutomationCore(
+        name="racro: a silent run has crashed",
+        description=f"No sign of life for {silence} s: its process, its worker or its machine is gone.",
+        trigger=EventTrigger(
+            match={run: "prefect.flow-run.*"},
+            match_related=ours,
+            after={"prefect.flow-run.heartbeat", "prefect.flow-run.Running"},
+            expect={"prefect.flow-run.*"},
+            for_each={run},
+            posture=Posture.Proactive,
+            threshold=1,
+            within=datetime.timedelta(seconds=silence),
+        ),
+        actions=[_change(StateType.CRASHED, f"no sign of life for {silence} s")],
+    )
+    resumed = AutomationCore(
+        name="racro: a crashed run is resumed",
+        description=f"What it had finished comes from the cache. At most {STARTS} starts.",
+        trigger=EventTrigger(
+            match={run: "prefect.flow-run.*", "prefect.run-count": [str(n) for n in range(STARTS)]},
+            match_related=ours,
+            expect={"prefect.flow-run.Crashed"},
+            for_each={run},
+            posture=Posture.Reactive,
+            threshold=1,
+        ),
+        actions=[_change(StateType.SCHEDULED, "resumed after a crash")],
+    )
+    for automation in (silent, resumed):
+        known = client.read_automations_by_name(automation.name)
+        if known:
+            automation.enabled = known[0].enabled
+            # Not for nothing: on sqlite a change can hang the server (PrefectHQ/prefect#23055); the keeper ends that.
+            if _content(automation) != _content(known[0]):
+                client.update_automation(known[0].id, AutomationCore.model_validate(_content(automation)))
+        else:
+            client.create_automation(automation)
+
+
+def _content(automation: AutomationCore) -> dict[str, Any]:
+    return automation.model_dump(include={*AutomationCore.model_fields} - {"owner_resource"})
+
+
+def _change(state: StateType, message: str) -> ChangeFlowRunState:
+    return ChangeFlowRunState(name=None, state=state, message=message, force=False)
+
+
+def wait_for_workers(count: int, deadline: float = 120.0) -> bool:
+    """Wait until that many workers are there; False when they are not."""
+    end = time.monotonic() + deadline
+    with get_client(sync_client=True) as client:
+        while time.monotonic() < end:
+            workers = client.read_workers_for_work_pool(POOL)
+            if sum(worker.status == WorkerStatus.ONLINE for worker in workers) >= count:
+                return True
+            time.sleep(0.2)
+    return False

@@ -1,0 +1,193 @@
+"""A question about images on its way to its answer: what was asked, what was written so far, or why it cannot be asked.
+
+Images are decoded here, a bounded number at a time. No engine and no model. Called by `racro.answering.pipeline`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from PIL import Image
+
+from racro.data.golds import BadGold, Gold, read_gold
+from racro.data.images import BadImage, decode, image_bytes, upright
+from racro.engines.protocol import Completion, Generation, Prompt
+from racro.errors import BadInput
+from racro.grading import boxed, extract, final_part, grade
+from racro.prompts import caption_messages, joint_messages, question_parts, tentative_messages
+from racro.rollouts.reasoner import UNANSWERED
+from racro.schema import FinishReason, Row, Verdict
+
+QUESTIONS = 64
+"""Questions that are asked in one call of an engine, at most."""
+PIXELS = 100_000_000
+"""Pixels that are decoded at a time, unless one question has more."""
+
+ImageSource = str | os.PathLike[str] | bytes | Image.Image
+"""Path or URI of an image file, its bytes, or an image that Pillow has opened."""
+ONE_IMAGE = (str, os.PathLike, bytes, Image.Image)
+
+Step = Literal["caption", "tentative", "answer"]
+LOOKS: tuple[Step, Step] = ("caption", "tentative")
+"""What the captioner is asked for."""
+
+Watch = Callable[[int, Step, Completion], None]
+"""Called with each part of an answer when it is there; the number counts the questions of the call from 0."""
+
+
+def unwatched(number: int, step: Step, completion: Completion) -> None:
+    """The Watch of whoever waits for whole answers."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is asked, about one image or several, in the order of the question's `<image>` placeholders if any."""
+
+    images: ImageSource | Sequence[ImageSource]
+    question: str
+    gold: str | None = None
+    """The right answer, if it is known: the answer then carries a verdict."""
+
+
+class Finish(Row):
+    """Why each of the three texts ended; `length` and `deadline` say that it was cut off."""
+
+    caption: FinishReason
+    tentative: FinishReason
+    answer: FinishReason
+
+
+class Answer(Row):
+    """An answer, with everything that led to it."""
+
+    caption: str
+    tentative: str
+    """The captioner's own answer, with its steps."""
+    reasoning: str
+    """All that the reasoner wrote, a blank line where the tags around its thinking were."""
+    final: str
+    """The answer in it: the content of the last box, or what it calls the answer; where neither is found, all that
+    follows the thinking. Empty when the reasoner was cut off before it gave an answer."""
+    verdict: Verdict | None = None
+    """None where no gold answer was given."""
+    finish: Finish
+
+
+class Unanswerable(BadInput):
+    """A question that cannot be asked as it is."""
+
+
+@dataclass
+class Case:
+    """A question on its way: what was asked, what was written so far, or why it cannot be asked."""
+
+    number: int
+    error: BadInput | None = None
+    question: str = ""
+    images: tuple[Image.Image, ...] = ()
+    gold: Gold | None = None
+    written: dict[Step, Completion] = field(default_factory=dict)
+
+    def looks(self) -> list[Prompt]:
+        """The captioner's two prompts, in the order of LOOKS."""
+        messages = caption_messages, tentative_messages
+        return [Prompt(make(self.question, len(self.images)), self.images) for make in messages]
+
+    def take(self, step: Step, made: Generation | BadInput, watch: Watch) -> None:
+        """Write down what an engine made, or that it refused."""
+        if isinstance(made, BadInput):
+            self.error = self.error or made
+        else:
+            [self.written[step]] = made.completions
+            watch(self.number, step, self.written[step])
+
+    @property
+    def legible(self) -> bool:
+        """Has the captioner written all that the reasoner needs?"""
+        return self.error is None and all(self.written[step].finish_reason != "deadline" for step in LOOKS)
+
+    def texts(self) -> tuple[str, str, str]:
+        """Question, caption, tentative answer."""
+        return self.question, self.written["caption"].text, self.written["tentative"].text
+
+    def question_to_reasoner(self) -> Prompt:
+        """The reasoner's prompt."""
+        return Prompt(joint_messages(*self.texts()))
+
+    def result(self) -> Answer | BadInput:
+        """All of it; or the error."""
+        if self.error is not None:
+            return self.error
+        made = self.written.get("answer", UNANSWERED)
+        gold, cut_off = self.gold, made.finish_reason != "stop"
+        found = boxed(final_part(made.text)) if cut_off else extract(made.text) or final_part(made.text).strip()
+        _, caption, tentative = self.texts()
+        return Answer(
+            caption=caption,
+            tentative=tentative,
+            reasoning=re.sub(r"\s*</?think>\s*", "\n\n", made.text).strip(),
+            final=found or "",
+            verdict=gold and grade(made.text, made.finish_reason, gold).verdict,
+            finish=Finish(
+                caption=self.written["caption"].finish_reason,
+                tentative=self.written["tentative"].finish_reason,
+                answer=made.finish_reason,
+            ),
+        )
+
+
+def windows(questions: Iterable[Question | BadInput]) -> Iterator[list[Case]]:
+    """Cases with their images decoded, as many at a time as one call of an engine takes."""
+    window: list[Case] = []
+    pixels = 0
+    for number, question in enumerate(questions):
+        try:
+            case = Case(number, question) if isinstance(question, BadInput) else _case(number, question)
+        except BadInput as error:
+            case = Case(number, error)
+        more = sum(image.width * image.height for image in case.images)
+        if window and (len(window) == QUESTIONS or pixels + more > PIXELS):
+            yield window
+            window, pixels = [], 0
+        window.append(case)
+        pixels += more
+    if window:
+        yield window
+
+
+def _case(number: int, asked: Question) -> Case:
+    if not asked.question.strip():
+        raise Unanswerable("the question is empty; ask something about the image")
+    sources = [asked.images] if isinstance(asked.images, ONE_IMAGE) else list(asked.images)
+    if not sources:
+        raise Unanswerable("no image; a question needs one at least")
+    try:
+        question_parts("{q}", asked.question, len(sources))
+    except ValueError as error:
+        raise Unanswerable(f"{error}; give as many images as placeholders, or write no placeholder") from error
+    try:
+        gold = None if asked.gold is None else read_gold(asked.gold, None, None, asked.question)
+    except BadGold as error:
+        raise Unanswerable(f"gold: {error}; write the right answer alone, as text") from error
+    images = tuple(load_image(source, i) for i, source in enumerate(sources, 1))
+    return Case(number, None, asked.question, images, gold)
+
+
+def load_image(source: ImageSource, number: int = 1) -> Image.Image:
+    """Decode to RGB, in full size: the model's processor scales it down. `number` names an image without a file.
+
+    Raises BadImage.
+    """
+    name = f"image {number}" if isinstance(source, bytes | Image.Image) else os.fspath(source)
+    try:
+        if isinstance(source, Image.Image):
+            return upright(source, name)
+        return decode(source if isinstance(source, bytes) else image_bytes(name), name)
+    except BadImage as error:
+        raise BadImage(f"{error}; give a file in a format like PNG or JPEG") from error
+    except (OSError, ValueError, ImportError) as error:  # no permission, an unknown protocol, a host that is down
+        raise BadImage(f"{name}: cannot be read ({error}); give an image file that can") from error

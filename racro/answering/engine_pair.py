@@ -1,0 +1,108 @@
+"""Captioner and reasoner by name, by section of a recipe or as open engines -> the two engines that answer.
+
+Called by `racro.answering.pipeline`.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_args
+
+from racro import config
+from racro.engines.opening import open_captioner, open_reasoner, outside
+from racro.engines.prefetcher import Ahead
+from racro.engines.protocol import Engine, Role
+from racro.models.folders import ModelNotFound, base_folder, model_folder
+
+LONGEST = 8192
+"""Tokens of a caption, a tentative answer or an answer, where the model has room for them."""
+CALLS = 16
+"""Calls that the reasoner works on at once, while the captioner goes on writing."""
+SHARED = 0.45
+"""Of a GPU's memory, for either of two engines on it."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """A role's model, found but not loaded; or an engine that was given open."""
+
+    role: Role
+    section: config.Captioner | config.Reasoner | None
+    folder: str | None = None
+    """None where only an endpoint or a script knows the model."""
+    engine: Engine | None = None
+    here: bool = False
+    """Does it take memory of this machine?"""
+
+    def room(self, engine: Engine) -> int:
+        """Tokens that a text may have: the joint prompt holds two of them, and a third has to follow."""
+        positions = [engine.positions, getattr(self.section and self.section.engine, "max_model_len", None)]
+        if self.folder is not None:
+            checkpoint = _checkpoint(self.folder)
+            positions.append(checkpoint.get("text_config", checkpoint).get("max_position_embeddings"))
+        return min([LONGEST, *(known // 4 for known in positions if known)])
+
+    def open(self, runtime: config.Runtime, log: Path) -> Engine:
+        """The engine. A reasoner outside this process takes questions while the captioner still writes."""
+        if self.engine is not None:
+            return self.engine
+        if isinstance(self.section, config.Captioner):
+            return open_captioner(self.section, self.folder or "", runtime, log)
+        assert self.section is not None
+        start = functools.partial(open_reasoner, self.section, self.folder or "", runtime, log)
+        if not (runtime.streaming and outside(self.section, runtime.reasoner)):
+            return start()
+        ahead = Ahead(start, CALLS if self.section.engine.type in ("vllm", "server") else 1)
+        ahead.engine = start()  # now: that it cannot be opened is no question's fault
+        return ahead
+
+
+def named(role: Role, model: str, engine: config.EngineChoice | None = None) -> config.Captioner | config.Reasoner:
+    """A model by its name, as the section of a recipe would have it, in the precision of its checkpoint.
+
+    Raises ModelNotFound.
+    """
+    dtype = _checkpoint(str(model_folder(model, role))).get("dtype", "bfloat16")
+    section = config.Captioner if role == "captioner" else config.Reasoner
+    return section(
+        model=model,
+        dtype=dtype if dtype in get_args(config.DType) else "bfloat16",
+        engine=engine or config.Transformers(),
+    )
+
+
+def resolve(role: Role, given: str | config.Captioner | config.Reasoner | Engine, runtime: config.Runtime) -> Model:
+    if isinstance(given, str):
+        given = named(role, given)
+    if not isinstance(given, config.Captioner | config.Reasoner):
+        return Model(role, None, engine=given)
+    place: config.EnginePlacement = getattr(runtime, role)
+    if given.engine.type == "scripted" or (given.engine.type == "server" and place.urls):
+        return Model(role, given)
+    return Model(role, given, str(model_folder(given.model, role, given.revision)), here=True)
+
+
+def _checkpoint(folder: str) -> dict[str, Any]:
+    """config.json of a model folder; older files say `torch_dtype`."""
+    file = base_folder(Path(folder)) / "config.json"
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        return {"dtype": content.get("torch_dtype", "bfloat16"), **content}
+    except (ValueError, AttributeError) as error:
+        raise ModelNotFound(f"{file} is no model's configuration ({error}); get the model again") from error
+
+
+def shared(runtime: config.Runtime, captioner: Model, reasoner: Model) -> config.Runtime:
+    """Two engines that are started on the same GPUs get less than half of their memory each."""
+    first, second = {*runtime.captioner.gpus}, {*runtime.reasoner.gpus}
+    apart = first and second and first.isdisjoint(second)  # none named: those that there are, for both
+    if apart or not (captioner.here and reasoner.here):
+        return runtime
+    places = {
+        role: place.model_copy(update={"gpu_memory": min(SHARED, place.gpu_memory)})
+        for role, place in (("captioner", runtime.captioner), ("reasoner", runtime.reasoner))
+    }
+    return runtime.model_copy(update=places)

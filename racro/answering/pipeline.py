@@ -1,0 +1,142 @@
+"""Questions about images -> answers: a captioner and any reasoner, as the model card has them work together.
+
+The captioner writes a caption with the question in view, and a tentative answer of its own, both greedily; the reasoner
+reads the two and answers. Not an evaluation: nothing here knows a data set. Called by the command `racro answer` and by
+whoever uses the library.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from racro import config
+from racro.answering.cases import LOOKS, Answer, Case, ImageSource, Question, Watch, unwatched, windows
+from racro.answering.engine_pair import resolve, shared
+from racro.engines.opening import LOG
+from racro.engines.prefetcher import Ahead
+from racro.engines.protocol import Engine, Role, Sampling, prompt_seed
+from racro.engines.refusals import each
+from racro.errors import BadInput
+
+TEMPERATURE, TOP_P = 0.6, 0.95
+"""The reasoner's sampling in the paper's evaluations; models that think in long chains loop when they are greedy."""
+
+
+class Racro:
+    """A captioner and a reasoner. Their engines are opened at the first question; `close`, or `with`, ends them."""
+
+    def __init__(
+        self,
+        captioner: str | config.Captioner | Engine = "embedded",
+        reasoner: str | config.Reasoner | Engine = "embedded",
+        *,
+        runtime: config.Runtime | None = None,
+        max_tokens: int | None = None,
+        temperature: float = TEMPERATURE,
+        top_p: float = TOP_P,
+        seed: int = 0,
+        log: Path = LOG,
+    ) -> None:
+        """A model is `embedded`, a folder, a hub id, a section of a recipe, or an engine, which stays the caller's.
+
+        `max_tokens` is the limit of each of the three texts; None: 8192, or a quarter of the model's positions where
+        that is less, and of what its server takes where it has one. `temperature` and `top_p` are the reasoner's.
+        """
+        self.captioner, self.reasoner = captioner, reasoner
+        self.runtime = runtime or config.Runtime()
+        self.max_tokens, self.temperature, self.top_p, self.seed, self.log = max_tokens, temperature, top_p, seed, log
+        self._opening = threading.Lock()
+        self._engines: tuple[Engine, Engine] | None = None
+        self._own = contextlib.ExitStack()
+        self._limits = (0, 0)
+
+    def __enter__(self) -> Racro:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def open(self) -> tuple[Engine, Engine]:
+        """Captioner and reasoner; nobody has to call this, the first question does.
+
+        Both are looked up before either is loaded, and endpoints asked before models are loaded, so that mistakes show
+        early. Engines that were lost are opened anew. Raises ModelNotFound, BadInput, EngineLost.
+        """
+        with self._opening:
+            if self._engines is None or any(engine.lost for engine in self._engines):
+                self._own.close()
+                captioner = resolve("captioner", self.captioner, self.runtime)
+                reasoner = resolve("reasoner", self.reasoner, self.runtime)
+                runtime = shared(self.runtime, captioner, reasoner)
+                opened: dict[Role, Engine] = {}
+                with contextlib.ExitStack() as own:
+                    for model in sorted((captioner, reasoner), key=lambda model: model.here):
+                        opened[model.role] = engine = model.open(runtime, self.log)
+                        if engine is not model.engine:
+                            own.callback(engine.close)
+                    answer = self.max_tokens or reasoner.room(opened["reasoner"])
+                    # The reasoner's prompt holds two texts of the captioner's.
+                    look = self.max_tokens or min(answer, captioner.room(opened["captioner"]))
+                    self._own = own.pop_all()
+                self._engines, self._limits = (opened["captioner"], opened["reasoner"]), (look, answer)
+            return self._engines
+
+    def close(self) -> None:
+        """Close the engines that were opened here. The next question opens them again."""
+        with self._opening:
+            self._engines = None
+            self._own.close()
+
+    def answer(
+        self,
+        images: ImageSource | Sequence[ImageSource],
+        question: str,
+        gold: str | None = None,
+        watch: Watch = unwatched,
+    ) -> Answer:
+        """The answer to one question. Raises BadInput (BadImage, Unanswerable, ModelNotFound), EngineLost."""
+        [answer] = self.answer_many([Question(images, question, gold)], watch)
+        if isinstance(answer, BadInput):
+            raise answer
+        return answer
+
+    def answer_many(
+        self, questions: Iterable[Question | BadInput], watch: Watch = unwatched
+    ) -> Iterator[Answer | BadInput]:
+        """The answers in order, as they come. A question that cannot be asked gives its error and costs no other one.
+
+        A BadInput among the questions comes back in its place. Questions are read late, at most QUESTIONS ahead; all
+        that are read at a time go to an engine in one call. Raises ModelNotFound, EngineLost.
+        """
+        for cases in windows(questions):
+            if any(case.error is None for case in cases):
+                yield from self._answers(cases, watch)
+            else:
+                yield from (case.result() for case in cases)
+
+    def _answers(self, cases: list[Case], watch: Watch) -> Iterator[Answer | BadInput]:
+        captioner, reasoner = self.open()
+        deadline = self.runtime.request_deadline
+        greedy = Sampling(1, 0.0, 1.0, self._limits[0], deadline)
+        sampled = Sampling(1, self.temperature, self.top_p, self._limits[1], deadline)
+        # Caption and tentative answer side by side: an engine may look at the image once for both.
+        looks = [prompt for case in cases if case.error is None for prompt in case.looks()]
+        written = each(captioner, looks, greedy, [0] * len(looks))
+        prompts, seeds = [], []
+        for case in cases:
+            if case.error is None:
+                for step in LOOKS:
+                    case.take(step, next(written), watch)
+            if case.legible:
+                prompts.append(case.question_to_reasoner())
+                seeds.append(prompt_seed(self.seed, "answer", *case.texts()))
+                if isinstance(reasoner, Ahead):
+                    reasoner.ask(prompts[-1], sampled, seeds[-1])
+        answers = each(reasoner, prompts, sampled, seeds)
+        for case in cases:
+            if case.legible:
+                case.take("answer", next(answers), watch)
+            yield case.result()

@@ -1,0 +1,54 @@
+"""The recipe: one frozen pydantic model = one YAML file = the form in the Prefect UI.
+
+Everything outside `runtime` is identity: it changes the answer and therefore every digest and cache key. `runtime` says
+where and how fast, and changes neither. The defaults are the paper's (RACRO v1, 3B). One file per section; reading and
+overriding YAML is `racro.config.loading`. Torch-free.
+"""
+
+from racro.config.base import Config, Seconds, Share
+from racro.config.engines import EngineChoice, Scripted, ScriptedReply, Server, Transformers, Vllm
+from racro.config.models import Captioner, DType, Linear, Lora, Reasoner
+from racro.config.problems import (
+    Columns,
+    EmbeddedProblems,
+    ForeignProblems,
+    Problems,
+    TableProblems,
+    Virl39kColumns,
+    Virl39kProblems,
+)
+from racro.config.recipe import Recipe
+from racro.config.runtime import EnginePlacement, Runtime, Timeouts
+from racro.config.training import EvaluationSettings, RewardSettings, RolloutSettings, UpdateSettings
+
+__all__ = [
+    "Captioner",
+    "Columns",
+    "Config",
+    "DType",
+    "EmbeddedProblems",
+    "EngineChoice",
+    "EnginePlacement",
+    "EvaluationSettings",
+    "ForeignProblems",
+    "Linear",
+    "Lora",
+    "Problems",
+    "Reasoner",
+    "Recipe",
+    "RewardSettings",
+    "RolloutSettings",
+    "Runtime",
+    "Scripted",
+    "ScriptedReply",
+    "Seconds",
+    "Server",
+    "Share",
+    "TableProblems",
+    "Timeouts",
+    "Transformers",
+    "UpdateSettings",
+    "Virl39kColumns",
+    "Virl39kProblems",
+    "Vllm",
+]

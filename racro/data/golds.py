@@ -1,0 +1,204 @@
+"""Gold answers: the box taken off, the kind found out, an option's name turned into its letter.
+
+Not a grader: nothing here looks at what a model wrote. Called by `racro.data.problems` for rows of foreign tables.
+"""
+
+from __future__ import annotations
+
+import ast
+import math
+import re
+from typing import Any, get_args
+
+from racro.grading.choices import letters
+from racro.grading.expressions import parts
+from racro.grading.numbers import number
+from racro.grading.plain import balanced
+from racro.grading.words import yes_or_no
+from racro.schema import AnswerKind, Gold
+
+BOX = "\\boxed"
+LETTERS = "ABCDEFGHIJ"
+
+_WHOLE = r"(\d+|[1-9]\d{0,2}(,\d{3})+)"
+_INTEGER = re.compile(rf"[+-]?{_WHOLE}(\.0+)?")
+_FLOAT = re.compile(rf"[+-]?({_WHOLE}(\.\d*)?|\.\d+)(e[+-]?\d+)?", re.IGNORECASE)
+_LETTER = re.compile(r"\(?([A-Ja-j])[.):]?\)?")
+_LETTER_AND_TEXT = re.compile(r"\(?([A-J])[.):]\s*(.+)", re.DOTALL)
+_MARKER = re.compile(r"(?:^|(?<=[\s;]))\(?([A-J])[.):]\s*")
+
+
+class BadGold(ValueError):
+    """A gold answer that cannot be graded against. `reason` is short and countable."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.reason, self.detail = reason, detail
+
+
+def read_gold(answer: Any, kind: Any, choices: Any, question: str) -> Gold:
+    """A gold answer from the cells of a row; `kind` and `choices` are None where the table has no such column.
+
+    Without a kind: an answer that names an option is a choice, so is a lone capital letter (its options stand in the
+    question or in the image); then integer, float, yesno, expression, list and set, text. Raises BadGold.
+    """
+    text = unbox(_text(answer))
+    if not text:
+        raise BadGold("empty answer", repr(answer))
+    if kind is not None and kind not in get_args(AnswerKind):
+        raise BadGold("unknown kind", f"{kind!r} is none of {', '.join(get_args(AnswerKind))}")
+    lettered = isinstance(choices, str)
+    options = read_choices(choices)
+    if kind is None and not options and len(text) == 1 and text in LETTERS:
+        kind = "choice"
+    if kind == "choices" or (kind is None and options and _SEVERAL.fullmatch(text)):
+        return _letters(text, options or options_in(question))
+    if kind == "choice" or (kind is None and options):
+        lettered = lettered or not options
+        options = options or options_in(question)
+        return Gold(_letter(text, options, lettered), "choice", options)
+    return _number_or_text(text, kind)
+
+
+def unbox(text: str) -> str:
+    """The content of the one `\\boxed{...}` of a gold answer; the answer itself when it has none. Raises BadGold."""
+    if "\\" in text and not balanced(text):
+        raise BadGold("broken gold", f"unbalanced braces in {text!r}")
+    while (start := text.find(BOX)) >= 0:
+        opening = start + len(BOX)
+        end = _closing_brace(text, opening)
+        if end is None or BOX in text[end:]:
+            raise BadGold("broken gold", f"not one {BOX}{{}} in {text!r}")
+        text = text[opening + 1 : end].strip()
+    return text.strip()
+
+
+def _closing_brace(text: str, opening: int) -> int | None:
+    """Index of the brace that closes the one at `opening`; None when there is none. Escaped braces do not count."""
+    if text[opening : opening + 1] != "{":
+        return None
+    depth, i = 0, opening
+    while i < len(text):
+        if text[i] == "\\":
+            i += 1
+        elif text[i] == "{":
+            depth += 1
+        elif text[i] == "}":
+            depth -= 1
+            if depth == 0:
+                return i
+        i += 1
+    return None
+
+
+def read_choices(cell: Any) -> tuple[str, ...]:
+    """Option texts from a list, the text of a Python list, or lettered text ("A. 3; B. 4"). Raises BadGold."""
+    if cell is None or cell == "":
+        return ()
+    if isinstance(cell, str):
+        if lettered := options_in(cell):
+            return lettered
+        try:
+            cell = ast.literal_eval(cell.strip())
+        except (ValueError, SyntaxError) as error:
+            raise BadGold("unreadable choices", repr(cell)) from error
+    if not isinstance(cell, list | tuple):
+        raise BadGold("unreadable choices", repr(cell))
+    return tuple(_text(option) for option in cell)
+
+
+def options_in(text: str) -> tuple[str, ...]:
+    """The texts of options lettered A, B, ... in running text; empty when there are not at least two."""
+    found: list[re.Match[str]] = []
+    for marker in _MARKER.finditer(text):
+        if marker[1] == LETTERS[len(found) : len(found) + 1]:
+            found.append(marker)
+        elif marker[1] == "A" and len(found) == 1:
+            found = [marker]  # the first was a name at the end of a sentence: "... at point A. (A) 3 (B) 4"
+    if len(found) < 2:
+        return ()
+    ends = [*(marker.start() for marker in found[1:]), len(text)]
+    return tuple(text[marker.end() : end].strip(" ;\n\t") for marker, end in zip(found, ends, strict=True))
+
+
+def _letter(text: str, options: tuple[str, ...], lettered: bool) -> str:
+    """The letter of the option that `text` names by letter, by text, or by both.
+
+    Where the source shows letters, a letter means the letter. In a bare list ["B", "C", "D"] a gold "C" is ambiguous,
+    and a row with a wrong gold does more harm than one row less.
+    """
+    named = set()
+    if (match := _LETTER.fullmatch(text)) and (not options or match[1].upper() in LETTERS[: len(options)]):
+        named.add(match[1].upper())
+        if lettered:
+            return match[1].upper()
+    wanted = _plain(text)
+    if (match := _LETTER_AND_TEXT.fullmatch(text)) and not named:
+        meant = dict(zip(LETTERS, options, strict=False)).get(match[1])
+        if not options or (meant is not None and _plain(meant) == _plain(match[2])):
+            named.add(match[1])
+    named |= {letter for letter, option in zip(LETTERS, options, strict=False) if _plain(option) == wanted}
+    if len(named) != 1:
+        what = "no option" if not named else f"options {' and '.join(sorted(named))}"
+        raise BadGold("choice answer names no option", f"{text!r} names {what} of {list(options)}")
+    return named.pop()
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.split()).casefold()
+
+
+def _letters(text: str, options: tuple[str, ...]) -> Gold:
+    named = letters(text, options)
+    if not named:
+        raise BadGold("choice answer names no option", f"{text!r} names none or not only letters of {list(options)}")
+    return Gold(", ".join(sorted(named)), "choices", options)
+
+
+def _number_or_text(text: str, kind: AnswerKind | None) -> Gold:
+    plain = text.replace("−", "-")
+    if kind in (None, "integer") and _INTEGER.fullmatch(plain) and (kind or "." not in plain):
+        return Gold(plain.replace(",", "").split(".")[0].removeprefix("+"), "integer")
+    if kind in (None, "float") and _FLOAT.fullmatch(plain):
+        return Gold(plain.replace(",", "").removeprefix("+"), "float")
+    found = None if _PAIR.fullmatch(text) else number(text)
+    if kind in ("integer", "float") and (found is None or (kind == "integer" and found.value.denominator != 1)):
+        raise BadGold("answer is not of its kind", f"{text!r} is no {kind}")
+    return Gold(text, kind or kind_of(text))
+
+
+_SEVERAL = re.compile(r"\(?[A-J]\)?(?:\s?(?:,|;|and|&)\s?\(?[A-J]\)?)+")
+_PAIR = re.compile(r"\d+,\d{1,2}")  # "1,5": 1.5 or 1 and 5?
+_DATE = re.compile(r"\d{1,4}([/.-])\d{1,2}\1\d{1,4}")  # no quotient of quotients
+_WORD = re.compile(r"[^\W\d_]{2,}")
+_COMMAND = re.compile(r"\\[a-zA-Z]+|\b(?:and|or)\b")
+_MATHS = re.compile(r"\\(?!text\b)[a-zA-Z]+|[=<>≤≥^√π∞∪°]|\d\s?[-+*/]\s?\d|\d[a-z]\b|^[(\[][^()\[\]]+,[^()\[\]]+[)\]]$")
+
+
+def kind_of(text: str) -> AnswerKind:
+    """The kind of an answer that is neither an option nor a bare number, by its form.
+
+    Two values in brackets are an interval as well as a pair: an expression. Values without brackets are a set.
+    """
+    if _DATE.fullmatch(text):
+        return "text"
+    found = None if _PAIR.fullmatch(text) else number(text)
+    if found is not None and "=" not in text:
+        whole = found.value.denominator == 1 and not found.percent
+        return "float" if found.decimals or found.percent else "integer" if whole else "expression"
+    if yes_or_no(text) is not None and text.isalpha():
+        return "yesno"
+    if len(parts(text)) > 1 and not _WORD.search(_COMMAND.sub("", text)):
+        if text[0] in "([" and len(parts(text[1:-1])) == len(parts(text)):
+            return "list" if len(parts(text)) > 2 else "expression"
+        return "set"
+    return "expression" if _MATHS.search(text) else "text"
+
+
+def _text(cell: Any) -> str:
+    """A cell as text; "" for what counts as absent. Raises BadGold for a list or a record."""
+    if cell is None or (isinstance(cell, float) and math.isnan(cell)):
+        return ""
+    if isinstance(cell, str | int | float):
+        return str(cell).strip()
+    raise BadGold("answer is no text", f"{type(cell).__name__} {str(cell)[:60]!r}")

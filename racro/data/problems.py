@@ -1,0 +1,293 @@
+"""Rows of a data source -> Problems: every row checked, every image decoded once, what is unusable counted by reason.
+
+Not the reading of files (`racro.data.sources`) nor of one row (`racro.data.rows`). Writes the images that have no file
+of their own into the artifact's folder; the caller writes the table and, last, the record. Called by `tasks.prepare`.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import io
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from typing import NamedTuple, TypeVar
+
+from racro import config
+from racro.data import filters, sources
+from racro.data.archives import unpacked
+from racro.data.contamination import Index
+from racro.data.rows import INLINE_FOLDER, Files, Unusable, check, draft_row, image_items, inline_ref, with_placeholders
+from racro.data.sources import BadSource, Row, Source
+from racro.data.statistics import Statistics, pass_rate_band, statistics
+from racro.embedded import world
+from racro.errors import BadInput
+from racro.identity import digest
+from racro.schema import DroppedRow, Fingerprint, Overlap, Problem
+from racro.storage.files import is_local, opened, patiently
+
+WRITE_BATCH = 32
+"""Images that are written at a time."""
+READERS = 4
+"""Threads that fetch and decode images."""
+MAX_DETAIL = 300
+"""Characters; a detail may quote a whole cell."""
+
+
+class TooManyBadRows(BadInput):
+    """More than `problems.max_bad_share` of a source is unusable. The message counts the reasons."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """The problems of one split."""
+
+    problems: tuple[Problem, ...]
+    dropped: tuple[DroppedRow, ...]
+    """Of the whole source, whichever split was asked for: a row without an image belongs to neither."""
+    overlaps: tuple[Overlap, ...]
+    """With benchmarks, of the whole source."""
+    statistics: Statistics
+
+    def digest(self) -> str:
+        """Digest of the problems."""
+        return content_digest(self.problems)
+
+
+def content_digest(problems: Sequence[Problem]) -> str:
+    """Digest of problems wherever their images lie: image paths are left out, their hashes are not."""
+    return digest([p.model_copy(update={"images": [i.sha256 for i in p.images]}) for p in problems])
+
+
+def load(
+    problems: config.Problems,
+    folder: str,
+    seed: int,
+    heldout: int | None = None,
+    fingerprints: Iterable[Fingerprint] = (),
+) -> Prepared:
+    """The training problems, or with `heldout` that many held-out ones (all there are, when there are fewer).
+
+    `fingerprints` are those of the benchmarks that rows are held against. Images that come without a file are written
+    under `folder`/images. The same arguments give the same problems; a larger `heldout` extends a smaller one. Raises
+    BadSource, TooManyBadRows.
+    """
+    if isinstance(problems, config.EmbeddedProblems):
+        return _embedded(problems, folder, seed, heldout)
+    location = problems.source if heldout is None else problems.heldout_source or problems.source
+    source = unpacked(sources.open_source(location, problems.split), problems.columns.image)
+    files = Files()
+    kept, dropped = _check_rows(source, problems, files)
+    index = Index(fingerprints)
+    overlaps = {row.number: index.overlaps(row.number, row.problem, files.looks) for row in kept}
+    if problems.overlapping == "drop":
+        dropped += [_taken(source.name, *found) for found in overlaps.values() if found]
+        kept = [row for row in kept if not overlaps[row.number]]
+    rows = len(kept) + len(dropped)
+    if problems.heldout_source is None:
+        groups = _groups([[image.sha256 for image in row.problem.images] for row in kept])
+        held = [is_heldout(group, seed, problems.heldout_share) for group in groups]
+        kept = [row for row, h in zip(kept, held, strict=True) if h == (heldout is not None)]
+    if not kept:
+        part, remedy = ("held-out", "or name a problems.heldout_source") if heldout is not None else ("training", "")
+        raise BadSource(f"{source.name}: no usable row falls to the {part} part; add rows {remedy}".rstrip())
+    if heldout is not None:
+        kept = sorted(kept, key=lambda row: _rank(row.problem, seed))[:heldout]
+    _write_inline_images(source, problems.columns.image, kept, folder)
+    found = tuple(overlap for of_row in overlaps.values() for overlap in of_row)
+    return Prepared(
+        tuple(row.problem for row in kept),
+        tuple(dropped),
+        found,
+        statistics(
+            rows,
+            dropped,
+            found,
+            [row.problem for row in kept],
+            repaired=sum(row.repaired for row in kept),
+            origin=[row.traits.origin for row in kept],
+            pass_rate=[pass_rate_band(row.traits.pass_rate) for row in kept],
+        ),
+    )
+
+
+def _embedded(problems: config.EmbeddedProblems, folder: str, seed: int, heldout: int | None) -> Prepared:
+    count = problems.count if heldout is None else heldout
+    split: world.Split = "train" if heldout is None else "heldout"
+    rendered: dict[str, bytes] = {}
+
+    def convert(made: world.BarProblem) -> Problem:
+        refs = []
+        for image in made.images():
+            buffer = io.BytesIO()
+            image.save(buffer, "PNG")
+            ref = inline_ref(buffer.getvalue())
+            rendered[ref.path] = buffer.getvalue()
+            refs.append(ref)
+        return Problem(
+            uid=made.uid,
+            question=made.question,
+            answer=made.answer,
+            kind=made.kind,
+            category=made.category,
+            choices=made.choices,
+            images=tuple(refs),
+            scene=made.scene_json(),
+        )
+
+    converted = tuple(convert(made) for made in world.generate(split, seed, count))
+    write_files(rendered.items(), folder)
+    return Prepared(converted, (), (), statistics(len(converted), (), (), converted))
+
+
+# --- the split --------------------------------------------------------------------------------------------------------
+
+
+def is_heldout(group: str, seed: int, share: float) -> bool:
+    """Does a group of rows that share images belong to the held-out part? Depends on nothing but the arguments."""
+    hashed = hashlib.sha256(f"{seed}:{group}".encode()).digest()
+    return int.from_bytes(hashed[:8], "big") < share * 2**64
+
+
+def _groups(images_P: Sequence[Sequence[str]]) -> list[str]:
+    """For each row the smallest hash among all images that are tied to it by rows that show several."""
+    parent: dict[str, str] = {}
+
+    def root(image: str) -> str:
+        while (above := parent.setdefault(image, image)) != image:
+            parent[image] = image = parent[above]
+        return image
+
+    for shown in images_P:
+        for image in shown:
+            low, high = sorted((root(shown[0]), root(image)))
+            parent[high] = low
+    return [root(shown[0]) for shown in images_P]
+
+
+def _rank(problem: Problem, seed: int) -> str:
+    """Sorts into a random order that depends on content alone, neither on the order of rows nor on their numbers."""
+    return digest([seed, problem.question, problem.answer, [image.sha256 for image in problem.images]])
+
+
+# --- rows -------------------------------------------------------------------------------------------------------------
+
+
+class Kept(NamedTuple):
+    """A usable row, and its number in the source."""
+
+    number: int
+    problem: Problem
+    traits: filters.Traits
+    repaired: bool
+    """Placeholders were added."""
+
+
+def _check_rows(source: Source, problems: config.ForeignProblems, files: Files) -> tuple[list[Kept], list[DroppedRow]]:
+    kept: list[Kept] = []
+    dropped: list[DroppedRow] = []
+    seen: set[str] = set()
+
+    def read(numbered: tuple[int, Row]) -> Kept | Unusable:
+        number, row = numbered
+        try:
+            traits = filters.select(row, problems)
+            draft = draft_row(number, row, problems.columns)
+            placed = with_placeholders(draft)
+            return Kept(number, check(placed, source.base, files), traits, placed != draft)
+        except Unusable as error:
+            return error
+
+    rows = source.rows(_require_columns(source, problems.columns))
+    for number, result in enumerate(in_batches(read, enumerate(rows))):
+        if isinstance(result, Kept) and result.problem.uid in seen:
+            result = Unusable("duplicate uid", result.problem.uid)
+        if isinstance(result, Kept):
+            seen.add(result.problem.uid)
+            kept.append(result)
+        else:
+            dropped.append(_dropped(source.name, number, result))
+    bad = [row for row in dropped if not row.deliberate]
+    total = len(kept) + len(bad)
+    if not kept and not dropped:
+        raise BadSource(f"{source.name} holds no rows; correct problems.source")
+    if len(bad) > problems.max_bad_share * total:
+        counts = ", ".join(f"{reason} {n}" for reason, n in Counter(d.reason for d in bad).most_common())
+        first = f"row {bad[0].row}: {bad[0].reason}: {bad[0].detail}"
+        raise TooManyBadRows(
+            f"{source.name}: {len(bad)} of {total} rows are unusable ({counts}), more than "
+            f"problems.max_bad_share = {problems.max_bad_share:g} allows; the first is {first}"
+        )
+    return kept, dropped
+
+
+def _dropped(source: str, number: int, why: Unusable) -> DroppedRow:
+    detail = " ".join(why.detail.split())[:MAX_DETAIL]
+    return DroppedRow(
+        source=source, row=number, reason=why.reason, detail=detail, deliberate=isinstance(why, filters.LeftOut)
+    )
+
+
+def _taken(source: str, first: Overlap, *more: Overlap) -> DroppedRow:
+    what = ", ".join(f"{overlap.benchmark} {overlap.question} by {overlap.by}" for overlap in (first, *more))
+    return _dropped(source, first.row, filters.LeftOut("overlaps with a benchmark", f"{first.uid}: {what}"))
+
+
+def _require_columns(source: Source, columns: config.Columns) -> list[str]:
+    if not source.columns:
+        raise BadSource(f"{source.name} holds no rows; correct problems.source")
+    wanted = {key: name for key, name in columns.model_dump().items() if name is not None}
+    for key, name in wanted.items():
+        if name not in source.columns:
+            there = ", ".join(source.columns) or "none at all"
+            raise BadSource(f"{source.name} has no column {name!r}; set problems.columns.{key} to one of: {there}")
+    return list(dict.fromkeys(wanted.values()))
+
+
+T = TypeVar("T")
+
+
+def in_batches(check: Callable[[tuple[int, Row]], T], rows: Iterable[tuple[int, Row]]) -> Iterator[T]:
+    """`check` over rows on a few threads, in order, a batch in memory at a time."""
+    rows = iter(rows)
+    with ThreadPoolExecutor(READERS) as pool:
+        while batch := list(islice(rows, sources.BATCH)):
+            yield from pool.map(check, batch)
+
+
+# --- images -----------------------------------------------------------------------------------------------------------
+
+
+def _write_inline_images(source: Source, column: str, kept: Sequence[Kept], folder: str) -> None:
+    """Read the source once more and write the images that have no file, of the rows that are kept."""
+    wanted = {
+        row.number: {i.path for i in row.problem.images if i.path.startswith(f"{INLINE_FOLDER}/")} for row in kept
+    }
+    missing = set().union(*wanted.values())
+    if not missing:
+        return
+
+    def found() -> Iterator[tuple[str, bytes]]:
+        for number, row in enumerate(source.rows([column])):
+            for item in image_items(row[column]) if wanted.get(number) else ():
+                if isinstance(item, bytes) and (path := inline_ref(item).path) in missing:
+                    missing.discard(path)
+                    yield path, item
+
+    write_files(found(), folder)
+    if missing:
+        raise BadSource(f"{source.name} changed while it was read; run again")
+
+
+def write_files(files: Iterable[tuple[str, bytes]], folder: str) -> None:
+    """Write images in bulk. No care for a kill half way: without the record they are leftovers."""
+    fs, root = opened(folder)
+    if is_local(fs):  # object stores have no folders to make
+        fs.makedirs(f"{root}/{INLINE_FOLDER}", exist_ok=True)
+    files = iter(files)
+    while batch := dict(islice(files, WRITE_BATCH)):
+        content = {f"{root}/{name}": data for name, data in batch.items()}
+        patiently(functools.partial(fs.pipe, content))

@@ -1,0 +1,87 @@
+"""What a preparation did: rows in, problems out, what fell away and why, and what the problems are like.
+
+Counts only; the rows behind them are in the tables beside. Made by `racro.data.problems`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+from pydantic import BaseModel, ConfigDict
+
+from racro.schema import DroppedRow, Overlap, Problem
+
+Counts = dict[str, int]
+
+
+class Statistics(BaseModel):
+    """Counts of one preparation. What fell away is of the whole source, the rest of this part of it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    rows: int
+    """Of the source."""
+    unusable: Counts
+    """Rows with a defect, by what it is."""
+    left_out: Counts
+    """Rows that a filter or a benchmark takes away."""
+    overlaps: Counts
+    """Rows that overlap with a benchmark, by benchmark and evidence; one row may overlap with several."""
+    problems: int
+    images: int
+    """Different ones."""
+    repaired: int
+    """Questions that got placeholders for images they show."""
+    counts: dict[str, Counts]
+    """Problems by kind, category, images and so on."""
+
+    def markdown(self, title: str) -> str:
+        """As a page for people."""
+        lines = [f"# {title}", "", "| | |", "|---|---|", f"| rows of the source | {self.rows} |"]
+        for what, by in (("unusable", self.unusable), ("left out", self.left_out)):
+            lines.append(f"| {what} | {sum(by.values())} |")
+            lines += [f"| — {reason} | {n} |" for reason, n in by.items()]
+        lines += [f"| **problems** | **{self.problems}** |", f"| images | {self.images} |"]
+        lines += [f"| placeholders added | {self.repaired} |"]
+        for name, by in (("overlaps with", self.overlaps), *self.counts.items()):
+            if by:
+                lines += ["", f"| {name} | n |", "|---|---|", *(f"| {key} | {n} |" for key, n in by.items())]
+        return "\n".join(lines)
+
+
+def statistics(
+    rows: int,
+    dropped: Sequence[DroppedRow],
+    overlaps: Sequence[Overlap],
+    problems: Sequence[Problem],
+    repaired: int = 0,
+    **more: Iterable[str],
+) -> Statistics:
+    """Count everything; `more`: a property's values, one per problem."""
+    return Statistics(
+        rows=rows,
+        unusable=_counts(row.reason for row in dropped if not row.deliberate),
+        left_out=_counts(row.reason for row in dropped if row.deliberate),
+        overlaps=_counts(f"{overlap.benchmark} by {overlap.by}" for overlap in overlaps),
+        problems=len(problems),
+        images=len({image.sha256 for problem in problems for image in problem.images}),
+        repaired=repaired,
+        counts={
+            "kind": _counts(problem.kind for problem in problems),
+            "category": _counts(problem.category for problem in problems),
+            "images per problem": _counts(str(len(problem.images)) for problem in problems),
+            **{name.replace("_", " "): _counts(values) for name, values in more.items()},
+        },
+    )
+
+
+def pass_rate_band(rate: float | None) -> str:
+    """Where a pass rate falls: the ends, which give no gradient, stand alone."""
+    if rate is None:
+        return "unknown"
+    return "0" if rate == 0 else "1" if rate == 1 else f"{int(rate * 4) / 4:g} to {int(rate * 4 + 1) / 4:g}"
+
+
+def _counts(values: Iterable[str]) -> Counts:
+    return dict(Counter(values).most_common())

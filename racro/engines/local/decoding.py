@@ -1,0 +1,98 @@
+"""The state of a batch that is being decoded: its KV cache, its masks, and what has been sampled so far.
+
+Not a model and not a sampler; used by `racro.engines.local.transformers`.
+
+The n samples of a prompt decode as n queries of one row. They share the keys and values of the prompt; of the rest each
+sees its own tokens only, by the mask. Repeating the cache n times instead makes every step read and copy n prompts: a
+third of the decoding speed on a CPU at n = 8, and n times the memory. The last few samples get rows of their own.
+
+Shapes: R rows (at first the B prompts), Q queries per row (at first the n samples), C cached columns, N = B x n.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+
+class Batch:
+    """Rows, their cache, and which of the N completions each (row, query) is."""
+
+    def __init__(self, cache: Any, mask: torch.Tensor, position_ids: torch.Tensor, n: int) -> None:
+        """After the prefill: `mask` (B, L) of bool, `position_ids` (B, L), or (3, B, L) with M-RoPE."""
+        rows, self.prefix = mask.shape
+        self.cache = cache
+        self.mask = mask[:, None].expand(-1, n, -1)  # (R, Q, C)
+        self.planes = position_ids.shape[:-2]
+        # An image advances the position by less than its tokens, so the next position is not the length.
+        self.position = position_ids.reshape(-1, *mask.shape).amax((0, 2))[:, None].expand(-1, n)  # (R, Q), the last
+        self.index = torch.arange(rows * n, device=mask.device).view(rows, n)
+
+    @property
+    def completions(self) -> torch.Tensor:
+        """Number of the completion, for each of the R x Q queries."""
+        return self.index.flatten()
+
+    def feed(self, tokens: torch.Tensor) -> dict[str, Any]:
+        """Inputs of the model for the next token (R x Q,) of every query."""
+        rows, queries = self.index.shape
+        own = torch.eye(queries, dtype=torch.bool, device=tokens.device)
+        self.mask = torch.cat([self.mask, own.expand(rows, -1, -1)], 2)
+        self.position = self.position + 1
+        return {
+            "input_ids": tokens.view(rows, queries),
+            # With one query per row the model makes its own mask, sliding windows included.
+            "attention_mask": self.mask[:, 0] if queries == 1 else self.mask[:, None],
+            "position_ids": self.position.expand(*self.planes, -1, -1),
+            "past_key_values": self.cache,
+        }
+
+    def crowded(self, left: int) -> bool:
+        """Is it time to drop the finished? Every removal copies the cache, and a row of one's own costs a prompt."""
+        return left <= len(self.completions) // max(2, self.index.shape[1])
+
+    def keep(self, alive: torch.Tensor) -> None:
+        """Go on with these of the R x Q queries, each in a row of its own."""
+        row, query = alive.view(self.index.shape).nonzero(as_tuple=True)
+        if self.index.shape[1] == 1:
+            self.cache.batch_select_indices(row)
+            self.mask = self.mask[row]
+        else:
+            own = torch.arange(self.prefix, self.mask.shape[2], self.index.shape[1], device=row.device) + query[:, None]
+            columns = torch.cat([torch.arange(self.prefix, device=row.device).expand(len(row), -1), own], 1)
+            for layer in self.cache.layers:
+                layer.keys = layer.keys.transpose(1, 2)[row[:, None], columns].transpose(1, 2)
+                layer.values = layer.values.transpose(1, 2)[row[:, None], columns].transpose(1, 2)
+            self.mask = self.mask[row, query].gather(1, columns)[:, None]
+        self.position, self.index = self.position[row, query][:, None], self.index[row, query][:, None]
+
+
+class Record:
+    """What was sampled, by completion, while completions leave the batch."""
+
+    def __init__(self, count: int) -> None:
+        self.ids: list[list[int]] = [[] for _ in range(count)]
+        self.logprobs: list[list[float]] = [[] for _ in range(count)]
+        self.steps: list[tuple[torch.Tensor, torch.Tensor]] = []  # on the device, to be fetched at once
+
+    def add(self, tokens: torch.Tensor, logprobs: torch.Tensor) -> None:
+        """One step of everything in the batch."""
+        self.steps.append((tokens, logprobs))
+
+    def close(self, completions: torch.Tensor) -> None:
+        """Write down the steps since the last call, which `completions` took. Raises FloatingPointError."""
+        tokens, logprobs = (torch.stack(tensors, 1) for tensors in zip(*self.steps, strict=True))
+        if not torch.isfinite(logprobs).all():
+            raise FloatingPointError("the model's probabilities are not numbers: its weights have diverged")
+        for number, ids, values in zip(completions.tolist(), tokens.tolist(), logprobs.tolist(), strict=True):
+            self.ids[number] += ids
+            self.logprobs[number] += values
+        self.steps = []
+
+    def cut(self, lengths: list[int]) -> tuple[list[list[int]], list[list[float]]]:
+        """Ids and log-probs up to each length; 0 is all. What has ended goes on while others decode."""
+        return (
+            [ids[: length or None] for ids, length in zip(self.ids, lengths, strict=True)],
+            [values[: length or None] for values, length in zip(self.logprobs, lengths, strict=True)],
+        )

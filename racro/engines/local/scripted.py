@@ -1,0 +1,70 @@
+"""The engine without a model: replies by rules, for tests, examples and dry runs of a workflow.
+
+Not a mock: it keeps the whole protocol, with token ids, limits and deadlines. Token ids are the UTF-8 bytes of the text
+and 0 for the end; log-probs are 0. Opened by `racro.engines.opening.open_captioner` and `open_reasoner`.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator, Sequence
+
+from racro.config import ScriptedReply
+from racro.engines.protocol import Completion, Engine, Generation, Prompt, Sampling
+from racro.prompts import plain_text
+
+END = 0
+"""Token id of the end; a zero byte does not occur in text."""
+
+
+class ScriptedEngine(Engine):
+    """The first rule whose `when` is found in the last user message answers."""
+
+    def __init__(self, rules: Sequence[ScriptedReply]) -> None:
+        self.rules = [(re.compile(rule.when), rule) for rule in rules]
+
+    def generate(self, prompts: Sequence[Prompt], sampling: Sampling, seeds: Sequence[int]) -> Iterator[Generation]:
+        """See Engine; a batch is one prompt. Raises ValueError when no rule matches."""
+        for prompt in prompts:
+            text = next(plain_text(m) for m in reversed(prompt.messages) if m["role"] == "user")
+            match, rule = self._rule(text)
+            until = time.monotonic() + sampling.deadline
+            completions = []
+            for sample in range(sampling.n):
+                left = until - time.monotonic()
+                time.sleep(max(0.0, min(rule.delay, left)))
+                if rule.delay > left:
+                    completions.append(Completion((), (), "", "deadline"))
+                else:
+                    reply = _fill(rule.replies[sample % len(rule.replies)], match)
+                    completions.append(_completion(reply, rule.tokens, sampling.max_tokens))
+            yield Generation(tuple(text.encode()), tuple(completions))
+
+    def swap(self, folder: str) -> None:
+        """There are no weights."""
+
+    def close(self) -> None:
+        """Nothing to give back."""
+
+    def _rule(self, text: str) -> tuple[re.Match[str], ScriptedReply]:
+        for pattern, rule in self.rules:
+            if match := pattern.search(text):
+                return match, rule
+        raise ValueError(f"no rule of the scripted engine matches {text[:80]!r}")
+
+
+def _fill(reply: str, match: re.Match[str]) -> str:
+    """Only \\1 to \\9 are special: `match.expand` would read the \\b of \\boxed as a backspace."""
+    return re.sub(r"\\([1-9])", lambda group: match[int(group[1])] or "", reply)
+
+
+def _completion(reply: str, tokens: int | None, max_tokens: int) -> Completion:
+    """The reply within `max_tokens`; `tokens` is the length that it pretends to have, its end included."""
+    data = reply.encode()
+    pretended = len(data) + 1 if tokens is None else tokens
+    if pretended <= max_tokens:
+        return Completion((*data, END), (0.0,) * (len(data) + 1), reply, "stop")
+    kept = max_tokens if tokens is None else len(data) * max_tokens // pretended
+    text = data[:kept].decode(errors="ignore")  # the cut may fall inside a character
+    return Completion(tuple(text.encode()), (0.0,) * len(text.encode()), text, "length")

@@ -1,0 +1,274 @@
+"""The engine behind a URL: a client of one or several OpenAI-compatible servers, among which requests are balanced.
+
+Not a server (`racro.engines.vllm.server` starts one and uses this) and not the protocol (`racro.engines.remote.chat`).
+All requests are made by one event loop in a thread of its own; `generate` may be called from any thread. Opened by
+`racro.engines`. Loads torch on use, for a captioner.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import itertools
+import os
+import random
+import threading
+import time
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from concurrent.futures import Future
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+import httpx
+
+from racro.config import EnginePlacement
+from racro.engines.protocol import Completion, Engine, EngineLost, Generation, Prompt, PromptTooLong, Role, Sampling
+from racro.engines.remote import chat
+from racro.engines.remote.chat import BadAnswer
+from racro.engines.remote.fleet import Fleet
+from racro.engines.remote.upstream import Hung, Upstream, retry_after
+from racro.errors import BadInput
+from racro.models.adapters import Adapter
+from racro.models.folders import base_folder, load_tokenizer
+
+BUSY = (408, 409, 425, 429)
+"""Answers of a server that is well: not now."""
+PAUSE = 30.0
+"""The longest pause between attempts, in seconds, where the server names none."""
+UNFINISHED = Completion((), (), "", "deadline")
+
+T = TypeVar("T")
+
+
+class Endpoint(Engine):
+    """Servers that hold the same model, and the loop that talks to them."""
+
+    def __init__(
+        self,
+        urls: Sequence[str],
+        model: str,
+        place: EnginePlacement,
+        role: Role,
+        folder: str,
+        dtype: str = "bfloat16",
+        died: Callable[[], str | None] = lambda: None,
+    ) -> None:
+        """`urls`: base URLs. `model`: its name there. `folder`, `dtype`: a local copy of the model, and its precision.
+
+        A captioner's completions carry token ids and log-probs, which only vLLM servers give; a reasoner's do not, and
+        a captioner's neither when `folder` is empty: then it answers questions and nobody trains it. `died` says why,
+        once no server can ever answer again. Raises BadInput, and EngineLost when no server answers.
+        """
+        self.place, self.role, self.folder, self.dtype = place, role, folder, dtype
+        self.sees = role == "captioner"
+        self.token_ids = self.sees and bool(folder)
+        self.banned = vision_tokens(folder) if self.token_ids else []
+        self.limit = "max_tokens"
+        """What the token limit is called; servers of OpenAI's reasoning models insist on another name."""
+        self.swap_failed = False
+        self.closed, self.closing = False, threading.Lock()
+        self.loop = asyncio.new_event_loop()
+        self.thread = threading.Thread(target=self.loop.run_forever, name="endpoint", daemon=True)
+        self.thread.start()
+        try:
+            self._call(self._open(urls, model, died))
+        except BaseException:  # Ctrl-C too: the loop's thread must not stay; raised again
+            self.close()
+            raise
+
+    # --- in the callers' threads --------------------------------------------------------------------------------------
+
+    @property
+    def lost(self) -> bool:
+        """See Engine."""
+        return self.swap_failed or self.fleet.error is not None
+
+    @property
+    def positions(self) -> int | None:
+        """See Engine: what the servers say, the least of them."""
+        return min((server.positions for server in self.fleet.servers if server.positions), default=None)
+
+    def generate(self, prompts: Sequence[Prompt], sampling: Sampling, seeds: Sequence[int]) -> Iterator[Generation]:
+        """See Engine. Prompts are read once and late, in other threads. Raises PromptTooLong, BadInput, ValueError."""
+        results = [Future[Generation]() for _ in range(len(prompts))]
+        run = self._start(self._generate(prompts, sampling, seeds, results))
+        try:
+            for at in range(len(results)):
+                made = results[at].result()
+                results[at] = Future()  # what has been handed out is not kept
+                yield made
+        finally:
+            run.cancel()
+
+    def swap(self, folder: str) -> None:
+        """See Engine. The servers must see the same `folder`, and be vLLM's, started for it as `serving` does."""
+        from racro.engines.vllm import lora, weights
+
+        old, new = Path(self.folder), Path(folder)
+        adapts = any(map(Adapter.read, (old, new)))
+        if adapts:
+            sums = lora.adapter_sums(lora.fitting(new, base_folder(old)), self.dtype)
+        else:
+            weights.same_model(new, weights.shapes(old))
+            sums = weights.checkpoint_sums(new, self.dtype)
+        self.swap_failed = True  # until it is done, servers may hold the one or the other, or parts of both
+        for held in self._call(self.fleet.load(folder, adapts)):
+            weights.verify(held, sums)
+        self.folder, self.swap_failed = folder, False
+
+    def tell(self, path: str, seconds: float) -> None:
+        """POST to something that only vLLM's servers have, on each of them. Raises SwapFailed and EngineLost."""
+        self._call(self.fleet.tell(path, seconds))
+
+    def close(self) -> None:
+        """See Engine. Servers that were asked something are told by the end of the connection."""
+        with self.closing:
+            if not self.closed:
+                self.closed = True
+                asyncio.run_coroutine_threadsafe(self._close(), self.loop).result()
+                self.loop.call_soon_threadsafe(self.loop.stop)
+                self.thread.join()
+                self.loop.close()
+
+    def _start(self, coroutine: Coroutine[Any, Any, T]) -> Future[T]:
+        if self.closed:
+            coroutine.close()
+            raise EngineLost("the engine is closed")
+        return asyncio.run_coroutine_threadsafe(coroutine, self.loop)
+
+    def _call(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        running = self._start(coroutine)
+        try:
+            return running.result()
+        finally:
+            running.cancel()
+
+    # --- in the loop --------------------------------------------------------------------------------------------------
+
+    async def _open(self, urls: Sequence[str], model: str, died: Callable[[], str | None]) -> None:
+        key = os.environ.get(self.place.api_key, "")
+        self.fleet = Fleet(urls, model, self.place, self.role, key, self.token_ids)
+        self.fleet.died = died
+        self.room = self.place.sequences
+        self.landed = asyncio.Event()
+        await self.fleet.open()
+
+    async def _close(self) -> None:
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
+        if hasattr(self, "fleet"):
+            await self.fleet.close()
+        await self.loop.shutdown_default_executor()
+
+    async def _generate(
+        self, prompts: Sequence[Prompt], sampling: Sampling, seeds: Sequence[int], results: list[Future[Generation]]
+    ) -> None:
+        """Ask for all of them, as many at once as there is room for. The first failure is everybody's."""
+        weight = min(sampling.n, self.place.sequences)
+        try:
+            async with asyncio.TaskGroup() as group:
+                for at, (seed, result) in enumerate(zip(seeds, results, strict=True)):
+                    while self.room < weight:
+                        self.landed.clear()
+                        await self.landed.wait()
+                    self.room -= weight
+                    task = group.create_task(self._one(prompts, at, sampling, seed, result))
+                    task.add_done_callback(partial(self._land, weight))
+        except BaseException as error:
+            failure: BaseException = error
+            while isinstance(failure, BaseExceptionGroup):
+                failure = failure.exceptions[0]
+            if isinstance(failure, asyncio.CancelledError):
+                failure = EngineLost("the engine is closed")
+            for result in results:
+                if not result.done():
+                    result.set_exception(copy.copy(failure))
+
+    def _land(self, weight: int, task: asyncio.Task[None]) -> None:
+        self.room += weight
+        self.landed.set()
+
+    async def _one(
+        self, prompts: Sequence[Prompt], at: int, sampling: Sampling, seed: int, result: Future[Generation]
+    ) -> None:
+        # Images take their time to be read and packed; the request's clock runs when it is sent.
+        messages = await asyncio.to_thread(lambda: chat.messages(prompts[at], self.sees))
+        try:
+            async with asyncio.timeout(sampling.deadline):
+                generation = await self._samples(messages, sampling, seed)
+        except TimeoutError:
+            generation = Generation((), (UNFINISHED,) * sampling.n)
+        result.set_result(generation)
+
+    async def _samples(self, messages: bytes, sampling: Sampling, seed: int) -> Generation:
+        """All samples of a prompt: a vLLM server makes them of one prefill, others may know no more than one."""
+        n = chat.samples(sampling)
+        if self.fleet.vllm:
+            made = await self._ask(messages, sampling, seed, n)
+        else:
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(self._ask(messages, sampling, seed + i, 1)) for i in range(n)]
+            made = Generation((), tuple(task.result().completions[0] for task in tasks))
+        return Generation(made.prompt_ids, made.completions * (sampling.n // n))
+
+    async def _ask(self, messages: bytes, sampling: Sampling, seed: int, n: int) -> Generation:
+        """One request, from server to server until it is answered. Who waits has set a deadline."""
+        for attempt in itertools.count():
+            server = await self.fleet.pick()
+            asked, fields = time.monotonic(), self._fields(server, sampling, seed)
+            try:
+                answer = await self.fleet.ask(server, chat.body(messages, fields), n)
+                if answer.status_code == 200:
+                    made = chat.generation(answer.content, sampling, n, self.token_ids, server.positions)
+                    server.well()
+                    return made
+                if answer.status_code < 500 and answer.status_code not in BUSY:
+                    self._refused(server, answer, fields)
+                    continue
+                server.heard = time.monotonic()
+                if answer.status_code >= 500:
+                    server.ill(f"{answer.status_code}: {self.fleet.said(answer)}", asked, self.place.silence)
+                if seconds := retry_after(answer):
+                    server.set_aside(seconds)
+            except BadAnswer as error:
+                server.ill(str(error), asked, self.place.silence)
+            except httpx.RequestError as error:
+                self.fleet.unreachable(server, error, asked)
+            except Hung:
+                continue
+            # Requests that failed together shall not come back together.
+            await asyncio.sleep(min(0.25 * 2**attempt, PAUSE) * random.random())
+        raise AssertionError
+
+    def _fields(self, server: Upstream, sampling: Sampling, seed: int) -> dict[str, Any]:
+        if server.vllm:
+            return {"model": server.name, **chat.vllm_fields(sampling, seed, self.banned, self.token_ids)}
+        return {"model": server.name, **chat.plain_fields(sampling, seed, self.limit)}
+
+    def _refused(self, server: Upstream, answer: httpx.Response, fields: dict[str, Any]) -> None:
+        """An answer that asking again does not change; returns where asking in other words may."""
+        server.let_in(answer)
+        said = self.fleet.said(answer)
+        if answer.status_code == 404:
+            raise server.no_model()
+        if "max_tokens" in fields and "max_completion_tokens" in said:
+            self.limit = "max_completion_tokens"
+            return
+        if "not JSON compliant" in said:  # which numbers that are none are not
+            raise FloatingPointError(chat.DIVERGED)
+        if chat.too_long(answer.content):
+            raise PromptTooLong(f"{server.url} refuses a prompt as too long, lower max_tokens or leave it out: {said}")
+        raise BadInput(f"{self.role}: {server.url} refuses a request ({answer.status_code}): {said}")
+
+
+def vision_tokens(folder: str) -> list[int]:
+    """Ids that a captioner must not write."""
+    from transformers import AutoConfig
+
+    from racro.engines.local.sampling import vision_token_ids
+
+    base = base_folder(Path(folder))
+    return vision_token_ids(AutoConfig.from_pretrained(base), load_tokenizer(base))

@@ -1,0 +1,217 @@
+"""Servers that hold the same model: which one is asked next, which one hangs, and when there is none left.
+
+Not an engine and knows nothing of prompts. Everything here runs in one event loop; used by
+`racro.engines.remote.client`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import copy
+import random
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import httpx
+
+from racro.config import EnginePlacement
+from racro.engines.protocol import EngineLost, Role, SwapFailed
+from racro.engines.remote.chat import BadAnswer, complaint
+from racro.engines.remote.upstream import PATIENCE, Hung, Upstream
+from racro.errors import BadInput
+
+CONNECT = 10.0
+"""Seconds to connect."""
+IDLE = 2.0
+"""Seconds after which an idle connection is closed: before the server does, which would cost a request."""
+LOOK = 0.05
+"""Seconds between looks for a server that can be asked."""
+LOOKS = 4
+"""Looks for a sign of life in the time of silence."""
+
+
+class Fleet:
+    """The servers, one HTTP client, and the tasks that look after them."""
+
+    def __init__(
+        self, urls: Sequence[str], model: str, place: EnginePlacement, role: Role, key: str, token_ids: bool = False
+    ) -> None:
+        """`model`: its name at the servers. `key`: what they want to see, or nothing. `token_ids`: are they wanted?
+
+        Call it, as all that follows, in the loop. Raises BadInput.
+        """
+        self.place, self.role, self.key, self.token_ids = place, role, key, token_ids
+        self.servers = [Upstream(url, role, model, place.api_key) for url in urls]
+        self.patience = min(PATIENCE, place.silence)
+        self.died: Callable[[], str | None] = lambda: None
+        """Says why, once no server can ever answer again."""
+        self.error: Exception | None = None
+        """Why nobody is asked any more."""
+        local = all(httpx.URL(server.url).host in ("127.0.0.1", "localhost", "::1") for server in self.servers)
+        self.client = httpx.AsyncClient(
+            headers={"Content-Type": "application/json"} | ({"Authorization": f"Bearer {key}"} if key else {}),
+            timeout=httpx.Timeout(None, connect=CONNECT),
+            limits=httpx.Limits(keepalive_expiry=IDLE),
+            trust_env=not local,  # a proxy has no way to this machine
+        )
+        self.tasks: list[asyncio.Task[None]] = []
+
+    async def open(self) -> None:
+        """Returns when one server can be asked. Raises BadInput and EngineLost."""
+        await asyncio.gather(*(self._introduce(server) for server in self.servers))
+        self.tasks = [asyncio.create_task(coroutine) for coroutine in (self._watch(), *map(self._nurse, self.servers))]
+        self.vllm = (await self.pick()).vllm
+
+    async def close(self) -> None:
+        """Drop all connections."""
+        for task in self.tasks:
+            task.cancel()
+        await asyncio.gather(*self.tasks, return_exceptions=True)
+        await self.client.aclose()
+
+    async def pick(self) -> Upstream:
+        """The server that has least to do, waiting for one where there is none. Raises EngineLost and BadInput."""
+        while True:
+            self._check()
+            now = time.monotonic()
+            ready = [server for server in self.servers if server.known and server.aside <= now]
+            if ready:
+                return min(ready, key=lambda server: server.flying)
+            await asyncio.sleep(LOOK * random.uniform(1.0, 2.0))
+
+    async def ask(self, server: Upstream, body: bytes, weight: int) -> httpx.Response:
+        """POST a chat completion of `weight` sequences. Raises httpx.RequestError, and Hung when it was given up."""
+        if not server.flying:
+            server.heard = time.monotonic()
+        server.flying += weight
+        answer = asyncio.create_task(self.client.post(f"{server.url}/chat/completions", content=body))
+        answer.add_done_callback(lambda task: task.cancelled() or task.exception())  # nobody may be left to read it
+        try:
+            await asyncio.wait({answer, server.gone}, return_when=asyncio.FIRST_COMPLETED)
+            if not answer.done():
+                raise Hung
+            return answer.result()
+        finally:
+            answer.cancel()  # which closes the connection, so that the server stops working on it
+            server.flying -= weight
+
+    def unreachable(self, server: Upstream, error: httpx.RequestError, asked: float) -> None:
+        """No answer came to what was sent at `asked`."""
+        server.known = False
+        server.ill(_line(error), asked, self.patience)
+
+    def said(self, answer: httpx.Response) -> str:
+        """A server's complaint; some repeat the key that they were given."""
+        complained = complaint(answer.content)
+        return complained.replace(self.key, "***") if self.key else complained
+
+    async def tell(self, path: str, seconds: float) -> None:
+        """POST to something that only vLLM's servers have, on each of them. Raises SwapFailed and EngineLost."""
+        await asyncio.gather(*(self._tell(server, path, seconds) for server in self.servers))
+
+    async def load(self, folder: str, adapter: bool) -> list[Any]:
+        """Have all servers load another checkpoint, or another `adapter` for the one that they have.
+
+        Returns the sums of each (see `racro.engines.vllm.weights`), by rank.
+
+        Raises SwapFailed and EngineLost.
+        """
+        return await asyncio.gather(*(self._load(server, folder, adapter) for server in self.servers))
+
+    def _check(self) -> None:
+        if self.error is None and (why := self.died()):
+            self.error = EngineLost(why)
+        if self.error is None and all(server.down() for server in self.servers):
+            troubles = "; ".join(f"{server.url} ({server.trouble})" for server in self.servers)
+            self.error = EngineLost(f"no server of the {self.role} answers: {troubles}")
+        if self.error is not None:
+            raise copy.copy(self.error)  # each raise adds to an exception's traceback
+
+    async def _introduce(self, server: Upstream) -> None:
+        """Ask a server what it is. Raises BadInput when it is not what is needed."""
+        asked = time.monotonic()
+        try:
+            server.introduce(await self.client.get(f"{server.url}/models", timeout=self.patience))
+        except httpx.RequestError as error:
+            return self.unreachable(server, error, asked)
+        except BadAnswer as error:
+            return server.ill(str(error), asked, self.patience)
+        if self.token_ids and not server.vllm:
+            raise BadInput(
+                f"runtime.captioner.urls: {server.url} is no vLLM server and gives no token ids, without which a "
+                "captioner cannot be trained; serve the captioner with vLLM, or choose another captioner.engine"
+            )
+        if any(other.known and other.vllm != server.vllm for other in self.servers):
+            raise BadInput(f"runtime.{self.role}.urls: all servers must be vLLM's, or none; {server.url} is different")
+        server.known = True
+        server.well()
+
+    async def _nurse(self, server: Upstream) -> None:
+        """Look after a server that could not be reached, until it can."""
+        while True:
+            await asyncio.sleep(LOOK)
+            if not server.known and server.aside <= time.monotonic():
+                try:
+                    await self._introduce(server)
+                except BadInput as error:
+                    self.error = self.error or error
+
+    async def _watch(self) -> None:
+        """Ask the servers that owe answers whether they live: a long answer and none look the same from here."""
+        while True:
+            await asyncio.sleep(self.place.silence / LOOKS)
+            await asyncio.gather(*(self._look(server) for server in self.servers if server.flying))
+
+    async def _look(self, server: Upstream) -> None:
+        url = f"{server.root}/metrics" if server.vllm else f"{server.url}/models"
+        with contextlib.suppress(httpx.RequestError):
+            server.alive(await self.client.get(url, timeout=self.place.silence / LOOKS))
+        if server.flying and time.monotonic() - server.heard > self.place.silence:
+            server.hung(self.place.silence)
+
+    async def _load(self, server: Upstream, folder: str, adapter: bool) -> Any:
+        """Between requests, and no cache of the old weights left."""
+        seconds = self.place.silence
+        await self._tell(server, "/pause?mode=wait", seconds)
+        try:
+            call: dict[str, Any] = {"method": "load_checkpoint", "kwargs": {"folder": folder}}
+            if adapter:
+                call, name = {"method": "adapter_sums"}, f"adapter-{uuid.uuid4().hex[:12]}"
+                named = {"lora_name": name, "lora_path": folder}
+                await self._tell(server, "/v1/load_lora_adapter", self.place.start_deadline, named)
+                server.model = server.name = name  # from now on this is what is asked for, and looked for
+            loaded = await self._tell(server, "/collective_rpc", self.place.start_deadline, call)
+            cleared = await self._tell(server, "/reset_prefix_cache", seconds)
+            if not cleared.json()["success"]:
+                raise SwapFailed(f"{server.url}: keys and values of the old weights are still in use")
+            await self._tell(server, "/reset_mm_cache", seconds)
+            await self._tell(server, "/reset_encoder_cache", seconds)
+        except SwapFailed:
+            with contextlib.suppress(SwapFailed, EngineLost):
+                await self._tell(server, "/resume", seconds)
+            raise
+        await self._tell(server, "/resume", seconds)
+        return loaded.json()["results"]
+
+    async def _tell(self, server: Upstream, path: str, seconds: float, content: object = None) -> httpx.Response:
+        try:
+            answer = await self.client.post(server.root + path, json=content, timeout=seconds)
+        except httpx.RequestError as error:
+            self.error = EngineLost(self.died() or f"{server.url} does not answer {path}: {_line(error)}")
+            raise self.error from error
+        if answer.status_code == 404:
+            raise SwapFailed(
+                f"{server.url} cannot do {path}: start vLLM with VLLM_SERVER_DEV_MODE=1 and --worker-extension-cls "
+                "racro.engines.vllm.weights.CheckpointLoading (for adapters VLLM_ALLOW_RUNTIME_LORA_UPDATING=1 and "
+                f"--enable-lora too), or leave runtime.{self.role}.urls empty"
+            )
+        if answer.status_code >= 400:
+            raise SwapFailed(f"{server.url} refuses {path} ({answer.status_code}): {self.said(answer)}")
+        return answer
+
+
+def _line(error: httpx.RequestError) -> str:
+    return f"{type(error).__name__} {error}".strip()

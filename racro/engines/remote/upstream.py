@@ -1,0 +1,180 @@
+"""One server behind a base URL: what it is, whether it answers, how much it has to do.
+
+Not a client of its own: its fleet's event loop is where it lives, and nothing here is for other threads. Used by
+`racro.engines.remote.fleet`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import re
+import time
+from email.utils import parsedate_to_datetime
+
+import httpx
+
+from racro.engines.protocol import Role
+from racro.engines.remote.chat import BadAnswer, complaint
+from racro.errors import BadInput
+
+PATIENCE = 30.0
+"""Seconds for which a server may refuse connections; one that is started has its own deadline."""
+ASIDE = 15.0
+"""The longest time for which a server is left alone after a failure, in seconds; the first is a fraction of one."""
+PROGRESS = re.compile(r"^vllm:(?:generation|prompt)_tokens_total(?:\{.*\})? (\S+)$", re.MULTILINE)
+"""vLLM's counters of tokens: a server whose engine hangs still says that it is well."""
+SHOWN = 8
+"""Names of models in an error message."""
+
+
+class Hung(Exception):
+    """The server has given no sign of life."""
+
+
+class Upstream:
+    """A server's address, what it said of itself, and its state."""
+
+    def __init__(self, url: str, role: Role, model: str, key: str) -> None:
+        """`model`: the name of the model that is wanted; `key`: of the environment variable. Raises BadInput."""
+        self.url, self.role, self.model, self.key = checked(url, role, key), role, model, key
+        self.root = self.url[: self.url.rindex("/v1")]
+        """Where a vLLM server has what no other server has."""
+        self.vllm = False
+        self.name = model
+        """What it calls the model."""
+        self.names: list[str] = []
+        """Of all models that it has."""
+        self.positions: int | None = None
+        """Of the model, prompt and completion together, where it says so."""
+
+        self.known = False
+        """Has it said what it is, and answered since?"""
+        self.flying = 0
+        """Sequences that it works on for us."""
+        self.aside = 0.0
+        """Until then, on the monotonic clock, it gets no requests."""
+        self.failures = 0
+        self.failed = 0.0
+        self.trouble = ""
+        """What its last failure was."""
+        self.ill_since: float | None = None
+        self.patience = PATIENCE
+        self.heard = 0.0
+        """Its last sign of life."""
+        self.progress: list[str] = []
+        self.gone = asyncio.get_running_loop().create_future()
+        """Done when it hangs: whoever waits for an answer of it waits for this too."""
+
+    # --- what it is ---------------------------------------------------------------------------------------------------
+
+    def introduce(self, answer: httpx.Response) -> None:
+        """Learn from the answer to GET /models. Raises BadInput and BadAnswer."""
+        if answer.status_code == 429 or answer.status_code >= 500:
+            raise BadAnswer(f"{answer.status_code}: {complaint(answer.content)}")
+        self.let_in(answer)
+        try:
+            models = json.loads(answer.content)["data"] or []
+            self.names = [model["id"] for model in models]
+            self.vllm = any(model.get("owned_by") == "vllm" for model in models)
+            longest = {model["id"]: model.get("max_model_len") for model in models}
+            for model in models:
+                if self.model in (model["id"], model.get("root")):
+                    self.name = model["id"]
+                    self.positions = longest[self.name] or longest.get(model.get("parent"))  # an adapter's says none
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise BadInput(
+                f"runtime.{self.role}.urls: {self.url} does not answer like an OpenAI-compatible server "
+                f"(GET /models: {answer.status_code} {complaint(answer.content)[:80]!r}); check the address"
+            ) from error
+        if self.vllm and self.name not in self.names:
+            raise self.no_model()
+
+    def let_in(self, answer: httpx.Response) -> None:
+        """Raises BadInput where the server refuses the key."""
+        if answer.status_code in (401, 403):
+            raise BadInput(
+                f"runtime.{self.role}.urls: {self.url} lets nobody in without the right key; put it into the "
+                f"environment variable {self.key}, or name another one in runtime.{self.role}.api_key"
+            )
+
+    def no_model(self) -> BadInput:
+        """The error of a model that the server does not have."""
+        listed = ", ".join(self.names[:SHOWN]) + (f" and {len(self.names) - SHOWN} more" if self.names[SHOWN:] else "")
+        return BadInput(
+            f"{self.role}.model: {self.url} has no model {self.model!r}; it has {listed or 'none'}. Name one of them, "
+            "or have the server serve it under this name"
+        )
+
+    # --- how it is ----------------------------------------------------------------------------------------------------
+
+    def well(self) -> None:
+        """It has answered as it should."""
+        self.heard = time.monotonic()
+        self.failures, self.ill_since = 0, None
+
+    def ill(self, trouble: str, asked: float, patience: float) -> None:
+        """A request that was sent at `asked` has failed. Requests that fail together are one failure."""
+        self.trouble, self.patience = trouble, patience
+        now = time.monotonic()
+        if asked >= self.failed:
+            self.failed = now
+            self.failures += 1
+            self.ill_since = self.ill_since or now
+            self.set_aside(min(0.25 * 2**self.failures, ASIDE) * random.uniform(0.5, 1.0))
+
+    def hung(self, silence: float) -> None:
+        """It owes answers and gives no sign of life: take back what it was asked."""
+        self.trouble, self.patience = f"no sign of life for {silence:g} s", silence
+        self.ill_since, self.known = self.heard, False
+        self.set_aside(silence)
+        self.gone.set_result(None)
+        self.gone = self.gone.get_loop().create_future()
+
+    def set_aside(self, seconds: float) -> None:
+        """No requests for so long."""
+        self.aside = max(self.aside, time.monotonic() + seconds)
+
+    def down(self) -> bool:
+        """Has it been failing for longer than it may?"""
+        return self.ill_since is not None and time.monotonic() - self.ill_since >= self.patience
+
+    def alive(self, answer: httpx.Response) -> None:
+        """It has answered when asked whether it lives. vLLM's engine must have made tokens since it was last asked."""
+        found = PROGRESS.findall(answer.text) if self.vllm else []
+        if not found or found != self.progress:
+            self.heard = time.monotonic()
+            self.progress = found
+
+
+def checked(url: str, role: Role, key: str) -> str:
+    """A base URL without the slash at its end. Raises BadInput."""
+    try:
+        parsed = httpx.URL(url)
+        usable = parsed.scheme in ("http", "https") and bool(parsed.host)
+        usable = usable and re.search(r"/v1(?![0-9])[^/]*(/|$)", parsed.path) is not None
+    except httpx.InvalidURL:
+        usable = False
+    if not usable:
+        shown = re.sub(r"//[^/]*@", "//", url.partition("?")[0])
+        raise BadInput(
+            f"runtime.{role}.urls: {shown!r} is no base URL of an OpenAI-compatible server; it has the form "
+            "http://host:8000/v1"
+        )
+    if parsed.userinfo or parsed.query:
+        raise BadInput(
+            f"runtime.{role}.urls: the URL of {parsed.host} carries a password or a key; give http://host:8000/v1 "
+            f"alone, and put the key into the environment variable {key}"
+        )
+    return url.rstrip("/")
+
+
+def retry_after(answer: httpx.Response) -> float | None:
+    """Seconds that a server asks to be left alone for; it may also name a date."""
+    said = answer.headers.get("retry-after", "")
+    try:
+        seconds = float(said) if said.strip().isdigit() else parsedate_to_datetime(said).timestamp() - time.time()
+    except ValueError:
+        return None
+    return max(0.0, seconds)

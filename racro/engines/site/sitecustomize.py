@@ -1,5 +1,0 @@
-"""Read by every Python process of an engine as it starts: the folder is on its path. See racro/torchvision_ops."""
-
-import racro.torchvision_ops
-
-racro.torchvision_ops.install()

@@ -1,0 +1,179 @@
+"""vLLM's LLMEngine as this project starts it, and what can be done to it: requests, other weights, sleep.
+
+Knows no threads: `racro.engines.vllm.owner` calls all but `render` from one. vLLM is imported when a Core is made.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import logging
+import os
+import threading
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from racro.config import EnginePlacement
+from racro.config import Vllm as Settings
+from racro.engines.protocol import SwapFailed
+from racro.engines.vllm.lora import adapter_sums, not_served
+from racro.engines.vllm.weights import EXTENSION, Sums, verify
+from racro.models.adapters import Adapter
+
+IMAGES = 64
+"""Images of one prompt, at most."""
+
+
+class Core:
+    """The engine, the adapter that it applies, and whether it sleeps."""
+
+    def __init__(
+        self,
+        folder: str,
+        dtype: str,
+        config: Settings,
+        place: EnginePlacement,
+        images: bool,
+        adapter: Adapter | None,
+        rank: int | None,
+    ) -> None:
+        """`images`: does the model read them? `rank`: room for adapters, see `lora.room`.
+
+        Raises BadAdapter, and what vLLM raises when it does not start.
+        """
+        # vLLM's scheduler in this process: a step then ends when it is done, and there is one process less to lose.
+        os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
+        os.environ.pop("VLLM_CPU_KVCACHE_SPACE", None)  # knows whole GiB only, and would outrank the argument
+        from vllm import EngineArgs
+        from vllm.platforms import current_platform
+        from vllm.usage.usage_lib import UsageContext
+        from vllm.v1.engine.llm_engine import LLMEngine
+
+        cpu = self.on_cpu = current_platform.is_cpu()
+        arguments = EngineArgs(
+            model=folder,
+            dtype=dtype,
+            quantization=config.quantization,
+            max_model_len=config.max_model_len,
+            max_num_seqs=place.sequences,
+            tensor_parallel_size=place.tensor_parallel,
+            gpu_memory_utilization=place.gpu_memory,
+            kv_cache_memory_bytes=int(place.cpu_cache * 2**30) if cpu else None,
+            block_size=32 if cpu else None,  # the default on CPUs is longer than a short prompt
+            enforce_eager=cpu if place.eager is None else place.eager,
+            enable_sleep_mode=not cpu,
+            # On a CPU a prompt that is read in parts, and has a seed, kills vLLM's engine: its generators cannot step
+            # back.
+            enable_chunked_prefill=not cpu,
+            enable_prefix_caching=True,
+            logprobs_mode="processed_logprobs",
+            worker_extension_cls=EXTENSION,
+            limit_mm_per_prompt={"image": IMAGES, "video": 0} if images else {},
+            mm_processor_cache_gb=0,  # images hardly come back before thousands of others have passed
+            disable_log_stats=True,
+            **({"enable_lora": True, "max_loras": 1, "max_lora_rank": rank} if rank else {}),
+        )
+        self.engine = LLMEngine.from_engine_args(arguments, UsageContext.LLM_CLASS)
+        # Once started it only says, twice per image, that it keeps its number of threads.
+        logging.getLogger("vllm.v1.worker.cpu_worker").setLevel(logging.ERROR)
+        self.model_config = self.engine.model_config
+        self.rendering = threading.Lock()
+        self.tokenizing = dataclasses.replace(
+            self.engine.renderer.default_cmpl_tok_params.with_kwargs(add_special_tokens=False), max_total_tokens=None
+        )
+        self.asleep = False
+        self.adapters = 0
+        self.lora: Any = None
+        """vLLM's name of the adapter that is applied."""
+        if adapter is not None:
+            try:
+                self.load_adapter(adapter, adapter_sums(adapter, dtype))
+            except SwapFailed as error:
+                raise not_served(adapter, error) from error
+
+    def render(self, parts: dict[str, Any]) -> Any:
+        """A prompt as `add` takes it: ids, image tokens expanded, and pixels. From any thread. Raises ValueError."""
+        from vllm.renderers.inputs.preprocess import parse_model_prompt
+
+        parsed = parse_model_prompt(self.model_config, parts)
+        with self.rendering, plain_errors():
+            [rendered] = self.engine.renderer.render_cmpl([parsed], self.tokenizing)
+        return rendered
+
+    # --- requests -----------------------------------------------------------------------------------------------------
+
+    def add(self, name: str, inputs: Any, params: Any) -> None:
+        """Begin to work on a sequence. Raises ValueError when vLLM does not take it."""
+        self.wake()
+        with plain_errors():
+            self.engine.add_request(name, inputs, params, lora_request=self.lora)
+
+    def step(self) -> dict[str, Any]:
+        """One token more for each; the outputs of those that have finished, by name."""
+        return {output.request_id: output.outputs[0] for output in self.engine.step()}
+
+    def abort(self, names: Sequence[str]) -> None:
+        """Give up on these."""
+        self.engine.abort_request(list(names))
+
+    def land(self) -> None:
+        """What was in the air when its request was given up lands."""
+        if not self.asleep:
+            self.engine.step()
+            self.engine.step()
+
+    # --- between requests ---------------------------------------------------------------------------------------------
+
+    def load(self, folder: str, sums: Sums) -> None:
+        """Go on with the weights of another checkpoint. Raises SwapFailed."""
+        self.wake()
+        held = self.engine.collective_rpc("load_checkpoint", args=(folder,))
+        self._forget()
+        verify(held, sums)
+
+    def load_adapter(self, adapter: Adapter, sums: Sums) -> None:
+        """Go on with another adapter. Raises SwapFailed."""
+        from vllm.lora.request import LoRARequest
+
+        self.wake()
+        if self.lora is not None:
+            self.engine.remove_lora(self.lora.lora_int_id)
+        self.adapters += 1
+        self.lora = LoRARequest(f"adapter-{self.adapters}", self.adapters, str(adapter.folder))
+        self.engine.add_lora(self.lora)
+        self._forget()
+        verify(self.engine.collective_rpc("adapter_sums"), sums)
+
+    def sleep(self) -> None:
+        """Weights to main memory, keys and values away; on a CPU there is nothing to give back."""
+        if not self.on_cpu and not self.asleep:
+            self.engine.sleep(1)
+            self.asleep = True
+
+    def wake(self) -> None:
+        """Ready for requests, if it slept."""
+        if self.asleep:
+            self.engine.wake_up()
+            self.asleep = False
+
+    def shutdown(self) -> None:
+        """The end."""
+        self.engine.engine_core.shutdown()
+
+    def _forget(self) -> None:
+        """Clear every cache of what was computed."""
+        if not self.engine.reset_prefix_cache():
+            raise RuntimeError("keys and values of the old weights are still in use")
+        self.engine.reset_mm_cache()
+        self.engine.reset_encoder_cache()
+
+
+@contextlib.contextmanager
+def plain_errors() -> Iterator[None]:
+    """What vLLM does not accept is a ValueError that can be read where vLLM is not imported."""
+    from vllm.exceptions import VLLMClientError
+
+    try:
+        yield
+    except (ValueError, VLLMClientError) as error:
+        raise ValueError(str(error)) from error

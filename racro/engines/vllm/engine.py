@@ -1,0 +1,206 @@
+"""The engine on vLLM in this process: continuous batching over everything that is asked, prefix caching.
+
+vLLM pins threads and sets environment variables for the whole process, so this runs in a process of its own (see
+`racro.engines.worker.client`) and nothing imports it by the way. From prompts to requests and back, in the threads of
+the callers; one other thread owns vLLM (`racro.engines.vllm.owner`). Opened by `racro.engines.opening.build`.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections import deque
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from racro.config import EnginePlacement, Lora
+from racro.config import Vllm as Settings
+from racro.engines.local.sampling import vision_token_ids
+from racro.engines.protocol import (
+    Completion,
+    Engine,
+    EngineLost,
+    Generation,
+    Prompt,
+    PromptTooLong,
+    Sampling,
+    SwapFailed,
+    prompt_seed,
+)
+from racro.engines.templates import fill
+from racro.engines.vllm.core import Core, plain_errors
+from racro.engines.vllm.lora import adapter_sums, fitting, room
+from racro.engines.vllm.owner import Owner, Request, line
+from racro.engines.vllm.weights import checkpoint_sums, same_model, shapes
+from racro.models.adapters import Adapter
+from racro.models.folders import base_folder, load_processor, load_tokenizer
+
+
+class VllmEngine(Engine):
+    """A model that vLLM holds, its tokenizer or processor, and the thread that owns it."""
+
+    def __init__(
+        self,
+        folder: Path,
+        dtype: str,
+        processor: Any,
+        config: Settings,
+        place: EnginePlacement,
+        adapter: Adapter | None = None,
+        rank: int | None = None,
+    ) -> None:
+        """`processor` is None for a text-only model. `adapter`: to begin with. `rank`: room for adapters.
+
+        Raises BadAdapter, and what vLLM raises when it does not start.
+        """
+        self.folder, self.dtype, self.config, self.rank = folder, dtype, config, rank
+        self.processor, self.shapes = processor, shapes(folder)
+        self.tokenizer = load_tokenizer(folder) if processor is None else processor.tokenizer
+        start = functools.partial(Core, str(folder), dtype, config, place, processor is not None, adapter, rank)
+        self.owner = Owner(start, place.sequences)
+        self.core = self.owner.core
+        banned = vision_token_ids(self.core.model_config.hf_config, self.tokenizer)
+        vocabulary = self.core.model_config.get_vocab_size()
+        self.bans = {token: -math.inf for token in banned if token < vocabulary}
+
+    @classmethod
+    def captioner(
+        cls, folder: str, dtype: str, config: Settings, place: EnginePlacement, lora: Lora | None
+    ) -> VllmEngine:
+        """An engine on a vision-language model's folder, or on that of a LoRA adapter, whose model is found too.
+
+        `lora`: adapters like this will be swapped in.
+        """
+        adapter, base = Adapter.read(Path(folder)), base_folder(Path(folder))
+        return cls(base, dtype, load_processor(base), config, place, adapter, room(adapter, lora))
+
+    @classmethod
+    def reasoner(cls, folder: str, dtype: str, config: Settings, place: EnginePlacement) -> VllmEngine:
+        """An engine on a text-only model's folder."""
+        return cls(Path(folder), dtype, None, config, place)
+
+    @property
+    def lost(self) -> bool:
+        """See Engine."""
+        return self.owner.error is not None
+
+    @property
+    def steps(self) -> int | None:
+        """See Engine."""
+        return self.owner.steps if self.owner.running else None
+
+    def generate(self, prompts: Sequence[Prompt], sampling: Sampling, seeds: Sequence[int]) -> Iterator[Generation]:
+        """See Engine. Prompts are read once, when there is room for them. Raises PromptTooLong and ValueError.
+
+        vLLM takes temperatures up to 2.
+        """
+        waiting: deque[Request] = deque()
+        at = 0
+        try:
+            while at < len(prompts) or waiting:
+                if self.owner.reserve(sampling.n if at < len(prompts) else None, waiting):
+                    waiting.append(self._ask(prompts, at, sampling, seeds))
+                    at += 1
+                while waiting and not waiting[0].left:
+                    yield self._generation(waiting.popleft())
+        finally:
+            self.owner.drop(waiting)
+
+    def swap(self, folder: str) -> None:
+        """See Engine. Takes its turn when what was asked before is answered. Raises BadAdapter too."""
+        if self.config.quantization is not None:
+            raise SwapFailed("a quantised engine cannot be compared with a checkpoint")
+        if self.rank:
+            adapter = fitting(Path(folder), self.folder)
+            load = functools.partial(self.core.load_adapter, adapter, adapter_sums(adapter, self.dtype))
+        else:
+            same_model(Path(folder), self.shapes)
+            load = functools.partial(self.core.load, folder, checkpoint_sums(Path(folder), self.dtype))
+        try:
+            self.owner.between_requests(load)
+        except Exception as error:
+            self.owner.lose(error)  # what it holds now may be neither the old checkpoint nor the new one
+            if isinstance(error, SwapFailed | EngineLost):
+                raise
+            raise SwapFailed(f"the weights of {folder} could not be loaded: {line(error)}") from error
+
+    def rest(self) -> None:
+        """See Engine. vLLM wakes at the next call; on a CPU it never sleeps."""
+        self.owner.between_requests(self.core.sleep)
+
+    def close(self) -> None:
+        """Shut vLLM down. Whoever still waits for completions gets EngineLost."""
+        self.owner.close()
+
+    def _ask(self, prompts: Sequence[Prompt], at: int, sampling: Sampling, seeds: Sequence[int]) -> Request:
+        """Read and prepare a prompt, for which there is room, and hand it to the owner."""
+        try:
+            inputs = self._render(prompts[at], sampling.max_tokens)
+            request = Request(inputs, sampling.deadline, self._params(sampling, seeds[at]))
+        except BaseException:  # what was reserved is free again, a stage's timeout included; raised again
+            self.owner.free(sampling.n)
+            raise
+        self.owner.ask(request)
+        return request
+
+    def _render(self, prompt: Prompt, max_tokens: int) -> Any:
+        """What vLLM's engine takes. Raises PromptTooLong and ValueError."""
+        parts: dict[str, Any] = {"prompt": fill(prompt, self.tokenizer, self.processor)}
+        if prompt.images:
+            parts["multi_modal_data"] = {"image": list(prompt.images)}
+        rendered = self.core.render(parts)
+        length, longest = len(rendered["prompt_token_ids"]), self.core.model_config.max_model_len
+        if length + max_tokens > longest:
+            raise PromptTooLong(
+                f"a prompt of {length} tokens and max_tokens {max_tokens} exceed the model's {longest} positions; "
+                "lower max_tokens, or leave this problem out"
+            )
+        return rendered
+
+    def _params(self, sampling: Sampling, seed: int) -> list[Any]:
+        """One request of vLLM's per sample, all with the same prompt: the prefix cache makes it one prefill."""
+        from vllm import SamplingParams
+        from vllm.sampling_params import RequestOutputKind
+
+        with plain_errors():
+            return [
+                SamplingParams(
+                    temperature=sampling.temperature,
+                    top_p=sampling.top_p,
+                    max_tokens=sampling.max_tokens,
+                    seed=prompt_seed(seed, sample),
+                    logit_bias=self.bans or None,
+                    logprobs=0,  # of the sampled token, and of no others
+                    flat_logprobs=True,
+                    detokenize=False,
+                    skip_clone=True,  # nobody else has it
+                    output_kind=RequestOutputKind.FINAL_ONLY,
+                )
+                for sample in range(sampling.n)
+            ]
+
+    def _generation(self, request: Request) -> Generation:
+        if request.error is not None:
+            raise request.error
+        texts = self.tokenizer.batch_decode(
+            [output.token_ids if output else () for output in request.outputs],
+            skip_special_tokens=True,
+            clean_up_tokenization_spaces=False,
+        )
+        return Generation(
+            tuple(request.inputs["prompt_token_ids"]),
+            tuple(_completion(output, text) for output, text in zip(request.outputs, texts, strict=True)),
+        )
+
+
+def _completion(output: Any, text: str) -> Completion:
+    """From vLLM's output. Raises FloatingPointError."""
+    if output is None:
+        return Completion((), (), "", "deadline")
+    logprobs = tuple(output.logprobs.logprobs)
+    if not all(map(math.isfinite, logprobs)):
+        raise FloatingPointError("the model's probabilities are not numbers: its weights have diverged")
+    if output.finish_reason not in ("stop", "length") or len(logprobs) != len(output.token_ids):
+        raise EngineLost(f"vLLM gave {output}")
+    return Completion(tuple(output.token_ids), logprobs, text, output.finish_reason)

@@ -1,0 +1,263 @@
+"""Any engine in a child process: warm between calls, with memory of its own, and replaceable when it dies or hangs.
+
+Not an engine of its own kind: what it answers is what the engine inside answers. Opened by `racro.engines`; the other
+side is `racro.engines.worker.main`. Torch-free.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import math
+import os
+import queue
+import socket
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from racro.config import Captioner, EnginePlacement, Reasoner, Runtime
+from racro.engines.protocol import Engine, EngineLost, Generation, Prompt, Role, Sampling
+from racro.engines.vllm.environment import cpu_build, environment, visible
+from racro.engines.worker.main import AHEAD, Gone, Wire
+from racro.processes.child import Child
+
+PATIENCE = 10.0
+"""Seconds that an engine has to close itself."""
+BREATH = 1.0
+"""Seconds of waiting at a stretch: a stage's timeout reaches a thread between waits, not in one."""
+LAST_BREATH = 2.0
+"""Seconds between a worker's last message and its exit status."""
+LOOKS = 4
+"""Looks for a sign of life in a row that find none make it hung."""
+
+
+class Call:
+    """One call in flight: what came back, and how many prompts may be sent."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.events: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
+        self.changed = threading.Condition()
+        self.wanted = AHEAD
+        self.over = False
+
+    def put(self, kind: str, content: Any) -> None:
+        """A message of the worker's, or an error from this side."""
+        with self.changed:
+            if kind == "want":
+                self.wanted = content
+            else:
+                self.events.put((kind, content))
+                self.over = self.over or kind != "result"
+            self.changed.notify_all()
+
+    def get(self, seconds: float = math.inf) -> Generation | None:
+        """The next result, None at the end. Raises what ended the call, and queue.Empty after `seconds`."""
+        until = time.monotonic() + seconds
+        while True:
+            try:
+                kind, content = self.events.get(timeout=min(BREATH, max(0.0, until - time.monotonic())))
+            except queue.Empty:
+                if time.monotonic() > until:
+                    raise
+                continue
+            if kind == "error":
+                raise content
+            return content if kind == "result" else None
+
+    def may_send(self, index: int) -> bool:
+        """Wait until a prompt is wanted; False when the call is over before that."""
+        with self.changed:
+            self.changed.wait_for(lambda: self.over or index < self.wanted)
+            return not self.over
+
+
+class Worker(Engine):
+    """An engine in a process of its own. Calls are thread-safe, as many at once as the engine inside takes."""
+
+    def __init__(self, role: Role, config: Captioner | Reasoner, folder: str, runtime: Runtime, log: Path) -> None:
+        """Start it where `runtime.<role>` says and wait until the engine is ready. `log` gets what it prints.
+
+        Raises EngineLost when the process dies or needs longer than `start_deadline`, and what the engine raises.
+        """
+        self.role: Role = role
+        self.place: EnginePlacement = getattr(runtime, role)
+        self._lock = threading.Lock()
+        self._calls: dict[int, Call] = {}
+        self._numbers = itertools.count()
+        self._heard = 0
+        self._reason = ""
+        self._ended = threading.Event()
+        self._log = log
+        if self.place.gpus:  # in its process the first of them is number 0
+            runtime = runtime.model_copy(update={"device": "cuda"})
+        vllm = config.engine.type == "vllm"
+        self._socket, theirs = socket.socketpair()
+        with theirs:
+            command = [sys.executable, "-P", "-X", "faulthandler", "-m", "racro.engines.worker.main"]
+            self._child = Child(
+                [*command, str(theirs.fileno())],
+                env=environment(self.place, cpu_build()) if vllm else visible(self.place),
+                log=log,
+                pass_fds=[theirs.fileno()],
+            )
+        self._wire = Wire(os.dup(self._socket.fileno()))
+        start = self._call("start", (role, config, folder, self.place, runtime))
+        threading.Thread(target=self._read, name=f"{role}-reader", daemon=True).start()
+        try:
+            start.get(self.place.start_deadline)
+        except queue.Empty:
+            self._give_up(f"did not start within {self.place.start_deadline:g} s (runtime.{role}.start_deadline)")
+            self.close()
+            raise EngineLost(self._reason) from None
+        except BaseException:  # a stage's timeout and Ctrl-C too: the process must not stay; raised again
+            self._give_up("did not start")
+            self.close()
+            raise
+        self._calls.pop(start.number, None)
+        threading.Thread(target=self._watch, name=f"{role}-watch", daemon=True).start()
+
+    @property
+    def pid(self) -> int:
+        """Of the engine's process."""
+        return self._child.pid
+
+    @property
+    def lost(self) -> bool:
+        """See Engine."""
+        return bool(self._reason)
+
+    def generate(self, prompts: Sequence[Prompt], sampling: Sampling, seeds: Sequence[int]) -> Iterator[Generation]:
+        """See Engine. Prompts and seeds are read once, in order, in a thread, as far as the engine wants them."""
+        call = self._call("generate", (len(prompts), sampling))
+        threading.Thread(target=self._feed, args=(call, prompts, seeds), daemon=True).start()
+        try:
+            while (generation := call.get()) is not None:
+                yield generation
+        finally:
+            with contextlib.suppress(Gone):
+                if not call.over:
+                    self._wire.send("cancel", call.number)
+            call.put("done", None)
+            self._calls.pop(call.number, None)
+
+    def swap(self, folder: str) -> None:
+        """See Engine."""
+        self._ask("swap", folder)
+
+    def rest(self) -> None:
+        """See Engine."""
+        self._ask("rest")
+
+    def close(self) -> None:
+        """See Engine. Calls in flight raise EngineLost."""
+        with self._lock:
+            self._reason = self._reason or f"the {self.role}'s worker was closed"
+        with contextlib.suppress(Gone):
+            self._wire.send("close")
+            self._child.wait(PATIENCE)
+        self._hang_up()
+        self._ended.wait()
+        self._wire.close()
+        self._socket.close()
+
+    # --- calls --------------------------------------------------------------------------------------------------------
+
+    def _call(self, kind: str, content: Any = None) -> Call:
+        """Begin a call. Raises EngineLost."""
+        with self._lock:
+            if self._reason:
+                raise EngineLost(self._reason)
+            call = Call(next(self._numbers))
+            self._calls[call.number] = call
+        with contextlib.suppress(Gone):  # then the reader ends the call
+            self._wire.send(kind, call.number, content)
+        return call
+
+    def _ask(self, kind: str, content: Any = None) -> None:
+        """A call without results."""
+        call = self._call(kind, content)
+        try:
+            call.get()
+        finally:
+            self._calls.pop(call.number, None)
+
+    def _feed(self, call: Call, prompts: Sequence[Prompt], seeds: Sequence[int]) -> None:
+        """Send the prompts. In a thread: reading one may decode images, or wait for somebody who makes it."""
+        try:
+            for index in range(len(prompts)):
+                if not call.may_send(index):
+                    return
+                self._wire.send("prompt", call.number, (index, prompts[index], seeds[index]))
+        except Gone:
+            return
+        except BaseException as error:  # of the prompts: the caller's to see
+            with contextlib.suppress(Gone):
+                self._wire.send("cancel", call.number)
+            call.put("error", error)
+
+    # --- life and death -----------------------------------------------------------------------------------------------
+
+    def _read(self) -> None:
+        """Hand messages to their calls until the process ends, then end it properly. In a thread."""
+        try:
+            while True:
+                kind, number, content = self._wire.receive()
+                self._heard += 1
+                if kind == "lost":
+                    self._give_up(content)
+                elif kind != "beat" and (call := self._calls.get(number)):
+                    call.put(kind, content)
+        except Gone:
+            pass
+        finally:
+            self._bury()
+
+    def _watch(self) -> None:
+        """Give up a process that says nothing while somebody waits for it. In a thread.
+
+        Counts its own looks, not the clock: both processes may have been stopped together.
+        """
+        heard, quiet = -1, 0
+        while not self._ended.wait(self.place.silence / LOOKS):
+            quiet = quiet + 1 if self._heard == heard else 0
+            heard = self._heard
+            if quiet >= LOOKS and self._calls:
+                self._give_up(f"gave no sign of life for {self.place.silence:g} s (runtime.{self.role}.silence)")
+
+    def _give_up(self, why: str) -> None:
+        """The first reason counts. The reader does the rest."""
+        with self._lock:
+            self._reason = self._reason or f"the {self.role}'s worker {why}"
+        self._hang_up()
+
+    def _hang_up(self) -> None:
+        """Whoever sends or receives gets Gone, on both sides."""
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+
+    def _bury(self) -> None:
+        """Leave no process behind, then tell every call."""
+        try:
+            status = None if self._reason else self._child.wait(LAST_BREATH)
+            self._child.stop(0)
+            words = self._child.last_words() or "(nothing)"
+            self._give_up(f"{ending(status)}; the end of {self._log}: {words}")
+        finally:
+            self._give_up("cannot be killed")
+            with self._lock:
+                calls = list(self._calls.values())
+            for call in calls:
+                call.put("error", EngineLost(self._reason))
+            self._ended.set()
+
+
+def ending(status: int | None) -> str:
+    """An exit status in words."""
+    if status is None:
+        return "hung up"
+    return f"ended with status {status}" if status >= 0 else f"was ended by signal {-status}"

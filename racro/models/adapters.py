@@ -1,0 +1,108 @@
+"""LoRA adapters as PEFT writes them: a small folder that names the model which it adapts.
+
+Read, put on a model, saved. Not a trainer (`racro.training.update`), and nothing is merged: engines serve model and
+adapter side by side. Used where captioners are loaded (`racro.models.folders`), served (`racro.engines`) and trained.
+Loads PEFT on use.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from racro.config import Lora
+from racro.errors import BadInput
+
+if TYPE_CHECKING:
+    from peft import LoraConfig, PeftModel
+
+CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+
+
+class BadAdapter(BadInput):
+    """An adapter that is damaged, whose model cannot be had, or that does not fit to it."""
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """What its configuration says. One rank and one scale for all layers."""
+
+    folder: Path
+    base: str
+    """Name of the model that it adapts, as a recipe would name it."""
+    revision: str | None
+    rank: int
+    scale: float
+    """By which the product of its two matrices is multiplied."""
+
+    @classmethod
+    def read(cls, folder: Path) -> Adapter | None:
+        """None where the folder holds no adapter. Raises BadAdapter."""
+        file = folder / CONFIG
+        if not file.is_file():
+            return None
+        try:
+            config = json.loads(file.read_text(encoding="utf-8"))
+            if config["peft_type"] != "LORA" or not isinstance(config["base_model_name_or_path"], str):
+                raise ValueError("it is no LoRA adapter of a named model")
+            divisor = math.sqrt(config["r"]) if config.get("use_rslora") else config["r"]
+            scale = config["lora_alpha"] / divisor
+        except (ValueError, KeyError, TypeError, ZeroDivisionError) as error:
+            raise BadAdapter(f"{file}: {type(error).__name__}: {error}; get the adapter again") from error
+        if not (folder / WEIGHTS).is_file():
+            raise BadAdapter(f"{folder} holds no {WEIGHTS}; get the adapter again")
+        return cls(folder, config["base_model_name_or_path"], config.get("revision"), config["r"], scale)
+
+
+def fresh(lora: Lora) -> LoraConfig:
+    """What PEFT makes a new adapter of: it changes nothing yet, its second matrices being zero."""
+    from peft import LoraConfig
+
+    # Linear layers of the language model only: the vision tower has some of the same names, and vLLM leaves it alone.
+    targets = rf".*\.language_model\..*\.({'|'.join(lora.targets)})"
+    return LoraConfig(r=lora.rank, lora_alpha=lora.alpha, target_modules=targets, task_type="CAUSAL_LM")
+
+
+def attach(model: Any, folder: Path, trainable: bool = False) -> PeftModel:
+    """Put the adapter in `folder` on its model, in place. Raises BadAdapter."""
+    from peft import LoraConfig, get_peft_model
+
+    try:
+        config = LoraConfig.from_pretrained(folder)
+        config.inference_mode = not trainable
+        config.base_model_name_or_path = None  # PEFT warns of a model that comes from elsewhere than the name says
+        adapted = get_peft_model(model, config)
+    except (ValueError, TypeError) as error:
+        raise _misfit(folder, error) from error
+    load(adapted, folder)
+    return adapted
+
+
+def load(adapted: PeftModel, folder: Path) -> None:
+    """Give a model's adapter the weights in `folder`. Raises BadAdapter."""
+    from peft import set_peft_model_state_dict
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        found = set_peft_model_state_dict(adapted, load_file(folder / WEIGHTS))
+    except (OSError, SafetensorError, RuntimeError) as error:
+        raise _misfit(folder, error) from error
+    if wrong := [name for name in found.missing_keys if ".default." in name] + found.unexpected_keys:
+        raise _misfit(folder, f"{len(wrong)} tensors are missing or unknown, the first is {wrong[0]}")
+
+
+def save(adapted: PeftModel, folder: Path, base: str, revision: str | None) -> None:
+    """Write the adapter, and the name of the model that it adapts."""
+    config = adapted.peft_config["default"]
+    config.base_model_name_or_path, config.revision = base, revision
+    # Embeddings are never adapted; to find that out PEFT would look for the model by its name.
+    adapted.save_pretrained(folder, selected_adapters=["default"], save_embedding_layers=False)
+    (folder / "README.md").unlink()  # a form that nobody has filled in
+
+
+def _misfit(folder: Path, why: object) -> BadAdapter:
+    return BadAdapter(f"{folder}: the adapter cannot be put on its model: {' '.join(str(why).split())[:300]}")

@@ -1,0 +1,159 @@
+"""Hugging Face model folders: where a name points, how tokenizer, processor and weights are loaded, their digest.
+
+Every part of the project that loads a model does it here, so that engine and trainer see the same tokens and pixels.
+Loads torch and transformers on use, not on import.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from racro.errors import BadInput
+from racro.models.adapters import Adapter, BadAdapter, attach
+from racro.storage.layout import RECORD
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+EMBEDDED = Path(__file__).parents[1] / "embedded" / "models"
+"""The two tiny models that ship with the package: `captioner` and `reasoner`."""
+
+IDENTITY_SUFFIXES = (".safetensors", ".json", ".jinja", ".model", ".txt")
+"""The files of a model folder that change what it answers."""
+TRAINER = "trainer"
+"""Folder beside a trained model's weights with what the next update needs to go on."""
+TRAINER_SUFFIXES = (".pt",)
+"""Its files."""
+
+
+class ModelNotFound(BadInput):
+    """A model name that is neither `embedded`, a folder, nor a repository that can be had from the hub or its cache."""
+
+
+def model_folder(name: str, role: str, revision: str | None = None) -> Path:
+    """The local folder of a model. `name`: `embedded`, a folder, or a hub id (downloaded once, then from the cache).
+
+    `role` is `captioner` or `reasoner`. Raises ModelNotFound.
+    """
+    if name == "embedded":
+        return EMBEDDED / role
+    folder = Path(name)
+    if folder.is_dir():
+        require_model(folder, role)
+        return folder
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(name, revision=revision, allow_patterns=[f"*{s}" for s in IDENTITY_SUFFIXES]))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        raise ModelNotFound(
+            f"{role}.model: {name!r} is no folder and could not be had from the model hub ({type(error).__name__}); "
+            "check the name, or give the path of a local copy"
+        ) from error
+
+
+def lasting_name(name: str) -> str:
+    """A model's name that means the same in another working directory."""
+    return str(Path(name).resolve()) if name != "embedded" and Path(name).is_dir() else name
+
+
+def require_model(folder: Path, role: str) -> None:
+    """Raises ModelNotFound unless the folder holds a model, or a LoRA adapter whose model can be had."""
+    if not (base_folder(folder) / "config.json").is_file():
+        raise ModelNotFound(f"{role}.model: the folder {folder} holds no config.json; is it a model folder?")
+
+
+def base_folder(folder: Path) -> Path:
+    """Where configuration, tokenizer and processor are: in the folder itself, or in that of the model it adapts.
+
+    Raises BadAdapter.
+    """
+    adapter = Adapter.read(folder)
+    if adapter is None:
+        return folder
+    if Adapter.read(Path(adapter.base)) is not None:
+        raise BadAdapter(f"{folder} adapts {adapter.base}, an adapter itself; merge that one into its model first")
+    try:
+        return model_folder(adapter.base, "captioner", adapter.revision)
+    except ModelNotFound as error:
+        raise BadAdapter(f"{folder}: the model that it adapts cannot be had: {error}") from error
+
+
+def model_digest(folder: Path, suffixes: tuple[str, ...] = IDENTITY_SUFFIXES) -> str:
+    """Digest of the files that change what the model answers: weights, configuration, tokenizer, processor.
+
+    That of an adapter covers its model's.
+    """
+    digest = hashlib.sha256()
+    if (base := base_folder(folder)) != folder:
+        digest.update(f"base:{model_digest(base)}\n".encode())
+    for file in sorted(folder.iterdir()):
+        if file.suffix in suffixes and file.name != RECORD:
+            with file.open("rb") as stream:
+                digest.update(f"{file.name}:{hashlib.file_digest(stream, 'sha256').hexdigest()}\n".encode())
+    return digest.hexdigest()
+
+
+def torch_device(name: str) -> torch.device:
+    """`auto` is the first GPU where there is one, else the CPU."""
+    import torch
+
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(name)
+
+
+def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+    """The tokenizer, padding left (completions start where prompts end)."""
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(base_folder(folder), padding_side="left")
+
+
+def load_processor(folder: Path) -> Any:
+    """The processor of a VLM: images and text to model inputs, padding left.
+
+    Qwen2.5-VL's processor wants a video processor, which needs torchvision; images do not, so without torchvision the
+    class is told that it has none.
+    """
+    from transformers import AutoProcessor
+    from transformers.utils import is_torchvision_available
+
+    if not is_torchvision_available():
+        from transformers import Qwen2_5_VLProcessor
+
+        Qwen2_5_VLProcessor.get_attributes = classmethod(lambda cls: ["image_processor", "tokenizer"])
+    processor = AutoProcessor.from_pretrained(base_folder(folder), padding_side="left")
+    processor.tokenizer = load_tokenizer(folder)
+    return processor
+
+
+def load_captioner(folder: Path, dtype: str, device: torch.device) -> PreTrainedModel:
+    """The vision-language model in evaluation mode, its adapter in place where `folder` is one. Raises BadAdapter."""
+    from transformers import AutoModelForImageTextToText
+
+    _no_bars()
+    base = base_folder(folder)
+    model = AutoModelForImageTextToText.from_pretrained(base, dtype=dtype)
+    if base != folder:
+        model = attach(model, folder).get_base_model()
+    return model.to(device).eval()
+
+
+def load_reasoner(folder: Path, dtype: str, device: torch.device) -> PreTrainedModel:
+    """The text-only model in evaluation mode."""
+    from transformers import AutoModelForCausalLM
+
+    _no_bars()
+    return AutoModelForCausalLM.from_pretrained(folder, dtype=dtype).to(device).eval()
+
+
+def _no_bars() -> None:
+    """transformers draws a bar per load; between our own bars and log lines it is noise."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()

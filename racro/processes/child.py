@@ -1,0 +1,99 @@
+"""Child processes that never outlive this one, however it dies, and that leave nothing behind when they are stopped.
+
+Not an engine: it knows commands, logs and signals. Used by `racro.engines.worker.client` and
+`racro.engines.vllm.server`. Chain: this process --(lifeline)--> `supervisor.py` --> the command's process group.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from racro.processes.supervisor import ASK, KILL
+
+SITE = Path(__file__).parent / "site"
+"""On every child's PYTHONPATH; see its sitecustomize."""
+SUPERVISOR = Path(__file__).with_name("supervisor.py")
+TAIL = 16 * 1024
+"""Bytes of the log that are looked at for last words."""
+DEATH = 60.0
+"""Seconds within which SIGKILL must have worked: giving back a GPU's memory takes some."""
+
+
+class Child:
+    """A running command with everything that it starts."""
+
+    def __init__(
+        self, command: Sequence[str], *, env: Mapping[str, str] | None = None, log: Path, pass_fds: Sequence[int] = ()
+    ) -> None:
+        """Start it. Its output is appended to `log`; `env` is added to this process's environment.
+
+        May be called from any thread. A command that cannot be executed ends with status 127.
+        """
+        log.parent.mkdir(parents=True, exist_ok=True)
+        path = os.pathsep.join(filter(None, (str(SITE), os.environ.get("PYTHONPATH"))))
+        with log.open("ab") as stream:
+            self._log, self._start = log, stream.tell()
+            self._supervisor = subprocess.Popen(
+                [sys.executable, "-I", "-S", str(SUPERVISOR), str(os.getpid()), *command],
+                env={**os.environ, "PYTHONPATH": path, **(env or {})},
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=stream,
+                pass_fds=tuple(pass_fds),
+                start_new_session=True,
+                bufsize=0,
+            )
+        assert self._supervisor.stdin is not None and self._supervisor.stdout is not None
+        self._lifeline = self._supervisor.stdin
+        with self._supervisor.stdout as said:
+            pid = said.read()
+        self.pid = int(pid or self._supervisor.pid)
+        """Of the command; its process group has the same number."""
+
+    def poll(self) -> int | None:
+        """Exit status of the command, negative for a signal; None while it runs."""
+        return self._supervisor.poll()
+
+    def wait(self, seconds: float) -> int | None:
+        """As `poll`, but gives the command this long to end."""
+        try:
+            return self._supervisor.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return None
+
+    def last_words(self, lines: int = 5) -> str:
+        """The last lines that were written to the log since the start, in one line, for error messages."""
+        with self._log.open("rb") as stream:
+            stream.seek(max(self._start, stream.seek(0, os.SEEK_END) - TAIL))
+            written = stream.read().decode(errors="replace").splitlines()
+        return " | ".join([line.strip() for line in written if line.strip()][-lines:])
+
+    def stop(self, patience: float = 5.0) -> None:
+        """End it and everything that it started: SIGTERM, SIGKILL after `patience` seconds. May be called twice.
+
+        Returns when all are gone. Raises subprocess.TimeoutExpired where not even SIGKILL helps.
+        """
+        if patience > 0 and self.poll() is None:
+            self._tell(ASK)
+            self.wait(patience)
+        self._tell(KILL)
+        self._supervisor.wait(DEATH)
+        self._lifeline.close()
+
+    def _tell(self, what: bytes) -> None:
+        with contextlib.suppress(BrokenPipeError, ValueError):  # it has ended; and was stopped before
+            self._lifeline.write(what)
+
+
+def free_port() -> int:
+    """A TCP port of the loopback interface that nobody listens on. Another process may take it before you do."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

@@ -1,0 +1,140 @@
+"""Runs one command, and ends it with all its descendants when whoever asked for it is gone, however that happened.
+
+    python -I -S nanny.py PARENT COMMAND...
+
+A program of its own, on the standard library alone, so that it starts in milliseconds; started by
+`racro.processes.child` in a session of its own. Standard input is the lifeline: at its end, or at a KILL on it,
+everything is killed; an ASK asks the command politely (SIGTERM). Standard output gets one line, the command's pid.
+Exits as the command did.
+
+Why a process between: PR_SET_PDEATHSIG fires when the *thread* ends that started the child, and engines are started
+from threads that come and go. Here the main thread starts it, and nothing else happens here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import select
+import signal
+import sys
+
+PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_CHILD_SUBREAPER = 1, 4, 36
+ASK, KILL = b"a", b"k"
+LINUX = sys.platform == "linux"
+LOOK = 1.0
+"""Seconds between looks at the parent's pid: a process forked off the parent keeps the lifeline open."""
+
+
+def main(parent: int, command: list[str]) -> None:
+    """Run `command` to its end or the parent's."""
+    prctl(PR_SET_CHILD_SUBREAPER, 1)  # descendants that leave the process group come to us when their parent dies
+    read, write = os.pipe()
+    os.set_blocking(write, False)
+    signal.set_wakeup_fd(write)
+    for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, lambda *_: None)
+    pid = start(command)
+    os.write(1, f"{pid}\n".encode())
+    os.dup2(2, 1)
+    status = None
+    while status is None:
+        ready, _, _ = select.select([0, read], [], [], LOOK)
+        said = os.read(0, 64) if 0 in ready else None
+        if said == ASK:
+            kill_group(pid, signal.SIGTERM)
+        elif said is not None or os.getppid() != parent:
+            break
+        if read in ready and set(os.read(read, 64)) != {signal.SIGCHLD}:
+            break
+        status = reap(pid)
+    leave(clear(pid, status))
+
+
+def start(command: list[str]) -> int:
+    """The command's pid, which is also its process group's."""
+    nanny = os.getpid()
+    pid = os.fork()
+    if pid:
+        with contextlib.suppress(OSError):  # it may have run already, or ended
+            os.setpgid(pid, pid)
+        return pid
+    try:
+        os.setpgid(0, 0)
+        prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != nanny:
+            os._exit(1)
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        os.dup2(2, 1)
+        os.execvp(command[0], command)
+    except OSError as error:
+        os.write(2, f"{command[0]}: {error}\n".encode())
+        os._exit(127)
+
+
+def reap(pid: int) -> int | None:
+    """Collect what has ended; the wait status of `pid` once it is among it."""
+    status = None
+    while True:
+        try:
+            ended, how = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return status
+        if ended == 0:
+            return status
+        if ended == pid:
+            status = how
+
+
+def clear(pid: int, status: int | None) -> int:
+    """Kill the group and whoever left it, and wait for all of them; the wait status of `pid`."""
+    kill_group(pid, signal.SIGKILL)
+    while True:
+        for child in children():
+            kill(child)
+        try:
+            ended, how = os.waitpid(-1, 0)
+        except ChildProcessError:
+            return status or 0
+        if ended == pid:
+            status = how
+
+
+def children() -> list[int]:
+    """Direct children, adopted ones included."""
+    if not LINUX:
+        return []
+    with open(f"/proc/self/task/{os.getpid()}/children") as stream:
+        return [int(pid) for pid in stream.read().split()]
+
+
+def kill(pid: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+
+
+def kill_group(pid: int, number: int) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):  # EPERM is macOS's word for a group of zombies
+        os.killpg(pid, number)
+
+
+def leave(status: int) -> None:
+    """End as the command did."""
+    if os.WIFSIGNALED(status):
+        number = os.WTERMSIG(status)
+        prctl(PR_SET_DUMPABLE, 0)  # one core file is enough
+        if number != signal.SIGKILL:
+            signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
+    os._exit(os.WEXITSTATUS(status))
+
+
+def prctl(option: int, value: int) -> None:
+    if LINUX:
+        ctypes.CDLL(None).prctl(option, value, 0, 0, 0)
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), sys.argv[2:])

@@ -1,0 +1,158 @@
+"""An evaluation as one HTML page that refers to nothing outside itself: the table, and answers to page through.
+
+Plain data in, text out, as `racro.reports.training`, whose style it shares; a few lines of JavaScript turn the pages.
+Bounded: of each benchmark some questions, with thumbnails and long texts cut; all of them are in the results. Called by
+`tasks.recording.publish_evaluation`.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Sequence
+from itertools import groupby
+
+from racro.data.images import decode
+from racro.reports.training import Model, environment
+from racro.schema import Entry, Mode, Result, Verdict
+
+CASES = 400
+"""Questions on the page, over all benchmarks."""
+RIGHT = 0.2
+"""Share of them, at most, that every mode answered correctly."""
+PER_PAGE = 8
+LONGEST = 4000
+"""Characters of a text on the page."""
+THUMBNAIL = 360
+"""Pixels of the longer side."""
+SMALL = 16_384
+"""Bytes of an image file that is shown as it is."""
+
+Key = tuple[str, str]
+"""Benchmark and uid."""
+
+
+class Answer(Model):
+    """One answer to a question; of several, the first."""
+
+    mode: Mode
+    reasoner: str | None
+    response: str
+    extracted: str | None
+    verdict: Verdict
+    error: str | None
+
+
+class Case(Model):
+    """A question with everything that was said about it."""
+
+    benchmark: str
+    uid: str
+    category: str
+    question: str
+    gold: str
+    images: tuple[bytes, ...] = ()
+    """Thumbnails."""
+    caption: str | None
+    tentative: str | None
+    answers: tuple[Answer, ...]
+
+
+class EvaluationData(Model):
+    """Everything on the page."""
+
+    run: str
+    captioner: str
+    finished_at: str
+    entries: tuple[Entry, ...]
+    cases: tuple[Case, ...]
+    questions: int
+    """Asked in all; `cases` shows some of them."""
+    results: str
+    """Where all of them are."""
+
+
+def render(data: EvaluationData) -> str:
+    """The page."""
+    return (
+        environment()
+        .get_template("evaluation.html.j2")
+        .render(
+            data=data,
+            benchmarks=list(dict.fromkeys(entry.benchmark for entry in data.entries)),
+            modes=list(dict.fromkeys(entry.mode for entry in data.entries)),
+            reasoners=list(dict.fromkeys(entry.reasoner for entry in data.entries if entry.reasoner)),
+            verdicts=list(Verdict),
+            per_page=PER_PAGE,
+        )
+    )
+
+
+def choose(verdicts: Iterable[tuple[Key, Verdict]], room: int = CASES) -> list[Key]:
+    """The questions to show: an equal number of each benchmark, those first that some mode did not get right.
+
+    Where there are too many, they are taken at even distances, so that the page shows all of a benchmark.
+    """
+    wrong: dict[Key, bool] = {}
+    for key, verdict in verdicts:
+        wrong[key] = wrong.get(key, False) or verdict is not Verdict.CORRECT
+    groups = [list(keys) for _, keys in groupby(wrong, lambda key: key[0])]
+    chosen: list[Key] = []
+    for left, group in zip(range(len(groups), 0, -1), sorted(groups, key=len), strict=True):
+        share = (room - len(chosen)) // left
+        bad, good = ([key for key in group if wrong[key] is is_wrong] for is_wrong in (True, False))
+        reserved = min(len(good), round(RIGHT * share))
+        shown = _spread(bad, share - reserved)
+        chosen += shown + _spread(good, min(reserved, share - len(shown)))
+    order = {key: at for at, key in enumerate(wrong)}
+    return sorted(chosen, key=order.__getitem__)
+
+
+def _spread(keys: Sequence[Key], room: int) -> list[Key]:
+    """At most `room` of them, at even distances."""
+    if len(keys) <= room:
+        return list(keys)
+    return [keys[i * len(keys) // room] for i in range(room)]
+
+
+def _cut(text: str) -> str:
+    """A text without its middle, where it is long: what was looked at first, and what it came to."""
+    if len(text) <= LONGEST:
+        return text
+    return f"{text[: LONGEST // 3]}\n\n[… {len(text) - LONGEST:,} characters …]\n\n{text[-2 * LONGEST // 3 :]}"
+
+
+def thumbnail(data: bytes, name: str) -> bytes:
+    """A small image file of an image file. Raises BadImage."""
+    image = decode(data, name)
+    if max(image.size) <= THUMBNAIL and len(data) <= SMALL:
+        return data
+    image.thumbnail((THUMBNAIL, THUMBNAIL))
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=75, optimize=True)
+    return buffer.getvalue()
+
+
+def case(rows: Sequence[Result], images: Sequence[bytes]) -> Case:
+    """The case of one question from its results in all modes, first answers only."""
+    first = [row for row in rows if row.sample == 0]
+    return Case(
+        benchmark=first[0].benchmark,
+        uid=first[0].uid,
+        category=first[0].category,
+        question=first[0].question,
+        gold=first[0].answer,
+        images=tuple(images),
+        caption=next((_cut(row.caption) for row in first if row.caption is not None), None),
+        tentative=next((_cut(row.tentative) for row in first if row.tentative is not None), None),
+        answers=tuple(
+            Answer(
+                mode=row.mode,
+                reasoner=row.reasoner,
+                response=_cut(row.response),
+                extracted=row.extracted,
+                verdict=row.verdict,
+                error=row.error,
+            )
+            for row in first
+        ),
+    )

@@ -1,0 +1,223 @@
+"""The result of a training as one HTML page that refers to nothing outside itself.
+
+Plain data in, text out: no reading of artifacts (`tasks.recording.report` gathers the data), no network, no JavaScript.
+Figures come with their standard error and n. The README's figure is `racro.reports.curve`, the drawing
+`racro.reports.charts`.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, get_args
+
+import jinja2
+from markupsafe import Markup
+from PIL import Image
+from pydantic import BaseModel, ConfigDict, Field
+
+from racro.evaluation.outcomes import Accuracy, Gain, Outcome, gain, outcome
+from racro.prompts import IMAGE_TAG
+from racro.reports import charts
+from racro.schema import Verdict
+from racro.summary import StageTotal
+
+MAX_SIDE = 560
+"""Pixels; larger images are scaled down for the page."""
+WEB_IMAGES = ("image/png", "image/jpeg", "image/gif", "image/webp")
+PIXEL_ART = 200
+"""Pixels; narrower images are enlarged without smoothing."""
+
+
+class Model(BaseModel):
+    """Frozen, unknown fields are an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class EvalPoint(Accuracy):
+    """One evaluation on the held-out problems. The oracle's shares (0 to 1) are None where no scene is known."""
+
+    iteration: int
+    step: int
+    truthful: float | None = None
+    """Statements in captions that are true."""
+    states_asked: float | None = None
+    """Captions that state, truthfully, every fact that the question asks for."""
+    leaks: float | None = None
+    """Captions that announce an answer."""
+    by_category: dict[str, Accuracy] = Field(default_factory=dict)
+
+
+class IterationPoint(Model):
+    """One round of caption -> reason -> update. Measurements of the update are None when it did not run."""
+
+    iteration: int
+    reward_mean: float
+    reward_stderr: float
+    captions: int
+    groups: int
+    informative_groups: int
+    """Groups whose rewards differ; the others carry no gradient."""
+    verdicts: dict[str, int] = {}
+    kl: float | None = None
+    entropy: float | None = None
+    clip_ratio: float | None = None
+    logprob_gap: float | None = None
+    """Mean |engine - trainer| log-prob per token."""
+    caption_tokens_mean: float | None = None
+    seconds: dict[str, float] = {}
+    """Per stage; 0 for a stage that came from the cache."""
+
+
+class Answered(Model):
+    """A caption and what the reasoner made of it."""
+
+    caption: str
+    response: str
+    verdict: Verdict
+
+
+class Sample(Model):
+    """One held-out problem; `after` is None when only one policy was evaluated."""
+
+    images: tuple[bytes, ...] = ()
+    """Image files."""
+    question: str
+    answer: str
+    category: str
+    before: Answered
+    after: Answered | None = None
+
+    @property
+    def outcome(self) -> Outcome:
+        return outcome(self.before.verdict, (self.after or self.before).verdict)
+
+
+class ReportData(Model):
+    """Everything on the page."""
+
+    run: str
+    recipe_digest: str
+    seed: int
+    captioner: str = ""
+    reasoner: str = ""
+    finished_at: str | None = None
+    evaluations: Annotated[tuple[EvalPoint, ...], Field(min_length=1)]
+    """In order; the first is `before`, the last `after`."""
+    iterations: tuple[IterationPoint, ...] = ()
+    stages: dict[str, StageTotal] = {}
+    outcomes: dict[Outcome, int] = {}
+    """Counts over all held-out problems (`outcomes.count_outcomes`), not only those shown."""
+    samples: tuple[Sample, ...] = ()
+    links: dict[str, str] = {}
+    """Label -> address or command, printed as text: where Prefect and MLflow show this run."""
+
+    @property
+    def gain(self) -> Gain | None:
+        """None with a single evaluation."""
+        return gain(self.evaluations[0], self.evaluations[-1], self.outcomes) if len(self.evaluations) > 1 else None
+
+
+def render(data: ReportData) -> str:
+    """The page."""
+    return (
+        environment()
+        .get_template("training.html.j2")
+        .render(
+            data=data,
+            first=data.evaluations[0],
+            last=data.evaluations[-1],
+            gain=data.gain,
+            charts=_charts(data),
+            shown={name: [s for s in data.samples if s.outcome == name] for name in get_args(Outcome)},
+            captions=sum(i.captions for i in data.iterations),
+        )
+    )
+
+
+def environment() -> jinja2.Environment:
+    """Where templates of pages are, and the filters that they use."""
+    made = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.filters |= {
+        "duration": _duration,
+        "number": _number,
+        "percent": _percent,
+        "picture": _picture,
+        "tagged": _tagged,
+    }
+    return made
+
+
+def _charts(data: ReportData) -> dict[str, Markup]:
+    """The charts for which there are data, by name."""
+    evaluations, iterations = data.evaluations, data.iterations
+    first, last = evaluations[0], evaluations[-1] if len(evaluations) > 1 else None
+    made = {"accuracy": charts.svg(charts.accuracy(evaluations), "held-out accuracy", (9.6, 3.1))}
+    if any(v is not None for e in evaluations for v in (e.truthful, e.states_asked, e.leaks)):
+        made["oracle"] = charts.svg(charts.oracle(evaluations), "what captions say")
+    if first.by_category:
+        size = (6.0, max(2.2, 0.9 + 0.42 * len(first.by_category)))
+        made["categories"] = charts.svg(charts.categories(first, last), "accuracy by category", size)
+    if iterations:
+        made["reward"] = charts.svg(charts.reward(iterations), "mean reward")
+        if any(i.seconds for i in iterations):
+            made["seconds"] = charts.svg(charts.seconds(iterations), "seconds by stage")
+        if any(i.verdicts for i in iterations):
+            made["verdicts"] = charts.svg(charts.verdicts(iterations), "verdicts")
+    for name in ("kl", "logprob_gap", "entropy", "clip_ratio", "caption_tokens_mean"):
+        values: list[float | None] = [getattr(i, name) for i in iterations]
+        if any(v is not None and math.isfinite(v) for v in values):
+            made[name] = charts.svg(charts.trend(iterations, values), name, (3.2, 1.7))
+    if iterations:
+        shares: list[float | None] = [i.informative_groups / i.groups if i.groups else None for i in iterations]
+        made["informative"] = charts.svg(charts.trend(iterations, shares), "informative groups", (3.2, 1.7))
+    return {name: Markup(svg) for name, svg in made.items()}
+
+
+# --- filters of the template ------------------------------------------------------------------------------------------
+
+
+def _percent(share: float | None, digits: int = 1) -> str:
+    return "–" if share is None else f"{100 * share:.{digits}f}"
+
+
+def _number(value: float | None) -> str:
+    if value is None or not math.isfinite(value):
+        return "–"
+    return f"{value:.3g}" if isinstance(value, float) else f"{value:,}"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 100:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+
+
+def _tagged(question: str) -> str:
+    """Image placeholders as [image 1], [image 2], ..."""
+    first, *rest = question.split(IMAGE_TAG)
+    return (first + "".join(f"[image {n}]{text}" for n, text in enumerate(rest, 1))).strip()
+
+
+def _picture(data: bytes) -> Mapping[str, Any]:
+    """Address and size of an image inside the page."""
+    image: Image.Image = Image.open(io.BytesIO(data))
+    kind = Image.MIME.get(image.format or "", "")
+    if max(image.size) > MAX_SIDE or kind not in WEB_IMAGES:
+        image = image.convert("RGB")
+        image.thumbnail((MAX_SIDE, MAX_SIDE))
+        buffer = io.BytesIO()
+        image.save(buffer, "PNG")
+        data, kind = buffer.getvalue(), "image/png"
+    address = f"data:{kind};base64,{base64.b64encode(data).decode()}"
+    return {"src": address, "width": image.width, "height": image.height, "tiny": image.width < PIXEL_ART}

@@ -1,0 +1,67 @@
+"""The nouns of RACRO. Reading starts here.
+
+Rows (what a parquet file holds) and handles (what travels between stages: where a table is, how many rows, its digest).
+No logic, no torch, no I/O. Everybody imports this package; it imports nothing of the project.
+
+Shapes, used in comments everywhere: P problems, G captions per problem (the group), T tokens of a caption.
+"""
+
+from racro.schema.handles import (
+    CHAMPION,
+    EntryTable,
+    Evaluation,
+    FingerprintTable,
+    FrozenModel,
+    Handle,
+    Parity,
+    Policy,
+    ProblemTable,
+    QuestionPart,
+    QuestionTable,
+    ResultTable,
+    RolloutTable,
+    ScoredTable,
+    WritingTable,
+)
+from racro.schema.problems import AnswerKind, DroppedRow, Fingerprint, Gold, ImageRef, Label, Overlap, Problem, Question
+from racro.schema.results import Entry, Metric, Mode, Result, Writing
+from racro.schema.rollouts import FinishReason, Judgement, Rollout, ScoredRollout, Verdict
+from racro.schema.row import Row
+
+__all__ = [
+    "CHAMPION",
+    "AnswerKind",
+    "DroppedRow",
+    "Entry",
+    "EntryTable",
+    "Evaluation",
+    "Fingerprint",
+    "FingerprintTable",
+    "FinishReason",
+    "FrozenModel",
+    "Gold",
+    "Handle",
+    "ImageRef",
+    "Judgement",
+    "Label",
+    "Metric",
+    "Mode",
+    "Overlap",
+    "Parity",
+    "Policy",
+    "Problem",
+    "ProblemTable",
+    "Question",
+    "QuestionPart",
+    "QuestionTable",
+    "Result",
+    "ResultTable",
+    "Rollout",
+    "RolloutTable",
+    "Row",
+    "ScoredRollout",
+    "ScoredTable",
+    "Verdict",
+    "Writing",
+    "WritingTable",
+]

@@ -1,0 +1,269 @@
+"""Typed parquet on any fsspec file system (file, s3, memory): shards first, `record.json` last.
+
+A folder with a record is complete and verified on reading; a folder without one is leftovers of a killed run and is
+written over. Rows are the frozen models of `racro.schema`; their Arrow schema is derived and stored with the data.
+Used by every stage; knows nothing of what the rows mean.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import types
+import uuid
+from collections.abc import Iterable, Iterator
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from racro.errors import BadInput
+from racro.schema import Handle, Row
+from racro.storage.files import is_local, opened, patiently
+from racro.storage.layout import PRUNED, RECORD
+
+R = TypeVar("R", bound=Row)
+
+ROWS_PER_SHARD = 4096
+RECORDS = (RECORD, PRUNED)
+
+
+class BadArtifact(BadInput):
+    """A file that is corrupt, incomplete, or not what it is read as. The message names the file and the remedy."""
+
+
+class Pruned(BadInput):
+    """An artifact whose files were removed to free their space, and that is needed all the same."""
+
+
+class Shard(BaseModel):
+    """One file of a table."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    rows: int
+    sha256: str
+
+
+class Record(BaseModel):
+    """What an artifact is and where it came from. Its presence means that everything it lists is there."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    stage: str
+    identity: str
+    """Digest of the stage's name, version and inputs; the folder's name."""
+    inputs: dict[str, Any]
+    """The inputs behind `identity`, runtime excluded."""
+    code_version: str
+    handle: dict[str, Any]
+    """The handle, its uri left out: a root may be moved or copied."""
+    handle_type: str
+    shards: tuple[Shard, ...] = ()
+    metrics: dict[str, float] = {}
+    """Counts and measurements of the stage, for tracking."""
+    seconds: float
+    """How long the stage took when it ran."""
+    finished: float
+    """When it was done, seconds since the epoch."""
+
+
+# --- files ------------------------------------------------------------------------------------------------------------
+
+
+def write_file(uri: str, data: bytes) -> None:
+    """Write a file so that it is there whole or not at all, also when the process is killed."""
+    fs, path = opened(uri)
+    if is_local(fs):
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        temporary = f"{path}.{uuid.uuid4().hex[:8]}.tmp"
+        try:
+            with open(temporary, "wb") as stream:
+                stream.write(data)
+                stream.flush()
+                os.fsync(stream.fileno())
+            os.replace(temporary, path)
+        finally:
+            Path(temporary).unlink(missing_ok=True)
+    else:  # object stores show an object only when its upload is complete
+        patiently(lambda: fs.pipe_file(path, data))
+
+
+def read_file(uri: str) -> bytes:
+    """The bytes of a file. Raises FileNotFoundError."""
+    fs, path = opened(uri)
+    return patiently(lambda: fs.cat_file(path))
+
+
+def delete_file(uri: str) -> None:
+    """Delete a file that is there."""
+    fs, path = opened(uri)
+    patiently(lambda: fs.rm_file(path))
+
+
+# --- records ----------------------------------------------------------------------------------------------------------
+
+
+def write_record(folder: str, record: Record) -> None:
+    """Declare a folder complete."""
+    write_file(f"{folder}/{RECORD}", record.model_dump_json(indent=1).encode())
+
+
+def read_record(folder: str) -> Record | None:
+    """The folder's record, or None while the folder is absent or incomplete. Raises BadArtifact."""
+    return _read_record(f"{folder}/{RECORD}")
+
+
+def known_record(folder: str) -> Record | None:
+    """The record of a folder that is complete, or was before it was pruned: what was made, once and for all."""
+    return read_record(folder) or _read_record(f"{folder}/{PRUNED}")
+
+
+def prune(folder: str) -> None:
+    """Remove the files of a complete artifact. What was made of it stays valid, and known; it itself can be made again.
+
+    Killed half way it leaves a folder that counts as pruned, and may be called again.
+    """
+    if record := read_record(folder):
+        write_file(f"{folder}/{PRUNED}", record.model_dump_json(indent=1).encode())
+        delete_file(f"{folder}/{RECORD}")
+    fs, path = opened(folder)
+    files = [file for file in patiently(lambda: fs.find(path)) if file.rpartition("/")[2] not in RECORDS]
+    if files:
+        patiently(lambda: fs.rm(files))
+    if is_local(fs):
+        for emptied in sorted((p for p in Path(path).rglob("*") if p.is_dir()), reverse=True):
+            emptied.rmdir()
+
+
+def require_files(folder: str) -> None:
+    """Raises Pruned where the artifact's files were removed."""
+    if read_record(folder) is None and _read_record(f"{folder}/{PRUNED}") is not None:
+        raise Pruned(
+            f"{folder} was pruned and is needed again; delete the {PRUNED} files in {folder.rpartition('/')[0]}/* and "
+            "run again: what is missing is then made anew"
+        )
+
+
+def _read_record(uri: str) -> Record | None:
+    try:
+        data = read_file(uri)
+    except FileNotFoundError:
+        return None
+    try:
+        return Record.model_validate_json(data)
+    except ValidationError as error:
+        if error.errors()[0]["type"] == "json_invalid":
+            return None  # cut off in the middle, on a file system that shows files before they are whole
+        raise BadArtifact(f"{uri} is no record of this version; delete the folder and run again") from error
+
+
+# --- tables -----------------------------------------------------------------------------------------------------------
+
+
+def write_table(folder: str, rows: Iterable[R], row_type: type[R]) -> tuple[Shard, ...]:
+    """Write rows as shards. The caller writes the record afterwards."""
+    schema = arrow_schema(row_type)
+    shards = []
+    for number, chunk in enumerate(_chunks(rows, ROWS_PER_SHARD)):
+        table = pa.Table.from_pylist([row.model_dump(mode="json") for row in chunk], schema=schema)
+        buffer = io.BytesIO()
+        pq.write_table(table, buffer, compression="zstd")
+        data = buffer.getvalue()
+        shard = Shard(name=f"part-{number:05d}.parquet", rows=len(chunk), sha256=hashlib.sha256(data).hexdigest())
+        write_file(f"{folder}/{shard.name}", data)
+        shards.append(shard)
+    return tuple(shards)
+
+
+def table_digest(shards: Iterable[Shard], *more: str) -> str:
+    """Digest of a table's content; `more` adds what belongs to it beside the rows."""
+    return hashlib.sha256("\n".join([*(shard.sha256 for shard in shards), *more]).encode()).hexdigest()
+
+
+def read_table(handle: Handle, row_type: type[R]) -> Iterator[R]:
+    """The rows of an artifact, verified shard by shard. Raises BadArtifact."""
+    record = read_record(handle.uri)
+    if record is None:
+        raise BadArtifact(f"{handle.uri} holds no {RECORD}: it was deleted or never finished; run again to rebuild it")
+    for shard in record.shards:
+        yield from read_shard(f"{handle.uri}/{shard.name}", row_type, shard.sha256)
+
+
+def read_shard(uri: str, row_type: type[R], sha256: str | None = None) -> Iterator[R]:
+    """The rows of one parquet file; its schema must be that of `row_type`, its bytes those of the record."""
+    try:
+        data = read_file(uri)
+    except FileNotFoundError as error:
+        raise BadArtifact(f"{uri} is missing; delete its folder and run again") from error
+    if sha256 is not None and hashlib.sha256(data).hexdigest() != sha256:
+        raise BadArtifact(f"{uri} is corrupt (its bytes are not those recorded); delete its folder and run again")
+    try:
+        # Not pq.read_table: its dataset threads abort the interpreter at exit now and then (pyarrow 25.0.1).
+        table = pq.ParquetFile(pa.BufferReader(data)).read(use_threads=False)
+    except (pa.ArrowException, OSError) as error:
+        raise BadArtifact(f"{uri} is not a parquet file; delete its folder and run again") from error
+    expected = arrow_schema(row_type)
+    if not table.schema.equals(expected):
+        found = {field.name: str(field) for field in table.schema}
+        wanted = {field.name: str(field) for field in expected}
+        differing = sorted(n for n in found.keys() | wanted.keys() if found.get(n) != wanted.get(n))
+        columns = ", ".join(differing)
+        raise BadArtifact(
+            f"{uri} is no table of {row_type.__name__}: columns {columns} differ; delete its folder and run again"
+        )
+    for row in table.to_pylist():
+        yield row_type.model_validate(row)
+
+
+def _chunks(rows: Iterable[R], size: int) -> Iterator[list[R]]:
+    chunk: list[R] = []
+    for row in rows:
+        chunk.append(row)
+        if len(chunk) == size:
+            yield chunk
+            chunk = []
+    if chunk:
+        yield chunk
+
+
+# --- schema -----------------------------------------------------------------------------------------------------------
+
+
+def arrow_schema(row_type: type[Row]) -> pa.Schema:
+    """The Arrow schema of a row model; the model's name stands in the metadata."""
+    fields = [_field(name, info.annotation) for name, info in row_type.model_fields.items()]
+    return pa.schema(fields, metadata={"racro.row": row_type.__name__})
+
+
+def _field(name: str, annotation: Any) -> pa.Field:
+    if get_origin(annotation) in (Union, types.UnionType):
+        (inner,) = (a for a in get_args(annotation) if a is not type(None))
+        return pa.field(name, _arrow_type(inner), nullable=True)
+    return pa.field(name, _arrow_type(annotation), nullable=False)
+
+
+def _arrow_type(annotation: Any) -> pa.DataType:
+    plain = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
+    if annotation in plain:
+        return plain[annotation]
+    if get_origin(annotation) is Literal:
+        return pa.string()
+    if get_origin(annotation) is tuple:
+        return pa.list_(_arrow_type(get_args(annotation)[0]))
+    if isinstance(annotation, type) and issubclass(annotation, StrEnum):
+        return pa.string()
+    if isinstance(annotation, type) and issubclass(annotation, Row):
+        return pa.struct([_field(name, info.annotation) for name, info in annotation.model_fields.items()])
+    raise TypeError(f"{annotation} has no Arrow type")
+
+
+def to_json(value: BaseModel) -> str:
+    """Indented JSON of a model, for files that people read."""
+    return json.dumps(value.model_dump(mode="json"), indent=2, ensure_ascii=False) + "\n"

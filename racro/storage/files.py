@@ -1,0 +1,152 @@
+"""Where files are: any fsspec URI, opened with deadlines, and tried again while the storage falters.
+
+Not here: what is in the files (`racro.storage.artifacts`), what of them is kept on this machine
+(`racro.storage.downloads`). Whatever reads or writes under a root goes through `opened`, and through `patiently` where
+hours of work hang on it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+import os
+import shutil
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeout
+from pathlib import Path
+from typing import Any, TypeVar
+
+import fsspec
+
+from racro.errors import BadInput
+
+T = TypeVar("T")
+
+
+class Unwritable(BadInput):
+    """A place that was given for files and takes none."""
+
+
+OPTIONS: dict[str, dict[str, Any]] = {
+    "s3": {
+        "use_listings_cache": False,  # other machines write too, and a listing of a minute ago would hide it
+        "config_kwargs": {"connect_timeout": 5, "read_timeout": 20},  # seconds; how often: AWS_MAX_ATTEMPTS
+    }
+}
+"""Of a protocol's file system. Keys, endpoint and region come from the usual environment."""
+
+PAUSES = (0.5, 2.0, 5.0, 10.0, 20.0, 30.0)
+"""Seconds between attempts at a storage that falters; the client's own attempts, seconds each, come on top."""
+
+FULL = 2**20
+"""Bytes free on a disk that is as good as full."""
+
+CUT_OFF = ("NoSuchUpload", "IncompleteBody", "BadDigest", "RequestTimeout", "XAmzContentSHA256Mismatch")
+"""S3's words for a transfer that broke half way. NoSuchUpload: an upload was completed, and the answer to it lost."""
+
+logger = logging.getLogger(__name__)
+
+
+def opened(uri: str) -> tuple[Any, str]:
+    """The file system of a URI or local path, and the path on it."""
+    fs, path = fsspec.core.url_to_fs(uri, **OPTIONS.get(uri.partition("://")[0], {}))
+    return fs, path
+
+
+def is_local(fs: Any) -> bool:
+    """Does the file system lie on this machine's disks?"""
+    return "file" in ((fs.protocol,) if isinstance(fs.protocol, str) else fs.protocol)
+
+
+def patiently(action: Callable[[], T]) -> T:
+    """What `action` returns. Called again, with growing pauses, while the storage falters: minutes, not for ever."""
+    for pause in PAUSES:
+        try:
+            return action()
+        except Exception as error:
+            if not falters(error):
+                raise
+            logger.warning("storage falters, next attempt in %g s: %s", pause, " ".join(str(error).split())[:200])
+        time.sleep(pause)
+    return action()
+
+
+def falters(error: BaseException) -> bool:
+    """Can the same request get past this a moment later? Errors of the connection, and what S3 says when it is ill.
+
+    s3fs passes on errors of botocore and aiohttp, which are not Python's, and makes OSErrors of S3's own.
+    """
+    if isinstance(error, (ConnectionError, TimeoutError, InterruptedError)):
+        return True
+    if "s3fs" in sys.modules:  # which loads them both; others load one of them
+        botocore, aiohttp = sys.modules["botocore"], sys.modules["aiohttp"]
+        passing = (
+            botocore.exceptions.ConnectionError,
+            botocore.exceptions.HTTPClientError,
+            botocore.parsers.ResponseParserError,  # of an answer that was cut off
+            aiohttp.ClientError,
+        )
+        if isinstance(error, passing):
+            return True
+        said = getattr(error, "response", None) or getattr(error.__cause__, "response", None)
+        if isinstance(said, dict):
+            status = said.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+            return status >= 500 or status == 429 or said.get("Error", {}).get("Code") in CUT_OFF
+    return False
+
+
+@contextlib.contextmanager
+def full_disk_as_such(folder: str) -> Iterator[None]:
+    """Libraries have words of their own for a full disk; with this it is the OSError that Python has for it."""
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, OSError) or shutil.disk_usage(folder).free > FULL:
+            raise
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), folder) from error
+
+
+def probe(folder: str, seconds: float) -> None:
+    """Write a file into a folder and take it away, without patience. Raises what the storage does, and TimeoutError."""
+    fs, path = opened(f"{folder}/.probe-{uuid.uuid4().hex[:8]}")
+
+    def write() -> None:
+        if is_local(fs):  # object stores have no folders to make
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
+        fs.pipe_file(path, b"racro")
+        fs.rm_file(path)
+
+    in_time(write, seconds)
+
+
+def require_writable(folder: str, option: str, seconds: float = 30.0) -> None:
+    """So that nobody finds out hours later. Raises Unwritable, which names the option that said so."""
+    try:
+        probe(folder, seconds)
+    except Exception as error:  # each file system has errors of its own for what is missing, closed or out of reach
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else " ".join(str(error).split())
+        remedy = "check bucket, keys and endpoint (AWS_*), or " if folder.startswith("s3://") else ""
+        raise Unwritable(f"{option}: cannot be written to ({reason}); {remedy}choose another place") from error
+
+
+def in_time(action: Callable[[], T], seconds: float) -> T:
+    """Its result; TimeoutError after `seconds`, while a thread that nobody waits for goes on with it."""
+    result: Future[T] = Future()
+
+    def act() -> None:
+        try:
+            result.set_result(action())
+        except BaseException as error:
+            result.set_exception(error)
+
+    threading.Thread(target=act, daemon=True).start()
+    try:
+        return result.result(seconds)
+    except FutureTimeout as error:
+        raise TimeoutError(f"no answer within {seconds:g} s") from error

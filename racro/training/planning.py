@@ -1,0 +1,72 @@
+"""Scored rollouts -> which groups are trained on, and in which optimizer steps.
+
+Plain data: no model, no TRL. Called by the stage update before `racro.training.update` trains what is planned here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from racro.errors import BadInput
+from racro.schema import Problem, ScoredRollout
+from racro.training.advantage import informative
+
+
+class BadRollouts(BadInput):
+    """Rollouts that must not be trained on: ragged groups, duplicates, another policy's, unknown problems."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """The G captions of one problem."""
+
+    problem: Problem
+    rollouts: tuple[ScoredRollout, ...]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How an iteration is cut into optimizer steps."""
+
+    groups: tuple[Group, ...]
+    """The informative groups that are trained on, steps x groups_per_step of them."""
+    steps: int
+    total_groups: int
+    zero_variance: int
+    """Groups dropped because all their scored captions earned the same."""
+    left_over: int
+    """Informative groups dropped to make the steps equal; fewer than `steps`."""
+
+
+def plan(rollouts: Sequence[ScoredRollout], problems: dict[str, Problem], policy: str, mini_batch: int) -> Plan:
+    """Check the rollouts, drop groups without signal, and cut the rest into equal optimizer steps.
+
+    `mini_batch`: problems per step, the aim; steps are as equal as can be. Raises BadRollouts.
+    """
+    groups: dict[str, list[ScoredRollout]] = {}
+    for rollout in rollouts:
+        if rollout.policy != policy:
+            raise BadRollouts(f"rollouts of policy {rollout.policy[:12]}, but the policy to update is {policy[:12]}")
+        if rollout.uid not in problems:
+            raise BadRollouts(f"rollout of an unknown problem {rollout.uid!r}")
+        groups.setdefault(rollout.uid, []).append(rollout)
+    sizes = {len(group) for group in groups.values()}
+    if len(sizes) > 1:
+        small = min(groups, key=lambda uid: len(groups[uid]))
+        raise BadRollouts(f"ragged groups of {sorted(sizes)} captions; e.g. {small!r} has {len(groups[small])}")
+    for uid, group in groups.items():
+        if sorted(r.sample for r in group) != list(range(len(group))):
+            found = [r.sample for r in group]
+            raise BadRollouts(f"problem {uid!r}: samples {found}; each of 0..G-1 must be there once")
+    everything = [Group(problems[uid], tuple(group)) for uid, group in groups.items()]
+    signal = [group for group in everything if informative([r.reward for r in group.rollouts])]
+    steps = max(1, round(len(signal) / mini_batch)) if signal else 0
+    kept = len(signal) - len(signal) % steps if steps else 0
+    return Plan(
+        groups=tuple(signal[:kept]),
+        steps=steps,
+        total_groups=len(groups),
+        zero_variance=len(groups) - len(signal),
+        left_over=len(signal) - kept,
+    )

@@ -1,0 +1,217 @@
+"""Stage update: scored rollouts + policy -> next policy, by GRPO (arXiv 2506.04559) through TRL.
+
+Settings, optimizer state, what is saved; `racro.training.planning` cuts the steps, `racro.training.replay` feeds them
+to TRL's trainer. Optimizer and schedule state travel in the policy's `trainer` folder; randomness is a function of
+(seed, step). Not here: sampling, rewards, where artifacts are. Called by `tasks.update`, in whatever process that runs.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForImageTextToText, PrinterCallback, TrainerCallback
+
+from racro import config as recipes
+from racro.engines.protocol import prompt_seed
+from racro.models import adapters
+from racro.models.folders import IDENTITY_SUFFIXES, TRAINER, base_folder, lasting_name, load_processor, torch_device
+from racro.training.planning import BadRollouts, Plan
+from racro.training.replay import ReplayTrainer
+from racro.training.trl_without_vllm import GRPOConfig, GRPOTrainer
+
+
+def update(
+    work: Plan,
+    *,
+    images_base: str,
+    policy: Path,
+    initial: Path,
+    out: Path,
+    step: int,
+    captioner: recipes.Captioner,
+    temperature: float,
+    config: recipes.UpdateSettings,
+    runtime: recipes.Runtime,
+    seed: int,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> dict[str, float]:
+    """Take `work.steps` optimizer steps from the model in `policy`; write the next policy to `out`; return metrics.
+
+    policy: model folder, with a `trainer` folder inside unless it is the initial model (`step` 0).
+    initial: model folder of the KL reference. step: optimizer steps taken before. temperature: of the rollouts.
+    What is trained is kept and saved in float32, also when `captioner.dtype` is bfloat16 (autocast): at lr 1e-6 a
+    bfloat16 weight would not move. With `captioner.lora`, or from an initial adapter, that is the adapter, and a policy
+    is a folder with nothing else in it. Raises LogprobMismatch when the mean |log-prob gap| exceeds
+    config.max_logprob_gap, and BadAdapter.
+    """
+    if not work.steps:
+        raise BadRollouts("no informative group: nothing to train on")
+    processor = load_processor(initial)
+    model, lora = _trainee(captioner, initial, policy)
+    group_size = len(work.groups[0].rollouts)
+    per_step = len(work.groups) // work.steps * group_size
+    micro_batch = next(n for n in range(min(runtime.micro_batch, per_step), 0, -1) if per_step % n == 0)
+    accumulation = per_step // micro_batch
+    on_cpu = torch_device(runtime.device).type == "cpu"
+    arguments = GRPOConfig(
+        output_dir=str(out),
+        per_device_train_batch_size=micro_batch,
+        gradient_accumulation_steps=accumulation,
+        steps_per_generation=work.steps * accumulation,  # one generation batch = one iteration
+        num_iterations=1,
+        max_steps=work.steps,
+        num_generations=group_size,
+        temperature=temperature,
+        loss_type="dapo",  # token mean over the optimizer step, as in the paper
+        scale_rewards="group",
+        beta=config.beta,
+        epsilon=config.clip_low,
+        epsilon_high=config.clip_high,
+        learning_rate=config.learning_rate,
+        lr_scheduler_type="constant_with_warmup",  # needs no total, which filtering makes unknowable
+        warmup_steps=config.warmup_steps,
+        weight_decay=config.weight_decay,
+        max_grad_norm=config.max_grad_norm,
+        optim="adamw_torch",
+        bf16=captioner.dtype == "bfloat16",
+        fp16=captioner.dtype == "float16",
+        use_cpu=on_cpu,
+        gradient_checkpointing=runtime.gradient_checkpointing,
+        shuffle_dataset=False,  # the cursor of the replay relies on the order
+        seed=prompt_seed(seed, "update", step) % 2**31,
+        save_strategy="no",
+        logging_steps=1,
+        logging_strategy="steps",
+        report_to=[],
+        disable_tqdm=True,
+        dataloader_pin_memory=not on_cpu,
+    )
+    trainer = ReplayTrainer(
+        model=model,
+        args=arguments,
+        processing_class=processor,
+        work=work,
+        images_base=images_base,
+        config=config,
+        peft_config=lora,
+        callbacks=[_Resume(policy / TRAINER if step else None), _Progress(progress, work.steps)],
+    )
+    if adapters.Adapter.read(policy):  # after TRL has made the reference, of the initial adapter or of none
+        adapters.load(trainer.model, policy)
+    trainer.remove_callback(PrinterCallback)  # metrics are returned, not printed
+    trainer.train()
+    taken = _optimizer_steps(trainer.optimizer)
+    if trainer.state.global_step != work.steps or taken != step + work.steps:
+        raise RuntimeError(
+            f"the update was to take {work.steps} optimizer steps after {step}, but the trainer counts "
+            f"{trainer.state.global_step} and the optimizer {taken}"
+        )
+    _save(trainer, out, initial, captioner)
+    return _metrics(trainer, work)
+
+
+def _trainee(captioner: recipes.Captioner, initial: Path, policy: Path) -> tuple[Any, Any]:
+    """The model to train, and what TRL is to make a new adapter of.
+
+    An adapter is that of the initial policy or none at first: what TRL finds is its KL reference from then on.
+    """
+    if adapters.Adapter.read(initial) is None and captioner.lora is None:
+        model = AutoModelForImageTextToText.from_pretrained(policy, dtype=torch.float32)
+        # TRL loads the KL reference from here; left alone it would be the current policy and the KL always 0.
+        model.config._name_or_path = str(initial)
+        return model, None
+    # Weights that do not move need no more precision than the engine's.
+    model = AutoModelForImageTextToText.from_pretrained(base_folder(initial), dtype=captioner.dtype)
+    if captioner.lora is not None:
+        return model, adapters.fresh(captioner.lora)
+    return adapters.attach(model, initial, trainable=True), None
+
+
+class _Resume(TrainerCallback):
+    """Loads optimizer and schedule where the previous iteration left them.
+
+    Not `resume_from_checkpoint`: it would load the weights too, non-strictly, and miss every key that transformers
+    renames for vision-language models; and it would skip a missing optimizer without a word.
+    """
+
+    def __init__(self, state: Path | None) -> None:
+        self.state = state
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if self.state is None:
+            return
+        for name in ("optimizer.pt", "scheduler.pt"):
+            if not (self.state / name).is_file():
+                raise FileNotFoundError(f"{self.state / name} is missing: the policy cannot be trained further")
+        kwargs["optimizer"].load_state_dict(_load(self.state / "optimizer.pt"))
+        kwargs["lr_scheduler"].load_state_dict(_load(self.state / "scheduler.pt"))
+
+
+class _Progress(TrainerCallback):
+    """Reports optimizer steps."""
+
+    def __init__(self, report: Callable[[int, int], None], total: int) -> None:
+        self.report, self.total = report, total
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.report(state.global_step, self.total)
+
+
+def _load(file: Path) -> dict[str, Any]:
+    return torch.load(file, map_location="cpu", weights_only=True)
+
+
+def _optimizer_steps(optimizer: Any) -> int:
+    """Steps that the optimizer has really taken, from its own state."""
+    steps = {int(state["step"]) for state in optimizer.state.values() if "step" in state}
+    return max(steps, default=0)
+
+
+def _save(trainer: GRPOTrainer, out: Path, initial: Path, captioner: recipes.Captioner) -> None:
+    """Weights and configuration, the initial model's tokenizer and processor files, and the trainer's state.
+
+    Or the adapter; what it needs besides is in the model that it names.
+    """
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    if first := adapters.Adapter.read(initial):
+        adapters.save(model, out, first.base, first.revision)
+    elif captioner.lora is not None:
+        adapters.save(model, out, lasting_name(captioner.model), captioner.revision)
+    else:
+        model.save_pretrained(out)
+        for file in initial.iterdir():
+            if file.suffix in IDENTITY_SUFFIXES and file.suffix != ".safetensors" and not (out / file.name).exists():
+                shutil.copy(file, out / file.name)
+    (out / TRAINER).mkdir(exist_ok=True)
+    trainer._save_optimizer_and_scheduler(str(out / TRAINER))
+
+
+def _metrics(trainer: GRPOTrainer, work: Plan) -> dict[str, float]:
+    """Means over the iteration's steps, and the counts of the plan."""
+    names = {
+        "loss": "loss",
+        "kl": "kl",
+        "entropy": "entropy",
+        "grad_norm": "grad_norm",
+        "learning_rate": "learning_rate",
+        "clip_ratio/region_mean": "clip_ratio",
+        "logprob_gap/mean": "logprob_gap",
+        "logprob_gap/max": "logprob_gap_max",
+        "importance_ratio/mean": "importance_ratio",
+    }
+    metrics: dict[str, float] = {}
+    for theirs, ours in names.items():
+        values = [float(entry[theirs]) for entry in trainer.state.log_history if entry.get(theirs) is not None]
+        if values:
+            metrics[ours] = sum(values) / len(values)
+    return metrics | {
+        "steps": work.steps,
+        "groups": work.total_groups,
+        "groups_trained": len(work.groups),
+        "groups_zero_variance": work.zero_variance,
+        "groups_left_over": work.left_over,
+    }

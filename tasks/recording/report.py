@@ -1,0 +1,246 @@
+"""What people look at: report.html, curve.png and summary.json of a run, Prefect artifacts, MLflow metrics and tables.
+
+Gathers the data from records and tables; the page is `racro.reports.training`, MLflow is `tasks.recording.track`.
+"""
+
+from __future__ import annotations
+
+import base64
+import datetime
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+
+import yaml
+from prefect import get_run_logger
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
+
+from racro.config import Recipe
+from racro.data.images import image_bytes, resolve
+from racro.evaluation.heldout import aggregate
+from racro.evaluation.outcomes import Accuracy, count_outcomes, outcome
+from racro.prompts import plain_question
+from racro.reports import training as report
+from racro.reports.curve import curve_png
+from racro.schema import (
+    Evaluation,
+    FrozenModel,
+    Judgement,
+    Policy,
+    Problem,
+    ProblemTable,
+    RolloutTable,
+    ScoredRollout,
+    ScoredTable,
+    Verdict,
+)
+from racro.storage import artifacts, layout
+from racro.storage.files import require_writable
+from racro.summary import Score, Summary
+from tasks.evaluate import score_of
+from tasks.recording import track
+from tasks.running.engines import engine_log
+from tasks.running.stages import Stages
+
+GALLERY = {"fixed": 12, "broken": 6, "wrong": 6, "right": 4}
+"""Held-out problems that the report shows, by what training did to them."""
+SAMPLES = 32
+"""Captions in the tables of Prefect and MLflow."""
+
+Watcher = Callable[[str, int, Score], None]
+"""(MLflow run, iteration, score)"""
+
+watchers: list[Watcher] = []
+"""Called after each evaluation of a training; one that raises ends it. So a sweep stops its hopeless children."""
+
+
+def check_root(root: str) -> None:
+    """Raises Unwritable for a root that takes no files."""
+    require_writable(f"{root}/{layout.ARTIFACTS}", f"--root {root}")
+
+
+def keep_logs(root: str, name: str) -> None:
+    """Move what engines in processes of their own printed into the run's folder."""
+    for role in ("captioner", "reasoner"):
+        log = engine_log(role)
+        if log.is_file():
+            try:
+                artifacts.write_file(layout.engine_log(root, name, role), log.read_bytes())
+                log.unlink()
+            except Exception as error:  # a log is not worth a run, and must not hide why one failed
+                get_run_logger().warning("%s stays where it is: %s", log, error)
+
+
+def log_iteration(mlflow_run: str, k: int, rollouts: RolloutTable, scored: ScoredTable, policy: Policy) -> None:
+    """Metrics of an iteration to MLflow, and a table of sample captions with their verdicts."""
+    records = {name: Stages.record(h) for name, h in (("caption", rollouts), ("reason", scored), ("update", policy))}
+    metrics = {
+        f"{stage}/{name}": value
+        for stage, record in records.items()
+        for name, value in (record.metrics | {"seconds": record.seconds}).items()
+    }
+    track.log_iteration(mlflow_run, k, records["update"].finished, metrics)
+    rows = itertools.islice(artifacts.read_table(scored, ScoredRollout), SAMPLES)
+    columns = ("uid", "sample", "caption", "response", "verdict", "reward")
+    track.log_table(
+        mlflow_run,
+        f"captions/iteration-{k:04d}.json",
+        [row.model_dump(mode="json", include=set(columns)) for row in rows],
+    )
+
+
+def log_evaluation(
+    mlflow_run: str, k: int, policy: Policy, reasoner: FrozenModel, heldout: ProblemTable, judged: Evaluation
+) -> Score:
+    """An evaluated policy to MLflow; returns its score."""
+    record = Stages.record(judged)
+    score = score_of(judged)
+    metrics = {f"heldout/{name}": value for name, value in record.metrics.items()}
+    track.log_evaluation(mlflow_run, k, record.finished, policy, reasoner, heldout, judged, score, metrics)
+    for watcher in watchers:
+        watcher(mlflow_run, k, score)
+    return score
+
+
+@track.logged
+def publish(
+    recipe: Recipe,
+    summary: Summary,
+    root: str,
+    heldout: ProblemTable,
+    evaluations: Sequence[tuple[int, Policy, Evaluation]],
+    iterations: Sequence[tuple[RolloutTable, ScoredTable, Policy]],
+) -> None:
+    """Write the run's folder and the Prefect artifacts. summary.json comes last: with it the run is complete."""
+    data = _report_data(recipe, summary, heldout, evaluations, iterations)
+    page = report.render(data)
+    picture = curve_png(data)
+    settings = yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False)
+    artifacts.write_file(layout.recipe(root, summary.run), settings.encode())
+    artifacts.write_file(layout.report(root, summary.run), page.encode())
+    artifacts.write_file(layout.curve(root, summary.run), picture)
+    artifacts.write_file(layout.summary(root, summary.run), artifacts.to_json(summary).encode())
+    track.close_run(
+        summary.mlflow_run_id,
+        {"recipe.yaml": settings, "report.html": page, "summary.json": artifacts.to_json(summary)},
+    )
+    _prefect_artifacts(summary, layout.report(root, summary.run), picture, data.samples)
+
+
+def _prefect_artifacts(summary: Summary, page: str, picture: bytes, samples: Sequence[report.Sample]) -> None:
+    lines = [
+        f"# {summary.run}",
+        "",
+        "| captioner | accuracy | n | truthful | states what is asked | leaks |",
+        "|---|---|---|---|---|---|",
+        *(
+            f"| {name} | {score.accuracy:.3f} ± {score.stderr:.3f} | {score.n} | "
+            f"{_share(score.truthful)} | {_share(score.states_asked)} | {_share(score.leaks)} |"
+            for name, score in (("before", summary.base), (f"after {summary.optimizer_steps} steps", summary.final))
+        ),
+        "",
+        f"![learning curve](data:image/png;base64,{base64.b64encode(picture).decode()})",
+        "",
+        f"Report: `{page}`. Policy: `{summary.policy.uri}`. MLflow run: `{summary.mlflow_run_id}`.",
+    ]
+    create_markdown_artifact("\n".join(lines), key="training-summary", description=f"Result of {summary.run}")
+    rows = [
+        {
+            "question": sample.question,
+            "answer": sample.answer,
+            "caption before": sample.before.caption,
+            "verdict before": sample.before.verdict.value,
+            "caption after": sample.after.caption if sample.after else "",
+            "verdict after": sample.after.verdict.value if sample.after else "",
+        }
+        for sample in samples[:SAMPLES]
+    ]
+    create_table_artifact(rows, key="heldout-samples", description="Held-out problems before and after")
+
+
+def _share(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"
+
+
+# --- the report's data ------------------------------------------------------------------------------------------------
+
+
+def _report_data(
+    recipe: Recipe,
+    summary: Summary,
+    heldout: ProblemTable,
+    evaluations: Sequence[tuple[int, Policy, Evaluation]],
+    iterations: Sequence[tuple[RolloutTable, ScoredTable, Policy]],
+) -> report.ReportData:
+    before = list(artifacts.read_table(evaluations[0][2], Judgement))
+    after = list(artifacts.read_table(evaluations[-1][2], Judgement))
+    return report.ReportData(
+        run=summary.run,
+        recipe_digest=summary.recipe_digest,
+        seed=summary.seed,
+        captioner=recipe.captioner.model,
+        reasoner=recipe.reasoner.model,
+        finished_at=f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d %H:%M} UTC",
+        evaluations=tuple(_eval_point(k, policy, judged) for k, policy, judged in evaluations),
+        iterations=tuple(_iteration_point(k, *handles) for k, handles in enumerate(iterations)),
+        stages=summary.stages,
+        outcomes=count_outcomes(before, after),
+        samples=tuple(_samples(heldout, before, after)),
+        links={"Prefect flow run": summary.prefect_flow_run_id, "MLflow run": summary.mlflow_run_id},
+    )
+
+
+def _eval_point(k: int, policy: Policy, judged: Evaluation) -> report.EvalPoint:
+    metrics = aggregate(list(artifacts.read_table(judged, Judgement)))
+    return report.EvalPoint(
+        iteration=k,
+        step=policy.step,
+        by_category={
+            name: Accuracy(accuracy=rate.value, stderr=rate.stderr, n=rate.n)
+            for name, rate in metrics.by_category.items()
+        },
+        **score_of(judged).model_dump(),
+    )
+
+
+def _iteration_point(k: int, rollouts: RolloutTable, scored: ScoredTable, policy: Policy) -> report.IterationPoint:
+    caption, reason, update = (Stages.record(handle) for handle in (rollouts, scored, policy))
+    return report.IterationPoint(
+        iteration=k,
+        reward_mean=reason.metrics["reward_mean"],
+        reward_stderr=reason.metrics["reward_stderr"],
+        captions=rollouts.rows,
+        groups=int(reason.metrics["groups"]),
+        informative_groups=int(reason.metrics["groups_informative"]),
+        verdicts={v.value: int(reason.metrics[f"verdict_{v.value}"]) for v in Verdict},
+        kl=update.metrics.get("kl"),
+        entropy=update.metrics.get("entropy"),
+        clip_ratio=update.metrics.get("clip_ratio"),
+        logprob_gap=update.metrics.get("logprob_gap"),
+        caption_tokens_mean=caption.metrics["tokens_mean"],
+        seconds={"caption": caption.seconds, "reason": reason.seconds, "update": update.seconds},
+    )
+
+
+def _samples(heldout: ProblemTable, before: list[Judgement], after: list[Judgement]) -> Iterator[report.Sample]:
+    """The gallery: of each outcome the first few, so that what went wrong is shown beside what went right."""
+    room = dict(GALLERY)
+    last = {judgement.uid: judgement for judgement in after}
+    problems = {problem.uid: problem for problem in artifacts.read_table(heldout, Problem)}
+    for first in before:
+        second, problem = last[first.uid], problems[first.uid]
+        kind = outcome(first.verdict, second.verdict)
+        if room[kind] == 0:
+            continue
+        room[kind] -= 1
+        yield report.Sample(
+            images=tuple(image_bytes(resolve(ref.path, heldout.uri)) for ref in problem.images),
+            question=plain_question(first.question),
+            answer=first.answer,
+            category=first.category,
+            before=_answered(first),
+            after=_answered(second),
+        )
+
+
+def _answered(judgement: Judgement) -> report.Answered:
+    return report.Answered(caption=judgement.caption, response=judgement.response, verdict=judgement.verdict)

@@ -1,0 +1,22 @@
+"""The end of a flow with engines, however it comes: MLflow told, engines closed, their logs kept. Called by flows."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+from tasks.recording import report, track
+from tasks.running.engines import release_all
+
+
+@contextlib.contextmanager
+def closing(mlflow_run: str, root: str, name: str) -> Iterator[None]:
+    """Around a flow's work. What it raises is raised again."""
+    try:
+        yield
+    except BaseException:  # Ctrl-C and a cancellation too: MLflow must not show them as running
+        track.fail_run(mlflow_run)
+        raise
+    finally:
+        release_all()
+        report.keep_logs(root, name)

@@ -1,0 +1,182 @@
+"""The command `racro` as people use it: exit codes, one line for a mistake, nothing outside the working directory."""
+
+from __future__ import annotations
+
+import os
+import resource
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from racro.summary import Summary
+from tests.conftest import EMBEDDED_RECIPE, TINY
+from tests.support.driver import STATE, Done, run
+
+SETS = [argument for override in TINY if "count" not in override for argument in ("--set", override)]
+
+
+def environment(folder: Path, **more: str) -> dict[str, str]:
+    """A user's: no settings of ours, a home and a place for temporary files that are empty."""
+    for name in ("home", "tmp"):
+        (folder / name).mkdir(exist_ok=True)
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(STATE)}
+    return kept | {"HOME": str(folder / "home"), "TMPDIR": str(folder / "tmp"), "HF_HUB_OFFLINE": "1"} | more
+
+
+def racro(folder: Path, *arguments: str, **more: str) -> Done:
+    """The command in a folder of its own."""
+    (folder / "work").mkdir(exist_ok=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "flows.cli.main", *arguments],
+        cwd=folder / "work",
+        env=environment(folder, **more),
+        capture_output=True,
+        text=True,
+        timeout=400,
+    )
+    return Done(done.returncode, done.stdout, done.stderr)
+
+
+def left(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+
+
+# --- help and recipes: before anything heavy is loaded ----------------------------------------------------------------
+
+
+def test_help_is_fast_and_loads_neither_prefect_nor_torch(tmp_path: Path) -> None:
+    program = (
+        "import sys, flows.cli.main\n"
+        "sys.argv = ['racro', '--help']\n"
+        "try: flows.cli.main.main()\n"
+        "except SystemExit as end: assert not end.code\n"
+        "print(sorted({'prefect', 'torch', 'mlflow', 'transformers', 'pyarrow', 'numpy'} & set(sys.modules)))"
+    )
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert done.stdout.splitlines()[-1] == "[]", done.stderr
+    assert "train" in done.stdout and "ui" in done.stdout
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 2.0
+    assert left(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["nope.yaml"], "racro: nope.yaml: no such recipe file; shipped ones are in racro/recipes"),
+        ([EMBEDDED_RECIPE, "--set", "update.learning_rte=1"], "did you mean learning_rate?"),
+        ([EMBEDDED_RECIPE, "--run", "../elsewhere"], "racro: --run ../elsewhere: a name is letters, digits"),
+        ([EMBEDDED_RECIPE, "--run", "artifacts"], "racro: --run artifacts: a name is letters, digits"),
+    ],
+)
+def test_a_bad_recipe_or_name_is_one_line_and_leaves_nothing(tmp_path: Path, arguments: list[str], line: str) -> None:
+    done = racro(tmp_path, "train", *arguments)
+    assert (done.code, done.out) == (2, "")
+    assert line in done.err and len(done.err.splitlines()) == 1
+    assert left(tmp_path) == ["home", "tmp", "work"]
+
+
+def test_an_unknown_option_exits_with_2(tmp_path: Path) -> None:
+    done = racro(tmp_path, "train", EMBEDDED_RECIPE, "--bogus")
+    assert done.code == 2 and "No such option: --bogus" in done.err and "Traceback" not in done.err
+
+
+# --- bad input that only a run can find -------------------------------------------------------------------------------
+
+NEVER = "reasoner.engine={type: scripted, rules: [{replies: [unknown], delay: 3600}]}"
+SCRIPTED = "captioner.engine={type: scripted, rules: [{replies: [bars]}]}"
+
+MISTAKES: dict[str, tuple[list[str], int, str]] = {
+    "model folder that is not there": (
+        ["--set", "captioner.model=/nowhere/model"],
+        2,
+        "captioner.model: '/nowhere/model' is no folder and could not be had from the model hub",
+    ),
+    "folder that is no model": (
+        ["--set", "reasoner.model=."],
+        2,
+        "reasoner.model: the folder . holds no config.json; is it a model folder?",
+    ),
+    "hub out of reach": (
+        ["--set", "reasoner.model=some/model"],
+        2,
+        "reasoner.model: 'some/model' is no folder and could not be had from the model hub",
+    ),
+    "root in a read-only place": (["--root", "/proc/racro"], 2, "--root /proc/racro: cannot be written to"),
+    "root that is a file": (["--root", "a-file"], 2, "a-file: cannot be written to (Not a directory); choose another"),
+    "root of an unknown protocol": (["--root", "nothing://x"], 2, "--root nothing://x: cannot be written to (Protocol"),
+    "source that is not there": (
+        ["--set", "problems.type=table", "--set", "problems.source=rows.parquet"],
+        2,
+        "rows.parquet: no such file or folder; correct problems.source",
+    ),
+    "failure": (
+        ["--set", NEVER, "--set", SCRIPTED, "--set", "runtime.request_deadline=0.01", "--set", "evaluation.problems=2"],
+        1,
+        "failed: NothingEvaluated: none of 2 held-out problems got an answer in time; raise runtime.request_deadline",
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def mistakes(prefect_server: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Every command of MISTAKES, one after the other, in one working directory."""
+    folder = tmp_path_factory.mktemp("mistakes")
+    (folder / "work").mkdir()
+    (folder / "work" / "a-file").touch()
+    commands = [["train", EMBEDDED_RECIPE, *SETS, *arguments] for arguments, _, _ in MISTAKES.values()]
+    results = run(commands, ["flows.training"], folder / "work", environment(folder, PREFECT_API_URL=prefect_server))
+    return {"folder": folder, **dict(zip(MISTAKES, results, strict=True))}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_a_mistake_has_its_exit_code_and_its_line(mistakes: dict[str, Any], name: str) -> None:
+    _, code, line = MISTAKES[name]
+    done = mistakes[name]
+    assert done.code == code, done.err
+    ours = [printed for printed in done.err.splitlines() if printed.startswith("racro: ")]
+    assert len(ours) == 1 and line in ours[0], done.err
+    assert done.out == ""
+    if code == 2:
+        assert "Traceback" not in done.err
+
+
+def test_mistakes_leave_nothing_outside_the_working_directory(mistakes: dict[str, Any]) -> None:
+    folder: Path = mistakes["folder"]
+    assert left(folder / "home") == []
+    streams = {f"{i}.{name}" for i in range(len(MISTAKES)) for name in ("out", "err")}
+    assert {path.name for path in (folder / "work").iterdir()} - streams <= {".racro", "runs", "a-file"}
+
+
+# --- a run, with the server that the command starts for itself --------------------------------------------------------
+
+
+def test_a_run_exits_with_0_and_keeps_everything_in_the_working_directory(tmp_path: Path) -> None:
+    arguments = [
+        "train",
+        EMBEDDED_RECIPE,
+        *SETS,
+        "--set",
+        "iterations=1",
+        "--set",
+        "problems.count=32",
+        "--run",
+        "mine",
+    ]
+    done = racro(tmp_path, *arguments)
+    assert done.code == 0, done.err[-3000:]
+    summary = Summary.model_validate_json((tmp_path / "work" / "runs" / "mine" / "summary.json").read_text())
+    assert summary.policy.uri in done.out and "runs/mine/report.html" in done.out
+    assert "Traceback" not in done.err
+    assert {path.name for path in (tmp_path / "work").iterdir()} == {".racro", "runs"}
+    assert {path.name for path in (tmp_path / "work" / "runs").iterdir()} == {"artifacts", "mine"}
+    assert left(tmp_path / "home") == []
+    assert left(tmp_path / "tmp") == []
+    state = {path.name for path in (tmp_path / "work" / ".racro").iterdir()}
+    assert {"prefect", "mlflow", ".gitignore"} <= state
+    assert (tmp_path / "work" / ".racro" / "prefect" / "prefect.db").is_file()
+    assert (tmp_path / "work" / ".racro" / "mlflow" / "mlflow.db").is_file()

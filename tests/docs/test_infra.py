@@ -1,0 +1,113 @@
+"""Files for machines that are not here: each is valid by the schema of who reads it."""
+
+from __future__ import annotations
+
+import copy
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import kubernetes_validate
+import pytest
+import yaml
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.utilities.templating import apply_values
+
+from flows.station.registration import QUEUES
+from flows.station.service_manager import POOL
+from tests.conftest import REPOSITORY
+
+INFRA = REPOSITORY / "infra"
+KUBERNETES = "1.34"
+"""The version whose schemas decide."""
+MANIFESTS = [
+    pytest.param(document, id=f"{file.stem}-{document['kind']}")
+    for file in sorted((INFRA / "k8s").glob("*.yaml"))
+    for document in yaml.safe_load_all(file.read_text())
+]
+
+
+def test_compose_is_valid_and_binds_to_loopback() -> None:
+    check = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec"]
+    done = subprocess.run([*check, str(INFRA / "compose.yaml")], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+    services = yaml.safe_load((INFRA / "compose.yaml").read_text())["services"]
+    ports = [port for service in services.values() for port in service.get("ports", [])]
+    assert ports and all(port.startswith("127.0.0.1:") for port in ports)
+
+
+@pytest.mark.usefixtures("prefect_server")
+def test_compose_registers_what_its_worker_needs() -> None:
+    services = yaml.safe_load((INFRA / "compose.yaml").read_text())["services"]
+    assert services["worker"]["depends_on"]["register"] == {"condition": "service_completed_successfully"}
+    racro, *arguments = services["register"]["command"].split()
+    done = subprocess.run([sys.executable, "-m", "flows.cli.main", *arguments], capture_output=True, text=True)
+    assert (racro, done.returncode) == ("racro", 0), done.stderr
+    with get_client(sync_client=True) as client:
+        assert {queue.name for queue in client.read_work_queues(work_pool_name=POOL)} >= {*QUEUES}
+        train = client.read_deployment_by_name("train/train")
+        assert train.parameters["root"] == "s3://racro/runs"
+        assert client.read_automations_by_name("racro: a crashed run is resumed")
+
+
+def test_a_broken_compose_file_is_noticed(tmp_path: Path) -> None:
+    broken = yaml.safe_load((INFRA / "compose.yaml").read_text())
+    broken["services"]["worker"]["shm_sise"] = "1gb"
+    (tmp_path / "compose.yaml").write_text(yaml.safe_dump(broken))
+    check = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec"]
+    assert subprocess.run([*check, str(tmp_path / "compose.yaml")], capture_output=True).returncode == 1
+
+
+@pytest.mark.parametrize("manifest", MANIFESTS)
+def test_manifests_are_valid(manifest: dict[str, Any]) -> None:
+    kubernetes_validate.validate(manifest, KUBERNETES, strict=True)
+
+
+def test_a_broken_manifest_is_noticed() -> None:
+    broken = copy.deepcopy(next(param.values[0] for param in MANIFESTS if param.values[0]["kind"] == "Deployment"))
+    broken["spec"]["replica"] = 2
+    with pytest.raises(kubernetes_validate.ValidationError):
+        kubernetes_validate.validate(broken, KUBERNETES, strict=True)
+
+
+def template() -> dict[str, Any]:
+    loaded: dict[str, Any] = json.loads((INFRA / "pools" / "kubernetes.json").read_text())
+    return loaded
+
+
+def test_the_kubernetes_pool_makes_a_valid_job_with_gpus() -> None:
+    properties = template()["variables"]["properties"]
+    values = {name: schema["default"] for name, schema in properties.items() if "default" in schema}
+    values |= {"name": "run", "env": [{"name": "PREFECT_API_URL", "value": "x"}], "command": ["prefect", "flow-run"]}
+    job = apply_values(template()["job_configuration"]["job_manifest"], values)
+    kubernetes_validate.validate(job, KUBERNETES, strict=True)
+    container = job["spec"]["template"]["spec"]["containers"][0]
+    assert container["resources"]["limits"]["nvidia.com/gpu"] == 2
+    assert "{{" not in json.dumps(job)
+
+
+def test_every_variable_of_the_pool_is_used_and_described() -> None:
+    properties = template()["variables"]["properties"]
+    configuration = json.dumps(template()["job_configuration"])
+    assert [name for name in properties if f"{{{{ {name} }}}}" not in configuration] == []
+    assert [name for name, schema in properties.items() if not schema.get("description")] == []
+
+
+@pytest.mark.usefixtures("prefect_server")
+def test_prefect_takes_the_pool() -> None:
+    with get_client(sync_client=True) as client:
+        pool = client.create_work_pool(
+            WorkPoolCreate(name="racro-gpu-test", type="kubernetes", base_job_template=template())
+        )
+        assert pool.base_job_template["variables"] == template()["variables"]
+        client.delete_work_pool("racro-gpu-test")
+
+
+def test_the_image_copies_what_the_project_needs() -> None:
+    dockerfile = (INFRA / "Dockerfile").read_text()
+    for package in ("racro", "tasks", "flows", "infra"):
+        assert f"COPY --chown=racro:racro {package} {package}" in dockerfile
+    assert "torch==2.13.0" in dockerfile and "torch==2.13.0" in (INFRA / "constraints.txt").read_text()

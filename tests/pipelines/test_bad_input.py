@@ -1,0 +1,448 @@
+"""What goes wrong in a real run: bad data, tampered artifacts, a useless reasoner, a full disk, a lost connection.
+
+Either the run says in one line what is wrong and stops without trying again, or it goes on and counts. Whatever was
+half done is never taken for done, and the next run gives the policy of an undisturbed one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import shutil
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import yaml
+from PIL import Image
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterName
+
+from flows.training import train
+from racro import schema
+from racro.config import Recipe, loading
+from racro.data.problems import TooManyBadRows
+from racro.data.sources import BadSource
+from racro.errors import BadInput
+from racro.models.folders import EMBEDDED, model_digest
+from racro.schema import Problem, ScoredRollout, Verdict
+from racro.storage import artifacts, files
+from racro.storage.artifacts import BadArtifact
+from racro.storage.files import Unwritable
+from racro.summary import Summary
+from tasks.evaluate import NothingEvaluated
+from tasks.reason import TooManyUnscored
+from tasks.recording.report import check_root
+from tasks.running import policies
+from tests.conftest import EMBEDDED_RECIPE, TINY
+from tests.support import faulty
+
+pytestmark = pytest.mark.usefixtures("prefect_server")
+
+RIGHT = {"when": r"(\d+)", "replies": [r"\boxed{\1}"]}
+"""A reasoner's rule: it repeats the first number of the caption."""
+
+
+def scripted(*rules: dict[str, Any]) -> str:
+    """A scripted engine as a value for --set."""
+    return yaml.safe_dump({"type": "scripted", "rules": list(rules)}, default_flow_style=True, width=10**6).strip()
+
+
+def dry(*overrides: str, reasoner: dict[str, Any] | None = None) -> Recipe:
+    """A recipe without models in its engines: one iteration costs a second."""
+    answers = reasoner or {"replies": ["I would say \\boxed{3}"]}
+    return loading.load(
+        EMBEDDED_RECIPE,
+        [
+            *TINY,
+            "iterations=1",
+            "evaluation.problems=4",
+            f"captioner.engine={scripted({'replies': ['four bars']})}",
+            f"reasoner.engine={scripted(answers)}",
+            *overrides,
+        ],
+    )
+
+
+def task_runs(run: str) -> Counter[str]:
+    """How often each task of the last flow run of this name was started, retries included.
+
+    Task runs reach the server as events, a moment after the flow has ended: counted is what no longer changes.
+    """
+    name = FlowRunFilter(name=FlowRunFilterName(any_=[run]))
+    before: Counter[str] | None = None
+    with get_client(sync_client=True) as client:
+        for _ in range(30):
+            found = client.read_task_runs(flow_run_filter=name)
+            counted = Counter({t.name: t.run_count for t in found})
+            if counted == before and all(t.state is not None and t.state.is_final() for t in found):
+                break
+            before = counted
+            time.sleep(1.0)
+    return counted
+
+
+def records(root: str) -> dict[str, artifacts.Record]:
+    """Stage/folder -> record, of everything under a root that counts as done."""
+    fs, path = fsspec.core.url_to_fs(f"{root}/artifacts")
+    found = {}
+    for file in fs.find(path) if fs.exists(path) else []:
+        if file.endswith("/record.json"):
+            record = artifacts.read_record(fs.unstrip_protocol(file.rpartition("/")[0]))
+            if record is not None:
+                found["/".join(file.split("/")[-3:-1])] = record
+    return found
+
+
+def record_of(root: str, stage: str) -> artifacts.Record:
+    (record,) = (record for record in records(root).values() if record.stage == stage)
+    return record
+
+
+def folder_of(root: str, stage: str) -> Path:
+    (folder,) = (Path(root) / "artifacts" / stage).iterdir()
+    return folder
+
+
+@contextlib.contextmanager
+def task_log() -> Iterator[list[str]]:
+    """What stages log meanwhile."""
+    lines: list[str] = []
+
+    class Keep(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            lines.append(record.getMessage())
+
+    handler = Keep()
+    logging.getLogger("prefect.task_runs").addHandler(handler)
+    try:
+        yield lines
+    finally:
+        logging.getLogger("prefect.task_runs").removeHandler(handler)
+
+
+# --- data of one's own ------------------------------------------------------------------------------------------------
+
+
+def table(folder: Path, rows: int = 20, bad_images: int = 0) -> str:
+    """A parquet file of questions, with its images beside it, some of which are text."""
+    content = []
+    for i in range(rows):
+        file = folder / f"{i}.png"
+        if i < bad_images:
+            file.write_text("this is no picture")
+        else:
+            Image.new("RGB", (56, 28), (i, 0, 0)).save(file)
+        content.append({"question": f"Which number is on sheet {i}?", "answer": "3", "image": file.name})
+    pq.write_table(pa.Table.from_pylist(content), folder / "rows.parquet")
+    return str(folder / "rows.parquet")
+
+
+def from_table(source: str, *overrides: str, **settings: Any) -> Recipe:
+    value = {"type": "table", "source": source, "heldout_share": 0.3, **settings}
+    return dry(f"problems={yaml.safe_dump(value, default_flow_style=True, width=10**6).strip()}", *overrides)
+
+
+def test_unusable_images_are_dropped_and_counted_and_the_rest_is_trained_on(tmp_path: Path) -> None:
+    root = str(tmp_path / "root")
+    summary = train(from_table(table(tmp_path, 20, bad_images=3), max_bad_share=0.2), run="three-bad", root=root)
+    assert summary.final.accuracy == 1.0
+    prepared = [record for record in records(root).values() if record.stage == "prepare"]
+    assert [record.handle["dropped"] for record in prepared] == [3, 3]
+    (training,) = (record for record in prepared if record.inputs["heldout"] is None)
+    folder = f"{root}/artifacts/prepare/{training.identity[:20]}"
+    dropped = list(artifacts.read_shard(f"{folder}/dropped/part-00000.parquet", schema.DroppedRow))
+    assert {(row.row, row.reason) for row in dropped} == {(i, "unreadable image") for i in range(3)}
+    assert 0 < record_of(root, "caption").metrics["captions"] <= 17 * 4
+
+
+def test_above_max_bad_share_the_run_stops_and_nothing_of_it_counts_as_done(tmp_path: Path) -> None:
+    root, source = str(tmp_path / "root"), table(tmp_path, 20, bad_images=3)
+    with pytest.raises(TooManyBadRows, match=r"3 of 20 rows are unusable \(unreadable image 3\).*max_bad_share = 0.1"):
+        train(from_table(source, max_bad_share=0.1), run="too-many-bad", root=root)
+    assert records(root) == {}
+    assert task_runs("too-many-bad")["prepare training problems"] == 1
+    table(tmp_path)  # the images are mended
+    mended = train(from_table(source, max_bad_share=0.1), run="too-many-bad", root=root)
+    assert mended.stages["prepare"].executed == 2
+
+
+def test_a_corrupt_source_stops_the_run_in_one_line_and_is_not_tried_twice(tmp_path: Path) -> None:
+    source = Path(table(tmp_path))
+    data = bytearray(source.read_bytes())
+    data[4:-200] = b"\xff" * (len(data) - 204)
+    source.write_bytes(bytes(data))
+    with pytest.raises(BadSource) as caught:
+        train(from_table(str(source)), run="corrupt-source", root=str(tmp_path / "root"))
+    assert str(source) in str(caught.value) and "\n" not in str(caught.value)
+    assert task_runs("corrupt-source")["prepare training problems"] == 1
+
+
+def test_foreign_columns_are_named_with_the_key_that_mends_it(tmp_path: Path) -> None:
+    pq.write_table(pa.Table.from_pylist([{"prompt": "?", "gold": "3"}]), tmp_path / "rows.parquet")
+    with pytest.raises(BadSource, match=r"problems\.columns\.\w+ to one of: prompt, gold"):
+        train(from_table(str(tmp_path / "rows.parquet")), run="foreign", root=str(tmp_path / "root"))
+    assert task_runs("foreign")["prepare training problems"] == 1
+
+
+def test_an_image_that_changed_after_preparing_stops_the_run_and_its_remedy_works(tmp_path: Path) -> None:
+    root, source = str(tmp_path / "root"), table(tmp_path)
+    train(from_table(source), run="before-change", root=root)
+    for i in range(20):
+        Image.new("RGB", (56, 28), (0, 0, 100 + i)).save(tmp_path / f"{i}.png")
+    shutil.rmtree(folder_of(root, "caption"))
+    with pytest.raises(
+        BadInput, match=r"changed since the problems were prepared; delete (\S+) and run again"
+    ) as caught:
+        train(from_table(source), run="after-change", root=root)
+    assert task_runs("after-change")["caption 0"] == 1
+    shutil.rmtree(str(caught.value).partition("; delete ")[2].partition(" and run")[0])
+    assert train(from_table(source), run="after-change", root=root).stages["caption"].executed == 1
+
+
+# --- rollouts that must not be trained on -----------------------------------------------------------------------------
+
+
+def rollout(uid: str = "a", sample: int = 0, policy: str = "me", reward: float | None = 1.0) -> ScoredRollout:
+    return ScoredRollout(
+        uid=uid,
+        sample=sample,
+        policy=policy,
+        prompt_ids=(1,),
+        completion_ids=(2,),
+        logprobs=(-0.5,),
+        finish_reason="stop",
+        caption="",
+        response="",
+        verdict=Verdict.CORRECT if reward else Verdict.WRONG,
+        describes=None,
+        reward=reward,
+    )
+
+
+GOOD = tuple(rollout(uid, sample, reward=float(sample)) for uid in "ab" for sample in range(2))
+
+
+@pytest.mark.parametrize(
+    ("rollouts", "message"),
+    [
+        (GOOD[:3], r"ragged groups of \[1, 2\] captions; e\.g\. 'b' has 1"),
+        ((*GOOD, GOOD[0]), r"ragged groups of \[2, 3\]"),
+        ((*GOOD, GOOD[0], GOOD[2]), r"problem 'a': samples \[0, 1, 0\]"),
+        ((*GOOD[:3], GOOD[2]), r"problem 'b': samples \[0, 0\]"),
+        ((*GOOD[:3], rollout("b", 1, policy="another-policy")), r"rollouts of policy another-poli?\w*, but .* is me"),
+        ((*GOOD, rollout("c"), rollout("c", 1)), "unknown problem 'c'"),
+    ],
+    ids=["ragged", "ragged by a duplicate", "duplicates", "one duplicate", "another policy", "unknown problem"],
+)
+def test_bad_rollouts_are_refused_with_the_facts(rollouts: tuple[ScoredRollout, ...], message: str) -> None:
+    from racro.training.planning import BadRollouts, plan
+
+    problems = {
+        uid: Problem(uid=uid, question="", answer="", kind="text", category="", choices=(), images=(), scene=None)
+        for uid in "ab"
+    }
+    assert plan(GOOD, problems, "me", 2).steps == 1
+    with pytest.raises(BadRollouts, match=message) as caught:
+        plan(rollouts, problems, "me", 2)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("tampered", "reader"), [("caption", "reason"), ("reason", "update")])
+def test_tampered_rows_are_noticed_before_they_are_used_and_deleting_them_heals(
+    tmp_path: Path, tampered: str, reader: str
+) -> None:
+    root = str(tmp_path)
+    whole = train(dry(), run="whole", root=root)
+    shard = folder_of(root, tampered) / "part-00000.parquet"
+    data = bytearray(shard.read_bytes())
+    data[len(data) // 2] ^= 1
+    shard.write_bytes(bytes(data))
+    shutil.rmtree(folder_of(root, reader))
+    with pytest.raises(BadArtifact, match=r"part-00000\.parquet is corrupt.*delete its folder and run again") as caught:
+        train(dry(), run=f"tampered-{tampered}", root=root)
+    assert str(shard) in str(caught.value)
+    assert task_runs(f"tampered-{tampered}")[f"{reader} 0"] == 1
+    shutil.rmtree(shard.parent)
+    healed = train(dry(), run=f"tampered-{tampered}", root=root)
+    assert healed.policy == whole.policy
+    assert (healed.stages[tampered].executed, healed.stages[reader].executed) == (1, 1)
+
+
+# --- a reasoner of no use ---------------------------------------------------------------------------------------------
+
+
+def test_garbage_from_the_reasoner_is_counted_and_leaves_the_policy_as_it_was(tmp_path: Path) -> None:
+    with task_log() as lines:
+        summary = train(dry(reasoner={"replies": ["hm, bars, bars, bars"]}), run="garbage", root=str(tmp_path))
+    metrics = record_of(str(tmp_path), "reason").metrics
+    assert (metrics["verdict_unparsed"], metrics["unscored"], metrics["groups_informative"]) == (32, 0, 0)
+    assert summary.final.accuracy == 0.0 and summary.final.n == 4
+    assert summary.optimizer_steps == 0
+    assert summary.policy.digest == model_digest(EMBEDDED / "captioner") == model_digest(Path(summary.policy.uri))
+    assert "no informative group: the policy stays as it is" in lines
+
+
+LONG = {"replies": ["so let me think about it"], "tokens": 500}
+
+
+def test_answers_that_are_too_long_count_as_wrong_where_the_recipe_says_so(tmp_path: Path) -> None:
+    summary = train(dry("reward.truncated=wrong", reasoner=LONG), run="long-wrong", root=str(tmp_path))
+    metrics = record_of(str(tmp_path), "reason").metrics
+    assert (metrics["verdict_truncated"], metrics["unscored"], metrics["reward_mean"]) == (32, 0, 0.0)
+    assert (summary.final.accuracy, summary.final.n) == (0.0, 4)
+
+
+def test_too_many_unscored_captions_stop_the_run_and_it_is_not_tried_twice(tmp_path: Path) -> None:
+    with pytest.raises(TooManyUnscored, match=r"32 truncated.*reward\.max_unscored = 0\.2.*reasoner\.max_tokens"):
+        train(dry("reward.truncated=unscored", reasoner=LONG), run="long-unscored", root=str(tmp_path))
+    assert task_runs("long-unscored")["reason 0"] == 1
+    assert {record.stage for record in records(str(tmp_path)).values()} == {"prepare", "evaluate", "caption"}
+    tolerant = dry("reward.truncated=unscored", "reward.max_unscored=1", reasoner=LONG)
+    assert train(tolerant, run="long-unscored", root=str(tmp_path)).optimizer_steps == 0
+    assert record_of(str(tmp_path), "reason").metrics["unscored"] == 32
+
+
+NEVER = {"replies": ["\\boxed{3}"], "delay": 3600}
+
+
+def test_a_reasoner_that_never_answers_stops_the_run_soon(tmp_path: Path) -> None:
+    start = time.monotonic()
+    with pytest.raises(NothingEvaluated, match=r"none of 4 held-out problems.*runtime\.request_deadline"):
+        train(dry("runtime.request_deadline=0.05", reasoner=NEVER), run="never", root=str(tmp_path))
+    assert time.monotonic() - start < 60
+    assert task_runs("never")["evaluate 0"] == 1
+
+
+def test_a_reasoner_that_often_never_answers_stops_the_run_at_training(tmp_path: Path) -> None:
+    rules = [{"when": "Q1[0-9]", **NEVER}, {"replies": ["\\boxed{3}"]}]
+    rows = [{"question": f"Q{i}?", "answer": "3", "image": "0.png"} for i in (*range(10, 20), *range(20, 24))]
+    table(tmp_path, 2)
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "rows.parquet")
+    heldout = [{"question": "Q99?", "answer": "3", "image": "1.png"}]
+    pq.write_table(pa.Table.from_pylist(heldout), tmp_path / "heldout.parquet")
+    recipe = from_table(
+        str(tmp_path / "rows.parquet"),
+        f"reasoner.engine={scripted(*rules)}",
+        "runtime.request_deadline=0.05",
+        heldout_source=str(tmp_path / "heldout.parquet"),
+    )
+    start = time.monotonic()
+    with pytest.raises(TooManyUnscored, match=r"\d+ failed.*runtime\.request_deadline"):
+        train(recipe, run="often-never", root=str(tmp_path / "root"))
+    assert time.monotonic() - start < 60
+    assert task_runs("often-never")["reason 0"] == 1
+
+
+# --- storage ----------------------------------------------------------------------------------------------------------
+
+
+def real(*overrides: str) -> Recipe:
+    """One iteration with the real models: its update takes steps."""
+    return loading.load(EMBEDDED_RECIPE, [*TINY, "iterations=1", "evaluation.problems=8", *overrides])
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory, prefect_server: str) -> Summary:
+    summary = train(real(), run="undisturbed", root=str(tmp_path_factory.mktemp("undisturbed")))
+    assert summary.optimizer_steps > 0
+    return summary
+
+
+def test_a_full_disk_stops_the_run_and_with_space_it_ends_as_if_undisturbed(undisturbed: Summary) -> None:
+    faulty.install()
+    root = "faulty://full/runs"
+    done: dict[str, artifacts.Record] = {}
+    places = (
+        r"/prepare/\w+/images/",
+        r"/evaluate/\w+/record\.json",
+        r"/caption/\w+/part-",
+        r"/update/\w+/model\.safetensors",
+    )
+    for place in places:
+        with faulty.full_disk(place), pytest.raises(OSError, match="No space left on device"):
+            train(real(), run="full", root=root)
+        now = records(root)
+        assert now | done == now, "what was done is done no more, or was done again"
+        assert place.split("/")[1] not in {record.stage for record in now.values()} - {"prepare", "evaluate"}
+        done = now
+        assert max(task_runs("full").values()) == 1
+    healed = train(real(), run="full", root=root)
+    assert healed.policy.digest == undisturbed.policy.digest
+    assert (healed.base, healed.final) == (undisturbed.base, undisturbed.final)
+    assert records(root) | done == records(root)
+    assert model_digest(_download(healed.policy.uri)) == undisturbed.policy.digest
+    assert not [path for path in FILES.find("/full") if "/artifacts/" in path and ".probe" in path]
+
+
+FILES = faulty.FaultyFileSystem()
+
+
+def _download(uri: str) -> Path:
+    import tempfile
+
+    folder = tempfile.mkdtemp(prefix="racro-test-policy-")
+    FILES.get(f"{uri}/", f"{folder}/", recursive=True)
+    return Path(folder)
+
+
+@pytest.mark.parametrize(
+    ("what", "place", "retried"),
+    [
+        ("write", r"/caption/\w+/part-", "caption 0"),
+        ("write", r"/caption/\w+/record", "caption 0"),
+        ("read", r"/caption/\w+/part-", "reason 0"),
+        ("write", r"/update/\w+/model\.safetensors", "update 0"),
+    ],
+)
+def test_a_connection_lost_for_longer_than_patience_lasts_runs_that_stage_again(
+    what: str, place: str, retried: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "PAUSES", ())
+    faulty.install()
+    run = f"lost-{what}-{retried.split()[0]}-{len(place)}"
+    with faulty.lost_connection(what, place):
+        train(dry(), run=run, root=f"faulty://{run}/runs")
+    counts = task_runs(run)
+    assert counts[retried] == 2
+    assert [name for name, count in counts.items() if count > 1] == [retried]
+
+
+def test_a_connection_lost_while_looking_up_a_result_does_not_make_it_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    faulty.install()
+    monkeypatch.setattr(files, "PAUSES", (0.0,))
+    train(dry(), run="lookup", root="faulty://lookup/runs")
+    with faulty.lost_connection("read", r"/caption/\w+/record"):
+        again = train(dry(), run="lookup", root="faulty://lookup/runs")
+    assert sum(total.executed for total in again.stages.values()) == 0
+
+
+def test_a_lost_connection_to_s3_heals_too_and_at_the_start_it_is_a_bad_root(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A real client and a port where nobody listens: botocore's errors are none of Python's."""
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "x")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    said = r"--root s3://bucket/runs: cannot be written to \(Could not connect"
+    with pytest.raises(Unwritable, match=said) as caught:
+        check_root("s3://bucket/runs")
+    lost = caught.value.__cause__
+    assert isinstance(lost, Exception) and policies.heals(lost)
+    assert not policies.heals(caught.value)
+
+
+def test_without_retries_a_lost_connection_fails_the_run_and_the_next_run_heals(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(files, "PAUSES", ())
+    faulty.install()
+    recipe = dry("runtime.retries=0")
+    with faulty.lost_connection("read", r"/caption/\w+/part-"), pytest.raises(ConnectionError):
+        train(recipe, run="once", root="faulty://once/runs")
+    assert train(recipe, run="once", root="faulty://once/runs").stages["caption"].cached == 1

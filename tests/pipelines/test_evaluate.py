@@ -1,0 +1,202 @@
+"""The flow `evaluate`: one path for held-out problems and benchmarks, captions that reasoners share, no work twice."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+from mlflow import MlflowClient
+
+from flows.evaluation import evaluate
+from flows.training import evaluate_policy, prepare_problems
+from racro.config import Reasoner, Recipe, loading
+from racro.evaluation.compare import compare, read_results
+from racro.schema import Result
+from racro.summary import EvaluationSummary
+from tasks.evaluate import NothingEvaluated, score_of
+from tasks.prepare import adopt_captioner, adopt_reasoner
+from tasks.questions import NoBenchmark
+from tasks.running.engines import release_all
+from tasks.running.stages import Stages
+from tests.conftest import EMBEDDED_RECIPE, REPOSITORY, TINY
+from tests.support import benchmark_rows as made
+from tests.support.asked import PICTURE
+
+pytestmark = pytest.mark.usefixtures("prefect_server")
+
+MODES = ("caption", "direct", "joint", "text")
+CAPTIONS = (
+    "captioner.engine={type: scripted, rules: [{when: Please describe, replies: [a red square]}, "
+    r"{replies: ['\boxed{3}']}]}"
+)
+
+
+def says(*replies: str, when: str = "(?s).*") -> dict[str, Any]:
+    return {"type": "scripted", "rules": [{"when": when, "replies": list(replies)}]}
+
+
+def reasoner(name: str, *replies: str) -> Reasoner:
+    return Reasoner.model_validate({"model": name, "engine": says(*replies), "max_tokens": 100})
+
+
+def dry(*overrides: str) -> Recipe:
+    """A recipe whose models are scripts: the captioner answers 3, the reasoner 4."""
+    answers = r"reasoner.engine={type: scripted, rules: [{replies: ['\boxed{4}']}]}"
+    return loading.load(EMBEDDED_RECIPE, [*TINY, CAPTIONS, answers, "rollout.max_tokens=100", *overrides])
+
+
+@pytest.fixture(scope="module")
+def benchmarks(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str | None]:
+    """Small ones: two variants of three DynaMath questions, and five questions of one's own."""
+    folder = tmp_path_factory.mktemp("benchmarks")
+    for trial in (1, 2):
+        rows = {str(i): {**made.dynamath(i), "answer": f"{i}.25", "level": "high school"} for i in (3, 4, 5)}
+        for row in rows.values():
+            del row["id"], row["decoded_image"], row["ground_truth"]
+        images = {f"trial{trial}/{row['image']}": PICTURE for row in rows.values()}
+        made.authors(folder / "dynamath", f"trial{trial}/dataset.json", rows, images)
+    (folder / "own.png").write_bytes(PICTURE)
+    lines = [{"question": f"How high, {i}?", "answer": str(i), "image": "own.png"} for i in range(1, 6)]
+    (folder / "own.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return {"dynamath": str(folder / "dynamath"), "own": str(folder / "own.jsonl")}
+
+
+def executed(summary: EvaluationSummary) -> dict[str, int]:
+    return {name: stage.executed for name, stage in summary.stages.items()}
+
+
+def test_every_reasoner_answers_from_the_same_captions(tmp_path: Path, benchmarks: dict[str, str | None]) -> None:
+    root, own = str(tmp_path), {"own": benchmarks["own"]}
+    three, four, five = (reasoner(f"says-{i}", rf"so \boxed{{{i}}}") for i in (3, 4, 5))
+    both = evaluate(dry(), "initial", own, MODES, None, (three, four), run="both", root=root)
+    # one part; direct is nobody's, the other three modes are each reasoner's
+    assert executed(both) == {"load": 1, "describe": 1, "attempt": 1, "grade": 7, "aggregate": 7, "answer": 6}
+    assert all(entry.headline == both.entries[0].headline for entry in both.entries), "each is right once"
+    assert all((entry.captioner is None) is (entry.mode == "text") for entry in both.entries)
+
+    third = evaluate(dry(), "initial", own, ("joint",), None, (four, five), run="third", root=root)
+    assert executed(third) == {"load": 0, "describe": 0, "attempt": 0, "answer": 1, "grade": 1, "aggregate": 1}
+    assert third.entries[0] in both.entries
+
+    rows = list(read_results(root, "both"))
+    assert len(rows) == pq.read_table(both.results).num_rows == 5 * 7
+    _check_rows(rows)
+    _check_page(tmp_path / "both" / "report.html")
+    metrics = MlflowClient().get_run(both.mlflow_run_id).data.metrics
+    assert metrics["own/caption/says-3/accuracy"] == 0.2
+    assert metrics["own/direct/verdict_correct"] == 1
+    [compared] = compare(rows, read_results(root, "third"))
+    assert (compared.first.reasoner, compared.outcomes["right"], compared.outcomes["wrong"]) == ("says-4", 1, 4)
+
+
+def test_benchmarks_are_scored_as_their_authors_do(tmp_path: Path, benchmarks: dict[str, str | None]) -> None:
+    summary = evaluate(dry(), "initial", benchmarks, root=str(tmp_path))
+    dynamath, own = summary.entries
+    assert (dynamath.mode, dynamath.benchmark, dynamath.families, dynamath.incomplete) == ("joint", "dynamath", 3, 0)
+    assert [metric.name for metric in dynamath.metrics[:2]] == ["worst case of 2 variants", "average"]
+    assert own.headline and (own.headline.name, own.headline.value, own.headline.n) == ("accuracy", 0.2, 5)
+    assert summary.score is None
+    assert "dynamath/joint/embedded/average stderr" in MlflowClient().get_run(summary.mlflow_run_id).data.metrics
+
+
+def _check_rows(rows: list[Result]) -> None:
+    """A row for each answer, with all that led to it."""
+    joint = next(row for row in rows if (row.mode, row.reasoner) == ("joint", "says-3"))
+    assert (joint.caption, joint.tentative, joint.extracted) == ("a red square", r"\boxed{3}", "3")
+    for prompt, words in ((joint.caption_prompt, "Please describe"), (joint.tentative_prompt, "step by step")):
+        assert words in str(prompt) and '{"type": "image"}' in str(prompt)
+    assert "a red square" in joint.prompt and "tentative model response" in joint.prompt
+    assert {row.tentative for row in rows if row.mode in ("caption", "text")} == {None}
+    assert {row.caption for row in rows if row.mode in ("direct", "text")} == {None}
+
+
+def _check_page(file: Path) -> None:
+    page = file.read_text()
+    assert not re.search(r"(?:src|href)\s*=\s*[\"']?(?!data:)\w", page)
+    assert page.count('<article class="card sample case"') == 5
+    assert "data:image/png;base64," in page
+
+
+def test_a_limited_run_shares_its_questions_with_a_full_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tasks.questions.PART", 8)
+    root = str(tmp_path)
+    some = evaluate(dry(), "initial", limit=20, run="some", root=root)
+    assert executed(some)["describe"] == 3 and some.entries[0].questions == 20 and some.score is None
+    every = evaluate(dry(), "initial", run="every", root=root)
+    assert executed(every)["describe"] == 2  # of four parts two are known; the third was half
+    assert every.entries[0].questions == 32 and every.score is not None
+
+
+def test_held_out_problems_give_the_score_that_the_stage_of_training_gives(tmp_path: Path) -> None:
+    recipe = loading.load(EMBEDDED_RECIPE, TINY)
+    stages = Stages(str(tmp_path), recipe.runtime)
+    policy, frozen = adopt_captioner(recipe.captioner, recipe.runtime), adopt_reasoner(recipe.reasoner, recipe.runtime)
+    heldout = prepare_problems(recipe, stages, heldout=recipe.evaluation.problems)
+    judged = evaluate_policy(recipe, stages, "evaluate", policy, frozen, heldout)
+    release_all()
+    summary = evaluate(recipe, "initial", root=str(tmp_path))
+    assert summary.score == score_of(judged)
+    assert 0 < summary.score.accuracy < 1
+
+
+def test_several_answers_to_a_question(tmp_path: Path, benchmarks: dict[str, str | None]) -> None:
+    own = {"own": benchmarks["own"]}
+    cycling = reasoner("cycling", r"\boxed{1}", r"\boxed{2}", r"\boxed{2}", "hm")
+    summary = evaluate(dry(), "initial", own, ("text",), None, (cycling,), samples=4, root=str(tmp_path))
+    assert summary.policy is None and "describe" not in summary.stages
+    [entry] = summary.entries
+    values = {metric.name: metric.value for metric in entry.metrics}
+    assert values["pass@1"] == pytest.approx((1 / 4 + 2 / 4) / 5)
+    assert values["pass@2"] == pytest.approx((1 / 2 + 5 / 6) / 5)
+    assert values["pass@4"] == pytest.approx(2 / 5)
+    assert values["majority of 4"] == pytest.approx(1 / 5)
+    assert (entry.correct, entry.wrong, entry.unparsed, entry.samples) == (3, 12, 5, 4)
+
+
+def test_engines_that_give_no_answer_leave_no_table(tmp_path: Path, benchmarks: dict[str, str | None]) -> None:
+    own = {"own": benchmarks["own"]}
+    late = {"type": "scripted", "rules": [{"replies": ["x"], "delay": 1}]}
+    slow = Reasoner.model_validate({"model": "slow", "engine": late})
+    with pytest.raises(NothingEvaluated, match=r"none of 5 texts was finished in time; raise runtime\.request_dead"):
+        evaluate(dry("runtime.request_deadline=0.01"), "initial", own, ("text",), None, (slow,), root=str(tmp_path))
+    deaf = Reasoner.model_validate({"model": "deaf", "engine": says("x", when="never said")})
+    with pytest.raises(NothingEvaluated, match=r"not one of 5 answers.* no rule of the scripted engine matches"):
+        evaluate(dry(), "initial", own, ("text",), None, (deaf,), root=str(tmp_path))
+
+
+def test_a_benchmark_that_is_not_there_is_refused_before_anything_is_read(tmp_path: Path) -> None:
+    with pytest.raises(NoBenchmark, match=r"benchmark mathvsta: not known; one of mathvista, .*, own"):
+        evaluate(dry(), "initial", {"wemath": None, "mathvsta": "x"}, root=str(tmp_path))
+    with pytest.raises(NoBenchmark, match=r"benchmark own: nowhere\.jsonl is not there; name its folder"):
+        evaluate(dry(), "initial", {"wemath": None, "own": "nowhere.jsonl"}, root=str(tmp_path))
+
+
+def test_killed_at_many_writes_it_repeats_nothing_and_gives_the_same_table(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    root.mkdir()
+    driver = subprocess.run(
+        [sys.executable, "-m", "tests.support.killing", str(root), "3", "evaluate"],
+        env=os.environ,
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert driver.returncode == 0, driver.stderr[-3000:]
+    result = json.loads(driver.stdout.splitlines()[-1])
+    assert result["rewritten"] == []
+    places = {kill.split(" ")[1].split("/")[2] for kill in result["kills"] if "/artifacts/" in kill}
+    assert len(places) >= 3 and len(result["kills"]) >= 4, result["kills"]
+    killed, whole = (
+        EvaluationSummary.model_validate_json((place / "summary.json").read_text())
+        for place in (root / "killed", Path(f"{root}.warm") / "warm")
+    )
+    assert killed.entries == whole.entries
+    assert list(read_results(str(root), "killed")) == list(read_results(f"{root}.warm", "warm"))

@@ -1,0 +1,323 @@
+"""What MLflow and Prefect hold after a run, and that running again adds nothing twice. One tiny real run for all."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow import MlflowClient
+from mlflow.entities import Run
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import (
+    ArtifactFilter,
+    ArtifactFilterFlowRunId,
+    FlowRunFilter,
+    FlowRunFilterId,
+)
+from prefect.client.schemas.objects import TaskRun
+
+from flows.training import recipe_digest, train
+from racro.config import Recipe, loading
+from racro.models.folders import model_digest
+from racro.schema import Evaluation as Judged
+from racro.schema import FrozenModel, Policy, ProblemTable
+from racro.storage import artifacts
+from racro.summary import Score, Summary
+from tasks.recording import track
+from tests.conftest import EMBEDDED_RECIPE, TINY
+
+pytestmark = pytest.mark.usefixtures("prefect_server")
+
+RECIPE_CHANGES = (
+    *TINY,
+    "evaluation.problems=8",
+    "evaluation.every=1",
+    "seed=77",  # an MLflow registry of its own: other tests have other held-out problems
+)
+
+
+@pytest.fixture(scope="module")
+def recipe() -> Recipe:
+    return loading.load(EMBEDDED_RECIPE, RECIPE_CHANGES)
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(tmp_path_factory.mktemp("tracked"))
+
+
+@pytest.fixture(scope="module")
+def first(recipe: Recipe, root: str, prefect_server: str) -> Summary:
+    return train(recipe, run="tracked", root=root)
+
+
+@pytest.fixture(scope="module")
+def snapshot(first: Summary) -> dict[str, Any]:
+    """Everything in MLflow about the run before it is run again."""
+    return everything(first)
+
+
+@pytest.fixture(scope="module")
+def again(snapshot: dict[str, Any], recipe: Recipe, root: str) -> Summary:
+    return train(recipe, run="tracked", root=root)
+
+
+def runs_of(root: str) -> list[Run]:
+    client = MlflowClient()
+    experiment = client.get_experiment_by_name("racro")
+    assert experiment is not None
+    return list(client.search_runs([experiment.experiment_id], f"tags.`racro.root` = '{root}'"))
+
+
+def models_of(summary: Summary) -> list[Any]:
+    client = MlflowClient()
+    run = client.get_run(summary.mlflow_run_id)
+    return list(client.search_logged_models([run.info.experiment_id], f"source_run_id = '{summary.mlflow_run_id}'"))
+
+
+def versions_of(summary: Summary) -> list[Any]:
+    found = MlflowClient().search_model_versions("name LIKE 'captioner-%'")
+    return [version for version in found if version.run_id == summary.mlflow_run_id]
+
+
+def points(summary: Summary, metric: str) -> list[tuple[int, int, float]]:
+    return sorted(
+        (m.step, m.timestamp, m.value) for m in MlflowClient().get_metric_history(summary.mlflow_run_id, metric)
+    )
+
+
+def everything(summary: Summary) -> dict[str, Any]:
+    client = MlflowClient()
+    run = client.get_run(summary.mlflow_run_id)
+    metrics = [name for name in run.data.metrics if not name.startswith("system/")]
+    return {
+        "points": {name: points(summary, name) for name in metrics},
+        "params": run.data.params,
+        "inputs": sorted(i.dataset.name + i.dataset.digest for i in run.inputs.dataset_inputs),
+        "tables": sorted(item.path for item in client.list_artifacts(summary.mlflow_run_id, "captions")),
+        "models": sorted(model.model_id for model in models_of(summary)),
+        "versions": sorted((version.name, version.version) for version in versions_of(summary)),
+    }
+
+
+# --- MLflow -----------------------------------------------------------------------------------------------------------
+
+
+def test_mlflow_holds_one_finished_run_with_the_whole_recipe(first: Summary, recipe: Recipe, root: str) -> None:
+    (run,) = runs_of(root)
+    assert run.info.run_id == first.mlflow_run_id
+    assert (run.info.run_name, run.info.status) == ("tracked", "FINISHED")
+    assert run.data.tags["racro.recipe_digest"] == recipe_digest(recipe) == first.recipe_digest
+    assert run.data.tags["prefect.flow_run_id"] == first.prefect_flow_run_id
+    assert first.prefect_flow_run_id in run.data.tags["prefect.flow_run_url"]
+    expected = {"seed": "77", "update.learning_rate": "0.0005", "captioner.model": "embedded", "problems.count": "64"}
+    assert expected.items() <= run.data.params.items()
+    leaves = [f"{k}.{n}" for k, section in recipe.model_dump().items() if isinstance(section, dict) for n in section]
+    assert all(any(param == leaf or param.startswith(f"{leaf}.") for param in run.data.params) for leaf in leaves)
+
+
+def test_metrics_come_by_iteration_with_the_seconds_of_every_stage(first: Summary) -> None:
+    for metric in (
+        "reason/reward_mean",
+        "reason/reward_stderr",
+        "reason/verdict_correct",
+        "caption/tokens_mean",
+        "update/steps",
+        "update/loss",
+        "update/kl",
+        "update/logprob_gap",
+        "caption/seconds",
+        "reason/seconds",
+        "update/seconds",
+    ):
+        assert [step for step, _, _ in points(first, metric)] == [0, 1], metric
+    for metric in ("heldout/accuracy", "heldout/accuracy_stderr", "heldout/truthful"):
+        assert [step for step, _, _ in points(first, metric)] == [0, 1, 2], metric
+    accuracy = [value for _, _, value in points(first, "heldout/accuracy")]
+    assert (accuracy[0], accuracy[-1]) == (first.base.accuracy, first.final.accuracy)
+    assert all(
+        value > 0 for stage in ("caption", "reason", "update") for _, _, value in points(first, f"{stage}/seconds")
+    )
+
+
+def test_metrics_are_those_of_the_records_and_carry_the_time_they_were_made(first: Summary, root: str) -> None:
+    records = [artifacts.read_record(str(folder)) for folder in (Path(root) / "artifacts" / "update").iterdir()]
+    made = sorted((int(record.finished * 1000), record.metrics["kl"]) for record in records if record is not None)
+    assert [(when, value) for _, when, value in points(first, "update/kl")] == made
+
+
+def test_both_data_sets_are_inputs_of_the_run(first: Summary, root: str) -> None:
+    inputs = MlflowClient().get_run(first.mlflow_run_id).inputs.dataset_inputs
+    found = {i.dataset.name: i for i in inputs}
+    assert set(found) == {"problems-training", "problems-heldout"}
+    for name, data in found.items():
+        context = {tag.key: tag.value for tag in data.tags}["mlflow.data.context"]
+        assert name == f"problems-{context}"
+        assert json.loads(data.dataset.source)["uri"].startswith(f"{root}/artifacts/prepare/")
+    profile = json.loads(found["problems-heldout"].dataset.profile)
+    assert (profile["rows"], profile["problems"], profile["unusable"]) == (8, 8, {})
+
+
+def test_sample_captions_with_verdicts_are_a_table_of_each_iteration(first: Summary) -> None:
+    client = MlflowClient()
+    experiment = client.get_run(first.mlflow_run_id).info.experiment_id
+    table = client.load_table(experiment, "captions/iteration-0001.json", [first.mlflow_run_id])
+    assert list(table.columns) == ["uid", "sample", "caption", "response", "verdict", "reward"]
+    assert len(table) == 32 and set(table["sample"]) == {0, 1, 2, 3}
+    assert set(table["verdict"]) <= {"correct", "wrong", "unparsed", "truncated", "failed"}
+    assert everything(first)["tables"] == ["captions/iteration-0000.json", "captions/iteration-0001.json"]
+
+
+def test_report_recipe_and_summary_are_artifacts_of_the_run(first: Summary, recipe: Recipe, tmp_path: Path) -> None:
+    client = MlflowClient()
+    files = {item.path for item in client.list_artifacts(first.mlflow_run_id)}
+    assert {"recipe.yaml", "report.html", "summary.json", "captions"} <= files
+    copy = client.download_artifacts(first.mlflow_run_id, "recipe.yaml", str(tmp_path))
+    assert loading.load(copy) == recipe
+    copy = client.download_artifacts(first.mlflow_run_id, "summary.json", str(tmp_path))
+    assert Summary.model_validate_json(Path(copy).read_text()).policy == first.policy
+
+
+def test_every_evaluated_policy_is_a_logged_model_with_its_metrics_on_its_data(first: Summary) -> None:
+    models = {model.tags["racro.iteration"]: model for model in models_of(first)}
+    assert sorted(models) == ["0", "1", "2"]
+    inputs = MlflowClient().get_run(first.mlflow_run_id).inputs.dataset_inputs
+    heldout = next(i.dataset for i in inputs if i.dataset.name == "problems-heldout")
+    for iteration, model in models.items():
+        (accuracy,) = (metric for metric in model.metrics if metric.key == "heldout/accuracy")
+        assert accuracy.step == int(iteration)
+        assert (accuracy.dataset_name, accuracy.dataset_digest) == (heldout.name, heldout.digest)
+        assert f"{accuracy.value:.6f}" == model.tags["racro.accuracy"]
+        assert model_digest(Path(model.tags["racro.policy_uri"])) == model.tags["racro.policy"]
+        assert str(model.status) == "READY"
+    assert models["2"].tags["racro.policy"] == first.policy.digest
+
+
+def test_versions_of_one_registered_model_and_the_champion_is_the_best(first: Summary) -> None:
+    versions = versions_of(first)
+    assert len(versions) == 3 and len({version.name for version in versions}) == 1
+    champion = MlflowClient().get_model_version_by_alias(versions[0].name, track.CHAMPION)
+    best = max(float(version.tags["racro.accuracy"]) for version in versions)
+    assert float(champion.tags["racro.accuracy"]) == best
+    assert {version.source for version in versions} == {f"models:/{model.model_id}" for model in models_of(first)}
+
+
+def test_running_again_adds_no_run_no_point_no_table_no_model_and_no_version(
+    snapshot: dict[str, Any], again: Summary, root: str
+) -> None:
+    assert len(runs_of(root)) == 1
+    assert everything(again) == snapshot
+    assert all(
+        len(set(steps)) == len(steps) for name in snapshot["points"] if (steps := [p[0] for p in points(again, name)])
+    )
+
+
+def test_a_worse_policy_does_not_take_the_crown_and_a_better_one_does(first: Summary) -> None:
+    run_id = first.mlflow_run_id
+    heldout = ProblemTable(uri="memory://none", rows=2, digest="crown-test" * 4)
+    reasoner = FrozenModel(uri="none", rows=0, digest="r")
+    holders = []
+    for iteration, accuracy in enumerate([0.5, 0.4, 0.5, 0.75, 0.6]):
+        policy = Policy(uri=f"p{iteration}", rows=0, digest=f"crown-{iteration}")
+        judged = Judged(uri="e", rows=2, digest=f"e{iteration}", policy=policy.digest)
+        score = Score(accuracy=accuracy, stderr=0.1, n=2, truthful=None, states_asked=None, leaks=None)
+        for _ in range(2):  # as a retried task would
+            track.log_evaluation.fn(
+                run_id,
+                100 + iteration,
+                1.0 + iteration,
+                policy,
+                reasoner,
+                heldout,
+                judged,
+                score,
+                {"crown/a": accuracy},
+            )
+        (name,) = {v.name for v in versions_of(first) if v.tags["racro.policy"].startswith("crown-")}
+        holders.append(MlflowClient().get_model_version_by_alias(name, track.CHAMPION).tags["racro.policy"])
+    assert holders == ["crown-0", "crown-0", "crown-0", "crown-3", "crown-3"]
+    assert len([v for v in versions_of(first) if v.name == name]) == 5
+    assert len(points(first, "crown/a")) == 5
+
+
+# --- Prefect ----------------------------------------------------------------------------------------------------------
+
+
+def task_runs(flow_run: str) -> dict[str, TaskRun]:
+    with get_client(sync_client=True) as client:
+        found = client.read_task_runs(flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[flow_run])))
+    return {run.name: run for run in found}
+
+
+STAGE_RUNS = {
+    "prepare training problems",
+    "prepare held-out problems",
+    *(f"{stage} {k}" for stage in ("caption", "reason", "update") for k in (0, 1)),
+    *(f"evaluate {k}" for k in (0, 1, 2)),
+}
+
+
+def test_prefect_holds_the_flow_run_with_its_stages_by_iteration(first: Summary) -> None:
+    with get_client(sync_client=True) as client:
+        flow_run = client.read_flow_run(first.prefect_flow_run_id)  # type: ignore[arg-type]
+    assert flow_run.name == "tracked" and flow_run.state is not None and flow_run.state.is_completed()
+    assert flow_run.parameters["recipe"]["seed"] == 77
+    found = task_runs(first.prefect_flow_run_id)
+    assert set(found) >= STAGE_RUNS
+    assert Counter(found[name].state_name for name in STAGE_RUNS) == {"Completed": len(STAGE_RUNS)}
+    assert all(run.run_count == 1 for run in found.values())
+
+
+def test_on_the_second_run_every_stage_is_cached(first: Summary, again: Summary) -> None:
+    assert again.prefect_flow_run_id != first.prefect_flow_run_id
+    found = task_runs(again.prefect_flow_run_id)
+    assert Counter(found[name].state_name for name in STAGE_RUNS) == {"Cached": len(STAGE_RUNS)}
+    keys = {name: run.cache_key for name, run in task_runs(first.prefect_flow_run_id).items() if name in STAGE_RUNS}
+    assert keys == {name: found[name].cache_key for name in STAGE_RUNS}
+
+
+def test_prefect_shows_the_result_and_samples(first: Summary) -> None:
+    ours = ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[first.prefect_flow_run_id]))  # type: ignore[list-item]
+    with get_client(sync_client=True) as client:
+        found = {artifact.key: artifact for artifact in client.read_artifacts(artifact_filter=ours)}
+    assert found["training-summary"].type == "markdown"
+    markdown = str(found["training-summary"].data)
+    assert f"{first.final.accuracy:.3f} ± {first.final.stderr:.3f}" in markdown
+    assert "data:image/png;base64," in markdown and first.policy.uri in markdown
+    samples = json.loads(str(found["heldout-samples"].data))
+    assert 0 < len(samples) <= 8
+    assert set(samples[0]) == {
+        "question",
+        "answer",
+        "caption before",
+        "verdict before",
+        "caption after",
+        "verdict after",
+    }
+
+
+# --- failure ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_failed_run_is_marked_and_the_next_attempt_takes_it_up(tmp_path: Path) -> None:
+    place = str(tmp_path)
+    never = "{type: scripted, rules: [{replies: [unknown], delay: 3600}]}"
+    quick = ("iterations=1", "evaluation.problems=2", "captioner.engine={type: scripted, rules: [{replies: [bars]}]}")
+    broken = loading.load(EMBEDDED_RECIPE, [*TINY, *quick, f"reasoner.engine={never}", "runtime.request_deadline=0.01"])
+    with pytest.raises(RuntimeError, match="held-out"):
+        train(broken, run="mended", root=place)
+    (failed,) = runs_of(place)
+    assert failed.info.status == "FAILED"
+    never_mind = "{type: scripted, rules: [{replies: [unknown], delay: 0.02}]}"
+    patient = loading.load(
+        EMBEDDED_RECIPE, [*TINY, *quick, f"reasoner.engine={never}", "runtime.request_deadline=0.02"]
+    )
+    with pytest.raises(RuntimeError, match="held-out"):  # another machine, the same training
+        train(patient, run="mended", root=place)
+    assert [run.info.run_id for run in runs_of(place)] == [failed.info.run_id]
+    mended = loading.load(EMBEDDED_RECIPE, [*TINY, *quick, f"reasoner.engine={never_mind}"])
+    train(mended, run="mended", root=place)  # another reasoner: another training, and a run of its own
+    assert Counter(run.info.status for run in runs_of(place)) == {"FAILED": 1, "FINISHED": 1}

@@ -1,0 +1,220 @@
+"""The report says what was measured, refers to nothing outside itself, and cannot be broken by what a model wrote."""
+
+from __future__ import annotations
+
+import io
+import math
+import re
+from functools import cache
+from html.parser import HTMLParser
+from xml.etree import ElementTree
+
+import pytest
+from PIL import Image
+from pydantic import ValidationError
+
+from racro.evaluation.outcomes import Accuracy, count_outcomes, gain
+from racro.reports.curve import curve_png
+from racro.reports.training import Answered, EvalPoint, IterationPoint, ReportData, Sample, render
+from racro.schema import Judgement, Verdict
+from racro.summary import StageTotal
+
+CORRECT, WRONG, TRUNCATED = Verdict.CORRECT, Verdict.WRONG, Verdict.TRUNCATED
+HOSTILE = '<script>alert("x")</script><img src="http://evil.example/x.png" onerror=alert(1)>'
+
+
+def picture(mode: str = "RGB", size: tuple[int, int] = (112, 28), form: str = "PNG") -> bytes:
+    buffer = io.BytesIO()
+    Image.new(mode, size).save(buffer, form)
+    return buffer.getvalue()
+
+
+def evaluation(iteration: int, accuracy: float, **changes: object) -> EvalPoint:
+    by_category = {name: Accuracy(accuracy=accuracy, stderr=0.04, n=50) for name in ("sum", "a <b> $x_$ & 50%")}
+    point = EvalPoint(
+        iteration=iteration,
+        step=4 * iteration,
+        accuracy=accuracy,
+        stderr=0.03,
+        n=100,
+        truthful=0.99,
+        states_asked=accuracy,
+        leaks=0.0,
+        by_category=by_category,
+    )
+    return point.model_copy(update=changes)
+
+
+def iteration(number: int) -> IterationPoint:
+    return IterationPoint(
+        iteration=number,
+        reward_mean=0.3 + 0.1 * number,
+        reward_stderr=0.02,
+        captions=64,
+        groups=16,
+        informative_groups=9,
+        verdicts={"correct": 30, "wrong": 30, "unparsed": 2, "truncated": 1, "failed": 1},
+        kl=0.001,
+        entropy=1.1,
+        clip_ratio=0.02,
+        logprob_gap=1e-6,
+        caption_tokens_mean=31.5,
+        seconds={"caption": 1.0, "reason": 2.0, "update": 3.0, "grade": 0.5},
+    )
+
+
+def sample(before: Verdict = WRONG, after: Verdict | None = CORRECT, text: str = "a caption") -> Sample:
+    return Sample(
+        images=(picture(),),
+        question="<image>Which bar?",
+        answer="red",
+        category="sum",
+        before=Answered(caption=text, response=text, verdict=before),
+        after=None if after is None else Answered(caption=text, response=text, verdict=after),
+    )
+
+
+def report(**changes: object) -> ReportData:
+    return ReportData(
+        run="demo",
+        recipe_digest="ab" * 32,
+        seed=3,
+        evaluations=(evaluation(0, 0.42), evaluation(2, 0.61), evaluation(3, 0.9)),
+        iterations=tuple(iteration(k) for k in (1, 2, 3)),
+        stages={"caption": StageTotal(seconds=61.0, executed=3, cached=1)},
+        outcomes={"fixed": 50, "broken": 2, "wrong": 8, "right": 40},
+        samples=(sample(), sample(CORRECT, WRONG), sample(WRONG, TRUNCATED), sample(CORRECT, CORRECT)),
+        links={"Prefect": "http://127.0.0.1:4200/runs/1"},
+    ).model_copy(update=changes)
+
+
+class References(HTMLParser):
+    """Every element, and everything that a browser would fetch."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.fetched: list[str] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        names = ("src", "href", "xlink:href", "srcset", "data", "action", "poster")
+        self.fetched += [value or "" for name, value in attrs if name in names]
+
+
+VARIANTS = {
+    "complete": report(),
+    "one evaluation": report(evaluations=(evaluation(0, 0.4),), outcomes={}, samples=(sample(after=None),)),
+    "before any training": report(evaluations=(evaluation(0, 0.4),), iterations=(), stages={}, outcomes={}, samples=()),
+    "no samples": report(samples=(), outcomes={}),
+    "no oracle": report(
+        evaluations=tuple(evaluation(k, 0.5, truthful=None, states_asked=None, leaks=None) for k in (0, 3))
+    ),
+    "nothing beyond reward": report(
+        iterations=(
+            IterationPoint(
+                iteration=1, reward_mean=0.1, reward_stderr=0, captions=4, groups=0, informative_groups=0, kl=math.nan
+            ),
+        )
+    ),
+    "all right from the start": report(evaluations=(evaluation(0, 1.0, stderr=0.0), evaluation(1, 1.0, stderr=0.0))),
+    "hostile text": report(run=HOSTILE, samples=(sample(text=HOSTILE * 9),), links={HOSTILE: HOSTILE}),
+}
+
+
+@cache
+def page_of(name: str) -> str:
+    return render(VARIANTS[name])
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_every_page_is_self_contained_and_sound(name: str) -> None:
+    page = page_of(name)
+    found = References(page)
+    assert all(address.startswith(("data:image/", "#")) for address in found.fetched)
+    assert not {"script", "link", "iframe", "object", "base"} & set(found.tags)
+    assert not re.search(r"@import|url\((?!#)", page)
+    assert found.tags.count("img") == sum(len(s.images) for s in VARIANTS[name].samples)
+    charts = re.findall(r"<svg.*?</svg>", page, re.DOTALL)
+    assert charts and all(ElementTree.fromstring(chart.replace("xlink:href", "href")) is not None for chart in charts)
+    assert "nan" not in re.sub(r"data:image/[^\"]*", "", page).lower()
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_the_curve_has_one_size(name: str) -> None:
+    assert Image.open(io.BytesIO(curve_png(VARIANTS[name]))).size == (1200, 520)
+
+
+def test_equal_data_give_equal_bytes() -> None:
+    assert render(report()) == page_of("complete")
+    assert curve_png(report()) == curve_png(report())
+
+
+def test_the_headline_states_the_gain_with_its_error() -> None:
+    page = page_of("complete")
+    for text in ("42.0", "90.0", "+48.0", "paired by problem", "n = 100", "one training with one seed"):
+        assert text in page
+    unpaired = render(report(outcomes={}))
+    assert "paired" not in unpaired and "+48.0" in unpaired
+    single = page_of("one evaluation")
+    assert "one evaluation only" in single and 'class="gain' not in single
+
+
+def test_setbacks_are_shown_with_their_counts() -> None:
+    page = " ".join(page_of("complete").split())
+    for title, count in (("Wrong → right", 50), ("Right → wrong", 2), ("Still wrong", 8), ("Still right", 40)):
+        assert f"{title} <span>{count} of 100 held-out problems, 1 shown" in page
+
+
+def test_charts_without_data_are_left_out() -> None:
+    assert "What the captions say" in page_of("complete")
+    assert "What the captions say" not in page_of("no oracle")
+    bare = page_of("before any training")
+    assert all(title not in bare for title in ("Mean reward", "KL to the initial", "Time per iteration", "Wrong →"))
+
+
+def test_charts_take_the_colours_of_the_page() -> None:
+    page = page_of("complete")
+    used = set(re.findall(r"var\(--([a-z]+), #", page))
+    light, dark = page.split("prefers-color-scheme:dark", 1)
+    assert {"ink", "muted", "grid", "after", "before", "reward"} <= used
+    assert all(f"--{name}:#" in light and f"--{name}:#" in dark for name in used)
+
+
+def test_large_and_odd_images_become_small_web_images() -> None:
+    images = (picture(size=(3000, 2000)), picture("CMYK", form="TIFF"), picture("P"), picture(form="JPEG"))
+    page = render(report(samples=(sample().model_copy(update={"images": images}),)))
+    assert 'width="560" height="373"' in page and page.count("data:image/") == 4 and "image/tiff" not in page
+
+
+def test_gain_is_exact_for_paired_answers() -> None:
+    half = Accuracy(accuracy=0.5, stderr=0.25, n=4)
+    paired = gain(half, Accuracy(accuracy=0.75, stderr=0.22, n=4), {"fixed": 1, "broken": 0, "wrong": 1, "right": 2})
+    changes = [1, 0, 0, 0]
+    variance = sum((c - 0.25) ** 2 for c in changes) / 3
+    assert paired.paired and paired.value == 0.25 and paired.stderr == pytest.approx(math.sqrt(variance / 4))
+    alone = gain(half, half, {"fixed": 1})
+    assert not alone.paired and alone.stderr == pytest.approx(0.25 * math.sqrt(2))
+
+
+def test_outcomes_are_counted_over_common_problems() -> None:
+    def judged(uid: str, verdict: Verdict) -> Judgement:
+        blank = dict.fromkeys(("category", "question", "answer", "caption", "response"), "")
+        nothing = dict.fromkeys(("facts_stated", "facts_true", "states_asked", "leaks"))
+        return Judgement(uid=uid, verdict=verdict, **blank, **nothing)  # type: ignore[arg-type]
+
+    before = [
+        judged("a", WRONG),
+        judged("b", CORRECT),
+        judged("c", TRUNCATED),
+        judged("d", CORRECT),
+        judged("x", WRONG),
+    ]
+    after = [judged("a", CORRECT), judged("b", WRONG), judged("c", Verdict.FAILED), judged("d", CORRECT)]
+    assert count_outcomes(before, after) == {"fixed": 1, "broken": 1, "wrong": 1, "right": 1}
+
+
+def test_a_report_needs_an_evaluation() -> None:
+    with pytest.raises(ValidationError, match="evaluations"):
+        ReportData(run="r", recipe_digest="d", seed=0, evaluations=())

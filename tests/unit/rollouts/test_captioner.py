@@ -1,0 +1,145 @@
+"""An iteration's problems are a function of (seed, iteration); its captions come in whole groups, in order."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from racro import config
+from racro.config import ScriptedReply
+from racro.data.images import BadImage, sha256
+from racro.embedded import world
+from racro.engines.local.scripted import ScriptedEngine
+from racro.engines.protocol import Generation, Prompt, Sampling
+from racro.prompts import tentative_messages
+from racro.rollouts.captioner import caption, greedy, select
+from racro.schema import ImageRef, Problem
+
+GROUPS = config.RolloutSettings(problems=4, group_size=3, temperature=0.9, max_tokens=50)
+
+
+def pool(size: int) -> list[Problem]:
+    return [
+        Problem(uid=f"p{i}", question="?", answer="1", kind="integer", category="c", choices=(), images=(), scene=None)
+        for i in range(size)
+    ]
+
+
+@given(st.integers(1, 30), st.integers(1, 40), st.integers(0, 5), st.integers(0, 30))
+def test_no_problem_comes_twice_in_an_iteration(size: int, count: int, seed: int, iteration: int) -> None:
+    chosen = [p.uid for p in select(pool(size), count, seed, iteration)]
+    assert len(chosen) == len(set(chosen)) == min(size, count)
+
+
+@given(st.integers(1, 30), st.integers(1, 30), st.integers(0, 5))
+def test_the_pool_is_walked_through_evenly(size: int, count: int, seed: int) -> None:
+    count = min(count, size)
+    seen: Counter[str] = Counter()
+    for iteration in range(12):
+        seen.update(p.uid for p in select(pool(size), count, seed, iteration))
+        often = [seen[p.uid] for p in pool(size)]
+        assert max(often) - min(often) <= 1, "nobody comes a second time before everybody came once"
+
+
+def test_iterations_and_seeds_differ_and_repeat() -> None:
+    problems = pool(50)
+    assert select(problems, 20, 0, 3) == select(problems, 20, 0, 3)
+    assert select(problems, 50, 0, 0) != select(problems, 50, 0, 1)
+    assert select(problems, 20, 0, 0) != select(problems, 20, 1, 0)
+
+
+# --- captions ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def problems(tmp_path: Path) -> list[Problem]:
+    """Four problems of the world with their images in files below tmp_path, one of them with two images."""
+    made = [p for p in world.generate("train", 0, 60) if p.category != "two_images"][:3]
+    made.insert(1, next(p for p in world.generate("train", 0, 60) if p.category == "two_images"))
+    rows = []
+    for number, bar in enumerate(made):
+        refs = []
+        for i, image in enumerate(bar.images()):
+            path = tmp_path / f"{number}-{i}.png"
+            image.save(path)
+            refs.append(ImageRef(path=path.name, sha256=sha256(path.read_bytes())))
+        rows.append(
+            Problem(
+                uid=bar.uid,
+                question=bar.question,
+                answer=bar.answer,
+                kind=bar.kind,
+                category=bar.category,
+                choices=bar.choices,
+                images=tuple(refs),
+                scene=bar.scene_json(),
+            )
+        )
+    return rows
+
+
+class Watched(ScriptedEngine):
+    """A scripted engine that remembers what it was asked."""
+
+    def __init__(self, *rules: ScriptedReply) -> None:
+        super().__init__(rules)
+        self.sampling: list[Sampling] = []
+        self.seeds: list[int] = []
+        self.images: list[int] = []
+
+    def generate(self, prompts: Sequence[Prompt], sampling: Sampling, seeds: Sequence[int]) -> Iterator[Generation]:
+        self.sampling.append(sampling)
+        self.seeds += seeds
+        for i in range(len(prompts)):
+            self.images.append(len(prompts[i].images))
+            yield from super().generate([prompts[i]], sampling, [seeds[i]])
+
+
+def test_captions_come_grouped_with_everything_the_update_needs(problems: list[Problem], tmp_path: Path) -> None:
+    engine = Watched(ScriptedReply(replies=("one", "two", "three")))
+    ticks: list[tuple[int, int]] = []
+    rows = list(
+        caption(problems, str(tmp_path), "digest", engine, GROUPS, 0, 5, 60.0, lambda *tick: ticks.append(tick))
+    )
+    assert [(r.uid, r.sample, r.caption) for r in rows] == [
+        (p.uid, i, text) for p in problems for i, text in enumerate(("one", "two", "three"))
+    ]
+    assert all(r.policy == "digest" and len(r.logprobs) == len(r.completion_ids) > 0 and r.prompt_ids for r in rows)
+    assert engine.sampling == [Sampling(n=3, temperature=0.9, top_p=1.0, max_tokens=50, deadline=60.0)]
+    assert engine.images == [1, 2, 1, 1]
+    assert ticks == [(i, 4) for i in range(1, 5)]
+
+
+def test_each_problem_and_iteration_has_its_own_seed(problems: list[Problem], tmp_path: Path) -> None:
+    def seeds(of: list[Problem], seed: int, iteration: int) -> list[int]:
+        engine = Watched(ScriptedReply(replies=("x",)))
+        list(caption(of, str(tmp_path), "digest", engine, GROUPS, seed, iteration, 60.0))
+        return engine.seeds
+
+    first = seeds(problems, 0, 0)
+    assert len({*first, *seeds(problems, 0, 1), *seeds(problems, 1, 0)}) == 12
+    assert seeds(problems[::-1], 0, 0) == first[::-1], "a seed belongs to the problem, not to its place"
+
+
+def test_images_are_decoded_when_their_turn_comes(problems: list[Problem], tmp_path: Path) -> None:
+    (tmp_path / problems[-1].images[0].path).write_bytes(b"no image")
+    rows = caption(problems, str(tmp_path), "digest", Watched(ScriptedReply(replies=("x",))), GROUPS, 0, 0, 60.0)
+    assert [next(rows).uid for _ in range(9)][-1] == problems[2].uid
+    with pytest.raises(BadImage, match="changed"):
+        next(rows)
+
+
+def test_greedy_serves_captions_and_tentative_answers(problems: list[Problem], tmp_path: Path) -> None:
+    engine = Watched(
+        ScriptedReply(when="DO NOT try to answer", replies=("a caption",)),
+        ScriptedReply(when=r"MUST BE put in \\boxed", replies=("an answer",)),
+    )
+    assert [c.text for c in greedy(problems, str(tmp_path), engine, 30, 60.0)] == ["a caption"] * 4
+    answers = greedy(problems, str(tmp_path), engine, 30, 60.0, messages=tentative_messages)
+    assert [c.text for c in answers] == ["an answer"] * 4
+    assert {(s.n, s.temperature, s.max_tokens) for s in engine.sampling} == {(1, 0.0, 30)}

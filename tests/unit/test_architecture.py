@@ -1,0 +1,62 @@
+"""What may load what. Layers between packages are import-linter's (`make lint`); here is what a linter cannot see."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from tests.conftest import REPOSITORY
+
+HEAVY = ("torch", "vllm", "trl", "transformers", "datasets", "accelerate")
+"""Seconds to import, and a GPU build where there is none to be: the Prefect UI imports flows to show their forms."""
+
+
+def loaded(statement: str) -> set[str]:
+    """Top-level modules that are there after a statement in a fresh interpreter."""
+    program = (
+        f"{statement}\nimport sys, json\nprint(json.dumps(sorted({{name.split('.')[0] for name in sys.modules}})))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    return set(json.loads(done.stdout.splitlines()[-1]))
+
+
+def test_flows_and_tasks_load_no_torch() -> None:
+    """Every module of both, so that what is loaded late stays late."""
+    names = [
+        ".".join(file.relative_to(REPOSITORY).with_suffix("").parts)
+        for package in ("flows", "tasks")
+        for file in sorted((REPOSITORY / package).rglob("*.py"))
+        if file.stem != "__init__"
+    ]
+    assert "flows.training" in names and "tasks.update" in names
+    assert not loaded(f"import {', '.join(names)}").intersection(HEAVY)
+
+
+def test_the_library_loads_neither_prefect_nor_mlflow() -> None:
+    """Every module of racro, torch ones included. trl loads mlflow where it finds it, so its importer comes last."""
+    walk = (
+        "import importlib, pkgutil, racro, sys\n"
+        "names = {module.name for module in pkgutil.walk_packages(racro.__path__, 'racro.')}\n"
+        "trl = {'racro.training.update', 'racro.training.replay', 'racro.training.trl_without_vllm'}\n"
+        "for name in sorted(names - trl): importlib.import_module(name)\n"
+        "assert 'mlflow' not in sys.modules and 'trl' not in sys.modules\n"
+        "import racro.training.update"
+    )
+    modules = loaded(walk)
+    assert {"trl", "torch", "racro"} <= modules, "the walk did not load everything"
+    assert not modules.intersection(("prefect", "flows", "tasks"))
+
+
+def test_the_nouns_load_nothing_but_pydantic() -> None:
+    modules = loaded(
+        "import racro.schema, racro.config, racro.identity, racro.storage.layout, racro.summary, racro.errors"
+    )
+    assert not modules.intersection((*HEAVY, "pyarrow", "fsspec", "numpy", "PIL", "prefect", "mlflow"))
+
+
+@pytest.mark.parametrize("module", ["racro.storage.artifacts", "racro.data.problems", "racro.grading", "racro.reports.training"])
+def test_the_library_without_models_loads_no_torch(module: str) -> None:
+    assert not loaded(f"import {module}").intersection(HEAVY)

@@ -1,0 +1,189 @@
+"""What is the same and what is not: the digests behind every cache key and artifact folder."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from enum import Enum
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from racro import config, schema
+from racro.identity import digest, fingerprint
+from racro.schema import Handle, Policy, ProblemTable, RolloutTable
+from tasks.caption import caption
+from tasks.evaluate import evaluate
+from tasks.generate import answer, attempt, describe
+from tasks.grade import aggregate, grade
+from tasks.parity import parity
+from tasks.prepare import fingerprint as fingerprint_stage
+from tasks.prepare import prepare
+from tasks.questions import load
+from tasks.reason import reason
+from tasks.running.policies import Identity
+from tasks.update import update
+
+EVALUATION = (load, describe, attempt, answer, grade, aggregate)
+STAGES = {
+    task.name: task for task in (prepare, fingerprint_stage, parity, caption, reason, update, evaluate, *EVALUATION)
+}
+
+VALUES: dict[str, tuple[Any, Any]] = {
+    "problems": tuple(ProblemTable(uri="a", rows=1, digest=d) for d in "ab"),
+    "policy": tuple(Policy(uri="a", rows=0, digest=d) for d in "ab"),
+    "initial": tuple(Policy(uri="a", rows=0, digest=d) for d in "ab"),
+    "rollouts": tuple(RolloutTable(uri="a", rows=1, digest=d) for d in "ab"),
+    "scored": tuple(schema.ScoredTable(uri="a", rows=1, digest=d) for d in "ab"),
+    "reasoner_model": tuple(schema.FrozenModel(uri="a", rows=0, digest=d) for d in "ab"),
+    "problems_config": (config.EmbeddedProblems(), config.EmbeddedProblems(count=3)),
+    "captioner": (config.Captioner(), config.Captioner(dtype="float32")),
+    "reasoner": (config.Reasoner(), config.Reasoner(top_p=0.5)),
+    "rollout": (config.RolloutSettings(), config.RolloutSettings(group_size=5)),
+    "reward": (config.RewardSettings(), config.RewardSettings(truncated="unscored")),
+    "config": (config.UpdateSettings(), config.UpdateSettings(beta=0.5)),
+    "benchmarks": ((), (schema.FingerprintTable(uri="a", rows=1, digest="a"),)),
+    "questions": tuple(schema.QuestionTable(uri="a", rows=1, digest=d) for d in "ab"),
+    "stamp": ("a", "b"),
+    "heldout": (None, 5),
+    "part": tuple(schema.QuestionPart(uri="a", rows=1, digest="a", start=start) for start in (0, 1)),
+    "parts": tuple((schema.QuestionPart(uri="a", rows=1, digest=d, start=0),) for d in "ab"),
+    **{
+        name: (None, schema.WritingTable(uri="a", rows=1, digest="a"))
+        for name in ("captions", "attempts", "answers", "graded")
+    },
+    "name": ("mathvista", "wemath"),
+    "source": (None, "a"),
+    "columns": (None, config.Columns()),
+    "mode": ("caption", "joint"),
+    "samples": (1, 2),
+    "max_tokens": (1, 2),
+    "seed": (0, 1),
+    "iteration": (0, 1),
+    "caption_tokens": (1, 2),
+    "temperature": (0.5, 1.0),
+    "top_p": (0.5, 1.0),
+    "runtime": (config.Runtime(), config.Runtime(device="cpu", retries=7, reason_batch=1)),
+    "root": ("here", "there"),
+    "ahead": (None, (config.Reasoner(), schema.FrozenModel(uri="a", rows=0, digest="a"))),
+    "max_gap": (0.1, 0.2),
+}
+"""Two values of each input of any stage."""
+
+
+def key(stage: str, inputs: dict[str, Any]) -> str:
+    policy = STAGES[stage].cache_policy
+    assert isinstance(policy, Identity)
+    return policy.compute_key(SimpleNamespace(), inputs, {})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_runtime_and_root_change_no_key_and_every_other_input_does(stage: str) -> None:
+    names = list(inspect.signature(STAGES[stage].fn).parameters)
+    inputs = {name: VALUES[name][0] for name in names}
+    before = key(stage, inputs)
+    assert before.startswith(f"artifacts/{stage}/")
+    kept = {name for name in names if key(stage, inputs | {name: VALUES[name][1]}) == before}
+    assert kept == {"runtime", "root", "ahead"}.intersection(names)
+    assert key(stage, dict(reversed(inputs.items()))) == before
+
+
+def test_no_two_stages_share_a_key() -> None:
+    inputs = {name: both[0] for name, both in VALUES.items()}
+    assert len({key(stage, inputs) for stage in STAGES}) == len(STAGES)
+
+
+CHANGES: dict[str, dict[str, Any]] = {
+    "prepare": {"heldout": st.none() | st.integers(1)},
+    "caption": {
+        "rollout": st.builds(config.RolloutSettings, group_size=st.integers(2, 9), temperature=st.floats(0.1, 2))
+    },
+    "update": {"config": st.builds(config.UpdateSettings, beta=st.floats(0, 1), mini_batch=st.integers(1, 99))},
+}
+
+
+@pytest.mark.parametrize("stage", CHANGES)
+def test_keys_are_equal_exactly_where_the_inputs_are(stage: str) -> None:
+    base = {name: VALUES[name][0] for name in inspect.signature(STAGES[stage].fn).parameters}
+    runtimes = st.builds(config.Runtime, device=st.text(), caption_batch=st.integers(1), retries=st.integers(0))
+    draws = st.fixed_dictionaries(CHANGES[stage] | {"seed": st.integers(0, 3), "runtime": runtimes, "root": st.text()})
+
+    @settings(max_examples=60, deadline=None)
+    @given(draws, draws)
+    def check(one: dict[str, Any], other: dict[str, Any]) -> None:
+        same = all(one[name] == other[name] for name in one if name not in ("runtime", "root"))
+        assert (key(stage, base | one) == key(stage, base | other)) == same
+
+    check()
+
+
+# --- digests ----------------------------------------------------------------------------------------------------------
+
+
+@given(st.text(), st.text(), st.integers(0), st.text(min_size=1))
+def test_a_handle_is_its_content_wherever_it_lies(here: str, there: str, rows: int, content: str) -> None:
+    assert digest(Policy(uri=here, rows=rows, digest=content)) == digest(Policy(uri=there, rows=0, digest=content))
+
+
+def test_handles_differ_by_content_kind_and_step() -> None:
+    handles = [
+        Policy(uri="a", rows=0, digest="x"),
+        Policy(uri="a", rows=0, digest="y"),
+        Policy(uri="a", rows=0, digest="x", step=1),
+        Policy(uri="a", rows=0, digest="x", trainer_digest="t"),
+        RolloutTable(uri="a", rows=0, digest="x"),
+        Handle(uri="a", rows=0, digest="x"),
+        ProblemTable(uri="a", rows=0, digest="x", dropped=1),
+    ]
+    assert len({digest(handle) for handle in handles}) == len(handles)
+
+
+plain = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=5,
+)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.dictionaries(st.text(max_size=5), plain, max_size=5), st.randoms(use_true_random=False))
+def test_the_order_of_a_dict_is_of_no_account(value: dict[str, Any], dice: Any) -> None:
+    items = list(value.items())
+    dice.shuffle(items)
+    assert digest(dict(items)) == digest(value)
+
+
+@given(st.lists(st.integers(), unique=True, min_size=2))
+def test_the_order_of_a_list_is_and_a_tuple_is_a_list(value: list[int]) -> None:
+    assert digest(value) != digest(value[::-1])
+    assert digest(tuple(value)) == digest(value)
+
+
+@dataclasses.dataclass
+class Plain:
+    x: int = 1
+
+
+class Colour(Enum):
+    RED = 1
+
+
+@pytest.mark.parametrize(
+    "value", [b"bytes", {1, 2}, Path("x"), object(), Plain(), Colour.RED, 1j, len, {1: "a"}, {"a": 1, ("b",): 2}]
+)
+@pytest.mark.parametrize("wrap", [lambda v: v, lambda v: [v], lambda v: {"key": v}], ids=["bare", "list", "dict"])
+def test_what_has_no_identity_raises_at_any_depth(value: Any, wrap: Any) -> None:
+    """Above all, keys of dicts: {1: x} and {"1": x} would become one."""
+    with pytest.raises(TypeError, match="has no identity"):
+        digest(wrap(value))
+
+
+def test_a_config_counts_with_its_defaults() -> None:
+    assert digest(config.UpdateSettings()) == digest(config.UpdateSettings(beta=1e-3))
+    assert digest(config.Transformers()) != digest(config.Scripted())
+    assert fingerprint(config.RewardSettings())["truncated"] == "wrong"
+    assert digest([1, "1", 1.0, True, None]) != digest(["1", 1, 1.0, True, None])

@@ -1,0 +1,225 @@
+"""The GRPO update: what it must do, and a test for each way in which it could silently go wrong."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from racro import config
+from racro.data import problems
+from racro.engines.local.transformers import TransformersEngine
+from racro.models.folders import EMBEDDED, model_digest
+from racro.rollouts import captioner
+from racro.schema import Problem, Rollout, ScoredRollout, Verdict
+from racro.training import planning, replay, update
+
+INITIAL = EMBEDDED / "captioner"
+RUNTIME = config.Runtime(device="cpu", micro_batch=64, gradient_checkpointing=False)
+SETTINGS = config.UpdateSettings(learning_rate=5e-4, beta=0.01, mini_batch=4, weight_decay=0.0, max_logprob_gap=1e-3)
+G = 4
+
+
+class World:
+    """Eight problems of every category and rollouts of any policy for them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        pool = problems.load(config.EmbeddedProblems(count=40), str(folder), seed=0).problems
+        two = [p for p in pool if len(p.images) == 2][:3]
+        self.problems = {p.uid: p for p in [*two, *[p for p in pool if len(p.images) == 1][:5]]}
+
+    def rollouts(self, policy: Path, iteration: int = 0) -> list[ScoredRollout]:
+        """Captions of `policy`, rewarded for length: any signal will do here."""
+        engine = TransformersEngine.captioner(str(policy), "float32", "cpu", 8)
+        settings = config.RolloutSettings(problems=8, group_size=G, max_tokens=24)
+        chosen: list[Problem] = list(self.problems.values())
+        made = captioner.caption(
+            chosen, str(self.folder), model_digest(policy), engine, settings, 0, iteration, deadline=600
+        )
+        return [scored(r, float(len(r.completion_ids) % 2), self.problems[r.uid]) for r in made]
+
+    def update(
+        self, rollouts: list[ScoredRollout], policy: Path, out: Path, step: int, **changes: Any
+    ) -> dict[str, float]:
+        settings = SETTINGS.model_copy(
+            update={k: v for k, v in changes.items() if k in config.UpdateSettings.model_fields}
+        )
+        work = planning.plan(rollouts, self.problems, rollouts[0].policy, settings.mini_batch)
+        return update.update(
+            work,
+            images_base=str(self.folder),
+            policy=policy,
+            initial=changes.get("initial", INITIAL),
+            out=out,
+            step=step,
+            captioner=changes.get("captioner", config.Captioner(model="embedded", dtype="float32")),
+            temperature=1.0,
+            config=settings,
+            runtime=RUNTIME,
+            seed=0,
+        )
+
+
+def scored(rollout: Rollout, reward: float | None, problem: Problem) -> ScoredRollout:
+    verdict = Verdict.FAILED if reward is None else Verdict.CORRECT if reward else Verdict.WRONG
+    return ScoredRollout(**dict(rollout), response=problem.answer, verdict=verdict, describes=None, reward=reward)
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    return World(tmp_path_factory.mktemp("problems"))
+
+
+@pytest.fixture(scope="module")
+def first(
+    world: World, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, int, list[ScoredRollout], dict[str, float]]:
+    """Policy after one update, its step, the rollouts that made it, its metrics."""
+    rollouts = world.rollouts(INITIAL)
+    out = tmp_path_factory.mktemp("policy-1")
+    metrics = world.update(rollouts, INITIAL, out, step=0)
+    return out, int(metrics["steps"]), rollouts, metrics
+
+
+def weights(policy: Path) -> dict[str, torch.Tensor]:
+    return load_file(policy / "model.safetensors")
+
+
+def apart(a: Path, b: Path) -> float:
+    one, other = weights(a), weights(b)
+    return max((one[name] - other[name]).abs().max().item() for name in one)
+
+
+def test_engine_and_trainer_agree_on_logprobs_of_one_and_two_image_prompts(first: Any) -> None:
+    metrics = first[3]
+    assert metrics["logprob_gap"] < 1e-4
+    assert metrics["importance_ratio"] == pytest.approx(1.0, abs=1e-3)
+
+
+def test_the_update_moves_the_policy_and_keeps_its_processor(first: Any) -> None:
+    policy = first[0]
+    assert apart(INITIAL, policy) > 1e-5
+    for name in ("tokenizer.json", "chat_template.jinja", "preprocessor_config.json"):
+        assert (policy / name).read_bytes() == (INITIAL / name).read_bytes()
+
+
+def test_the_next_update_starts_from_the_policy_not_from_the_initial_weights(
+    world: World, first: Any, tmp_path: Path
+) -> None:
+    """Silent failure 1: a non-strict resume keeps the initial weights; the log-prob gap shows it."""
+    policy, step, old_rollouts, _ = first
+    metrics = world.update(world.rollouts(policy, 1), policy, tmp_path / "next", step)
+    assert metrics["logprob_gap"] < 1e-4
+    with pytest.raises(replay.LogprobMismatch, match="max_logprob_gap"):
+        world.update(old_rollouts, policy, tmp_path / "stale", step, max_logprob_gap=1e-6)
+    assert not (tmp_path / "stale" / "model.safetensors").exists()
+
+
+def test_the_kl_is_to_the_initial_model(world: World, first: Any, tmp_path: Path) -> None:
+    """Silent failure 2: with the current policy as reference the KL of the first step is 0 for ever."""
+    policy, step, _, _ = first
+    rollouts = world.rollouts(policy, 1)
+    still = {"learning_rate": 0.0}
+    to_initial = world.update(rollouts, policy, tmp_path / "a", step, **still)["kl"]
+    to_itself = world.update(rollouts, policy, tmp_path / "b", step, initial=policy, **still)["kl"]
+    assert to_itself == pytest.approx(0.0, abs=1e-7)
+    assert to_initial > 1e-5
+
+
+def test_a_processor_that_pads_right_is_refused(world: World, first: Any, tmp_path: Path, monkeypatch: Any) -> None:
+    """Silent failure 3: TRL tokenises again for the image positions; on the wrong side they are nonsense."""
+    load = update.load_processor
+
+    def right(folder: Path) -> Any:
+        processor = load(folder)
+        processor.tokenizer.padding_side = "right"
+        return processor
+
+    monkeypatch.setattr(update, "load_processor", right)
+    with pytest.raises(planning.BadRollouts, match="padding side"):
+        world.update(first[2], INITIAL, tmp_path / "out", 0)
+
+
+def test_a_tokenizer_that_cuts_otherwise_is_refused(world: World, first: Any, tmp_path: Path, monkeypatch: Any) -> None:
+    """Silent failure 4: a tokenizer class with another pre-tokenizer gives other ids for the same prompt."""
+    load = update.load_processor
+
+    def other(folder: Path) -> Any:
+        from tokenizers.pre_tokenizers import ByteLevel
+
+        processor = load(folder)
+        processor.tokenizer.backend_tokenizer.pre_tokenizer = ByteLevel(add_prefix_space=True, use_regex=False)
+        return processor
+
+    monkeypatch.setattr(update, "load_processor", other)
+    with pytest.raises(planning.BadRollouts, match="tokenises the prompt"):
+        world.update(first[2], INITIAL, tmp_path / "out", 0)
+
+
+def test_rollouts_without_signal_are_an_error_not_zero_steps(world: World, first: Any, tmp_path: Path) -> None:
+    """Silent failure 5: too few groups would be zero steps and exit 0."""
+    alike = [r.model_copy(update={"reward": 1.0}) for r in first[2]]
+    with pytest.raises(planning.BadRollouts, match="no informative group"):
+        world.update(alike, INITIAL, tmp_path / "out", 0)
+
+
+def test_optimizer_and_schedule_go_on_where_they_were(world: World, first: Any, tmp_path: Path) -> None:
+    """Silent failures 1 and 6: a fresh optimizer or a schedule that starts over would pass unnoticed."""
+    rollouts = world.rollouts(INITIAL)
+    warm = {"warmup_steps": 50}
+    one = world.update(rollouts, INITIAL, tmp_path / "1", 0, **warm)
+    done = int(one["steps"])
+    two = world.update(world.rollouts(tmp_path / "1", 1), tmp_path / "1", tmp_path / "2", done, **warm)
+    assert two["learning_rate"] > one["learning_rate"]
+    state = torch.load(tmp_path / "2" / update.TRAINER / "optimizer.pt", weights_only=True)["state"]
+    assert {int(entry["step"]) for entry in state.values()} == {done + int(two["steps"])}
+    schedule = torch.load(tmp_path / "2" / update.TRAINER / "scheduler.pt", weights_only=True)
+    assert schedule["last_epoch"] == done + int(two["steps"])
+
+
+def test_a_policy_without_its_trainer_state_cannot_be_trained_further(world: World, first: Any, tmp_path: Path) -> None:
+    policy, step, _, _ = first
+    shutil.copytree(policy, tmp_path / "bare", ignore=shutil.ignore_patterns(update.TRAINER))
+    with pytest.raises(FileNotFoundError, match=r"optimizer\.pt is missing"):
+        world.update(world.rollouts(policy, 1), tmp_path / "bare", tmp_path / "out", step)
+
+
+def test_same_rollouts_same_policy_whatever_the_process_did_before(world: World, first: Any, tmp_path: Path) -> None:
+    torch.manual_seed(987)
+    torch.rand(7)
+    world.update(first[2], INITIAL, tmp_path / "again", 0)
+    assert model_digest(tmp_path / "again") == model_digest(first[0])
+
+
+def test_an_unscored_caption_teaches_nothing(world: World, first: Any, tmp_path: Path) -> None:
+    rollouts = list(first[2])
+    trained = planning.plan(rollouts, world.problems, rollouts[0].policy, SETTINGS.mini_batch).groups
+    rich = {g.problem.uid for g in trained if sum(r.reward or 0 for r in g.rollouts) > 1}  # stays informative
+    odd = next(i for i, r in enumerate(rollouts) if r.uid in rich and r.reward == 1.0 and len(r.completion_ids) > 3)
+    rollouts[odd] = rollouts[odd].model_copy(update={"reward": None, "verdict": Verdict.FAILED})
+    ids = rollouts[odd].completion_ids
+    other = rollouts[odd].model_copy(update={"completion_ids": (*ids[:-2][::-1], *ids[-2:])})
+    changed = [*rollouts[:odd], other, *rollouts[odd + 1 :]]
+    world.update(rollouts, INITIAL, tmp_path / "a", 0, max_logprob_gap=1.0)
+    world.update(changed, INITIAL, tmp_path / "b", 0, max_logprob_gap=1.0)
+    assert apart(tmp_path / "a", tmp_path / "b") < 1e-7
+    assert apart(tmp_path / "a", first[0]) > 1e-7
+
+
+def test_a_plan_drops_groups_without_signal_and_makes_equal_steps(world: World, first: Any) -> None:
+    rollouts = first[2]
+    uids = list(world.problems)
+    flat = [r.model_copy(update={"reward": 0.0}) if r.uid == uids[0] else r for r in rollouts]
+    for mini_batch in range(1, 9):
+        work = planning.plan(flat, world.problems, flat[0].policy, mini_batch)
+        assert work.total_groups == 8
+        assert work.zero_variance >= 1
+        assert len(work.groups) + work.zero_variance + work.left_over == work.total_groups
+        assert len(work.groups) % work.steps == 0
+        assert work.left_over < work.steps
+        assert uids[0] not in [group.problem.uid for group in work.groups]
