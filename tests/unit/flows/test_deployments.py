@@ -82,5 +82,5 @@ def test_every_field_of_the_form_says_what_it_is(deployment: dict[str, Any]) -> 
 def test_bounds_and_choices_of_the_recipe_are_those_of_the_form() -> None:
     schema = parameter_schema(load_flow_from_entrypoint(DEPLOYMENTS[0]["entrypoint"])).model_dump_for_openapi()
     models = schema["definitions"]
-    assert models["Update"]["properties"]["learning_rate"]["minimum"] == 0
+    assert models["UpdateSettings"]["properties"]["learning_rate"]["minimum"] == 0
     assert models["Captioner"]["properties"]["dtype"]["enum"] == ["float32", "bfloat16", "float16"]
