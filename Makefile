@@ -7,12 +7,12 @@ BIN := .venv/bin
 .PHONY: demo test lint bench bench-engines bench-gpu screenshots vllm ui clean
 
 demo: .venv/.ready
-	@$(BIN)/racro train racro/recipes/embedded.yaml
+	@$(BIN)/racro train embedded
 
 test: lint
 	@$(BIN)/python -m pytest -n 2 --dist loadfile
 
-lint: .venv/.vllm
+lint: .venv/.ready
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
