@@ -8,7 +8,6 @@ possible.
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -23,6 +22,7 @@ from flows.sweep_plan import check, child_name, distinct, sweep_name
 from flows.training import recipe_digest
 from racro.config import Recipe
 from racro.identity import digest
+from racro.processes.child import python
 from racro.storage import layout
 from racro.sweeps.axes import Sweep, propose
 from racro.sweeps.ranking import Child, Outcome, SweepSummary, Trial, rank, standing, total
@@ -30,7 +30,7 @@ from tasks.recording import report, track
 from tasks.running.progress import Progress
 from tasks.sweep import Children, ended, open_sweep, outcome, publish, run_child
 
-COMMAND = (sys.executable, "-m", "flows.sweep_child")
+COMMAND = python("flows.sweep_child")
 
 
 def _run_name() -> str:

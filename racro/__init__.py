@@ -3,6 +3,8 @@
 Start reading at `racro.schema`. Nothing here knows Prefect or MLflow; those live in `tasks` and `flows`.
 """
 
+from racro import environment
 from racro.models import torchvision_ops
 
+environment.apply()
 torchvision_ops.install()

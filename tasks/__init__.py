@@ -1,0 +1,1 @@
+import racro  # noqa: F401  # sets the environment that Prefect and MLflow read when they are imported

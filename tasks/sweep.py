@@ -28,6 +28,7 @@ from prefect.states import Cancelled, Completed, Crashed, Failed
 from pydantic import ValidationError
 
 from racro.config import Recipe
+from racro.home import home
 from racro.processes import gpus
 from racro.processes.child import Child as Process
 from racro.reports import sweep as sweep_report
@@ -127,7 +128,7 @@ def gpu_shares(parallel: int) -> list[dict[str, str]]:
 @task(name="child", task_run_name="{child.name}", cache_policy=NO_CACHE, persist_result=False)
 def run_child(child: Child, recipe_digest: str, command: Sequence[str], mlflow_run: str, children: Children) -> State:
     """Run a child; the state says how it ended, and why where it did not finish. A failure raises nothing."""
-    log = Path(os.environ.get("RACRO_HOME", ".racro")) / "sweeps" / f"{child.name}.log"
+    log = home() / "sweeps" / f"{child.name}.log"
     _write(child, Outcome(child=child.name, recipe_digest=recipe_digest, status="running"))
     status = children.run([*command, child.model_dump_json()], {track.PARENT: mlflow_run}, log)
     if status is None:

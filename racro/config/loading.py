@@ -14,7 +14,6 @@ from pydantic import BaseModel, ValidationError
 from racro.config import Recipe
 from racro.errors import BadInput
 
-
 RECIPES = Path(__file__).parents[1] / "recipes"
 """Recipes that are part of the package; each is known by its file's name without `.yaml`."""
 

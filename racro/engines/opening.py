@@ -6,28 +6,26 @@ vLLM by accident.
 
 from __future__ import annotations
 
-import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from racro.config import Captioner, EnginePlacement, Reasoner, Runtime
 from racro.engines.protocol import Engine, EngineLost, Role
-
-LOG = Path(os.environ.get("RACRO_HOME", ".racro")) / "engines.log"
-"""Where engines in processes of their own write, unless told otherwise."""
+from racro.home import home
 
 
-def open_captioner(config: Captioner, folder: str, runtime: Runtime, log: Path = LOG) -> Engine:
+def open_captioner(config: Captioner, folder: str, runtime: Runtime, log: Path | None = None) -> Engine:
     """An engine on a captioner's local model folder (a policy, or the initial model), where `runtime` places it.
 
-    `log`: where engines in processes of their own write what they print. Raises EngineLost when one does not start.
+    `log`: the file for what engine processes print, by default engines.log under `racro.home`. Raises EngineLost when
+    one does not start.
     """
-    return _open("captioner", config, folder, runtime, log)
+    return _open("captioner", config, folder, runtime, log or home() / "engines.log")
 
 
-def open_reasoner(config: Reasoner, folder: str, runtime: Runtime, log: Path = LOG) -> Engine:
+def open_reasoner(config: Reasoner, folder: str, runtime: Runtime, log: Path | None = None) -> Engine:
     """The same on a reasoner's local model folder."""
-    return _open("reasoner", config, folder, runtime, log)
+    return _open("reasoner", config, folder, runtime, log or home() / "engines.log")
 
 
 def outside(config: Captioner | Reasoner, place: EnginePlacement) -> bool:

@@ -1,6 +1,6 @@
 """Runs one command, and ends it with all its descendants when whoever asked for it is gone, however that happened.
 
-    python -I -S nanny.py PARENT COMMAND...
+    python -I -S supervisor.py PARENT COMMAND...
 
 A program of its own, on the standard library alone, so that it starts in milliseconds; started by
 `racro.processes.child` in a session of its own. Standard input is the lifeline: at its end, or at a KILL on it,
@@ -23,8 +23,8 @@ import sys
 PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_CHILD_SUBREAPER = 1, 4, 36
 ASK, KILL = b"a", b"k"
 LINUX = sys.platform == "linux"
-LOOK = 1.0
-"""Seconds between looks at the parent's pid: a process forked off the parent keeps the lifeline open."""
+PARENT_CHECK = 1.0
+"""Seconds between checks of the parent's pid: a process forked from the parent keeps the lifeline open."""
 
 
 def main(parent: int, command: list[str]) -> None:
@@ -40,7 +40,7 @@ def main(parent: int, command: list[str]) -> None:
     os.dup2(2, 1)
     status = None
     while status is None:
-        ready, _, _ = select.select([0, read], [], [], LOOK)
+        ready, _, _ = select.select([0, read], [], [], PARENT_CHECK)
         said = os.read(0, 64) if 0 in ready else None
         if said == ASK:
             kill_group(pid, signal.SIGTERM)
@@ -54,7 +54,7 @@ def main(parent: int, command: list[str]) -> None:
 
 def start(command: list[str]) -> int:
     """The command's pid, which is also its process group's."""
-    nanny = os.getpid()
+    supervisor = os.getpid()
     pid = os.fork()
     if pid:
         with contextlib.suppress(OSError):  # it may have run already, or ended
@@ -63,7 +63,7 @@ def start(command: list[str]) -> int:
     try:
         os.setpgid(0, 0)
         prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != nanny:
+        if os.getppid() != supervisor:
             os._exit(1)
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)

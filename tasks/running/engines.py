@@ -17,6 +17,7 @@ from racro.config import Captioner, Reasoner, Runtime
 from racro.engines.opening import open_captioner, open_reasoner, outside
 from racro.engines.prefetcher import Ahead
 from racro.engines.protocol import Engine, EngineLost, Role, SwapFailed
+from racro.home import home
 from racro.identity import digest
 from racro.schema import FrozenModel, Handle, Policy
 from tasks.running.downloads import on_disk
@@ -92,7 +93,7 @@ def release_all() -> None:
 
 def engine_log(role: Role) -> Path:
     """Where a role's engine writes what it prints, while this process lasts."""
-    return Path(os.environ.get("RACRO_HOME", ".racro")) / "engines" / str(os.getpid()) / f"{role}.log"
+    return home() / "engines" / str(os.getpid()) / f"{role}.log"
 
 
 def _engine(role: Role, settings: str, model: Handle, runtime: Runtime, start: Callable[[str], Engine]) -> Engine:

@@ -23,7 +23,7 @@ from racro.config import Captioner, EnginePlacement, Reasoner, Runtime
 from racro.engines.protocol import Engine, EngineLost, Generation, Prompt, Role, Sampling
 from racro.engines.vllm.environment import cpu_build, environment, visible
 from racro.engines.worker.main import AHEAD, Gone, Wire
-from racro.processes.child import Child
+from racro.processes.child import Child, ending
 
 PATIENCE = 10.0
 """Seconds that an engine has to close itself."""
@@ -246,7 +246,7 @@ class Worker(Engine):
             status = None if self._reason else self._child.wait(LAST_BREATH)
             self._child.stop(0)
             words = self._child.last_words() or "(nothing)"
-            self._give_up(f"{ending(status)}; the end of {self._log}: {words}")
+            self._give_up(f"{'hung up' if status is None else ending(status)}; the end of {self._log}: {words}")
         finally:
             self._give_up("cannot be killed")
             with self._lock:
@@ -254,10 +254,3 @@ class Worker(Engine):
             for call in calls:
                 call.put("error", EngineLost(self._reason))
             self._ended.set()
-
-
-def ending(status: int | None) -> str:
-    """An exit status in words."""
-    if status is None:
-        return "hung up"
-    return f"ended with status {status}" if status >= 0 else f"was ended by signal {-status}"
