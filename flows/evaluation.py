@@ -15,11 +15,11 @@ from prefect import flow
 from prefect.runtime import flow_run
 from pydantic import Field, PositiveInt
 
-from flows.training import default_name, prepare_problems, recipe_digest, run_name
+from flows.training import default_name, prepare_problems, run_name
 from racro.config import Captioner, Reasoner, Recipe
 from racro.evaluation.modes import ATTEMPTED, CAPTIONED, REASONED
 from racro.evaluation.results import HELDOUT
-from racro.identity import digest
+from racro.identity import digest, recipe_digest
 from racro.schema import (
     CHAMPION,
     EntryTable,
@@ -34,13 +34,14 @@ from racro.schema import (
 )
 from racro.storage import layout
 from racro.summary import EvaluationSummary, PolicyRef
-from tasks.choose import Judge, choose
+from tasks.choose import choose
 from tasks.generate import answer, attempt, describe
 from tasks.grade import aggregate, grade
 from tasks.prepare import adopt_reasoner
 from tasks.questions import benchmark_stamp, load, own_columns, parts
 from tasks.recording import publish_evaluation, report, track
-from tasks.running.closing import closing
+from tasks.recording.closing import closing
+from tasks.recording.track import Judge
 from tasks.running.engines import release
 from tasks.running.stages import Stages
 
@@ -82,7 +83,8 @@ def evaluate(
 
     Args:
         recipe: Models, limits and sampling; held-out problems; columns of the benchmark `own`.
-        policy: `champion`, the best in MLflow; `initial`, the captioner as the recipe names it; or a policy's folder.
+        policy: The name of a run; `champion`, the best in MLflow for this recipe's reasoner and held-out problems;
+            `initial`, the recipe's captioner; a policy's folder or URI; or its digest.
         benchmarks: Name and source (folder, file or hub id; null: the authors'). Empty: the held-out problems.
         modes: `caption`, `direct`, `joint`, `text`. Empty: `joint` on benchmarks, as in the paper; `caption` on
             held-out problems, as in training.
@@ -106,7 +108,7 @@ def evaluate(
         judge = Judge(adopt_reasoner(recipe.reasoner, recipe.runtime), heldout)
     tables = load_benchmarks(recipe, stages, benchmarks) if benchmarks or not judge else {HELDOUT: judge.heldout}
     asked = {benchmark: parts(table, limit) for benchmark, table in tables.items()}
-    chosen = choose(policy, recipe, judge) if looking else None
+    chosen = choose(policy, recipe, stages.root, judge) if looking else None
     name = run or _name(recipe, chosen, [list(asked.values()), modes, reasoners, samples])
     mlflow_run = track.open_run(recipe, recipe_digest(recipe), name, stages.root)
     with closing(mlflow_run, stages.root, name):

@@ -19,9 +19,8 @@ from prefect.runtime import flow_run
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.sweep_plan import check, child_name, distinct, sweep_name
-from flows.training import recipe_digest
 from racro.config import Recipe
-from racro.identity import digest
+from racro.identity import digest, recipe_digest
 from racro.processes.child import python
 from racro.storage import layout
 from racro.sweeps.axes import Sweep, propose
@@ -72,8 +71,8 @@ def sweep(recipe: Recipe, plan: Sweep, run: str | None = None, root: str = "runs
                 break
         summary = _summary(recipe, plan, name, trials, started)
         publish(recipe, summary, place)
-    except BaseException:  # Ctrl-C and a cancellation too; raised again
-        track.fail_run(mlflow_run)
+    except BaseException as error:  # Ctrl-C and a cancellation too; raised again
+        track.end_run(mlflow_run, error)
         raise
     return summary
 

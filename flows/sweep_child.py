@@ -14,7 +14,8 @@ for _name in [name for name in os.environ if name.startswith("PREFECT__")]:
     del os.environ[_name]  # of the sweep's own flow run, where a worker runs it: this process is not that run
 
 from flows import interruption  # noqa: E402
-from flows.training import recipe_digest, train  # noqa: E402
+from flows.training import train  # noqa: E402
+from racro.identity import recipe_digest  # noqa: E402
 from racro.sweeps.ranking import Child  # noqa: E402
 from tasks.recording import report  # noqa: E402
 from tasks.sweep import Attempt, Hopeless  # noqa: E402

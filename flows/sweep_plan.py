@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from racro.config import Recipe, loading
-from racro.identity import digest
+from racro.identity import computed, digest
 from racro.sweeps.axes import Axis, BadAxis, Grid, Optuna, Point, Random, Sweep, extremes, parse_axes
 
 OPTION = "--axis"
@@ -41,8 +41,7 @@ def check(recipe: Recipe, plan: Sweep) -> tuple[Axis, ...]:
 
 def sweep_name(recipe: Recipe, plan: Sweep) -> str:
     """Name of a sweep that was given none: the same sweep, the same name."""
-    recipe_identity = [getattr(recipe, name) for name in Recipe.model_fields if name != "runtime"]
-    return f"sweep-{digest([recipe_identity, plan.axes, plan.search, plan.seeds])[:8]}"
+    return f"sweep-{digest([list(computed(recipe).values()), plan.axes, plan.search, plan.seeds])[:8]}"
 
 
 def distinct(recipe: Recipe, axes: Sequence[Axis], points: Iterable[Point]) -> list[tuple[dict[str, Any], Recipe]]:

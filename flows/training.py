@@ -11,7 +11,7 @@ from prefect import flow, get_run_logger
 from prefect.runtime import flow_run
 
 from racro.config import Recipe
-from racro.identity import digest
+from racro.identity import recipe_digest
 from racro.schema import (
     Evaluation,
     FingerprintTable,
@@ -33,14 +33,9 @@ from tasks.questions import benchmark_stamp
 from tasks.questions import load as load_questions
 from tasks.reason import reason
 from tasks.recording import report, track
-from tasks.running.closing import closing
+from tasks.recording.closing import closing
 from tasks.running.stages import Stages
 from tasks.update import update
-
-
-def recipe_digest(recipe: Recipe) -> str:
-    """Digest of what a recipe computes; the machine it runs on is no part of it."""
-    return digest({name: getattr(recipe, name) for name in Recipe.model_fields if name != "runtime"})
 
 
 def run_name() -> str:

@@ -19,7 +19,7 @@ from racro.storage import layout
 def evaluate(
     recipe: RecipeName,
     policy: Annotated[
-        str, typer.Option(metavar="champion|initial|URI", help="Whose captions: the best in MLflow, or a folder.")
+        str, typer.Option(metavar="RUN|URI|champion|initial", help="Whose captions; champion is the best in MLflow.")
     ] = "champion",
     benchmark: Annotated[
         list[str] | None, typer.Option("--benchmark", metavar="NAME[=SOURCE]", help="Not the held-out problems.")
@@ -100,7 +100,8 @@ def answer(
     ] = None,
     root: Root = "runs",
     policy: Annotated[
-        str | None, typer.Option(metavar="champion|URI", help="A trained captioner: the best in MLflow, or a folder.")
+        str | None,
+        typer.Option(metavar="RUN|URI|champion", help="A trained captioner; champion: the best in MLflow."),
     ] = None,
     max_tokens: Annotated[int | None, typer.Option(min=1, help="Longest caption, and longest answer.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON.")] = False,

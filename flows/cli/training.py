@@ -26,8 +26,8 @@ def train(
         layout.run(root, run)  # a name that cannot be a folder is refused before anything starts
     with running.server():
         from flows.cli import terminal
-        from flows.training import recipe_digest
         from flows.training import train as flow
+        from racro.identity import recipe_digest
 
         name = run or f"{Path(recipe).stem}-{recipe_digest(loaded)[:8]}"
         with running.flow():

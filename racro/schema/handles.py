@@ -16,6 +16,11 @@ class Handle(BaseModel):
     digest: str
     """Digest of the content (never of its place): the identity of everything computed from it."""
 
+    @property
+    def has_folder(self) -> bool:
+        """False for what is known by its name alone: a model behind an endpoint, or a script."""
+        return not self.uri.endswith(":")
+
 
 class ProblemTable(Handle):
     """Rows: Problem."""
@@ -76,6 +81,8 @@ class Policy(Handle):
 
 CHAMPION = "champion"
 """Alias of the best policy so far."""
+INITIAL = "initial"
+"""The policy that a training starts with."""
 
 
 class FrozenModel(Handle):

@@ -104,8 +104,7 @@ def _engine(role: Role, settings: str, model: Handle, runtime: Runtime, start: C
     if warm is not None and warm.model == model.digest:
         return warm.engine
     with ExitStack() as files:
-        # One that only an endpoint or a script knows has no folder.
-        folder = "" if model.uri.endswith(":") else str(files.enter_context(on_disk(model, runtime)))
+        folder = str(files.enter_context(on_disk(model, runtime))) if model.has_folder else ""
         if warm is not None:
             try:
                 warm.engine.swap(folder)

@@ -19,8 +19,9 @@ from prefect.client.schemas.filters import (
 )
 from prefect.client.schemas.objects import TaskRun
 
-from flows.training import recipe_digest, train
+from flows.training import train
 from racro.config import Recipe, loading
+from racro.identity import recipe_digest
 from racro.models.folders import model_digest
 from racro.schema import Evaluation as Judged
 from racro.schema import FrozenModel, Policy, ProblemTable

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from flows.training import recipe_digest, train
+from flows.training import train
 from racro.config import Recipe, loading
+from racro.identity import recipe_digest
 from racro.models.folders import load_captioner, model_digest, torch_device
 from racro.schema import ScoredRollout
 from racro.storage import artifacts
