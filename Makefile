@@ -9,7 +9,7 @@ BIN := .venv/bin
 demo: .venv/.ready
 	@$(BIN)/racro train embedded
 
-test: lint
+test: .venv/.vllm lint
 	@$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: .venv/.ready
