@@ -1,7 +1,7 @@
 """What is measured? The seven benchmarks of the paper, and tables of the user.
 
 `BENCHMARKS[name].read(source, folder)` turns the published columns into Questions; once the answers are graded,
-`BENCHMARKS[name].score(graded)` computes the scores. Never loads torch; loads `datasets` only to read from Hugging Face.
+`BENCHMARKS[name].score(graded)` computes scores. Never loads torch; loads `datasets` only to read from Hugging Face.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Writes docs/map.md from the opening lines of every folder and file: `make map`.
 
 A folder is described by the docstring of its `__init__.py`, which opens with the question that the folder answers; a
-file by its docstring or its opening comment. So the map says what the code says. `tests/docs/test_map.py` fails when the
-page is stale.
+file by its docstring or its opening comment. So the map says what the code says. `tests/docs/test_map.py` fails when
+the page is stale.
 """
 
 from __future__ import annotations
@@ -43,7 +43,8 @@ def page(repository: Path) -> str:
         parts.append(f"| {heading} | {description(folder / '__init__.py')} |")
     for folder, found in sections.items():
         if found:
-            parts += ["", f"## {folder.relative_to(repository).as_posix()}", "", "| file | what it holds |", "|---|---|"]
+            name = folder.relative_to(repository).as_posix()
+            parts += ["", f"## {name}", "", "| file | what it holds |", "|---|---|"]
             parts += [_line(file, folder, repository) for file in found]
     return "\n".join(parts) + "\n"
 
