@@ -4,7 +4,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint bench bench-engines bench-gpu screenshots vllm map ui clean
+.PHONY: demo test lint bench bench-engines bench-gpu screenshots vllm ui clean
 
 demo: .venv/.ready
 	@$(BIN)/racro train racro/recipes/embedded.yaml
@@ -35,10 +35,6 @@ screenshots: .venv/.ready
 	@$(BIN)/python -m tests.bench.screenshots
 
 vllm: .venv/.vllm
-
-# docs/map.md, from the opening lines of folders and files.
-map: .venv/.ready
-	@$(BIN)/python -m tests.docs.map
 
 ui: .venv/.ready
 	@$(BIN)/racro ui
