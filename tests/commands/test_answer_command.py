@@ -109,11 +109,11 @@ MISTAKES: dict[str, tuple[list[str], int, str]] = {
     "no such policy": (
         ["--policy", "gone"],
         2,
-        "--policy gone: no policy is there; give the name of a run, `champion`, `initial`, a folder or URI, or a digest",
+        "--policy gone: no policy is there; give the name of a run, `champion`",
     ),
     "several champions": (["--policy", "champion"], 2, "--policy champion: there are several, captioner-"),
     "policy and captioner": (["--policy", "zeros", "--captioner", "x"], 2, "--captioner: --policy and --run name the"),
-    "no such model": (["--reasoner", "no/model"], 2, "reasoner.model: 'no/model' is no folder and could not be had"),
+    "no such model": (["--reasoner", "no/model"], 2, "reasoner.model: 'no/model' is not a folder"),
     "endpoint down": (
         ["--reasoner", "m", "--reasoner-url", "http://127.0.0.1:9/v1"],
         2,
