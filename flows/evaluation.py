@@ -20,6 +20,7 @@ from racro.config import Captioner, Reasoner, Recipe
 from racro.evaluation.modes import ATTEMPTED, CAPTIONED, REASONED
 from racro.evaluation.results import HELDOUT
 from racro.identity import digest, recipe_digest
+from racro.models import devices
 from racro.schema import (
     CHAMPION,
     EntryTable,
@@ -32,7 +33,7 @@ from racro.schema import (
     ResultTable,
     WritingTable,
 )
-from racro.storage import layout
+from racro.storage import layout, runs
 from racro.summary import EvaluationSummary, PolicyRef
 from tasks.choose import choose
 from tasks.generate import answer, attempt, describe
@@ -96,8 +97,12 @@ def evaluate(
     """
     started = time.monotonic()
     layout.run(root, run or default_name(recipe))  # a name that cannot be a folder is refused before anything starts
+    devices.require(recipe)
     stages = Stages(layout.absolute(root), recipe.runtime)
     report.check_root(stages.root)
+    if run is not None:  # a name made of what is asked cannot be another's
+        what = digest([policy, benchmarks or {}, modes, limit, reasoners, samples])
+        runs.take(stages.root, run, runs.Owner(kind="evaluation", recipe=recipe_digest(recipe), asked=what))
     modes = tuple(dict.fromkeys(modes)) or (("joint",) if benchmarks else ("caption",))
     reasoners = tuple(dict.fromkeys(reasoners)) or (recipe.reasoner,)
     looking = modes != ("text",)

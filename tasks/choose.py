@@ -139,7 +139,7 @@ def _at(uri: str, which: str | None = None) -> Policy:
     folder = layout.absolute(uri)
     record = artifacts.known_record(folder)
     if record is not None and record.handle_type == Policy.__name__:
-        return Policy(uri=folder, **record.handle)
+        return Policy(uri=artifacts.files_of(folder, record), **record.handle)
     if record is None and "://" not in folder and Path(folder).is_dir():
         try:
             require_model(Path(folder), "captioner")

@@ -11,7 +11,6 @@ import typer
 from flows import engine_pair, interruption
 from flows.cli import answering, evaluate_options, running
 from flows.cli.options import Overrides, RecipeName, Root, Run
-from racro.config import loading
 from racro.schema import Mode
 from racro.storage import layout
 
@@ -39,7 +38,7 @@ def evaluate(
     root: Root = "runs",
 ) -> None:
     """Evaluate a policy on benchmarks, or on the recipe's held-out problems."""
-    loaded = loading.load(recipe, overrides or [])
+    loaded = running.load(recipe, overrides)
     benchmarks, modes = evaluate_options.benchmarks(benchmark or ()), evaluate_options.modes(mode or ())
     reasoners = evaluate_options.reasoners(reasoner or (), loaded)
     if run is not None:

@@ -11,7 +11,16 @@ from pathlib import Path
 
 from flows import interruption
 from flows.station import local
+from racro.config import Recipe, loading
 from racro.errors import BadInput
+from racro.models import devices
+
+
+def load(recipe: str, overrides: list[str] | None) -> Recipe:
+    """The recipe, if this machine has the devices that it names. Raises BadRecipe, NoDevice."""
+    loaded = loading.load(recipe, overrides or [])
+    devices.require(loaded)
+    return loaded
 
 
 def settle() -> Path:

@@ -10,7 +10,6 @@ import typer
 from flows import sweep_plan
 from flows.cli import running
 from flows.cli.options import Overrides, RecipeName, Root, Run
-from racro.config import loading
 from racro.storage import layout
 
 
@@ -21,7 +20,7 @@ def train(
     root: Root = "runs",
 ) -> None:
     """Train a captioner. What is under ROOT already is not computed again."""
-    loaded = loading.load(recipe, overrides or [])
+    loaded = running.load(recipe, overrides)
     if run is not None:
         layout.run(root, run)  # a name that cannot be a folder is refused before anything starts
     with running.server():
@@ -50,11 +49,11 @@ def sweep(
     root: Root = "runs",
 ) -> None:
     """Train a recipe in many variants and rank them. Failed ones are tried again by the same command."""
-    loaded = loading.load(recipe, overrides or [])
+    loaded = running.load(recipe, overrides)
     plan = sweep_plan.planned(axis or (), random, optuna, seeds, parallel, stop)
     sweep_plan.check(loaded, plan)
     name = run or f"{Path(recipe).stem}-{sweep_plan.sweep_name(loaded, plan)}"
-    layout.run(root, name)
+    sweep_plan.require_room(name)
     with running.server():
         from flows.cli import terminal
         from flows.sweep import sweep as flow
