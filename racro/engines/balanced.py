@@ -15,9 +15,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, cast
 
 from racro.engines.protocol import Engine, Generation, Refusal, Request
+from racro.engines.waiting import WAIT
 
-WAIT = 1.0
-"""Seconds of waiting at a time: a stage's timeout can interrupt a thread only between waits."""
 PARTS = 8
 """Parts that fill the window of a copy."""
 

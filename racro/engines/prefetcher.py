@@ -8,6 +8,7 @@ each other. Made by `racro.engines.opening` around reasoners that run outside th
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import queue
 import threading
@@ -16,11 +17,10 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 
 from racro.engines.protocol import Engine, EngineLost, Generation, Refusal, Request
+from racro.engines.waiting import take
 
 GATHER = 0.02
 """Seconds during which requests are gathered for one call: fewer calls, and a delay that does not matter."""
-WAIT = 1.0
-"""Seconds of waiting at a time: a stage's timeout can interrupt a thread only between waits."""
 
 Answer = Future[Generation | Refusal]
 
@@ -89,25 +89,14 @@ class Prefetcher(Engine):
         try:
             for request in requests:
                 contents.append(_content(request))
-                self.submit(request).add_done_callback(lambda answer, key=request.key: ready.put((key, answer)))
-            left = len(contents)
-            while left:
-                try:
-                    key, answer = ready.get(timeout=WAIT)
-                except queue.Empty:
-                    continue
+                self.submit(request).add_done_callback(functools.partial(_announce, ready, request.key))
+            for _ in contents:
+                key, answer = take(ready)
                 yield dataclasses.replace(answer.result(), key=key)
-                left -= 1
         finally:
             with self.lock:
                 for content in contents:
                     self.answers.pop(content, None)
-
-    def swap(self, folder: str) -> None:
-        """See Engine. Answers of the old weights are dropped."""
-        self.open().swap(folder)
-        with self.lock:
-            self.answers.clear()
 
     def sleep(self) -> None:
         """See Engine."""
@@ -143,6 +132,10 @@ class Prefetcher(Engine):
 
 def _content(request: Request) -> str:
     return json.dumps([request.prompt.messages, repr(request.sampling), request.seed])
+
+
+def _announce(ready: queue.SimpleQueue[tuple[int, Answer]], key: int, answer: Answer) -> None:
+    ready.put((key, answer))
 
 
 def _failed(answer: Answer) -> bool:

@@ -1,4 +1,4 @@
-"""Does the engine see and score what the trainer sees and scores? Asked once, before the first iteration.
+"""Does the engine see and score the same as the trainer? Checked once, before the first iteration.
 
 Prompt ids and log-probs of a few sampled captions, from the engine and from a plain forward of the trainer's model:
 another tokenizer, image size, position (M-RoPE), precision or set of weights shows here, not after hours of training.
@@ -19,7 +19,7 @@ from racro.data.images import open_image
 from racro.engines.protocol import Engine
 from racro.models.folders import load_captioner, load_processor, torch_device
 from racro.prompts import caption_messages
-from racro.rollouts.captioner import caption
+from racro.rollouts.captioner import caption, in_order
 from racro.schema import Problem
 from racro.schema import Rollout as RolloutRow
 
@@ -56,9 +56,24 @@ def check(
     device: str,
     deadline: float,
 ) -> Parity:
-    """Sample two captions of each problem and compare. `folder` holds the policy's model. Raises ParityBroken."""
-    plain = rollout.model_copy(update={"group_size": 2, "top_p": 1.0})  # the trainer knows no nucleus
-    rows = list(caption(problems, images_base, policy, engine, plain, seed, -1, deadline))
+    """Sample two captions of each problem and compare. `folder` holds the policy's model. Raises ParityBroken.
+
+    Problems that the engine refuses are left out.
+    """
+    plain = rollout.model_copy(update={"group_size": 2, "top_p": 1.0})  # the trainer does not model a nucleus
+    refusals: list[str] = []
+    made = caption(
+        problems,
+        images_base,
+        policy,
+        engine,
+        plain,
+        seed,
+        -1,
+        deadline,
+        refused=lambda problem, reason: refusals.append(f"problem {problem.uid!r} is refused: {reason}"),
+    )
+    rows = in_order(list(made), problems)
     processor = load_processor(folder)
     model = load_captioner(folder, captioner.dtype, torch_device(device))
     by_uid = {problem.uid: problem for problem in problems}
@@ -74,7 +89,8 @@ def check(
             ours = trainer_logprobs(model, inputs, row, rollout.temperature)
             gaps.append((ours - torch.tensor(row.logprobs)).abs())
     if not gaps:
-        raise ParityBroken("the engine wrote no token of any caption in time; raise runtime.request_deadline")
+        why = refusals[0] if refusals else "raise runtime.request_deadline"
+        raise ParityBroken(f"the engine wrote no token of any caption in time; {why}")
     gap = torch.cat(gaps)
     if captioner.dtype == "float32":
         max_gap = min(max_gap, FLOAT32_GAP)

@@ -38,6 +38,7 @@ from racro.engines.remote import chat
 from racro.engines.remote.chat import BadAnswer
 from racro.engines.remote.fleet import Fleet
 from racro.engines.remote.upstream import Hung, Upstream, retry_after
+from racro.engines.waiting import take
 from racro.errors import BadInput
 from racro.models.adapters import Adapter
 from racro.models.folders import base_folder
@@ -47,8 +48,6 @@ BUSY = (408, 409, 425, 429)
 """Statuses of a healthy but busy server; retry later."""
 ABOUT_THE_PROMPT = (400, 413, 422)
 """Statuses of a server that does not take this request, and may take others."""
-WAIT = 1.0
-"""Seconds of waiting at a time: a stage's timeout can interrupt a thread only between waits."""
 PAUSE = 30.0
 """The longest pause between attempts, in seconds, where the server names none."""
 UNFINISHED = Completion((), (), "", "deadline")
@@ -112,13 +111,7 @@ class Endpoint(Engine):
         events: Events = queue.SimpleQueue()
         run = self._start(self._generate(iter(requests), events))
         try:
-            while True:
-                try:
-                    event = events.get(timeout=WAIT)
-                except queue.Empty:
-                    continue
-                if event is None:
-                    return
+            while (event := take(events)) is not None:
                 if isinstance(event, BaseException):
                     raise event
                 yield event
@@ -303,4 +296,3 @@ def _first(error: BaseException) -> BaseException:
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     return error
-

@@ -105,7 +105,7 @@ class VllmEngine(Engine):
         upcoming = next(source, None)
         try:
             while upcoming is not None or working:
-                if self.owner.reserve(upcoming and upcoming.sampling.n, finished):
+                if self.owner.reserve(upcoming.sampling.n if upcoming else None, finished):
                     assert upcoming is not None
                     try:
                         working.add(self._submit(upcoming, finished))

@@ -1,8 +1,8 @@
 """The one thread that calls vLLM, and the queue of sequence groups before it.
 
 Starts a Core (`racro.engines.vllm.core`), steps it while there is something to generate, runs jobs in between (other
-weights, sleep), and shuts it down. Knows neither prompts nor texts. Used by `racro.engines.vllm.engine`, from any number
-of threads.
+weights, sleep), and shuts it down. Knows neither prompts nor texts. Used by `racro.engines.vllm.engine`, from any
+number of threads.
 """
 
 from __future__ import annotations

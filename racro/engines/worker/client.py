@@ -14,7 +14,6 @@ import queue
 import socket
 import sys
 import threading
-import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -22,13 +21,12 @@ from typing import Any
 from racro.config import Captioner, EnginePlacement, Reasoner, Runtime
 from racro.engines.protocol import Engine, EngineLost, Generation, Refusal, Request, Role
 from racro.engines.vllm.environment import cpu_build, environment, visible
+from racro.engines.waiting import take
 from racro.engines.worker.wire import AHEAD, Gone, Wire
 from racro.processes.child import Child
 
 PATIENCE = 10.0
 """Seconds that an engine has to close itself."""
-WAIT = 1.0
-"""Seconds of waiting at a time: a stage's timeout can interrupt a thread only between waits."""
 EXIT = 2.0
 """Seconds between a worker's last message and its exit status."""
 CHECKS = 4
@@ -57,17 +55,10 @@ class Call:
 
     def get(self, seconds: float = math.inf) -> Generation | Refusal | None:
         """The next result, None at the end. Raises what ended the call, and queue.Empty after `seconds`."""
-        until = time.monotonic() + seconds
-        while True:
-            try:
-                kind, content = self.events.get(timeout=min(WAIT, max(0.0, until - time.monotonic())))
-            except queue.Empty:
-                if time.monotonic() > until:
-                    raise
-                continue
-            if kind == "error":
-                raise content
-            return content if kind == "result" else None
+        kind, content = take(self.events, seconds)
+        if kind == "error":
+            raise content
+        return content if kind == "result" else None
 
     def may_send(self, index: int) -> bool:
         """Wait until this request is wanted; False when the call is over before that."""

@@ -29,6 +29,7 @@ from racro.engines.protocol import Engine, EngineLost, Request, Role
 from racro.engines.worker.wire import AHEAD, Gone, Wire
 from racro.models.folders import require_model
 
+
 class Cancelled(Exception):
     """The caller does not want the answers of this call any more."""
 
@@ -119,7 +120,7 @@ class Host:
                     return
 
     def report(self, call: int, error: BaseException) -> None:
-        """Send what a call raised. An error that leaves the engine unusable ends the process, and so does a failed report."""
+        """Send what a call raised. The process ends if this leaves the engine unusable, or if sending fails."""
         usable = False
         try:
             traceback.print_exception(error)
