@@ -19,7 +19,7 @@ from racro.data.images import open_image
 from racro.engines.protocol import Engine
 from racro.models.folders import load_captioner, load_processor, torch_device
 from racro.prompts import caption_messages
-from racro.rollouts.captioner import caption
+from racro.rollouts.captioner import caption, in_order
 from racro.schema import Problem
 from racro.schema import Rollout as RolloutRow
 
@@ -56,9 +56,24 @@ def check(
     device: str,
     deadline: float,
 ) -> Parity:
-    """Sample two captions per problem and compare. `folder` holds the policy's model. Raises ParityBroken."""
+    """Sample two captions per problem and compare. `folder` holds the policy's model. Raises ParityBroken.
+
+    Problems that the engine refuses are left out.
+    """
     plain = rollout.model_copy(update={"group_size": 2, "top_p": 1.0})  # the trainer has no nucleus sampling
-    rows = list(caption(problems, images_base, policy, engine, plain, seed, -1, deadline))
+    refusals: list[str] = []
+    made = caption(
+        problems,
+        images_base,
+        policy,
+        engine,
+        plain,
+        seed,
+        -1,
+        deadline,
+        refused=lambda problem, reason: refusals.append(f"problem {problem.uid!r} is refused: {reason}"),
+    )
+    rows = in_order(list(made), problems)
     processor = load_processor(folder)
     model = load_captioner(folder, captioner.dtype, torch_device(device))
     by_uid = {problem.uid: problem for problem in problems}
@@ -74,7 +89,8 @@ def check(
             ours = trainer_logprobs(model, inputs, row, rollout.temperature)
             gaps.append((ours - torch.tensor(row.logprobs)).abs())
     if not gaps:
-        raise ParityBroken("the engine generated no token within the time limit; raise runtime.request_deadline")
+        why = refusals[0] if refusals else "raise runtime.request_deadline"
+        raise ParityBroken(f"the engine generated no token of any caption within the time limit; {why}")
     gap = torch.cat(gaps)
     if captioner.dtype == "float32":
         max_gap = min(max_gap, FLOAT32_GAP)
