@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import sys
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
@@ -35,6 +36,9 @@ SERVICES_OFF = (
     "REPOSSESSOR",
 )
 """Services of the server that one command does not need, and that would cost it CPU."""
+ASK = signal.SIGUSR2
+"""Ends the server of a command. Not SIGTERM, which may go to all processes of a job: the command must then still be
+able to tell the server how its flow run ended."""
 START_DEADLINE = 120.0
 """Seconds until a server must answer."""
 STOP_DEADLINE = 10.0
@@ -89,9 +93,9 @@ def prefect_server(home: Path, port: int | None = None) -> Iterator[str]:
         "PREFECT_SERVER_API_PORT": str(port),
         "PREFECT_LOGGING_SERVER_LEVEL": "WARNING",
     }
-    command = python("flows.station.prefect_server", "127.0.0.1", str(port))
+    command = python("flows.station.prefect_server", "127.0.0.1", str(port), str(int(ASK)))
     url = f"http://127.0.0.1:{port}/api"
-    with _serving("Prefect's server", command, environment, home / "prefect" / "server.log", f"{url}/health"):
+    with _serving("Prefect's server", command, environment, home / "prefect" / "server.log", f"{url}/health", ASK):
         os.environ["PREFECT_API_URL"] = url
         try:
             yield url
@@ -111,9 +115,11 @@ def mlflow_ui(home: Path, port: int) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def _serving(name: str, command: Sequence[str], env: Mapping[str, str], log: Path, health: str) -> Iterator[None]:
+def _serving(
+    name: str, command: Sequence[str], env: Mapping[str, str], log: Path, health: str, ask: int = signal.SIGTERM
+) -> Iterator[None]:
     """A server for as long as the context lasts, from when it answers at `health`. Raises ServerFailed."""
-    server = Child(command, env=env, log=log)
+    server = Child(command, env=env, log=log, ask=ask)
 
     def ready() -> bool:
         with contextlib.suppress(OSError):

@@ -14,6 +14,7 @@ from racro.config import Captioner, EnginePlacement, Reasoner, Runtime
 from racro.engines.building import build
 from racro.engines.prefetcher import Prefetcher
 from racro.engines.protocol import Engine, EngineLost, Role
+from racro.home import home
 
 CONCURRENT_CALLS = {"vllm": 16, "server": 16}
 """Calls that an engine works on at the same time, by its type; all other types work on one."""

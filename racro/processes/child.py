@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -39,10 +40,18 @@ class Child:
     """A running command with all processes that it starts."""
 
     def __init__(
-        self, command: Sequence[str], *, env: Mapping[str, str] | None = None, log: Path, pass_fds: Sequence[int] = ()
+        self,
+        command: Sequence[str],
+        *,
+        env: Mapping[str, str] | None = None,
+        log: Path,
+        pass_fds: Sequence[int] = (),
+        ask: int = signal.SIGTERM,
     ) -> None:
         """Start it. Its output is appended to `log`; `env` is added to this process's environment.
 
+        `ask`: the signal that asks the command to end. With another one than SIGTERM, a SIGTERM for all processes of a
+        job, as Slurm and systemd send it, ends the child only when this process stops it; the command must ignore it.
         May be called from any thread. A command that cannot be executed ends with status 127.
         """
         log.parent.mkdir(parents=True, exist_ok=True)
@@ -50,7 +59,7 @@ class Child:
         with log.open("ab") as stream:
             self._log, self._start = log, stream.tell()
             self._supervisor = subprocess.Popen(
-                [sys.executable, "-I", "-S", str(SUPERVISOR), str(os.getpid()), *command],
+                [sys.executable, "-I", "-S", str(SUPERVISOR), str(os.getpid()), str(int(ask)), *command],
                 env={**os.environ, **SAFE_PATH, "PYTHONPATH": path, **(env or {})},
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
@@ -99,7 +108,7 @@ class Child:
         return " | ".join([line.strip() for line in written if line.strip()][-lines:])
 
     def stop(self, patience: float = 5.0) -> None:
-        """Stop it with everything that it started: SIGTERM, then SIGKILL after `patience` seconds. May be called twice.
+        """Stop it with everything that it started: `ask`, then SIGKILL after `patience` seconds. May be called twice.
 
         Returns when all have ended. Raises subprocess.TimeoutExpired if not even SIGKILL helps.
         """
