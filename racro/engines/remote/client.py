@@ -73,16 +73,16 @@ class Endpoint(Engine):
     ) -> None:
         """`urls`: base URLs. `model`: its name there. `folder`, `dtype`: a local copy of the model, and its precision.
 
-        A captioner's completions carry token ids and log-probs, which only vLLM servers give; a reasoner's do not, and
-        a captioner's neither when `folder` is empty: then it answers questions and nobody trains it. `died` says why,
-        once no server can ever answer again. Raises BadInput, and EngineLost when no server answers.
+        A captioner's completions carry token ids and log-probs, which only vLLM servers give. A reasoner's do not, nor
+        do a captioner's if `folder` is empty: then it answers questions and is not trained. `died` says why, once no
+        server can ever answer again. Raises BadInput, and EngineLost when no server answers.
         """
         self.place, self.role, self.folder, self.dtype = place, role, folder, dtype
         self.sees = role == "captioner"
         self.token_ids = self.sees and bool(folder)
         self.banned = vision_token_ids_of(folder) if self.token_ids else []
         self.limit = "max_tokens"
-        """What the token limit is called; servers of OpenAI's reasoning models insist on another name."""
+        """The name of the token limit; servers of OpenAI's reasoning models require another one."""
         self.swap_failed = False
         self.closed, self.closing = False, threading.Lock()
         self.loop = asyncio.new_event_loop()

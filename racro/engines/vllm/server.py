@@ -189,7 +189,7 @@ class Server(Engine):
         return f"{self.role}: the vLLM server has ended ({ending(status)}){why and f': {why}'}; see {self.log}"
 
     def _cause(self) -> str:
-        """The error in the log that the others follow from, in one line; empty where there is none."""
+        """The first cause among the errors in the log, in one line; empty if there is none."""
         with self.log.open("rb") as stream:
             stream.seek(self.log_from)
             errors = [one or other for one, other in CAUSE.findall(stream.read(LOG))]
