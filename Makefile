@@ -5,7 +5,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo quick test lint bench bench-engines bench-gpu screenshots vllm ui clean
+.PHONY: demo quick test lint map bench bench-engines bench-gpu screenshots vllm ui clean
 
 demo: .venv/.ready
 	@$(BIN)/racro train racro/recipes/embedded.yaml
@@ -24,6 +24,10 @@ lint: .venv/.ready
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+
+# docs/map.md, from the opening lines of folders and files.
+map: .venv/.ready
+	@$(BIN)/python -m tests.docs.map
 
 # Side by side: this pipeline and a plain online TRL loop, same models, problems and number of rollouts.
 bench: .venv/.ready

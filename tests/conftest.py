@@ -12,8 +12,8 @@ Each folder answers one question, and a test belongs where its cost is known:
 - docs: do the commands, code blocks and links of README and docs work, and are the files under infra valid?
 - support: what tests share and pytest does not collect. bench: measurements, run by hand.
 
-With several processes (`make test`), a file's tests stay in one process, files that share a server form a group, and the
-groups that take longest begin first.
+With several processes (`make test`), the tests of a file stay in one process, files that share a server form a group,
+and the groups that take longest begin first.
 """
 
 from __future__ import annotations

@@ -14,8 +14,9 @@ from mlflow import MlflowClient
 
 from racro.summary import Summary
 from tests.support import s3
+from tests.support.eventually import eventually
 from tests.support.postgres import PASSWORD, Postgres
-from tests.support.workplace import Workplace, eventually, opened, tiny
+from tests.support.workplace import Workplace, opened, tiny
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +86,7 @@ def test_a_run_goes_on_when_a_server_dies_under_it(
     server: str, place: Workplace, database: Postgres, undisturbed: Summary, tmp_path: Path
 ) -> None:
     run = place.start("train", recipe=tiny(), run="it", root=str(tmp_path))
-    assert eventually(lambda: any(tmp_path.glob("artifacts/update/*/record.json")), 120)
+    assert eventually(lambda: any(tmp_path.glob("artifacts/update/*/record.json")))
     if server == "Postgres":
         database.stop()
         database.start()

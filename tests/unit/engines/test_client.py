@@ -23,8 +23,8 @@ from racro.engines.remote import chat
 from racro.engines.remote.client import Endpoint
 from racro.errors import BadInput
 from racro.prompts import caption_messages
+from tests.support.eventually import eventually
 from tests.support.talker import Reply, Talker, last_text, refused, said
-from tests.support.workplace import eventually
 
 GREEDY = Sampling(temperature=0.0, max_tokens=32, deadline=30)
 
@@ -312,17 +312,17 @@ def test_a_server_that_hangs_is_set_aside(talk: Callable[..., Talker], connect: 
 
 def test_a_long_answer_is_no_silence(talk: Callable[..., Talker], connect: Callable[..., Endpoint]) -> None:
     def reply(body: dict[str, Any], i: int) -> Reply:
-        time.sleep(3)
+        time.sleep(6)
         return said("at last")
 
-    assert texts(all_of(connect(talk(reply), silence=0.8))) == ["at last"]
+    assert texts(all_of(connect(talk(reply), silence=2.0))) == ["at last"]
 
 
 def test_what_is_unfinished_at_the_deadline_is_taken_back(
     talk: Callable[..., Talker], connect: Callable[..., Endpoint]
 ) -> None:
     talker = talk(lambda body, i: None if last_text(body) in ("1", "3") else said("done"))
-    how = Sampling(n=2, temperature=0.5, max_tokens=8, deadline=0.4)
+    how = Sampling(n=2, temperature=0.5, max_tokens=8, deadline=2.0)
     generations = all_of(connect(talker, sequences=4), 5, how)
     late = (Completion((), (), "", "deadline"),) * 2
     assert [g.completions == late for g in generations] == [False, True, False, True, False]
