@@ -38,7 +38,7 @@ from racro.models.folders import EMBEDDED, ModelNotFound
 from racro.processes.child import Child, free_port
 from racro.prompts import caption_messages
 
-SOON = 20.0
+SOON = 100.0
 """Seconds within which processes are gone, on a machine that does much else."""
 
 BATCH = 72

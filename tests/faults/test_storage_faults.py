@@ -92,6 +92,9 @@ def test_a_large_file_is_whole_after_a_fault_in_one_of_its_parts(
     with proxy.fault(kind, at, seconds=0.5):
         artifacts.write_file(f"s3://{s3.BUCKET}/large/{kind}", data)
     assert store.objects(f"large/{kind}")[f"large/{kind}"] == data
+    etag = store.client().head_object(Bucket=s3.BUCKET, Key=f"large/{kind}")["ETag"]
+    assert etag.strip('"').endswith("-3"), "an ETag ends with the number of parts"
+    assert artifacts.read_file(f"s3://{s3.BUCKET}/large/{kind}") == data
     assert not store.client().list_multipart_uploads(Bucket=s3.BUCKET).get("Uploads")
     store.client().delete_object(Bucket=s3.BUCKET, Key=f"large/{kind}")
 

@@ -308,7 +308,9 @@ def test_killed_in_the_middle_it_goes_on_and_tries_only_what_failed_or_was_cut_o
         monkeypatch.delenv(name, raising=False)
     command = [sys.executable, "-m", "flows.cli.main", "sweep", EMBEDDED_RECIPE, "--run", "killed"]
     command += ["--axis", "update.max_logprob_gap=1.0e-3,1.0e-12,1.0e-2"]
-    command += [argument for override in (*SMALL, "iterations=1") for argument in ("--set", override)]
+    command += [
+        argument for override in (*SMALL, "iterations=1", "evaluation.problems=4") for argument in ("--set", override)
+    ]
     process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     assert eventually(lambda: process.poll() is not None or _works(tmp_path, THIRD), 900)
     process.send_signal(signal.SIGKILL)

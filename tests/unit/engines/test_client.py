@@ -408,7 +408,7 @@ def test_a_hanging_server_is_lost(talk: Callable[..., Talker], connect: Callable
     started = time.monotonic()
     with pytest.raises(EngineLost, match=rf"{talker.url} \(no sign of life for 1 s\)"):
         all_of(engine, 3, Sampling(deadline=600))
-    assert 1 <= time.monotonic() - started < 10
+    assert 1 <= time.monotonic() - started < 100
     assert engine.lost
     with pytest.raises(EngineLost):
         all_of(engine)
