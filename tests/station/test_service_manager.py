@@ -41,10 +41,8 @@ def test_a_server_that_answers_is_left_alone(server: Kept) -> None:
 
 
 @pytest.mark.parametrize("fault", [signal.SIGSTOP, signal.SIGKILL])
-def test_a_server_that_hangs_or_died_is_started_again(
-    server: Kept, fault: signal.Signals, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("flows.station.service_manager.LOOK", 0.5)
+def test_a_server_that_hangs_or_died_is_started_again(server: Kept, fault: signal.Signals) -> None:
+    server.look_timeout = 0.5
     before = pid(server)
     os.kill(before, fault)
 

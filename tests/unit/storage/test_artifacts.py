@@ -112,9 +112,7 @@ def test_any_rows_are_read_as_they_were_written(scheme: str, per_shard: int, tmp
     def check(table: tuple[type[Row], list[Row]]) -> None:
         model, written = table
         place = f"{base}/{uuid4().hex}"
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(artifacts, "ROWS_PER_SHARD", per_shard)
-            shards = write_table(place, iter(written), model)
+        shards = write_table(place, iter(written), model, per_shard)
         assert [shard.rows for shard in shards] == [
             len(written[i : i + per_shard]) for i in range(0, len(written), per_shard)
         ]
