@@ -79,7 +79,17 @@ GROUPS = {"tests/station/test_queues.py": "tests/station/test_station.py"}
 LONGEST = (
     "tests/docs/test_pages.py",
     "tests/station/test_station.py",
+    "tests/pipelines/test_sweep.py",
     "tests/station/test_station_postgres.py",
+    "tests/faults/test_resume.py",
+    "tests/pipelines/test_vllm_training.py",
+    "tests/engines/test_vllm.py",
+    "tests/engines/test_serving.py",
+    "tests/pipelines/test_lora.py",
+    "tests/faults/test_storage_faults.py",
+    "tests/pipelines/test_bad_input.py",
+    "tests/pipelines/test_retention.py",
+    "tests/station/test_s3.py",
 )
 """Groups that take minutes, longest first. They begin first, so that no process waits for another at the end."""
 

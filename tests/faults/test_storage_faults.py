@@ -37,7 +37,7 @@ def proxy(store: s3.Store) -> Iterator[Proxy]:
 def client(store: s3.Store, proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """This process uses S3 through the proxy; the client itself tries once, so that the patience is ours."""
     monkeypatch.setattr(files, "PAUSES", (0.2, 0.5, 1.0, 1.0, 1.0, 1.0))
-    monkeypatch.setitem(files.OPTIONS["s3"], "config_kwargs", {"connect_timeout": 2, "read_timeout": 3})
+    monkeypatch.setitem(files.OPTIONS["s3"], "config_kwargs", {"connect_timeout": 5, "read_timeout": 8})
     with s3.used(store, proxy.url, AWS_MAX_ATTEMPTS="1"):
         yield
 

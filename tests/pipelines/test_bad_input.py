@@ -328,7 +328,7 @@ def test_a_reasoner_that_often_never_answers_stops_the_run_at_training(tmp_path:
     recipe = from_table(
         str(tmp_path / "rows.parquet"),
         f"reasoner.engine={scripted(*rules)}",
-        "runtime.request_deadline=0.05",
+        "runtime.request_deadline=0.5",
         heldout_source=str(tmp_path / "heldout.parquet"),
     )
     with pytest.raises(TooManyUnscored, match=r"\d+ failed.*runtime\.request_deadline"):
