@@ -8,9 +8,11 @@ import signal
 import subprocess
 import sys
 import urllib.request
+from collections.abc import Mapping
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
+from types import MappingProxyType
 
 from racro.processes.child import free_port
 from tests.support.pages import REPOSITORY, Block
@@ -19,6 +21,7 @@ OURS = ("PREFECT_", "MLFLOW_", "RACRO_", "HF_", "MAKE", "PYTEST_")
 """Beginnings of variables that are the tests' own and not a user's."""
 NOT_CLONED = (".git", ".racro", "runs", ".venv")
 SERVERS = re.compile(r"\bracro (up|ui)\b")
+"""Commands that start servers which stay."""
 TESTS = re.compile(r"^make (test|quick)\b", re.MULTILINE)
 
 
@@ -41,14 +44,15 @@ class Clone:
             if there:  # newer than what make compares it with: it installs nothing
                 (venv / made).touch()
 
-    def run(self, block: Block) -> str:
+    def run(self, block: Block, **environment: str) -> str:
         """Type a block of commands, or run a block of Python. Returns what is printed; fails with what was said.
 
+        environment: what the user has set besides.
         Three commands are not run as they are: `make demo` once for all pages, because it takes minutes; `make test`
         and `make quick` as a dry run, because they are what runs this; servers on ports that are free.
         """
         if block.language == "python":
-            return self._done([str(self.folder / ".venv/bin/python"), "-c", block.text], str(block))
+            return self._done([str(self.folder / ".venv/bin/python"), "-c", block.text], str(block), environment)
         commands = block.text
         if "make demo" in commands:
             self.demo()
@@ -60,7 +64,7 @@ class Clone:
         if "racro ui" in commands:
             assert len(commands.splitlines()) == 1, f"{block}: `racro ui` runs until Ctrl-C; nothing can follow it"
             return self._open_and_close(commands.split())
-        return self._done(["bash", "-e", "-o", "pipefail", "-c", commands], str(block))
+        return self._done(["bash", "-e", "-o", "pipefail", "-c", commands], str(block), environment)
 
     def demo(self) -> None:
         """`make demo`, the first time."""
@@ -73,11 +77,11 @@ class Clone:
         if (self.folder / ".racro").exists():
             self._done([str(self.folder / ".venv/bin/racro"), "down"], "racro down")
 
-    def _done(self, command: list[str], what: str) -> str:
-        done = subprocess.run(command, cwd=self.folder, env=self.environment, capture_output=True, text=True)
-        assert done.returncode == 0, (
-            f"{what}: exit status {done.returncode}\n{done.stdout[-2000:]}\n{done.stderr[-3000:]}"
-        )
+    def _done(self, command: list[str], what: str, environment: Mapping[str, str] = MappingProxyType({})) -> str:
+        env = self.environment | environment
+        done = subprocess.run(command, cwd=self.folder, env=env, capture_output=True, text=True)
+        said = f"{done.stdout[-2000:]}\n{done.stderr[-3000:]}"
+        assert done.returncode == 0, f"{what}: exit status {done.returncode}\n{said}"
         return done.stdout
 
     def _open_and_close(self, command: list[str]) -> str:
