@@ -35,7 +35,7 @@ import sys
 from mlflow import MlflowClient
 from racro.schema import Evaluation, FrozenModel, Policy, ProblemTable
 from racro.summary import Score
-from tasks import track
+from tasks.recording import track
 
 root, policy, digest = sys.argv[1:]
 client = MlflowClient()
@@ -151,7 +151,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("mine", "begun"):
         (work / "runs" / name / "recipe.yaml").write_text(recipe)
     (work / "runs" / "mine" / "summary.json").write_text(summary.model_dump_json())
-    settled = "from flows import local; local.settle()\n"
+    settled = "from flows.station import local; local.settle()\n"
     arguments = [str(work / "runs"), str(policy), model_digest(policy)]
     _python(work, "-c", settled + REGISTER, *arguments)
     return work
@@ -185,7 +185,7 @@ def _environment(work: Path) -> dict[str, str]:
 def _python(work: Path, *arguments: str) -> str:
     """What a user's Python in the working directory prints."""
     done = subprocess.run(
-        [sys.executable, *arguments], cwd=work, env=_environment(work), capture_output=True, text=True, timeout=400
+        [sys.executable, *arguments], cwd=work, env=_environment(work), capture_output=True, text=True, timeout=1000
     )
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout
