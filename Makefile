@@ -8,7 +8,7 @@ BIN := .venv/bin
 .PHONY: demo quick test lint map bench bench-engines bench-gpu screenshots vllm ui clean
 
 demo: .venv/.ready
-	@$(BIN)/racro train racro/recipes/embedded.yaml
+	@$(BIN)/racro train embedded
 
 # Two test processes; tests/conftest.py says which tests stay together and which begin first.
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder

@@ -11,7 +11,8 @@ from prefect import flow, get_run_logger
 from prefect.runtime import flow_run
 
 from racro.config import Recipe
-from racro.identity import digest
+from racro.identity import recipe_digest
+from racro.models import devices
 from racro.schema import (
     Evaluation,
     FingerprintTable,
@@ -23,7 +24,7 @@ from racro.schema import (
     RolloutTable,
     ScoredTable,
 )
-from racro.storage import layout
+from racro.storage import layout, runs
 from racro.summary import PolicyRef, Summary
 from tasks.caption import caption
 from tasks.evaluate import evaluate, score_of
@@ -33,14 +34,9 @@ from tasks.questions import benchmark_stamp
 from tasks.questions import load as load_questions
 from tasks.reason import reason
 from tasks.recording import report, track
-from tasks.running.closing import closing
+from tasks.recording.closing import closing
 from tasks.running.stages import Stages
 from tasks.update import update
-
-
-def recipe_digest(recipe: Recipe) -> str:
-    """Digest of what a recipe computes; the machine it runs on is no part of it."""
-    return digest({name: getattr(recipe, name) for name in Recipe.model_fields if name != "runtime"})
 
 
 def run_name() -> str:
@@ -68,8 +64,10 @@ def train(recipe: Recipe, run: str | None = None, root: str = "runs") -> Summary
     started = time.monotonic()
     name = run or default_name(recipe)
     layout.run(root, name)  # a name that cannot be a folder is refused before anything starts
+    devices.require(recipe)
     stages = Stages(layout.absolute(root), recipe.runtime)
     report.check_root(stages.root)
+    runs.take(stages.root, name, runs.Owner(kind="training", recipe=recipe_digest(recipe)))
     mlflow_run = track.open_run(recipe, recipe_digest(recipe), name, stages.root)
     with closing(mlflow_run, stages.root, name), track.system_metrics(mlflow_run):
         return _train(recipe, name, stages, mlflow_run, started)

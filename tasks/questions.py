@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from itertools import islice
 
 from prefect import get_run_logger, task
-from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 
 from racro import benchmarks
@@ -22,6 +21,7 @@ from racro.errors import BadInput
 from racro.evaluation.results import heldout_question
 from racro.schema import DroppedRow, Problem, ProblemTable, Question, QuestionPart, QuestionTable
 from racro.storage import artifacts
+from tasks.running import telemetry
 from tasks.running.policies import Output, stage
 
 PART = 256
@@ -73,7 +73,7 @@ def load(
     if loaded.dropped:
         artifacts.write_table(f"{output.folder}/dropped", loaded.dropped, DroppedRow)
         rows = [row.model_dump() for row in loaded.dropped[:LISTED]]
-        create_table_artifact(rows, key=f"dropped-{name}", description=f"{len(loaded.dropped)} rows dropped")
+        telemetry.table(f"dropped-{name}", rows, f"{len(loaded.dropped)} rows dropped")
     return QuestionTable(
         uri=output.folder,
         rows=len(loaded.questions),

@@ -129,11 +129,17 @@ def prefect_server() -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workplace]:
-    """A folder in which `racro up` runs, with two workers on a GPU each; one for all tests that do it no harm."""
+    """A folder in which `racro up` runs, with two workers on a GPU each; one for all tests that do it no harm.
+
+    It has packages with the names of ours in it, as a user's folder may: servers, workers and runs must not take them.
+    """
+    from tests.support.hostile import fill
     from tests.support.workplace import opened
 
     options = ("--workers", "2", "--gpus", "3,4", "--silence", "60")
-    yield from opened(tmp_path_factory.mktemp("station"), *options)
+    folder = tmp_path_factory.mktemp("station")
+    fill(folder)
+    yield from opened(folder, *options)
 
 
 def nobody_works_in(folder: Path, deadline: float = 60) -> bool:

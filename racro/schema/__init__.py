@@ -8,6 +8,7 @@ Shapes in docstrings and comments: P problems, G captions per problem (the group
 
 from racro.schema.handles import (
     CHAMPION,
+    INITIAL,
     EntryTable,
     Evaluation,
     FingerprintTable,
@@ -30,6 +31,7 @@ from racro.schema.row import Row
 
 __all__ = [
     "CHAMPION",
+    "INITIAL",
     "AnswerKind",
     "DroppedRow",
     "Entry",

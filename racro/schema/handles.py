@@ -20,6 +20,11 @@ class Handle(BaseModel):
     digest: str
     """Digest of the content, not of the place: what is computed from it is identified by it."""
 
+    @property
+    def has_folder(self) -> bool:
+        """False for what is known by its name alone: a model behind an endpoint, or a script."""
+        return not self.uri.endswith(":")
+
 
 class ProblemTable(Handle):
     """Rows: Problem."""
@@ -83,6 +88,8 @@ class Policy(Handle):
 
 CHAMPION = "champion"
 """Alias, in MLflow's model registry, of the best policy so far."""
+INITIAL = "initial"
+"""The policy that a training starts with."""
 
 
 class FrozenModel(Handle):

@@ -90,6 +90,8 @@ def update(
         disable_tqdm=True,
         dataloader_pin_memory=not on_cpu,
     )
+    # One process, one GPU: with more in sight the trainer would copy the model to all of them, and the replay breaks.
+    arguments._n_gpu = min(arguments.n_gpu, 1)
     trainer = ReplayTrainer(
         model=model,
         args=arguments,

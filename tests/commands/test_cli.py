@@ -63,7 +63,8 @@ def test_help_loads_nothing_that_takes_seconds(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        (["nope.yaml"], "racro: nope.yaml: no such recipe file; shipped ones are in racro/recipes"),
+        (["nope.yaml"], "racro: nope.yaml: no such recipe file; known names: embedded, "),
+        (["embeded"], "racro: embeded: no recipe has this name; did you mean embedded? known names: embedded, "),
         ([EMBEDDED_RECIPE, "--set", "update.learning_rte=1"], "did you mean learning_rate?"),
         ([EMBEDDED_RECIPE, "--run", "../elsewhere"], "racro: --run ../elsewhere: a name is letters, digits"),
         ([EMBEDDED_RECIPE, "--run", "artifacts"], "racro: --run artifacts: a name is letters, digits"),

@@ -158,7 +158,7 @@ def test_unusable_images_are_dropped_and_counted_and_the_rest_is_trained_on(tmp_
     prepared = [record for record in records(root).values() if record.stage == "prepare"]
     assert [record.handle["dropped"] for record in prepared] == [3, 3]
     (training,) = (record for record in prepared if record.inputs["heldout"] is None)
-    folder = f"{root}/artifacts/prepare/{training.identity[:20]}"
+    folder = f"{root}/artifacts/prepare/{training.identity[:20]}/{training.place}"
     dropped = list(artifacts.read_shard(f"{folder}/dropped/part-00000.parquet", schema.DroppedRow))
     assert {(row.row, row.reason) for row in dropped} == {(i, "unreadable image") for i in range(3)}
     assert 0 < record_of(root, "caption").metrics["captions"] <= 17 * 4
@@ -262,7 +262,7 @@ def test_tampered_rows_are_noticed_before_they_are_used_and_deleting_them_heals(
 ) -> None:
     root = str(tmp_path)
     whole = train(dry(), run="whole", root=root)
-    shard = folder_of(root, tampered) / "part-00000.parquet"
+    (shard,) = folder_of(root, tampered).glob("*/part-00000.parquet")
     data = bytearray(shard.read_bytes())
     data[len(data) // 2] ^= 1
     shard.write_bytes(bytes(data))

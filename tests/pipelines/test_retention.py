@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import shutil
 import subprocess
 import sys
@@ -182,7 +183,7 @@ def test_killed_half_way_a_checkpoint_counts_as_pruned_and_the_rest_goes_next_ti
     artifacts.write_file(f"{victim.folder}/pruned.json", record)
     assert find(root)[0].bytes and artifacts.read_record(victim.folder) is not None, "the record still stands"
     artifacts.delete_file(f"{victim.folder}/record.json")
-    artifacts.delete_file(f"{victim.folder}/config.json")
+    artifacts.delete_file(f"{victim.folder}/{json.loads(record)['place']}/config.json")
     assert executed(train(recipe(), run="after-kill", root=root)) == {}
     assert victim.folder in prune(root, last=1).folders
     assert [one.bytes for one in find(root) if one.folder == victim.folder] == [0]

@@ -45,7 +45,7 @@ class Workplace:
         """Run a command here."""
         clean = {name: value for name, value in os.environ.items() if not name.startswith(STATE)}
         return subprocess.run(
-            [sys.executable, "-m", "flows.cli.main", *arguments],
+            [sys.executable, "-P", "-m", "flows.cli.main", *arguments],
             cwd=self.folder,
             env=clean | IMPATIENT | environment,
             capture_output=True,
@@ -94,7 +94,7 @@ class Workplace:
         """A command of Prefect's, killed with all that it started at the end of the context."""
         environment = {"PREFECT_API_URL": self.api, "MLFLOW_TRACKING_URI": self.mlflow}
         environment |= {"RACRO_WORKPLACE": str(self.folder), "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30"}
-        command = [sys.executable, "-m", "prefect", *arguments]
+        command = [sys.executable, "-P", "-m", "prefect", *arguments]
         process = psutil.Popen(
             command, cwd=self.folder, env=os.environ | environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )

@@ -25,6 +25,7 @@ from hypothesis import strategies as st
 
 from racro.schema import DroppedRow, Handle, ImageRef, Judgement, Problem, Rollout, Row, ScoredRollout
 from racro.storage import artifacts
+from racro.storage.arrow import arrow_schema
 from racro.storage.artifacts import BadArtifact, Record, Shard, read_shard, read_table, table_digest, write_table
 
 ROWS: tuple[type[Row], ...] = (Problem, DroppedRow, Rollout, ScoredRollout, Judgement)
@@ -215,7 +216,7 @@ def test_a_foreign_parquet_is_refused_with_the_columns_that_differ(tmp_path: Pat
 
 def test_columns_that_may_hold_nulls_where_ours_may_not_are_refused(tmp_path: Path) -> None:
     """A null in a required column would otherwise become a validation error deep in a stage."""
-    schema = pa.schema([field.with_nullable(True) for field in artifacts.arrow_schema(DroppedRow)])
+    schema = pa.schema([field.with_nullable(True) for field in arrow_schema(DroppedRow)])
     rows = [{"source": None, "row": 1, "reason": "", "detail": ""}]
     pq.write_table(pa.Table.from_pylist(rows, schema=schema), tmp_path / "null.parquet")
     with pytest.raises(BadArtifact, match=r"not a table of DroppedRow: columns .*detail, reason, row, source differ"):
