@@ -13,14 +13,15 @@ from typing import Literal
 
 from PIL import Image
 
-from racro.data.golds import BadGold, Gold, read_gold
+from racro.data.cells import BadGold
+from racro.data.golds import read_gold
 from racro.data.images import BadImage, decode, image_bytes, upright
 from racro.engines.protocol import Completion, Generation, Prompt
 from racro.errors import BadInput
 from racro.grading import boxed, extract, final_part, grade
 from racro.prompts import caption_messages, joint_messages, question_parts, tentative_messages
 from racro.rollouts.reasoner import UNANSWERED
-from racro.schema import FinishReason, Row, Verdict
+from racro.schema import FinishReason, Gold, Row, Verdict
 
 QUESTIONS = 64
 """Questions that are asked in one call of an engine, at most."""

@@ -1,8 +1,8 @@
 """Where rows come from: a parquet, jsonl or json file, a folder of parquet files as the hub lays them out, a
 `save_to_disk` folder, or a Hugging Face dataset.
 
-Yields plain dicts in small batches, so that a table with its images inside never stands in memory whole. Knows nothing
-of questions and answers; that is `racro.data.problems`, its only caller.
+Yields plain dicts in small batches, so that a table that contains its images is never in memory as a whole. Knows
+nothing of questions and answers (`racro.data.problems` and `racro.benchmarks` do).
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from fsspec.implementations.local import LocalFileSystem
 
+from racro.data.cells import Unreadable
 from racro.errors import BadInput
 from racro.identity import digest
 from racro.storage.files import opened
@@ -27,7 +28,9 @@ Row = dict[str, Any]
 BATCH = 32
 """Rows that are in memory at a time."""
 PEEK = 100
-"""Rows of a jsonl file that are looked at to learn its columns; a key that is null may be left out of a row."""
+"""Rows of a jsonl file that are read to learn its columns; rows may leave out keys that are null."""
+MAX_DIGITS = 4300
+"""Python's limit for reading whole numbers."""
 
 _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
@@ -48,12 +51,18 @@ class Source:
     rows: Callable[[Sequence[str]], Iterator[Row]]
     """The rows in order, reduced to some columns; may be called again."""
 
+    def require_single(self, columns: Sequence[str]) -> None:
+        """Raises BadSource where two columns have the same name: no one can say which is meant."""
+        for name in columns:
+            if self.columns.count(name) > 1:
+                raise BadSource(f"{self.name} has {self.columns.count(name)} columns {name!r}; rename all but one")
+
 
 def open_source(source: str, split: str | None, configs: Sequence[str] = ()) -> Source:
-    """Open a source; `split` and `configs` (all of them, one after the other) matter to Hugging Face datasets only.
+    """Open a source; `split` and `configs` (all of them, one after the other) are for Hugging Face datasets only.
 
-    Without a split a dataset of the hub is the files of its repository as they are published, images.zip included.
-    Raises BadSource.
+    Without a split, a dataset of the hub is the files of its repository as published, images.zip included. Raises
+    BadSource.
     """
     location = source.rstrip("/")
     if location.endswith((".parquet", ".jsonl", ".json")):
@@ -81,10 +90,10 @@ def open_source(source: str, split: str | None, configs: Sequence[str] = ()) -> 
 
 
 def stamp(source: str) -> str:
-    """Digest that changes when the files of a source do (sizes, times, ETags); reads none of them. Raises BadSource.
+    """Digest that changes when the files of a source change (sizes, times, ETags); reads none of them.
 
-    Belongs in the identity of a prepared table: its path alone would serve yesterday's rows. A dataset of the hub is
-    its id.
+    Part of the identity of a prepared table: with the path alone the cache would serve yesterday's rows. For a dataset
+    of the hub it is the digest of its id. Raises BadSource.
     """
     fs, path = _filesystem(source.rstrip("/"))
     if not fs.exists(path):
@@ -108,7 +117,7 @@ def _uri(fs: Any, path: str) -> str:
 
 @contextmanager
 def _reading(source: str) -> Iterator[None]:
-    """Tell a user's mistake from a storage that is down: the first becomes BadSource, the second passes (and heals)."""
+    """Turn a user's mistake into BadSource; errors of a storage that is down pass unchanged, since a retry can help."""
     try:
         yield
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
@@ -138,10 +147,28 @@ def _parquet(fs: Any, path: str, source: str) -> Opened:
             # The buffer makes pyarrow stream a column's pages instead of loading all of a row group.
             file = pq.ParquetFile(stream, buffer_size=1 << 20, pre_buffer=False)
             for batch in file.iter_batches(batch_size=BATCH, columns=list(columns), use_threads=False):
-                yield from batch.to_pylist()
+                yield from _rows(batch)
 
     with fs.open(path, "rb") as stream:
         return tuple(pq.ParquetFile(stream).schema_arrow.names), rows
+
+
+def _rows(batch: Any) -> list[Row]:
+    """The rows of a batch; a cell that Arrow cannot turn into a Python value costs its row, not the table."""
+    try:
+        return batch.to_pylist()
+    except (ValueError, OverflowError):  # broken UTF-8, a date beyond the year 9999, a struct with two equal fields
+        return [
+            {name: _value(column[i]) for name, column in zip(batch.schema.names, batch.columns, strict=True)}
+            for i in range(batch.num_rows)
+        ]
+
+
+def _value(scalar: Any) -> Any:
+    try:
+        return scalar.as_py()
+    except (ValueError, OverflowError):
+        return Unreadable()
 
 
 _SHARD = re.compile(r"(?P<split>.+?)(-\d+-of-\d+(-[0-9a-f]+)?)?\.parquet")
@@ -176,8 +203,8 @@ def _jsonl(fs: Any, path: str, source: str) -> Opened:
 
 def _object(line: bytes, where: str) -> Row:
     try:
-        row = json.loads(line.decode("utf-8-sig"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        row = _parsed(line)
+    except (ValueError, RecursionError) as error:
         raise BadSource(f"{where} is not JSON ({error}); fetch or write the file again") from error
     if not isinstance(row, dict):
         raise BadSource(f"{where} is no JSON object; one object per line is wanted")
@@ -186,7 +213,10 @@ def _object(line: bytes, where: str) -> Row:
 
 def _json(fs: Any, path: str, source: str) -> Opened:
     with fs.open(path, "rb") as stream:
-        content = json.loads(stream.read().decode("utf-8-sig"))
+        try:
+            content = _parsed(stream.read())
+        except (ValueError, RecursionError) as error:
+            raise BadSource(f"{source} is not a readable json file ({error}); fetch or write it again") from error
     if isinstance(content, dict) and content and all(isinstance(row, dict) for row in content.values()):
         content = [{"id": name} | row for name, row in content.items()]
     if not isinstance(content, list) or not all(isinstance(row, dict) for row in content):
@@ -196,6 +226,25 @@ def _json(fs: Any, path: str, source: str) -> Opened:
         return ({column: row.get(column) for column in columns} for row in content)
 
     return _columns(content), rows
+
+
+def _parsed(data: bytes) -> Any:
+    """The value of JSON. Raises ValueError, also for an object with two equal keys, and RecursionError."""
+    return json.loads(data.decode("utf-8-sig"), object_pairs_hook=_unique, parse_int=_whole)
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> Row:
+    row = dict(pairs)
+    if len(row) != len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"two keys {twice!r} in one object")
+    return row
+
+
+def _whole(digits: str) -> int | str:
+    """A whole number; beyond the length that Python reads, the digits themselves."""
+    return int(digits) if len(digits) < MAX_DIGITS else digits
 
 
 def _columns(rows: Any) -> tuple[str, ...]:
@@ -257,6 +306,6 @@ def _dataset(source: str, datasets: Sequence[Any], base: str | None) -> Source:
             # The arrow format yields images as they are stored (bytes and path), also inside lists, and decodes none.
             stored = dataset.select_columns(list(columns)).with_format("arrow")
             for batch in stored.iter(batch_size=BATCH):
-                yield from batch.to_pylist()
+                yield from _rows(batch)
 
     return Source(source, base, tuple(datasets[0].column_names), rows)
