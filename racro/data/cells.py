@@ -73,7 +73,9 @@ def text_of(value: Any, name: str, numbers: bool = False) -> str:
 
 def is_number(value: Any) -> bool:
     """A finite number; not a truth value."""
-    return isinstance(value, int | float | Decimal) and not isinstance(value, bool) and math.isfinite(value)
+    if isinstance(value, Decimal):
+        return value.is_finite()
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < math.inf
 
 
 def quoted(value: Any) -> str:
