@@ -150,7 +150,7 @@ def options_in(text: str) -> tuple[str, ...]:
 
 
 def options_text(options: Sequence[Any]) -> str:
-    """Options, one a line: (A) 12."""
+    """Options, one per line: (A) 12."""
     return "\n".join(f"({letter}) {option}" for letter, option in zip(LETTERS, options, strict=False))
 
 

@@ -232,8 +232,8 @@ GOOD = tuple(rollout(uid, sample, reward=float(sample)) for uid in "ab" for samp
 @pytest.mark.parametrize(
     ("rollouts", "message"),
     [
-        (GOOD[:3], r"ragged groups of \[1, 2\] captions; e\.g\. 'b' has 1"),
-        ((*GOOD, GOOD[0]), r"ragged groups of \[2, 3\]"),
+        (GOOD[:3], r"groups of different sizes, \[1, 2\] captions; 'b' has 1"),
+        ((*GOOD, GOOD[0]), r"groups of different sizes, \[2, 3\]"),
         ((*GOOD, GOOD[0], GOOD[2]), r"problem 'a': samples \[0, 1, 0\]"),
         ((*GOOD[:3], GOOD[2]), r"problem 'b': samples \[0, 0\]"),
         ((*GOOD[:3], rollout("b", 1, policy="another-policy")), r"rollouts of policy another-poli?\w*, but .* is me"),
