@@ -30,8 +30,8 @@ _LETTER_AND_TEXT = re.compile(r"\(?([A-J])[.):]\s*(.+)", re.DOTALL)
 def read_gold(answer: Any, kind: Any, choices: Any, question: str) -> Gold:
     """A gold answer from the cells of a row; `kind` and `choices` are None where the table has no such column.
 
-    With options the answer must name one of them (several: kind `choices`), whatever other kind is given: models are
-    shown the options, and answer with a letter. Without a kind a lone capital letter is a choice too, whose options
+    With options the answer must name one of them (or several: kind `choices`) and any other kind is overruled: models
+    are shown the options and answer with a letter. Without a kind a lone capital letter is a choice too, whose options
     stand in the question or in the image; then integer, float, yesno, expression, list and set, text. Raises BadGold.
     """
     text = unbox(_text(answer))

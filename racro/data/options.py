@@ -1,19 +1,19 @@
-"""Options of a question: read from a cell in whatever layout, found in running text, written under a question.
+"""Options of a question: read from a cell in any common layout, found in running text, written under a question.
 
-Whatever could be read in two ways is refused. Not the gold answer (`racro.data.golds`).
+A cell that could be read in two ways is refused. Not the gold answer (`racro.data.golds`).
 """
 
 from __future__ import annotations
 
 import ast
 import io
-import json
 import re
 import tokenize
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from racro.data.cells import BadGold, Unusable, is_number, quoted, sound
+from racro.data.strict_json import parse
 
 LETTERS = "ABCDEFGHIJ"
 
@@ -65,7 +65,7 @@ def read_options(cell: Any) -> Options:
 def literal(text: str) -> Any:
     """The value of JSON or of a Python literal. Raises BadGold, also for what looks like a list but is none."""
     try:
-        return json.loads(text, object_pairs_hook=_unique)
+        return parse(text)
     except (ValueError, RecursionError):
         pass  # then perhaps Python
     try:
@@ -80,13 +80,6 @@ def literal(text: str) -> Any:
     except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError, tokenize.TokenError) as error:
         raise BadGold("unreadable choices", repr(text)) from error
     return value
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("a key comes twice")
-    return found
 
 
 def _of_mapping(cell: dict[Any, Any]) -> Options:
@@ -157,7 +150,7 @@ def options_text(options: Sequence[Any]) -> str:
 def with_options(question: str, texts: Sequence[str]) -> str:
     """The question with its options under it, unless it lists them itself, by the same letters.
 
-    Raises BadGold when it lists them in another order, or as many others: then nobody knows what a letter means.
+    Raises BadGold when it lists them in another order, or as many others: its letters are then ambiguous.
     """
     wanted = [_plain(text) for text in texts]
     if [text.strip("().:") for text in texts] == list(LETTERS[: len(texts)]):

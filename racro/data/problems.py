@@ -240,22 +240,16 @@ def _require_columns(source: Source, columns: config.Columns) -> list[str]:
     if not source.columns:
         raise BadSource(f"{source.name} holds no rows; correct problems.source")
     wanted = {key: name for key, name in columns.model_dump().items() if name is not None}
-    if columns.image not in source.columns and _asks_by_chat(source, columns):
-        del wanted["image"]
+    if columns.image not in source.columns and columns.question in source.columns:
+        first = next(iter(source.rows([columns.question])), {})
+        if messages_in(first.get(columns.question)):
+            del wanted["image"]  # chat messages bring their images along
     for key, name in wanted.items():
         if name not in source.columns:
             there = ", ".join(source.columns) or "none at all"
             raise BadSource(f"{source.name} has no column {name!r}; set problems.columns.{key} to one of: {there}")
     source.require_single(list(wanted.values()))
     return list(dict.fromkeys(wanted.values()))
-
-
-def _asks_by_chat(source: Source, columns: config.Columns) -> bool:
-    """Is the first question a list of chat messages? They bring their images along."""
-    if columns.question not in source.columns:
-        return False
-    first = next(iter(source.rows([columns.question])), {})
-    return messages_in(first.get(columns.question)) is not None
 
 
 T = TypeVar("T")

@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 from fsspec.implementations.local import LocalFileSystem
 
 from racro.data.cells import Unreadable
+from racro.data.strict_json import parse
 from racro.errors import BadInput
 from racro.identity import digest
 from racro.storage.files import opened
@@ -29,9 +30,6 @@ BATCH = 32
 """Rows that are in memory at a time."""
 PEEK = 100
 """Rows of a jsonl file that are read to learn its columns; rows may leave out keys that are null."""
-MAX_DIGITS = 4300
-"""Python's limit for reading whole numbers."""
-
 _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
 
@@ -175,7 +173,7 @@ _SHARD = re.compile(r"(?P<split>.+?)(-\d+-of-\d+(-[0-9a-f]+)?)?\.parquet")
 
 
 def _parquet_folder(fs: Any, path: str, source: str, split: str | None) -> Opened:
-    """The files of a split, in whatever folders below: `split.parquet` or `split-00000-of-00002.parquet`; or all."""
+    """The files of a split, in any folder below: `split.parquet` or `split-00000-of-00002.parquet`; or all."""
     files = sorted(file for file in fs.find(path) if file.endswith(".parquet"))
     splits = {file: _SHARD.fullmatch(file.rpartition("/")[2])["split"] for file in files}  # type: ignore[index]
     opened = [_parquet(fs, file, file) for file in files if split in (None, splits[file])]
@@ -203,7 +201,7 @@ def _jsonl(fs: Any, path: str, source: str) -> Opened:
 
 def _object(line: bytes, where: str) -> Row:
     try:
-        row = _parsed(line)
+        row = parse(line.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
         raise BadSource(f"{where} is not JSON ({error}); fetch or write the file again") from error
     if not isinstance(row, dict):
@@ -214,7 +212,7 @@ def _object(line: bytes, where: str) -> Row:
 def _json(fs: Any, path: str, source: str) -> Opened:
     with fs.open(path, "rb") as stream:
         try:
-            content = _parsed(stream.read())
+            content = parse(stream.read().decode("utf-8-sig"))
         except (ValueError, RecursionError) as error:
             raise BadSource(f"{source} is not a readable json file ({error}); fetch or write it again") from error
     if isinstance(content, dict) and content and all(isinstance(row, dict) for row in content.values()):
@@ -226,25 +224,6 @@ def _json(fs: Any, path: str, source: str) -> Opened:
         return ({column: row.get(column) for column in columns} for row in content)
 
     return _columns(content), rows
-
-
-def _parsed(data: bytes) -> Any:
-    """The value of JSON. Raises ValueError, also for an object with two equal keys, and RecursionError."""
-    return json.loads(data.decode("utf-8-sig"), object_pairs_hook=_unique, parse_int=_whole)
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> Row:
-    row = dict(pairs)
-    if len(row) != len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"two keys {twice!r} in one object")
-    return row
-
-
-def _whole(digits: str) -> int | str:
-    """A whole number; beyond the length that Python reads, the digits themselves."""
-    return int(digits) if len(digits) < MAX_DIGITS else digits
 
 
 def _columns(rows: Any) -> tuple[str, ...]:
