@@ -66,7 +66,9 @@ class _Reader:
         with self.turn:
             tokens = self.count(messages, sizes)
         if tokens > self.room:
-            raise Unusable("prompt too long", f"{tokens} tokens for the {role}, room for {self.room}: {question}")
+            raise Unusable(
+                "prompt too long", f"{tokens} tokens for the {role}, room for {self.room} before max_tokens: {question}"
+            )
 
     def count(self, messages: list[Message], sizes: Sequence[Size]) -> int:
         """Tokens of a prompt. Blank images stand for its images: a processor goes by their size."""
@@ -92,6 +94,10 @@ class _Reader:
         added = list(config.get("added_tokens_decoder", {}).values())
         added = added or _json(self.folder / "tokenizer.json").get("added_tokens", [])
         found = {token["content"] for token in added if token.get("special")}
+        extra = config.get("extra_special_tokens") or []
+        named = [value for key, value in config.items() if key.endswith("_token")]
+        named += extra.values() if isinstance(extra, dict) else extra
+        found |= {token for token in named if isinstance(token, str)}
         return tuple(sorted(token for token in found if len(token.strip()) > 1 and token != IMAGE_TAG))
 
     def most_tokens(self, size: Size) -> float:
