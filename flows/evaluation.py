@@ -39,7 +39,7 @@ from tasks.choose import choose
 from tasks.generate import answer, attempt, describe
 from tasks.grade import aggregate, grade
 from tasks.prepare import adopt_reasoner
-from tasks.questions import benchmark_stamp, load, own_columns, parts
+from tasks.questions import benchmark_stamp, load, load_own, own_columns, parts
 from tasks.recording import publish_evaluation, report, track
 from tasks.recording.closing import closing
 from tasks.recording.track import Judge
@@ -156,7 +156,13 @@ def load_benchmarks(
     stamps = {name: benchmark_stamp(name, source, columns[name]) for name, source in benchmarks.items()}
     return {
         name: stages.run(
-            load, f"load {name}", QuestionTable, name=name, source=source, columns=columns[name], stamp=stamps[name]
+            load if columns[name] is None else load_own,
+            f"load {name}",
+            QuestionTable,
+            name=name,
+            source=source,
+            columns=columns[name],
+            stamp=stamps[name],
         )
         for name, source in benchmarks.items()
     }
