@@ -4,13 +4,23 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, get_args
 
-from pydantic import Field, PositiveInt
+from pydantic import AfterValidator, Field, PositiveInt
 
-from racro.config.base import Config
+from racro.config.base import Config, NeutralDefault
 from racro.config.engines import EngineChoice, Transformers
 
 DType = Literal["float32", "bfloat16", "float16"]
 Linear = Literal["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+TemplateValue = bool | int | float | str
+TemplateKwargs = Annotated[dict[str, TemplateValue], NeutralDefault()]
+RENDERING = {"conversation", "messages", "add_generation_prompt", "continue_final_message", "tokenize", "return_tensors"}
+"""Arguments of a chat template that are not the recipe's to set."""
+
+
+def _no_rendering(given: dict[str, TemplateValue]) -> dict[str, TemplateValue]:
+    if wrong := sorted(RENDERING & given.keys()):
+        raise ValueError(f"{', '.join(wrong)}: set by racro itself; give only what the chat template reads")
+    return given
 
 
 class Lora(Config):
@@ -21,7 +31,8 @@ class Lora(Config):
     alpha: PositiveInt = 32
     """Their product is multiplied by alpha / rank."""
     targets: Annotated[tuple[Linear, ...], Field(min_length=1)] = get_args(Linear)
-    """The layers that are changed."""
+    """The layers that are changed, by what they do: where a model fuses some of them or has linear attention in place
+    of softmax attention, the layers that take their part (`racro.models.adapters`)."""
 
 
 class Captioner(Config):
@@ -37,6 +48,8 @@ class Captioner(Config):
     """What generates captions."""
     lora: Lora | None = None
     """Train an adapter and leave the weights as they are. None: all weights, or `model` where that is an adapter."""
+    template_kwargs: Annotated[TemplateKwargs, AfterValidator(_no_rendering)] = {}
+    """What the chat template is given besides the messages, for example {enable_thinking: false}."""
 
 
 class Reasoner(Config):
@@ -56,3 +69,5 @@ class Reasoner(Config):
     """Nucleus sampling in training."""
     max_tokens: PositiveInt = 8192
     """Longest answer; beyond it the verdict is `truncated`."""
+    template_kwargs: Annotated[TemplateKwargs, AfterValidator(_no_rendering)] = {}
+    """What the chat template is given besides the messages, for example {enable_thinking: false}."""

@@ -9,10 +9,11 @@ Shapes: B prompts of a batch, L tokens of the longest, n samples each, V tokens 
 
 from __future__ import annotations
 
+import functools
 import gc
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,8 @@ import torch
 from racro.engines.local.decoding import Batch, Record
 from racro.engines.local.sampling import Uniforms, draw, log_distribution, vision_token_ids
 from racro.engines.protocol import Completion, Engine, Generation, Prompt, PromptTooLong, Sampling
-from racro.engines.templates import fill
+from racro.models.chat_template import ChatTemplate
+from racro.models.encoding import accepted, encode, positions
 from racro.models.folders import load_captioner, load_processor, load_reasoner, load_tokenizer, torch_device
 from racro.schema import FinishReason
 
@@ -33,10 +35,20 @@ Sorting everything would hold every image and every result of a stage in memory 
 class TransformersEngine(Engine):
     """A model, its tokenizer or processor, and the number of prompts in a batch."""
 
-    def __init__(self, load: Callable[[str], Any], folder: str, tokenizer: Any, processor: Any, batch: int) -> None:
-        """`load` makes a model of a folder; `processor` is None for a text-only model."""
+    def __init__(
+        self,
+        load: Callable[[str], Any],
+        folder: str,
+        tokenizer: Any,
+        processor: Any,
+        batch: int,
+        template_kwargs: Mapping[str, Any] | None = None,
+    ) -> None:
+        """`load` makes a model of a folder; `processor` is None for a text-only model. Raises BadTemplate."""
         self.load, self.tokenizer, self.processor, self.batch = load, tokenizer, processor, batch
+        self.template = ChatTemplate(folder, tokenizer, processor, template_kwargs)
         self.model = model = load(folder)
+        self.known = accepted(model)
         self.device = model.device
         self.turn = threading.Lock()
         eos = model.generation_config.eos_token_id
@@ -46,17 +58,21 @@ class TransformersEngine(Engine):
         self.longest = model.config.get_text_config().max_position_embeddings
 
     @classmethod
-    def captioner(cls, folder: str, dtype: str, device: str, batch: int) -> TransformersEngine:
+    def captioner(
+        cls, folder: str, dtype: str, device: str, batch: int, template_kwargs: Mapping[str, Any] | None = None
+    ) -> TransformersEngine:
         """An engine on a vision-language model's folder."""
         processor = load_processor(Path(folder))
-        at = torch_device(device)
-        return cls(lambda path: load_captioner(Path(path), dtype, at), folder, processor.tokenizer, processor, batch)
+        load = functools.partial(_load, load_captioner, dtype, torch_device(device))
+        return cls(load, folder, processor.tokenizer, processor, batch, template_kwargs)
 
     @classmethod
-    def reasoner(cls, folder: str, dtype: str, device: str, batch: int) -> TransformersEngine:
-        """An engine on a text-only model's folder."""
-        at = torch_device(device)
-        return cls(lambda path: load_reasoner(Path(path), dtype, at), folder, load_tokenizer(Path(folder)), None, batch)
+    def reasoner(
+        cls, folder: str, dtype: str, device: str, batch: int, template_kwargs: Mapping[str, Any] | None = None
+    ) -> TransformersEngine:
+        """An engine on the folder of a text-only model, or of a vision-language model that is shown no images."""
+        load = functools.partial(_load, load_reasoner, dtype, torch_device(device))
+        return cls(load, folder, load_tokenizer(Path(folder)), None, batch, template_kwargs)
 
     @property
     def positions(self) -> int:
@@ -90,7 +106,7 @@ class TransformersEngine(Engine):
         """See Engine. Prompts are read once and late, a window at a time. Raises PromptTooLong and ValueError."""
         for start in range(0, len(prompts), WINDOW * self.batch):
             window = [prompts[i] for i in range(start, min(start + WINDOW * self.batch, len(prompts)))]
-            texts = [fill(prompt, self.tokenizer, self.processor) for prompt in window]
+            texts = [self.template.fill(prompt.messages, len(prompt.images)) for prompt in window]
             # Longest first, so that what does not fit into memory fails at the start. An estimate suffices: an image
             # token covers 28 x 28 pixels in Qwen2.5-VL, a text token about four characters.
             pixels = [sum(image.width * image.height for image in prompt.images) for prompt in window]
@@ -111,29 +127,16 @@ class TransformersEngine(Engine):
 
     def _encode(self, texts: list[str], prompts: list[Prompt], max_tokens: int) -> dict[str, torch.Tensor]:
         """Model inputs of B prompts, padded left, with position ids."""
-        # The chat template has written the special tokens; a second beginning-of-text would shift the distribution.
-        options = {"padding": True, "return_tensors": "pt", "add_special_tokens": False}
-        images = [image for prompt in prompts for image in prompt.images]
-        if self.processor is None:
-            inputs = dict(self.tokenizer(texts, padding_side="left", **options))
-        else:
-            inputs = dict(self.processor(images=images or None, text=texts, padding_side="left", **options))
-        inputs.pop("token_type_ids", None)
-        mask = inputs["attention_mask"]
-        longest = int(mask.sum(-1).max())
+        images = [prompt.images for prompt in prompts]
+        inputs = encode(self.processor, self.tokenizer, texts, images, self.known)
+        longest = int(inputs["attention_mask"].sum(-1).max())
         if longest + max_tokens > self.positions:
             raise PromptTooLong(
                 f"a prompt of {longest} tokens and max_tokens {max_tokens} exceed the model's {self.positions} "
                 "positions; lower max_tokens, or leave this problem out"
             )
-        if self.processor is not None and hasattr(self.model.model, "get_rope_index"):
-            # Explicit: in decoding the model would go on from positions that it remembers of the last prefill.
-            types = inputs.pop("mm_token_type_ids")
-            inputs["position_ids"], _ = self.model.model.get_rope_index(
-                inputs["input_ids"], types, image_grid_thw=inputs.get("image_grid_thw"), attention_mask=mask
-            )
-        else:
-            inputs["position_ids"] = (mask.cumsum(-1) - 1).clamp(min=0)
+        # Explicit: in decoding the model would go on from positions that it remembers of the last prefill.
+        inputs["position_ids"] = positions(self.model, inputs)
         return {name: tensor.to(self.device) for name, tensor in inputs.items()}
 
     # --- decoding -----------------------------------------------------------------------------------------------------
@@ -176,8 +179,12 @@ class TransformersEngine(Engine):
         ids, values = record.cut(lengths.tolist())
         texts = self.tokenizer.batch_decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
         completions = [
-            Completion(tuple(i), tuple(v), text, "stop" if length else reason)
+            Completion(tuple(i), tuple(v), self.template.turn(text), "stop" if length else reason)
             for i, v, text, length in zip(ids, values, texts, lengths.tolist(), strict=True)
         ]
         n = sampling.n
         return [Generation(tuple(ids), tuple(completions[k * n : (k + 1) * n])) for k, ids in enumerate(prompt_ids)]
+
+
+def _load(load: Callable[[Path, str, torch.device], Any], dtype: str, device: torch.device, folder: str) -> Any:
+    return load(Path(folder), dtype, device)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import math
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +28,12 @@ from racro.engines.protocol import (
     SwapFailed,
     prompt_seed,
 )
-from racro.engines.templates import fill
 from racro.engines.vllm.core import Core, plain_errors
 from racro.engines.vllm.lora import adapter_sums, fitting, room
 from racro.engines.vllm.owner import Owner, Request, line
 from racro.engines.vllm.weights import checkpoint_sums, same_model, shapes
 from racro.models.adapters import Adapter
+from racro.models.chat_template import ChatTemplate
 from racro.models.folders import base_folder, load_processor, load_tokenizer
 
 
@@ -49,6 +49,7 @@ class VllmEngine(Engine):
         place: EnginePlacement,
         adapter: Adapter | None = None,
         rank: int | None = None,
+        template_kwargs: Mapping[str, Any] | None = None,
     ) -> None:
         """`processor` is None for a text-only model. `adapter`: to begin with. `rank`: room for adapters.
 
@@ -57,6 +58,7 @@ class VllmEngine(Engine):
         self.folder, self.dtype, self.config, self.rank = folder, dtype, config, rank
         self.processor, self.shapes = processor, shapes(folder)
         self.tokenizer = load_tokenizer(folder) if processor is None else processor.tokenizer
+        self.template = ChatTemplate(str(folder), self.tokenizer, processor, template_kwargs)
         start = functools.partial(Core, str(folder), dtype, config, place, processor is not None, adapter, rank)
         self.owner = Owner(start, place.sequences)
         self.core = self.owner.core
@@ -66,19 +68,32 @@ class VllmEngine(Engine):
 
     @classmethod
     def captioner(
-        cls, folder: str, dtype: str, config: Settings, place: EnginePlacement, lora: Lora | None
+        cls,
+        folder: str,
+        dtype: str,
+        config: Settings,
+        place: EnginePlacement,
+        lora: Lora | None,
+        template_kwargs: Mapping[str, Any] | None = None,
     ) -> VllmEngine:
         """An engine on a vision-language model's folder, or on that of a LoRA adapter, whose model is found too.
 
         `lora`: adapters like this will be swapped in.
         """
         adapter, base = Adapter.read(Path(folder)), base_folder(Path(folder))
-        return cls(base, dtype, load_processor(base), config, place, adapter, room(adapter, lora))
+        return cls(base, dtype, load_processor(base), config, place, adapter, room(adapter, lora), template_kwargs)
 
     @classmethod
-    def reasoner(cls, folder: str, dtype: str, config: Settings, place: EnginePlacement) -> VllmEngine:
+    def reasoner(
+        cls,
+        folder: str,
+        dtype: str,
+        config: Settings,
+        place: EnginePlacement,
+        template_kwargs: Mapping[str, Any] | None = None,
+    ) -> VllmEngine:
         """An engine on a text-only model's folder."""
-        return cls(Path(folder), dtype, None, config, place)
+        return cls(Path(folder), dtype, None, config, place, template_kwargs=template_kwargs)
 
     @property
     def lost(self) -> bool:
@@ -146,7 +161,7 @@ class VllmEngine(Engine):
 
     def _render(self, prompt: Prompt, max_tokens: int) -> Any:
         """What vLLM's engine takes. Raises PromptTooLong and ValueError."""
-        parts: dict[str, Any] = {"prompt": fill(prompt, self.tokenizer, self.processor)}
+        parts: dict[str, Any] = {"prompt": self.template.fill(prompt.messages, len(prompt.images))}
         if prompt.images:
             parts["multi_modal_data"] = {"image": list(prompt.images)}
         rendered = self.core.render(parts)
@@ -190,7 +205,10 @@ class VllmEngine(Engine):
         )
         return Generation(
             tuple(request.inputs["prompt_token_ids"]),
-            tuple(_completion(output, text) for output, text in zip(request.outputs, texts, strict=True)),
+            tuple(
+                _completion(output, self.template.turn(text))
+                for output, text in zip(request.outputs, texts, strict=True)
+            ),
         )
 
 
