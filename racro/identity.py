@@ -20,7 +20,7 @@ from racro.schema import Handle
 def fingerprint(value: Any) -> Any:
     """The JSON value that stands for `value`. A handle is its digest: the same content elsewhere is the same.
 
-    Keys marked `NeutralDefault` are left out at their default. Raises TypeError for anything without a defined identity.
+    Keys marked `NeutralDefault` are left out at their default. Raises TypeError for anything without an identity.
     """
     if isinstance(value, Handle):
         content = {k: v for k, v in value.model_dump(mode="json").items() if k not in ("uri", "rows")}

@@ -9,7 +9,7 @@ from racro import config as recipes
 from racro.engines.prefetcher import Ahead
 from racro.prompts import CAPTION_DIGEST
 from racro.rollouts import captioner as captioning
-from racro.rollouts.reasoner import question_to, training_sampling
+from racro.rollouts.reasoner import question_to, training_sampling, unasked
 from racro.schema import FrozenModel, Policy, Problem, ProblemTable, Rollout, RolloutTable
 from racro.storage import artifacts
 from tasks.running.engines import asks_ahead, captioner_engine, reasoner_engine
@@ -81,7 +81,7 @@ def _reasoner_ahead(
     sampling, base = training_sampling(ahead[0], seed, iteration, runtime.request_deadline)
 
     def pass_on(row: Rollout) -> None:
-        if row.finish_reason != "deadline":
+        if unasked(row) is None:
             prompt, own = question_to(questions[row.uid], row.caption, base)
             engine.ask(prompt, sampling, own)
 

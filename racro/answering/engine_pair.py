@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import json
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -15,7 +16,10 @@ from racro import config
 from racro.engines.opening import open_captioner, open_reasoner, outside
 from racro.engines.prefetcher import Ahead
 from racro.engines.protocol import Engine, Role
+from racro.models import compatibility
 from racro.models.folders import ModelNotFound, base_folder, model_folder
+
+logger = logging.getLogger(__name__)
 
 LONGEST = 8192
 """Tokens of a caption, a tentative answer or an answer, where the model has room for them."""
@@ -82,7 +86,10 @@ def resolve(role: Role, given: str | config.Captioner | config.Reasoner | Engine
     place: config.EnginePlacement = getattr(runtime, role)
     if given.engine.type == "scripted" or (given.engine.type == "server" and place.urls):
         return Model(role, given)
-    return Model(role, given, str(model_folder(given.model, role, given.revision)), here=True)
+    folder = model_folder(given.model, role, given.revision)
+    if note := compatibility.check(role, given.model, folder, given.template_kwargs):
+        logger.warning("%s: %s", role, note)
+    return Model(role, given, str(folder), here=True)
 
 
 def _checkpoint(folder: str) -> dict[str, Any]:

@@ -12,8 +12,14 @@ from racro.config.engines import EngineChoice, Transformers
 DType = Literal["float32", "bfloat16", "float16"]
 Linear = Literal["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 TemplateValue = bool | int | float | str
-TemplateKwargs = Annotated[dict[str, TemplateValue], NeutralDefault()]
-RENDERING = {"conversation", "messages", "add_generation_prompt", "continue_final_message", "tokenize", "return_tensors"}
+RENDERING = {
+    "conversation",
+    "messages",
+    "add_generation_prompt",
+    "continue_final_message",
+    "tokenize",
+    "return_tensors",
+}
 """Arguments of a chat template that are not the recipe's to set."""
 
 
@@ -21,6 +27,9 @@ def _no_rendering(given: dict[str, TemplateValue]) -> dict[str, TemplateValue]:
     if wrong := sorted(RENDERING & given.keys()):
         raise ValueError(f"{', '.join(wrong)}: set by racro itself; give only what the chat template reads")
     return given
+
+
+TemplateKwargs = Annotated[dict[str, TemplateValue], AfterValidator(_no_rendering), NeutralDefault()]
 
 
 class Lora(Config):
@@ -48,7 +57,7 @@ class Captioner(Config):
     """What generates captions."""
     lora: Lora | None = None
     """Train an adapter and leave the weights as they are. None: all weights, or `model` where that is an adapter."""
-    template_kwargs: Annotated[TemplateKwargs, AfterValidator(_no_rendering)] = {}
+    template_kwargs: TemplateKwargs = Field(default_factory=dict)
     """What the chat template is given besides the messages, for example {enable_thinking: false}."""
 
 
@@ -69,5 +78,5 @@ class Reasoner(Config):
     """Nucleus sampling in training."""
     max_tokens: PositiveInt = 8192
     """Longest answer; beyond it the verdict is `truncated`."""
-    template_kwargs: Annotated[TemplateKwargs, AfterValidator(_no_rendering)] = {}
+    template_kwargs: TemplateKwargs = Field(default_factory=dict)
     """What the chat template is given besides the messages, for example {enable_thinking: false}."""

@@ -14,8 +14,8 @@ from racro import config
 from racro.embedded import oracle
 from racro.engines.protocol import Completion, Engine, Sampling, prompt_seed
 from racro.rewards.answer import counts
-from racro.rollouts.captioner import Progress, greedy, silent
-from racro.rollouts.reasoner import UNANSWERED, answer, verdict_of
+from racro.rollouts.captioner import Progress, greedy, missing, silent
+from racro.rollouts.reasoner import NO_CAPTION, UNANSWERED, answer, verdict_of
 from racro.schema import Judgement, Problem, Verdict
 
 Inspect = Callable[[str, str], oracle.Facts]
@@ -46,16 +46,23 @@ def evaluate(
         written = greedy(problems, images_base, captioner, caption_tokens, deadline, progress)
         for problem, caption in zip(problems, written, strict=True):
             captions.append(caption)
-            if caption.finish_reason != "deadline":
+            if _unasked(caption) is None:
                 yield problem.question, caption.text
 
     sampling = Sampling(1, evaluation.temperature, evaluation.top_p, answer_tokens, deadline)
     answers = iter(answer(finished(), reasoner, sampling, prompt_seed(seed, "evaluate"), progress))
     for problem, caption in zip(problems, captions, strict=True):
         unfinished = caption.finish_reason == "deadline"
-        response = UNANSWERED if unfinished else next(answers)
+        response = _unasked(caption) or next(answers)
         verdict = verdict_of(response, problem)
         yield judgement(problem, caption.text, not unfinished, response.text, verdict, inspect)
+
+
+def _unasked(caption: Completion) -> Completion | None:
+    """What stands for the answer where there is no caption to answer from."""
+    if caption.finish_reason == "deadline":
+        return UNANSWERED
+    return NO_CAPTION if missing(caption.text, caption.finish_reason) else None
 
 
 def judgement(

@@ -91,7 +91,9 @@ class ChatTemplate:
             )
         for name in self.options:
             if not re.search(rf"\b{re.escape(name)}\b", str(self.text)):
-                raise BadTemplate(f"template_kwargs.{name}: the chat template of {model} does not read it; leave it out")
+                raise BadTemplate(
+                    f"template_kwargs.{name}: the chat template of {model} does not read it; leave it out"
+                )
         self.form = self._form(WITH_IMAGES if processor is not None else TEXT_ONLY)
         asked = self._render([{"role": "user", "content": USER_PROBE}])
         self.opening = f"{THOUGHT}\n" if asked.rstrip().endswith(THOUGHT) else ""

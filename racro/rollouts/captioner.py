@@ -6,6 +6,7 @@ Not an engine: it says what is asked, `racro.engines` how it is generated. Calle
 
 from __future__ import annotations
 
+import dataclasses
 import random
 from collections.abc import Callable, Iterator, Sequence
 from typing import overload
@@ -14,10 +15,16 @@ from racro import config
 from racro.data.images import open_image
 from racro.engines.protocol import Completion, Engine, Prompt, Sampling, prompt_seed
 from racro.prompts import Message, caption_messages
-from racro.schema import Problem, Rollout
+from racro.rollouts.thoughts import spoken
+from racro.schema import FinishReason, Problem, Rollout
 
 Progress = Callable[[int, int], None]
 """Called with (done, total) items as they come."""
+
+
+def missing(caption: str, finish_reason: FinishReason) -> bool:
+    """True if the token limit came before the caption began: a thinking captioner was still thinking."""
+    return finish_reason == "length" and not caption
 
 
 def silent(done: int, total: int) -> None:
@@ -79,7 +86,7 @@ def caption(
                 completion_ids=completion.token_ids,
                 logprobs=completion.logprobs,
                 finish_reason=completion.finish_reason,
-                caption=completion.text,
+                caption=spoken(completion.text),
             )
         progress(done, len(problems))
 
@@ -93,11 +100,15 @@ def greedy(
     progress: Progress = silent,
     messages: Callable[[str, int], list[Message]] = caption_messages,
 ) -> Iterator[Completion]:
-    """The likeliest text for each problem, in order: its caption, or its tentative answer with `tentative_messages`."""
+    """The likeliest text for each problem, in order: its caption, or its tentative answer with `tentative_messages`.
+
+    Without the thoughts of a captioner that thinks.
+    """
     sampling = Sampling(n=1, temperature=0.0, max_tokens=max_tokens, deadline=deadline)
     generations = engine.generate(Prompts(problems, images_base, messages), sampling, [0] * len(problems))
     for done, generation in enumerate(generations, 1):
-        yield generation.completions[0]
+        completion = generation.completions[0]
+        yield dataclasses.replace(completion, text=spoken(completion.text))
         progress(done, len(problems))
 
 

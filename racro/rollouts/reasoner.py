@@ -14,7 +14,7 @@ from racro.engines.protocol import Completion, Engine, Prompt, Sampling, prompt_
 from racro.grading import grade
 from racro.prompts import describes_messages, reasoner_messages
 from racro.rewards.answer import reward
-from racro.rollouts.captioner import Progress, silent
+from racro.rollouts.captioner import Progress, missing, silent
 from racro.schema import Gold, Problem, Rollout, ScoredRollout, Verdict
 
 JUDGEMENT_TOKENS = 8
@@ -22,6 +22,8 @@ JUDGEMENT_TOKENS = 8
 
 UNANSWERED = Completion((), (), "", "deadline")
 """Stands where the reasoner was not asked, because the caption itself was not finished in time."""
+NO_CAPTION = Completion((), (), "", "length")
+"""Stands where the reasoner was not asked, because the token limit came before the caption began."""
 
 
 def question_to(question: str, caption: str, seed: int) -> tuple[Prompt, int]:
@@ -49,6 +51,13 @@ def answer(
         answers[pair] = generation.completions[0]
         progress(len(answers), len(unique))
     return [answers[pair] for pair in asked]
+
+
+def unasked(rollout: Rollout) -> Completion | None:
+    """What stands for the answer from a caption about which the reasoner is not asked; None if it is asked."""
+    if rollout.finish_reason == "deadline":
+        return UNANSWERED
+    return NO_CAPTION if missing(rollout.caption, rollout.finish_reason) else None
 
 
 def training_sampling(reasoner: config.Reasoner, seed: int, iteration: int, deadline: float) -> tuple[Sampling, int]:
@@ -93,14 +102,16 @@ def reason(
 
     `problems` by uid. `policy`, the engine that wrote the captions, judges them where the reward has a penalty; it may
     be None otherwise. A caption that was cut by the deadline is failed without being asked: the engine was slow, which
-    says nothing about it. Progress counts unique questions, first those to the reasoner, then those to the policy.
+    says nothing about it. Where a thinking captioner used up its tokens before the caption began, the reasoner is not
+    asked either, and the verdict is truncated: the policy wrote too much, and `reward.truncated` says what that earns.
+    Progress counts unique questions, first those to the reasoner, then those to the policy.
     """
     if rewards.penalty and policy is None:
         raise ValueError("reward.penalty > 0 needs the policy's engine: the policy judges its own captions")
-    finished = [rollout for rollout in rollouts if rollout.finish_reason != "deadline"]
+    finished = [rollout for rollout in rollouts if unasked(rollout) is None]
     pairs = [(problems[rollout.uid].question, rollout.caption) for rollout in finished]
     answers = iter(answer(pairs, engine, *training_sampling(reasoner, seed, iteration, deadline), progress))
-    completions = [UNANSWERED if rollout.finish_reason == "deadline" else next(answers) for rollout in rollouts]
+    completions = [unasked(rollout) or next(answers) for rollout in rollouts]
     verdicts = [verdict_of(c, problems[r.uid]) for r, c in zip(rollouts, completions, strict=True)]
     judged: dict[str, bool | None] = {}
     if rewards.penalty and policy is not None:
