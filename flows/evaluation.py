@@ -97,7 +97,8 @@ def evaluate(
     stages = Stages(layout.absolute(root), recipe.runtime)
     report.check_root(stages.root)
     modes = tuple(dict.fromkeys(modes)) or (("joint",) if benchmarks else ("caption",))
-    reasoners = [reasoner for i, reasoner in enumerate(reasoners) if reasoner not in reasoners[:i]] or [recipe.reasoner]
+    distinct = tuple(reasoner for i, reasoner in enumerate(reasoners) if reasoner not in reasoners[:i])
+    reasoners = distinct or (recipe.reasoner,)
     looking = modes != ("text",)
     asking = reasoners if not {*REASONED}.isdisjoint(modes) else ()
     models = [adopt_reasoner(reasoner, recipe.runtime) for reasoner in asking]  # all are checked before one is asked
