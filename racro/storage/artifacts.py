@@ -54,7 +54,8 @@ class Shard(BaseModel):
 class Record(BaseModel):
     """What an artifact is and where it came from. Its presence means that everything it lists is there."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # A metric that is not finite is written as "NaN" or "Infinity", which is read back as the number that it was.
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
 
     stage: str
     identity: str
