@@ -118,6 +118,7 @@ def _train(recipe: Recipe, name: str, stages: Stages, mlflow_run: str, started: 
             seed=recipe.seed,
             iteration=k,
             ahead=(recipe.reasoner, reasoner),
+            max_unscored=recipe.reward.max_unscored,
         )
         scored = stages.run(
             reason,

@@ -11,6 +11,7 @@ from racro.summary import Score
 from tasks.running.engines import captioner_engine, reasoner_engine
 from tasks.running.policies import Output, stage
 from tasks.running.progress import Progress
+from tasks.running.refusals import Refusals
 
 
 class NothingEvaluated(RuntimeError):
@@ -33,7 +34,7 @@ def evaluate(
     root: str,
 ) -> Evaluation:
     """One judgement per problem. Raises NothingEvaluated."""
-    progress = Progress("evaluate", "items")
+    progress, refused = Progress("evaluate", "items"), Refusals("judged")
     rows = list(
         evaluation.evaluate(
             list(artifacts.read_table(problems, Problem)),
@@ -46,6 +47,7 @@ def evaluate(
             seed,
             runtime.request_deadline,
             progress,
+            refused=refused,
         )
     )
     progress.finish()
@@ -53,7 +55,7 @@ def evaluate(
     if metrics.accuracy is None:
         raise NothingEvaluated(
             f"none of {len(rows)} held-out problems got an answer in time; raise runtime.request_deadline, or look at "
-            "the engines"
+            "the engines" + (f". Problem {refused}" if refused.requests else "")
         )
     output.shards = artifacts.write_table(output.folder, rows, Judgement)
     output.metrics = flat(metrics)

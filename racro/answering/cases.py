@@ -1,6 +1,6 @@
 """A question about images on its way to its answer: what was asked, what was written so far, or why it cannot be asked.
 
-Images are decoded here, a bounded number at a time. No engine and no model. Called by `racro.answering.pipeline`.
+Images are decoded here, a limited number at a time. No engine and no model. Called by `racro.answering.pipeline`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from PIL import Image
 
 from racro.data.golds import BadGold, Gold, read_gold
 from racro.data.images import BadImage, decode, image_bytes, upright
-from racro.engines.protocol import Completion, Generation, Prompt
+from racro.engines.protocol import Completion, Generation, Prompt, Refusal
 from racro.errors import BadInput
 from racro.grading import boxed, extract, final_part, grade
 from racro.prompts import caption_messages, joint_messages, question_parts, tentative_messages
@@ -41,7 +41,7 @@ Watch = Callable[[int, Step, Completion], None]
 
 
 def unwatched(number: int, step: Step, completion: Completion) -> None:
-    """The Watch of whoever waits for whole answers."""
+    """The Watch that does nothing."""
 
 
 @dataclass(frozen=True)
@@ -98,18 +98,19 @@ class Case:
         messages = caption_messages, tentative_messages
         return [Prompt(make(self.question, len(self.images)), self.images) for make in messages]
 
-    def take(self, step: Step, made: Generation | BadInput, watch: Watch) -> None:
+    def take(self, step: Step, made: Generation | Refusal, watch: Watch) -> None:
         """Write down what an engine made, or that it refused."""
-        if isinstance(made, BadInput):
-            self.error = self.error or made
+        if isinstance(made, Refusal):
+            self.error = self.error or Unanswerable(made.reason)
         else:
             [self.written[step]] = made.completions
             watch(self.number, step, self.written[step])
 
     @property
     def legible(self) -> bool:
-        """Has the captioner written all that the reasoner needs?"""
-        return self.error is None and all(self.written[step].finish_reason != "deadline" for step in LOOKS)
+        """Has the captioner written everything that the reasoner needs?"""
+        written = [self.written.get(step, UNANSWERED) for step in LOOKS]
+        return self.error is None and all(text.finish_reason != "deadline" for text in written)
 
     def texts(self) -> tuple[str, str, str]:
         """Question, caption, tentative answer; without the thoughts of a captioner that thinks."""

@@ -12,10 +12,10 @@ from pydantic import BaseModel, ConfigDict
 
 from racro import config
 from racro.embedded import oracle
-from racro.engines.protocol import Completion, Engine, Sampling, prompt_seed
+from racro.engines.protocol import Completion, Engine, Refusal, Sampling, prompt_seed
 from racro.rewards.answer import counts
-from racro.rollouts.captioner import Progress, greedy, missing, silent
-from racro.rollouts.reasoner import NO_CAPTION, UNANSWERED, answer, verdict_of
+from racro.rollouts.captioner import Progress, Refused, greedy, ignored, silent
+from racro.rollouts.reasoner import UNANSWERED, answer, no_question, question_to, verdict_of
 from racro.schema import Judgement, Problem, Verdict
 
 Inspect = Callable[[str, str], oracle.Facts]
@@ -34,35 +34,34 @@ def evaluate(
     deadline: float,
     progress: Progress = silent,
     inspect: Inspect = oracle.inspect,
+    refused: Refused = ignored,
 ) -> Iterator[Judgement]:
     """Greedy captions, answered by the reasoner with the evaluation's sampling; one judgement per problem, in order.
 
     `caption_tokens` and `answer_tokens` are the limits of training. No iteration enters the seeds: equal captions get
-    equal answers at every evaluation. Progress counts captions, then unique questions to the reasoner.
+    equal answers at every evaluation. Progress counts captions, then unique questions to the reasoner. What an engine
+    refuses is failed, like what was not finished in time.
     """
-    captions: list[Completion] = []
-
-    def finished() -> Iterator[tuple[str, str]]:
-        written = greedy(problems, images_base, captioner, caption_tokens, deadline, progress)
-        for problem, caption in zip(problems, written, strict=True):
-            captions.append(caption)
-            if _unasked(caption) is None:
-                yield problem.question, caption.text
-
     sampling = Sampling(1, evaluation.temperature, evaluation.top_p, answer_tokens, deadline)
-    answers = iter(answer(finished(), reasoner, sampling, prompt_seed(seed, "evaluate"), progress))
-    for problem, caption in zip(problems, captions, strict=True):
-        unfinished = caption.finish_reason == "deadline"
-        response = _unasked(caption) or next(answers)
+    own = prompt_seed(seed, "evaluate")
+    captions: list[Completion] = [UNANSWERED] * len(problems)
+    written = greedy(problems, images_base, captioner, caption_tokens, deadline, progress, refused=refused)
+    for place, caption in written:
+        captions[place] = caption
+        if no_question(caption.text, caption.finish_reason) is None:
+            reasoner.prefetch([question_to(problems[place].question, caption.text, sampling, own)])
+    pairs = [(problem.question, caption.text) for problem, caption in zip(problems, captions, strict=True)]
+    finished = [caption.finish_reason != "deadline" for caption in captions]
+    unasked = [no_question(caption.text, caption.finish_reason) for caption in captions]
+    asked = [pair for pair, stand_in in zip(pairs, unasked, strict=True) if stand_in is None]
+    answers = answer(asked, reasoner, sampling, own, progress)
+    for problem, pair, done, stand_in in zip(problems, pairs, finished, unasked, strict=True):
+        response = stand_in or answers[pair]
+        if isinstance(response, Refusal):
+            refused(problem, response.reason)
+            response = UNANSWERED
         verdict = verdict_of(response, problem)
-        yield judgement(problem, caption.text, not unfinished, response.text, verdict, inspect)
-
-
-def _unasked(caption: Completion) -> Completion | None:
-    """What stands for the answer where there is no caption to answer from."""
-    if caption.finish_reason == "deadline":
-        return UNANSWERED
-    return NO_CAPTION if missing(caption.text, caption.finish_reason) else None
+        yield judgement(problem, pair[1], done, response.text, verdict, inspect)
 
 
 def judgement(

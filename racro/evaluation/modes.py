@@ -9,11 +9,9 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Sequence
 
-from racro.engines.protocol import Engine, Generation, Prompt, Sampling, prompt_seed
-from racro.engines.refusals import each
-from racro.errors import BadInput
+from racro.engines.protocol import Engine, Generation, Prompt, Refusal, Request, Sampling, prompt_seed
 from racro.prompts import Message, joint_messages, text_messages
-from racro.rollouts.captioner import Progress, Prompts, silent
+from racro.rollouts.captioner import Progress, request, silent
 from racro.rollouts.reasoner import question_to
 from racro.rollouts.thoughts import spoken
 from racro.schema import Mode, Problem, Writing
@@ -37,17 +35,32 @@ def look(
 ) -> Iterator[Writing]:
     """The captioner's likeliest text on each question, in order: a caption or an answer, as `messages` asks for."""
     sampling = Sampling(n=1, temperature=0.0, max_tokens=max_tokens, deadline=deadline)
-    prompts = Prompts(questions, images_base, messages)
-    asked = zip(questions, each(engine, prompts, sampling, [0] * len(questions)), strict=True)
-    for done, (question, made) in enumerate(asked, 1):
-        yield from _writings(question.uid, _asked(messages, question), made)
-        progress(done, len(questions))
+    written: dict[int, list[Writing]] = {}
+
+    def write(made: Generation | Refusal) -> None:
+        question = questions[made.key]
+        written[made.key] = list(_writings(question.uid, _asked(messages, question), made))
+
+    def readable() -> Iterator[Request]:
+        for key, question in enumerate(questions):
+            try:
+                asked = request(key, question, images_base, messages, sampling, 0)
+            except ValueError as error:  # an image that cannot be read, placeholders without images
+                write(Refusal(key, str(error)))
+            else:
+                yield asked
+
+    for made in engine.generate(readable()):
+        write(made)
+        progress(len(written), len(questions))
+    for key in range(len(questions)):
+        yield from written[key]
 
 
 def _asked(messages: Callable[[str, int], list[Message]], question: Problem) -> list[Message]:
     try:
         return messages(question.question, len(question.images))
-    except ValueError:  # placeholders without images; the engine's refusal says so
+    except ValueError:  # placeholders without images; the refusal says so
         return []
 
 
@@ -71,31 +84,31 @@ def answer(
     missing = [next((w for w in row if w.finish_reason == "deadline"), None) for row in looks]
     texts = [(q.question, *(spoken(w.text) for w in row)) for q, row in zip(questions, looks, strict=True)]
     unique = list(dict.fromkeys(text for text, lost in zip(texts, missing, strict=True) if lost is None))
-    prompts, seeds = zip(*(_prompt(mode, text, seed) for text in unique), strict=True) if unique else ((), ())
-    made: dict[tuple[str, ...], Generation | BadInput] = {}
-    for text, generation in zip(unique, each(engine, prompts, sampling, seeds), strict=True):
-        made[text] = generation
+    requests = [_request(mode, text, sampling, seed, key) for key, text in enumerate(unique)]
+    made: dict[tuple[str, ...], Generation | Refusal] = {}
+    for answered in engine.generate(requests):
+        made[unique[answered.key]] = answered
         progress(len(made), len(unique))
-    asked = dict(zip(unique, prompts, strict=True))
+    asked = {text: request.prompt.messages for text, request in zip(unique, requests, strict=True)}
     for question, text, lost in zip(questions, texts, missing, strict=True):
         if lost is not None:
             yield _unasked(question.uid, [], lost.error or "the captioner ran out of time")
         else:
-            yield from _writings(question.uid, asked[text].messages, made[text])
+            yield from _writings(question.uid, asked[text], made[text])
 
 
-def _prompt(mode: Mode, text: tuple[str, ...], seed: int) -> tuple[Prompt, int]:
-    """The reasoner's prompt and its seed; `text` is the question with the looks that the mode needs."""
+def _request(mode: Mode, text: tuple[str, ...], sampling: Sampling, seed: int, key: int) -> Request:
+    """What the reasoner is asked; `text` is the question with the looks that the mode needs."""
     if mode == "caption":
         question, caption = text
-        return question_to(question, caption, seed)
+        return question_to(question, caption, sampling, seed, key)
     messages = joint_messages(*text) if mode == "joint" else text_messages(*text)
-    return Prompt(messages), prompt_seed(seed, mode, *text)
+    return Request(key, Prompt(messages), sampling, prompt_seed(seed, mode, *text))
 
 
-def _writings(uid: str, messages: list[Message], made: Generation | BadInput) -> Iterator[Writing]:
-    if isinstance(made, BadInput):
-        yield _unasked(uid, messages, str(made))
+def _writings(uid: str, messages: list[Message], made: Generation | Refusal) -> Iterator[Writing]:
+    if isinstance(made, Refusal):
+        yield _unasked(uid, messages, made.reason)
         return
     for sample, completion in enumerate(made.completions):
         yield Writing(

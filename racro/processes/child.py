@@ -1,4 +1,4 @@
-"""Child processes that never outlive this one, however it dies, and that leave nothing behind when they are stopped.
+"""Child processes that never outlive this one, however it ends, and leave no processes behind when they are stopped.
 
 Not an engine: it knows commands, logs and signals. Used by `racro.engines.worker.client` and
 `racro.engines.vllm.server`. Chain: this process --(lifeline)--> `supervisor.py` --> the command's process group.
@@ -20,13 +20,13 @@ SITE = Path(__file__).parent / "site"
 """On every child's PYTHONPATH; see its sitecustomize."""
 SUPERVISOR = Path(__file__).with_name("supervisor.py")
 TAIL = 16 * 1024
-"""Bytes of the log that are looked at for last words."""
+"""Bytes at the end of the log in which the last words are looked for."""
 DEATH = 60.0
-"""Seconds within which SIGKILL must have worked: giving back a GPU's memory takes some."""
+"""Seconds within which SIGKILL must have worked: freeing a GPU's memory takes some."""
 
 
 class Child:
-    """A running command with everything that it starts."""
+    """A running command with all processes that it starts."""
 
     def __init__(
         self, command: Sequence[str], *, env: Mapping[str, str] | None = None, log: Path, pass_fds: Sequence[int] = ()
@@ -54,30 +54,30 @@ class Child:
         with self._supervisor.stdout as said:
             pid = said.read()
         self.pid = int(pid or self._supervisor.pid)
-        """Of the command; its process group has the same number."""
+        """The command's pid, which is also the number of its process group."""
 
     def poll(self) -> int | None:
         """Exit status of the command, negative for a signal; None while it runs."""
         return self._supervisor.poll()
 
     def wait(self, seconds: float) -> int | None:
-        """As `poll`, but gives the command this long to end."""
+        """Like `poll`, but waits for the end for up to this long."""
         try:
             return self._supervisor.wait(seconds)
         except subprocess.TimeoutExpired:
             return None
 
     def last_words(self, lines: int = 5) -> str:
-        """The last lines that were written to the log since the start, in one line, for error messages."""
+        """The last lines written to the log since the start, joined into one line, for error messages."""
         with self._log.open("rb") as stream:
             stream.seek(max(self._start, stream.seek(0, os.SEEK_END) - TAIL))
             written = stream.read().decode(errors="replace").splitlines()
         return " | ".join([line.strip() for line in written if line.strip()][-lines:])
 
     def stop(self, patience: float = 5.0) -> None:
-        """End it and everything that it started: SIGTERM, SIGKILL after `patience` seconds. May be called twice.
+        """Stop it with everything that it started: SIGTERM, then SIGKILL after `patience` seconds. May be called twice.
 
-        Returns when all are gone. Raises subprocess.TimeoutExpired where not even SIGKILL helps.
+        Returns when all have ended. Raises subprocess.TimeoutExpired if not even SIGKILL helps.
         """
         if patience > 0 and self.poll() is None:
             self._tell(ASK)
@@ -92,7 +92,7 @@ class Child:
 
 
 def free_port() -> int:
-    """A TCP port of the loopback interface that nobody listens on. Another process may take it before you do."""
+    """A TCP port of the loopback interface that is free now. Another process may take it before you do."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

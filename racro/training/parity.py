@@ -15,11 +15,11 @@ from typing import Any
 import torch
 
 from racro.config import Captioner, RolloutSettings
-from racro.engines.local.sampling import vision_token_ids
 from racro.engines.protocol import Engine
 from racro.models.encoding import Inputs, extended
 from racro.models.folders import load_captioner, load_processor, torch_device
-from racro.rollouts.captioner import caption
+from racro.models.vision_tokens import vision_token_ids
+from racro.rollouts.captioner import caption, in_order
 from racro.schema import Problem
 from racro.schema import Rollout as RolloutRow
 from racro.training.prompts import PromptEncoder, first_difference, prompt_ids
@@ -57,9 +57,24 @@ def check(
     device: str,
     deadline: float,
 ) -> Parity:
-    """Sample two captions of each problem and compare. `folder` holds the policy's model. Raises ParityBroken."""
-    plain = rollout.model_copy(update={"group_size": 2, "top_p": 1.0})  # the trainer knows no nucleus
-    rows = list(caption(problems, images_base, policy, engine, plain, seed, -1, deadline))
+    """Sample two captions of each problem and compare. `folder` holds the policy's model. Raises ParityBroken.
+
+    Problems that the engine refuses are left out.
+    """
+    plain = rollout.model_copy(update={"group_size": 2, "top_p": 1.0})  # the trainer does not model a nucleus
+    refusals: list[str] = []
+    made = caption(
+        problems,
+        images_base,
+        policy,
+        engine,
+        plain,
+        seed,
+        -1,
+        deadline,
+        refused=lambda problem, reason: refusals.append(f"problem {problem.uid!r} is refused: {reason}"),
+    )
+    rows = in_order(list(made), problems)
     processor = load_processor(folder)
     model = load_captioner(folder, captioner.dtype, torch_device(device))
     encoder = PromptEncoder(processor, model, images_base, captioner.template_kwargs)
@@ -77,7 +92,8 @@ def check(
             ours = trainer_logprobs(model, inputs, row, rollout.temperature, banned)
             gaps.append((ours - torch.tensor(row.logprobs)).abs())
     if not gaps:
-        raise ParityBroken("the engine wrote no token of any caption in time; raise runtime.request_deadline")
+        why = refusals[0] if refusals else "raise runtime.request_deadline"
+        raise ParityBroken(f"the engine wrote no token of any caption in time; {why}")
     gap = torch.cat(gaps)
     if captioner.dtype == "float32":
         max_gap = min(max_gap, FLOAT32_GAP)

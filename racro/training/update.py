@@ -17,10 +17,10 @@ import torch
 from transformers import AutoModelForImageTextToText, PrinterCallback, TrainerCallback
 
 from racro import config as recipes
-from racro.engines.local.sampling import vision_token_ids
 from racro.engines.protocol import prompt_seed
 from racro.models import adapters
 from racro.models.folders import IDENTITY_SUFFIXES, TRAINER, base_folder, lasting_name, load_processor, torch_device
+from racro.models.vision_tokens import vision_token_ids
 from racro.training.divergence import Diverged, not_finite
 from racro.training.planning import BadRollouts, Plan
 from racro.training.prompts import PromptEncoder

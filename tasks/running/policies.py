@@ -28,8 +28,8 @@ from racro.engines.protocol import EngineLost
 from racro.storage import artifacts, files, layout
 from tasks.running.downloads import share_cache
 
-RUNTIME = ("runtime", "root", "ahead")
-"""Inputs that say where, when and how fast; they are no part of the identity."""
+RUNTIME = ("runtime", "root", "ahead", "max_unscored")
+"""Inputs that are not part of the identity: they say where, when and how fast, or when a stage fails."""
 
 
 @dataclass

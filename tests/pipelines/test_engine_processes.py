@@ -64,8 +64,8 @@ def scripted(replies: str, delay: float) -> str:
 
 
 def pid(role: Role) -> int:
-    engine = engines._warm[role].engine
-    return int(getattr(engine, "engine", engine).pid)  # the reasoner's is behind `Ahead`
+    engine = engines._cached[role].engine
+    return int(getattr(engine, "engine", engine).pid)  # the reasoner's is behind a Prefetcher
 
 
 def test_workers_give_the_policy_that_engines_in_this_process_give(inline: Summary, tmp_path: Path, when) -> None:

@@ -70,7 +70,9 @@ def build(family: Family, folder: Path) -> Path:
     torch.manual_seed(0)
     model = hf.AutoModelForImageTextToText.from_config(config)
     model.generation_config = hf.GenerationConfig(eos_token_id=words.eos_token_id, pad_token_id=words.pad_token_id)
-    with torch.no_grad():  # spread out: an untrained model is otherwise as good as uniform, and its mistakes do not show
+    with (
+        torch.no_grad()
+    ):  # spread out: an untrained model is otherwise as good as uniform, and its mistakes do not show
         for name, value in model.named_parameters():
             if value.ndim > 1:
                 value.mul_(3.0 if "embed" not in name else 1.0)
@@ -222,9 +224,7 @@ def _glm(config_type: Any, images: Any, processor: Any, videos: Any) -> Callable
             "initializer_range": 0.1,
         }
         text = decoder(words, rope_parameters=mrope(partial_rotary_factor=1.0)) | {"model_type": "glm4v_text"}
-        config = config_type(
-            text_config=text, vision_config=tower, tie_word_embeddings=True, **ids(words, **GLM_IDS)
-        )
+        config = config_type(text_config=text, vision_config=tower, tie_word_embeddings=True, **ids(words, **GLM_IDS))
         size = {"shortest_edge": 28 * 28, "longest_edge": 112 * 112 * 2}
         return config, processor(images(size=size), words, videos(), words.chat_template)
 
@@ -412,6 +412,7 @@ INTERN_TOKENS = {
     "context_image_token": "<IMG_CONTEXT>",
     "video_token": "<video>",
 }
+LLAVA_TOKENS = {"image_token": "<image>", "video_token": "<video>"}
 GLM4V = _glm(hf.Glm4vConfig, hf.Glm4vImageProcessorPil, hf.Glm4vProcessor, hf.Glm4vVideoProcessor)
 GLM46V = _glm(hf.Glm46VConfig, hf.Glm46VImageProcessorPil, hf.Glm46VProcessor, hf.Glm46VVideoProcessor)
 
@@ -426,6 +427,12 @@ FAMILIES = (
     Family("InternVL", "internvl", "<IMG_CONTEXT>", INTERN_TOKENS, _internvl),
     Family("Gemma 3", "gemma3", "<start_of_image>", GEMMA_TOKENS, _gemma3),
     Family("Gemma 4", "gemma4", "<|image|>", GEMMA4_TOKENS, _gemma4),
-    Family("LLaVA-OneVision", "llava_onevision", "<image>", {"image_token": "<image>", "video_token": "<video>"}, _llava_onevision),
+    Family(
+        "LLaVA-OneVision",
+        "llava_onevision",
+        "<image>",
+        {"image_token": "<image>", "video_token": "<video>"},
+        _llava_onevision,
+    ),
     Family("MiniCPM-V 4.6", "minicpmv4_6", "<|image_pad|>", MINICPM_TOKENS, _minicpm),
 )

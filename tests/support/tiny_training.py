@@ -41,17 +41,35 @@ class TinyTraining:
         section = config.Captioner(model=str(self.folder), dtype="float32")
         plain = ROLLOUT.model_copy(update={"max_tokens": 24})
         return parity.check(
-            list(self.problems.values()), str(self.table), "policy", self.folder, engine, section, plain, 1e-3, 0,
-            "cpu", 600.0,
+            list(self.problems.values()),
+            str(self.table),
+            "policy",
+            self.folder,
+            engine,
+            section,
+            plain,
+            1e-3,
+            0,
+            "cpu",
+            600.0,
         )
 
     def rollouts(self, policy: Path) -> list[ScoredRollout]:
         """Captions rewarded for where they begin in the vocabulary: any signal will do here."""
-        made = list(
-            captioner.caption(
-                list(self.problems.values()), str(self.table), model_digest(policy), self._engine(policy), ROLLOUT, 0,
-                0, deadline=600,
-            )
+        made = captioner.in_order(
+            list(
+                captioner.caption(
+                    list(self.problems.values()),
+                    str(self.table),
+                    model_digest(policy),
+                    self._engine(policy),
+                    ROLLOUT,
+                    0,
+                    0,
+                    deadline=600,
+                )
+            ),
+            list(self.problems.values()),
         )
         return [scored(row, i) for i, row in enumerate(made)]
 

@@ -5,17 +5,16 @@ Knows no threads: `racro.engines.vllm.owner` calls all but `render` from one. vL
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import logging
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from racro.config import EnginePlacement
 from racro.config import Vllm as Settings
-from racro.engines.protocol import SwapFailed
+from racro.engines.protocol import BadPrompt, SwapFailed
 from racro.engines.vllm.lora import adapter_sums, not_served
 from racro.engines.vllm.weights import EXTENSION, Sums, verify
 from racro.models.adapters import Adapter
@@ -92,21 +91,29 @@ class Core:
                 raise not_served(adapter, error) from error
 
     def render(self, parts: dict[str, Any]) -> Any:
-        """A prompt as `add` takes it: ids, image tokens expanded, and pixels. From any thread. Raises ValueError."""
+        """A prompt as `add` takes it: ids, image tokens expanded, and pixels. From any thread. Raises BadPrompt."""
+        from vllm.exceptions import VLLMClientError
         from vllm.renderers.inputs.preprocess import parse_model_prompt
 
         parsed = parse_model_prompt(self.model_config, parts)
-        with self.rendering, plain_errors():
-            [rendered] = self.engine.renderer.render_cmpl([parsed], self.tokenizing)
+        try:
+            with self.rendering:
+                [rendered] = self.engine.renderer.render_cmpl([parsed], self.tokenizing)
+        except (ValueError, VLLMClientError) as error:  # of the model's processor, and of vLLM itself
+            raise BadPrompt(f"vLLM does not take this: {error}") from error
         return rendered
 
     # --- requests -----------------------------------------------------------------------------------------------------
 
     def add(self, name: str, inputs: Any, params: Any) -> None:
-        """Begin to work on a sequence. Raises ValueError when vLLM does not take it."""
+        """Begin to work on a sequence. Raises BadPrompt when vLLM does not take it."""
+        from vllm.exceptions import VLLMClientError
+
         self.wake()
-        with plain_errors():
+        try:
             self.engine.add_request(name, inputs, params, lora_request=self.lora)
+        except VLLMClientError as error:  # about the prompt: `SamplingParams` has checked the parameters
+            raise BadPrompt(f"vLLM does not take this: {error}") from error
 
     def step(self) -> dict[str, Any]:
         """One token more for each; the outputs of those that have finished, by name."""
@@ -166,14 +173,3 @@ class Core:
             raise RuntimeError("keys and values of the old weights are still in use")
         self.engine.reset_mm_cache()
         self.engine.reset_encoder_cache()
-
-
-@contextlib.contextmanager
-def plain_errors() -> Iterator[None]:
-    """What vLLM does not accept is a ValueError that can be read where vLLM is not imported."""
-    from vllm.exceptions import VLLMClientError
-
-    try:
-        yield
-    except (ValueError, VLLMClientError) as error:
-        raise ValueError(str(error)) from error

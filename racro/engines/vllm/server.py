@@ -1,7 +1,7 @@
 """A vLLM server that this project starts and stops, as an engine: `racro.engines.remote.client` asks it.
 
-Not vLLM and does not import it. The server listens on the loopback interface only, because whoever reaches it may load
-weights into it. Opened by `racro.engines`.
+Not vLLM and does not import it. The server listens on the loopback interface only, because anyone who reaches it may
+load weights into it. Opened by `racro.engines.opening`.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import httpx
 
 from racro.config import Captioner, EnginePlacement, Reasoner, Runtime
 from racro.config import Server as ServerConfig
-from racro.engines.protocol import Engine, EngineLost, Generation, Prompt, Role, Sampling, SwapFailed
+from racro.engines.protocol import Engine, EngineLost, Generation, Refusal, Request, Role, SwapFailed
 from racro.engines.remote.client import Endpoint
 from racro.engines.vllm.environment import cpu_build, environment
 from racro.engines.vllm.lora import not_served, room
@@ -71,7 +71,7 @@ class Server(Engine):
         self.asleep, self.turning = False, threading.Lock()
         require_model(Path(folder), role)
         adapter, base = Adapter.read(Path(folder)), str(base_folder(Path(folder)))
-        # A name that no other server has: whoever answers to it on our port is ours.
+        # A name that no other server has: a server on our port that answers to it is ours.
         name = f"{role}-{uuid.uuid4().hex[:12]}"
         self.child, url = self._start(base, name, port, room(adapter, getattr(config, "lora", None)))
         try:
@@ -93,10 +93,10 @@ class Server(Engine):
         """See Engine."""
         return self.endpoint.positions
 
-    def generate(self, prompts: Sequence[Prompt], sampling: Sampling, seeds: Sequence[int]) -> Iterator[Generation]:
+    def generate(self, requests: Iterable[Request]) -> Iterator[Generation | Refusal]:
         """See Engine and Endpoint."""
         self._wake()
-        yield from self.endpoint.generate(prompts, sampling, seeds)
+        yield from self.endpoint.generate(requests)
 
     def swap(self, folder: str) -> None:
         """See Engine."""
@@ -105,8 +105,8 @@ class Server(Engine):
         self._wake()
         self.endpoint.swap(folder)
 
-    def rest(self) -> None:
-        """See Engine: weights to main memory, keys and values away. On a CPU there is nothing to give back."""
+    def sleep(self) -> None:
+        """See Engine: weights go to main memory, keys and values are dropped. On a CPU there is nothing to free."""
         with self.turning:
             if not self.cpu and not self.asleep:
                 self.endpoint.tell("/sleep?level=1", self.place.start_deadline)

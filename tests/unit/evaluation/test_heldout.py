@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import statistics
+from collections.abc import Iterable, Iterator
 
 import pytest
 from hypothesis import given
@@ -14,7 +16,7 @@ from racro.embedded import world
 from racro.embedded.sentences import NUMBERS, state
 from racro.embedded.world import Fact
 from racro.engines.local.scripted import ScriptedEngine
-from racro.engines.protocol import Sampling
+from racro.engines.protocol import Generation, Refusal, Request, Sampling
 from racro.evaluation.heldout import aggregate, evaluate, rate
 from racro.schema import Judgement, Problem, Verdict
 
@@ -68,9 +70,13 @@ def test_a_caption_is_judged_by_its_answer_and_by_its_scene() -> None:
 def test_captions_are_greedy_and_answers_sampled_as_the_recipe_says(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Sampling] = []
     original = ScriptedEngine.generate
-    monkeypatch.setattr(
-        ScriptedEngine, "generate", lambda self, p, how, seeds: (seen.append(how), original(self, p, how, seeds))[1]
-    )
+
+    def watched(self: ScriptedEngine, requests: Iterable[Request]) -> Iterator[Generation | Refusal]:
+        asked = list(requests)
+        seen.extend({request.sampling for request in asked})
+        return original(self, asked)
+
+    monkeypatch.setattr(ScriptedEngine, "generate", watched)
     judge(value_problems(2), ScriptedEngine([UNKNOWN]))
     assert [(s.n, s.temperature, s.top_p, s.max_tokens) for s in seen] == [(1, 0.0, 1.0, 100), (1, 0.6, 0.95, 100)]
 
@@ -80,6 +86,27 @@ def test_what_did_not_come_in_time_is_counted_apart() -> None:
     assert metrics.accuracy is None
     assert (metrics.unscored, metrics.verdicts["failed"]) == (3, 3)
     assert metrics.states_asked is None
+
+
+def test_what_an_engine_refuses_is_failed_and_reported() -> None:
+    problems = value_problems(3)
+    caption = ScriptedReply(when=re.escape(problems[0].question), replies=("The chart.",))
+    refusals: list[tuple[str, str]] = []
+    rows = list(
+        evaluate(
+            problems,
+            ".",
+            ScriptedEngine([caption]),
+            ScriptedEngine([UNKNOWN]),
+            *(100, 100, config.EvaluationSettings(), 0, 60.0),
+            refused=lambda problem, reason: refusals.append((problem.uid, reason)),
+        )
+    )
+    other = [problem for problem in problems if problem.question != problems[0].question]
+    assert other
+    assert [row.uid for row in rows if row.verdict is Verdict.FAILED] == [problem.uid for problem in other]
+    assert [uid for uid, _ in refusals] == [problem.uid for problem in other]
+    assert all("no rule" in reason for _, reason in refusals)
 
 
 # --- metrics ----------------------------------------------------------------------------------------------------------

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
 
 from racro.config import ScriptedReply
 from racro.engines.local.scripted import ScriptedEngine
-from racro.engines.protocol import Generation, Prompt, Sampling
+from racro.engines.protocol import Generation, Refusal, Request, Sampling
 from racro.evaluation.modes import answer, look
 from racro.evaluation.results import entry, results
 from racro.prompts import caption_messages, reasoner_messages, tentative_messages
@@ -28,10 +28,11 @@ class Recorded(ScriptedEngine):
         super().__init__(rules)
         self.asked: list[tuple[str, int]] = []
 
-    def generate(self, prompts: Sequence[Prompt], sampling: Sampling, seeds: Sequence[int]) -> Iterator[Generation]:
-        for prompt, seed, generation in zip(prompts, seeds, super().generate(prompts, sampling, seeds), strict=True):
-            self.asked.append((json.dumps(prompt.messages), seed))
-            yield generation
+    def generate(self, requests: Iterable[Request]) -> Iterator[Generation | Refusal]:
+        """The last request first."""
+        asked = list(requests)
+        self.asked += [(json.dumps(request.prompt.messages), request.seed) for request in asked]
+        yield from reversed(list(super().generate(asked)))
 
 
 def writing(uid: str, text: str, **changes: object) -> Writing:
