@@ -1,0 +1,1 @@
+"""In which order do stages run? One Prefect flow per file."""

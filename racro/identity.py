@@ -1,7 +1,7 @@
-"""Identity: one canonical digest for configurations, handles and plain values.
+"""One canonical digest for configurations, handles and plain values: the identity behind every cache key.
 
-Cache keys, artifact folders and recipe digests all come from here. What has no defined identity raises; there is no
-fallback to str(), which would call two different things equal.
+Artifact folders and recipe digests come from here too. A value without a defined identity is an error; falling back to
+str() could make two different things equal.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from racro.schema import Handle
 
 
 def fingerprint(value: Any) -> Any:
-    """The JSON value that stands for `value`. A handle is its digest: the same content elsewhere is the same.
+    """The JSON value that represents `value`. A handle stands for its content: equal elsewhere, too.
 
     Keys marked `NeutralDefault` are left out at their default. Raises TypeError for anything without an identity.
     """

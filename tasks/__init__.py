@@ -1,0 +1,1 @@
+"""Which stages are there? Thin Prefect tasks around functions of `racro`."""

@@ -33,11 +33,14 @@ ImageSource = str | os.PathLike[str] | bytes | Image.Image
 ONE_IMAGE = (str, os.PathLike, bytes, Image.Image)
 
 Step = Literal["caption", "tentative", "answer"]
-LOOKS: tuple[Step, Step] = ("caption", "tentative")
-"""What the captioner is asked for."""
+CAPTIONER_STEPS: tuple[Step, Step] = ("caption", "tentative")
+"""The texts that the captioner writes, which may finish in any order."""
+STEPS: tuple[Step, ...] = (*CAPTIONER_STEPS, "answer")
 
 Watch = Callable[[int, Step, Completion], None]
-"""Called with each part of an answer when it is there; the number counts the questions of the call from 0."""
+"""Called with each part of an answer, in the order of STEPS, as soon as it is there.
+
+The number counts the questions of the call from 0."""
 
 
 def unwatched(number: int, step: Step, completion: Completion) -> None:
@@ -92,9 +95,11 @@ class Case:
     images: tuple[Image.Image, ...] = ()
     gold: Gold | None = None
     written: dict[Step, Completion] = field(default_factory=dict)
+    shown: int = 0
+    """Steps that the watcher has seen."""
 
-    def looks(self) -> list[Prompt]:
-        """The captioner's two prompts, in the order of LOOKS."""
+    def captioner_prompts(self) -> list[Prompt]:
+        """The captioner's two prompts, in the order of CAPTIONER_STEPS."""
         messages = caption_messages, tentative_messages
         return [Prompt(make(self.question, len(self.images)), self.images) for make in messages]
 
@@ -104,12 +109,14 @@ class Case:
             self.error = self.error or Unanswerable(made.reason)
         else:
             [self.written[step]] = made.completions
-            watch(self.number, step, self.written[step])
+            while self.shown < len(STEPS) and STEPS[self.shown] in self.written:
+                watch(self.number, STEPS[self.shown], self.written[STEPS[self.shown]])
+                self.shown += 1
 
     @property
     def legible(self) -> bool:
         """Has the captioner written everything that the reasoner needs?"""
-        written = [self.written.get(step, UNANSWERED) for step in LOOKS]
+        written = [self.written.get(step, UNANSWERED) for step in CAPTIONER_STEPS]
         return self.error is None and all(text.finish_reason != "deadline" for text in written)
 
     def texts(self) -> tuple[str, str, str]:

@@ -79,7 +79,7 @@ def _yaml(text: str, where: str) -> Any:
 
 
 class _Loader(yaml.SafeLoader):
-    """A key that stands twice is an error; YAML would take the last and forget the first without a word."""
+    """Refuses a key that occurs twice; YAML would silently take the last one."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[str] = set()

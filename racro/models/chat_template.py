@@ -11,11 +11,13 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from jinja2 import TemplateError
 
 from racro.errors import BadInput
+from racro.models.folders import load_processor, load_tokenizer
 from racro.prompts import Message, plain_text
 
 THOUGHT = "<think>"
@@ -126,7 +128,7 @@ class ChatTemplate:
 
     def turn(self, text: str) -> str:
         """A model's turn as it reads in full: with the thought that the template has opened for it."""
-        return self.opening + text
+        return text if text.lstrip().startswith(THOUGHT) else self.opening + text
 
     def _render(self, messages: Sequence[Message], form: Form | None = None) -> str:
         arranged = (form or self.form).arrange(messages, self.image_token)
@@ -156,6 +158,13 @@ class ChatTemplate:
             f"the chat template of {self.model} cannot carry a prompt of this project ({reasons[-1][:200]}); use "
             "another model, or correct the template in a local copy of the folder"
         )
+
+
+def chat_template(role: str, folder: Path, options: Mapping[str, Any] | None = None) -> ChatTemplate:
+    """The template of the model in a folder, for a captioner with its processor. Raises BadTemplate."""
+    processor = load_processor(folder) if role == "captioner" else None
+    tokenizer = load_tokenizer(folder) if processor is None else processor.tokenizer
+    return ChatTemplate(str(folder), tokenizer, processor, options)
 
 
 def folded(messages: Sequence[Message]) -> list[Message]:

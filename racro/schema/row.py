@@ -1,4 +1,4 @@
-"""What every row of a table is."""
+"""The base class of all rows of tables."""
 
 from __future__ import annotations
 
@@ -6,6 +6,6 @@ from pydantic import BaseModel, ConfigDict
 
 
 class Row(BaseModel):
-    """One row of a table. Frozen; unknown fields are an error, so a foreign file cannot pass for ours."""
+    """One row of a table. Frozen; unknown fields are an error, so a foreign file cannot be mistaken for one of ours."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -1,8 +1,8 @@
-"""Compares engine and trainer once, before the first iteration: do they see and score the same?
+"""Do engine and trainer see the same prompts and compute the same log-probs? Checked once, before the first iteration.
 
-Prompt ids and log-probs of a few sampled captions, from the engine and from a plain forward of the trainer's model:
-another tokenizer, image size, position (M-RoPE), precision or set of weights shows here, not after hours of training.
-`racro.training.update` compares both again at every iteration. Called by the stage parity.
+Compares prompt ids and log-probs of a few sampled captions, from the engine and from a plain forward pass of the
+trainer's model. A difference in tokenizer, image size, positions (M-RoPE), precision or weights shows here instead of
+after hours of training. `racro.training.replay` compares log-probs again in each iteration. Called by the stage parity.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ from racro.schema import Rollout as RolloutRow
 from racro.training.prompts import PromptEncoder, first_difference, prompt_ids
 
 FLOAT32_GAP = 1e-4
-"""Allowed mean gap in float32, whatever the recipe's: rounding is 1e-5, and wrong positions of a small image can be as
-little as 1e-3."""
+"""Largest mean gap in float32, in nats, whatever the recipe says: rounding costs 1e-5, and wrong positions in a small
+image may cost only 1e-3."""
 
 
 class ParityBroken(RuntimeError):
-    """Engine and trainer disagree about a prompt or a log-prob."""
+    """Engine and trainer disagree about a prompt or about log-probs."""
 
 
 @dataclass(frozen=True)
 class Parity:
-    """What was compared, and how far apart it was."""
+    """What was compared, and how large the differences were."""
 
     captions: int
     tokens: int
@@ -57,11 +57,11 @@ def check(
     device: str,
     deadline: float,
 ) -> Parity:
-    """Sample two captions of each problem and compare. `folder` holds the policy's model. Raises ParityBroken.
+    """Sample two captions per problem and compare. `folder` holds the policy's model. Raises ParityBroken.
 
     Problems that the engine refuses are left out.
     """
-    plain = rollout.model_copy(update={"group_size": 2, "top_p": 1.0})  # the trainer does not model a nucleus
+    plain = rollout.model_copy(update={"group_size": 2, "top_p": 1.0})  # the trainer has no nucleus sampling
     refusals: list[str] = []
     made = caption(
         problems,
@@ -85,7 +85,7 @@ def check(
         inputs = encoder.encode([by_uid[row.uid]])
         if difference := first_difference(prompt_ids(inputs)[0], row.prompt_ids):
             raise ParityBroken(
-                f"engine ({captioner.engine.type}) and trainer make different prompts of problem {row.uid!r}: "
+                f"engine ({captioner.engine.type}) and trainer encode problem {row.uid!r} differently: "
                 f"{difference}; they must load the same tokenizer and processor files, with the same image sizes"
             )
         if row.completion_ids:
@@ -93,14 +93,14 @@ def check(
             gaps.append((ours - torch.tensor(row.logprobs)).abs())
     if not gaps:
         why = refusals[0] if refusals else "raise runtime.request_deadline"
-        raise ParityBroken(f"the engine wrote no token of any caption in time; {why}")
+        raise ParityBroken(f"the engine generated no token within the time limit; {why}")
     gap = torch.cat(gaps)
     if captioner.dtype == "float32":
         max_gap = min(max_gap, FLOAT32_GAP)
     if not gap.mean() <= max_gap:
         raise ParityBroken(
-            f"engine ({captioner.engine.type}) and trainer see the same prompts but differ by {gap.mean():.3g} per "
-            f"token in log-probability (the largest is {gap.max():.3g}; allowed is {max_gap:.3g}): "
+            f"engine ({captioner.engine.type}) and trainer see the same prompts, but their log-probs differ by "
+            f"{gap.mean():.3g} per token (largest: {gap.max():.3g}; allowed: {max_gap:.3g}): "
             "positions, pixels, precision or weights differ"
         )
     return Parity(len(rows), len(gap), float(gap.mean()), float(gap.max()))

@@ -1,4 +1,4 @@
-"""TRL's GRPOTrainer, fed with stored rollouts: one generation batch is one iteration, and nothing is generated.
+"""TRL's GRPOTrainer on stored rollouts: one generation batch is one iteration, and nothing is generated.
 
 TRL sees token ids, masks and row numbers, never an image: it knows the image inputs of some model families by name, and
 of others not. Each micro-batch is encoded here, from its row numbers, in the way of the engine
@@ -28,7 +28,7 @@ from racro.training.trl_without_vllm import GRPOTrainer
 
 
 class LogprobMismatch(RuntimeError):
-    """Engine and trainer do not agree on the probability of the same tokens: training would be on garbage."""
+    """Engine and trainer disagree on the probability of the same tokens, so training would be wrong."""
 
 
 class ReplayTrainer(GRPOTrainer):
@@ -72,7 +72,7 @@ class ReplayTrainer(GRPOTrainer):
             "completion_ids": [list(r.completion_ids) for r in chosen],
             "logprobs": [list(r.logprobs) for r in chosen],
             "stored_reward": [r.reward for r in chosen],
-            # 0 leaves a token out of the loss: an unscored caption teaches nothing, not even through the KL
+            # 0 excludes a token from the loss: an unscored caption must have no effect, not even through the KL
             "env_mask": [[int(r.reward is not None)] * len(r.completion_ids) for r in chosen],
         }
 
@@ -110,8 +110,8 @@ class ReplayTrainer(GRPOTrainer):
         mean = (gap.abs().sum() / mask.sum()).item()
         if not mean <= self.config_.max_logprob_gap:
             raise LogprobMismatch(
-                f"engine and trainer differ by {mean:.3g} per token in log-probability (mean of |difference|; "
-                f"update.max_logprob_gap is {self.config_.max_logprob_gap:.3g}): the rollouts are not this policy's, "
+                f"log-probs of engine and trainer differ by {mean:.3g} per token (mean |difference|; "
+                f"update.max_logprob_gap is {self.config_.max_logprob_gap:.3g}): the rollouts are of another policy, "
                 "or engine and trainer disagree on prompt, positions or precision"
             )
         self._metrics["train"]["logprob_gap/max"].append(gap.abs().max().item())
@@ -193,7 +193,7 @@ def check_prompts(prompts: Inputs, groups: list[Group]) -> None:
     for ours, group in zip(prompt_ids(prompts), groups, strict=True):
         if difference := first_difference(ours, group.rollouts[0].prompt_ids):
             raise BadRollouts(
-                f"the trainer tokenises the prompt of {group.problem.uid!r} otherwise than the engine did: "
+                f"the trainer tokenises the prompt of {group.problem.uid!r} differently from the engine: "
                 f"{difference}; check tokenizer, processor and image size"
             )
 
@@ -204,5 +204,5 @@ def _replay(prompts: list[Any], trainer: ReplayTrainer) -> dict[str, list[Any]]:
 
 
 def _stored_reward(prompts: list[Any], stored_reward: list[float | None], **_: Any) -> list[float | None]:
-    """The reward function of the replay: what the reasoner earned; None = unscored."""
+    """The reward function of the replay: the stored reward; None: unscored."""
     return stored_reward

@@ -104,7 +104,7 @@ MISTAKES: dict[str, tuple[list[str], int, str]] = {
     "no such policy": (["--policy", "gone"], 2, "--policy: gone is no model folder; give the folder or URI"),
     "several champions": (["--policy", "champion"], 2, "--policy champion: there are several, captioner-"),
     "policy and captioner": (["--policy", "zeros", "--captioner", "x"], 2, "--captioner: --policy and --run name the"),
-    "no such model": (["--reasoner", "no/model"], 2, "reasoner.model: 'no/model' is no folder and could not be had"),
+    "no such model": (["--reasoner", "no/model"], 2, "reasoner.model: 'no/model' is not a folder"),
     "endpoint down": (
         ["--reasoner", "m", "--reasoner-url", "http://127.0.0.1:9/v1"],
         2,

@@ -94,7 +94,7 @@ MISTAKES: dict[str, tuple[list[str], int, str]] = {
     "model folder that is not there": (
         ["--set", "captioner.model=/nowhere/model"],
         2,
-        "captioner.model: '/nowhere/model' is no folder and could not be had from the model hub",
+        "captioner.model: '/nowhere/model' is not a folder and could not be downloaded from Hugging Face",
     ),
     "folder that is no model": (
         ["--set", "reasoner.model=."],
@@ -104,7 +104,7 @@ MISTAKES: dict[str, tuple[list[str], int, str]] = {
     "hub out of reach": (
         ["--set", "reasoner.model=some/model"],
         2,
-        "reasoner.model: 'some/model' is no folder and could not be had from the model hub",
+        "reasoner.model: 'some/model' is not a folder and could not be downloaded from Hugging Face",
     ),
     "root in a read-only place": (["--root", "/proc/racro"], 2, "--root /proc/racro: cannot be written to"),
     "root that is a file": (["--root", "a-file"], 2, "a-file: cannot be written to (Not a directory); choose another"),

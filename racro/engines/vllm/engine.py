@@ -202,7 +202,7 @@ class VllmEngine(Engine):
                     logprobs=0,  # of the sampled token only
                     flat_logprobs=True,
                     detokenize=False,
-                    skip_clone=True,  # nobody else has it
+                    skip_clone=True,  # it is not shared
                     output_kind=RequestOutputKind.FINAL_ONLY,
                 )
                 for sample in range(sampling.n)

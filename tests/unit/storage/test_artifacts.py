@@ -185,7 +185,7 @@ def test_a_missing_shard_and_a_missing_record_are_named_with_the_remedy(written:
     with pytest.raises(BadArtifact, match=r"part-00000\.parquet is missing; delete its folder and run again"):
         list(read_table(handle, Problem))
     artifacts.delete_file(f"{place}/record.json")
-    with pytest.raises(BadArtifact, match=r"holds no record\.json.*run again to rebuild it") as caught:
+    with pytest.raises(BadArtifact, match=r"holds no record\.json.*run again to make it") as caught:
         list(read_table(handle, Problem))
     assert place in str(caught.value)
     with pytest.raises(BadArtifact, match=r"holds no record\.json"):
@@ -205,13 +205,13 @@ def test_a_foreign_parquet_is_refused_with_the_columns_that_differ(tmp_path: Pat
     file = str(tmp_path / "foreign.parquet")
     schema = pa.schema([pa.field("question", pa.string(), nullable=False), pa.field("answer", pa.int64())])
     pq.write_table(pa.Table.from_pylist([{"question": "?", "answer": 3}], schema=schema), file)
-    with pytest.raises(BadArtifact, match=r"no table of Problem: columns .*answer.*images.* differ") as caught:
+    with pytest.raises(BadArtifact, match=r"not a table of Problem: columns .*answer.*images.* differ") as caught:
         list(read_shard(file, Problem))
     assert "question" not in str(caught.value).partition("columns")[2]
     write_table(str(tmp_path), [], Problem)
     (shard,) = write_table(str(tmp_path / "p"), [problem()], Problem)
     for model in set(ROWS) - {Problem}:
-        with pytest.raises(BadArtifact, match=f"no table of {model.__name__}"):
+        with pytest.raises(BadArtifact, match=f"not a table of {model.__name__}"):
             list(read_shard(f"{tmp_path}/p/{shard.name}", model))
 
 
@@ -220,7 +220,7 @@ def test_columns_that_may_hold_nulls_where_ours_may_not_are_refused(tmp_path: Pa
     schema = pa.schema([field.with_nullable(True) for field in artifacts.arrow_schema(DroppedRow)])
     rows = [{"source": None, "row": 1, "reason": "", "detail": ""}]
     pq.write_table(pa.Table.from_pylist(rows, schema=schema), tmp_path / "null.parquet")
-    with pytest.raises(BadArtifact, match=r"no table of DroppedRow: columns .*detail, reason, row, source differ"):
+    with pytest.raises(BadArtifact, match=r"not a table of DroppedRow: columns .*detail, reason, row, source differ"):
         list(read_shard(str(tmp_path / "null.parquet"), DroppedRow))
 
 
@@ -229,7 +229,7 @@ def test_a_record_of_another_version_says_what_to_delete(folder: str, change: di
     content = record(()).model_dump(mode="json") | change
     artifacts.write_file(f"{folder}/record.json", json.dumps(content).encode())
     with pytest.raises(
-        BadArtifact, match=r"record\.json is no record of this version; delete the folder and run again"
+        BadArtifact, match=r"record\.json is not a record of this version; delete the folder and run again"
     ):
         artifacts.read_record(folder)
 
