@@ -121,7 +121,7 @@ class Case:
 
     def texts(self) -> tuple[str, str, str]:
         """Question, caption, tentative answer; without the thoughts of a captioner that thinks."""
-        caption, tentative = (spoken(self.written[step].text) for step in LOOKS)
+        caption, tentative = (spoken(self.written[step].text) for step in ("caption", "tentative"))
         return self.question, caption, tentative
 
     def question_to_reasoner(self) -> Prompt:

@@ -57,6 +57,8 @@ def test_the_nouns_load_nothing_but_pydantic() -> None:
     assert not modules.intersection((*HEAVY, "pyarrow", "fsspec", "numpy", "PIL", "prefect", "mlflow"))
 
 
-@pytest.mark.parametrize("module", ["racro.storage.artifacts", "racro.data.problems", "racro.grading", "racro.reports.training"])
+@pytest.mark.parametrize(
+    "module", ["racro.storage.artifacts", "racro.data.problems", "racro.grading", "racro.reports.training"]
+)
 def test_the_library_without_models_loads_no_torch(module: str) -> None:
     assert not loaded(f"import {module}").intersection(HEAVY)
