@@ -7,6 +7,7 @@ Also the models as handles. Thin: `racro.data.problems` reads and checks, `racro
 from __future__ import annotations
 
 from itertools import chain, islice
+from pathlib import Path
 from typing import Literal
 
 from prefect import get_run_logger, task
@@ -17,6 +18,7 @@ from racro.data import contamination, problems, sources, statistics
 from racro.data.lengths import Fit
 from racro.engines.protocol import Role
 from racro.errors import BadInput
+from racro.models import compatibility
 from racro.models.adapters import Adapter
 from racro.models.folders import READER_SUFFIXES, base_folder, max_positions, model_digest, model_folder
 from racro.schema import (
@@ -163,7 +165,7 @@ class CannotTrain(BadInput):
 
 @task(cache_policy=NO_CACHE, persist_result=False)
 def adopt_captioner(config: Captioner, runtime: Runtime) -> Policy:
-    """The initial policy: the captioner as it was given. Raises ModelNotFound and CannotTrain.
+    """The initial policy: the captioner as it was given. Raises ModelNotFound, UnsupportedModel and CannotTrain.
 
     A scripted engine needs no model, but the next policy is made from this one's files.
     """
@@ -178,15 +180,27 @@ def adopt_captioner(config: Captioner, runtime: Runtime) -> Policy:
             f"captioner.lora: captioner.model ({config.model}) is an adapter already, and is trained further as it is; "
             "leave lora out"
         )
+    if config.engine.type != "scripted":
+        _check("captioner", config, folder)
     return Policy(uri=str(folder.resolve()), rows=0, digest=model_digest(folder))
+
+
+def _check(role: Role, config: Captioner | Reasoner, folder: Path) -> None:
+    """Say what is special about how a model will be prompted. Raises UnsupportedModel and BadTemplate."""
+    if note := compatibility.check(role, config.model, folder, config.template_kwargs):
+        get_run_logger().warning("%s: %s", role, note)
 
 
 @task(cache_policy=NO_CACHE, persist_result=False)
 def adopt_reasoner(config: Reasoner, runtime: Runtime) -> FrozenModel:
-    """The frozen reasoner. One behind an endpoint is known by its name alone. Raises ModelNotFound."""
+    """The frozen reasoner. One behind an endpoint is known by its name alone.
+
+    Raises ModelNotFound and UnsupportedModel.
+    """
     if config.engine.type == "scripted":
         return FrozenModel(uri="scripted:", rows=0, digest="scripted")
     if config.engine.type == "server" and runtime.reasoner.urls:
         return FrozenModel(uri="endpoint:", rows=0, digest=f"endpoint:{config.model}")
     folder = model_folder(config.model, "reasoner", config.revision)
+    _check("reasoner", config, folder)
     return FrozenModel(uri=str(folder.resolve()), rows=0, digest=model_digest(folder))

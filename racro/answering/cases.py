@@ -21,6 +21,7 @@ from racro.errors import BadInput
 from racro.grading import boxed, extract, final_part, grade
 from racro.prompts import caption_messages, joint_messages, question_parts, tentative_messages
 from racro.rollouts.reasoner import UNANSWERED
+from racro.rollouts.thoughts import spoken
 from racro.schema import FinishReason, Gold, Row, Verdict
 
 QUESTIONS = 64
@@ -120,8 +121,9 @@ class Case:
         return self.error is None and all(text.finish_reason != "deadline" for text in written)
 
     def texts(self) -> tuple[str, str, str]:
-        """Question, caption, tentative answer."""
-        return self.question, self.written["caption"].text, self.written["tentative"].text
+        """Question, caption, tentative answer; without the thoughts of a captioner that thinks."""
+        caption, tentative = (spoken(self.written[step].text) for step in ("caption", "tentative"))
+        return self.question, caption, tentative
 
     def question_to_reasoner(self) -> Prompt:
         """The reasoner's prompt."""
