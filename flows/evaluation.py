@@ -39,7 +39,7 @@ from tasks.choose import choose
 from tasks.generate import answer, attempt, describe
 from tasks.grade import aggregate, grade
 from tasks.prepare import adopt_reasoner
-from tasks.questions import benchmark_stamp, load, own_columns, parts
+from tasks.questions import benchmark_stamp, load, load_own, own_columns, parts
 from tasks.recording import publish_evaluation, report, track
 from tasks.recording.closing import closing
 from tasks.recording.track import Judge
@@ -104,8 +104,11 @@ def evaluate(
         what = digest([policy, benchmarks or {}, modes, limit, reasoners, samples])
         runs.take(stages.root, run, runs.Owner(kind="evaluation", recipe=recipe_digest(recipe), asked=what))
     modes = tuple(dict.fromkeys(modes)) or (("joint",) if benchmarks else ("caption",))
-    reasoners = tuple(dict.fromkeys(reasoners)) or (recipe.reasoner,)
+    distinct = tuple(reasoner for i, reasoner in enumerate(reasoners) if reasoner not in reasoners[:i])
+    reasoners = distinct or (recipe.reasoner,)
     looking = modes != ("text",)
+    asking = reasoners if not {*REASONED}.isdisjoint(modes) else ()
+    models = [adopt_reasoner(reasoner, recipe.runtime) for reasoner in asking]  # all are checked before one is asked
 
     judge = None
     if not benchmarks or (looking and policy == CHAMPION):
@@ -120,7 +123,7 @@ def evaluate(
         captioner = f"{_label(recipe.captioner)}@{chosen.digest[:8]}" if chosen else None
         looked = [_look(recipe, stages, chosen, modes, *one) for one in asked.items()]
         release("captioner")  # its memory is the reasoners' now
-        arms = list(_arms(recipe, stages, looked, captioner, modes, reasoners, samples))
+        arms = list(_arms(recipe, stages, looked, captioner, modes, reasoners, models, samples))
         arms.sort(key=lambda arm: (list(asked).index(arm.benchmark), modes.index(arm.mode)))
         entries = publish_evaluation.log_entries(mlflow_run, [arm.entry for arm in arms])
         score = None
@@ -156,7 +159,13 @@ def load_benchmarks(
     stamps = {name: benchmark_stamp(name, source, columns[name]) for name, source in benchmarks.items()}
     return {
         name: stages.run(
-            load, f"load {name}", QuestionTable, name=name, source=source, columns=columns[name], stamp=stamps[name]
+            load if columns[name] is None else load_own,
+            f"load {name}",
+            QuestionTable,
+            name=name,
+            source=source,
+            columns=columns[name],
+            stamp=stamps[name],
         )
         for name, source in benchmarks.items()
     }
@@ -200,15 +209,18 @@ def _arms(
     captioner: str | None,
     modes: Sequence[Mode],
     reasoners: Sequence[Reasoner],
+    models: Sequence[FrozenModel],
     samples: int,
 ) -> Iterator[Arm]:
-    """All answers, graded and scored; a reasoner does all of its own before the next is loaded."""
+    """All answers, graded and scored; a reasoner does all of its own before the next is loaded.
+
+    `models`: those of the reasoners, in their order; empty if no mode asks one.
+    """
     if "direct" in modes:
         for one in looked:
             yield _arm(stages, one, "direct", captioner, None, None, one.attempts)
     reasoned = [mode for mode in modes if mode in REASONED]
-    for reasoner, label in zip(reasoners if reasoned else (), _labels(reasoners), strict=False):
-        model = adopt_reasoner(reasoner, recipe.runtime)
+    for reasoner, label, model in zip(reasoners, _labels(reasoners), models, strict=False):
         for one in looked:
             for mode in reasoned:
                 answers = _answer(recipe, stages, one, mode, reasoner, model, samples)

@@ -10,7 +10,7 @@ import time
 from prefect import flow, get_run_logger
 from prefect.runtime import flow_run
 
-from racro.config import Recipe
+from racro.config import EmbeddedProblems, Recipe
 from racro.identity import recipe_digest
 from racro.models import devices
 from racro.schema import (
@@ -29,7 +29,16 @@ from racro.summary import PolicyRef, Summary
 from tasks.caption import caption
 from tasks.evaluate import evaluate, score_of
 from tasks.parity import parity
-from tasks.prepare import adopt_captioner, adopt_reasoner, fingerprint, prepare, show, source_stamp
+from tasks.prepare import (
+    adopt_captioner,
+    adopt_reasoner,
+    fingerprint,
+    prepare,
+    prepare_table,
+    prompt_readers,
+    show,
+    source_stamp,
+)
 from tasks.questions import benchmark_stamp
 from tasks.questions import load as load_questions
 from tasks.reason import reason
@@ -169,8 +178,10 @@ def _train(recipe: Recipe, name: str, stages: Stages, mlflow_run: str, started: 
 def prepare_problems(recipe: Recipe, stages: Stages, heldout: int | None) -> ProblemTable:
     """The training problems, or that many held-out ones."""
     benchmarks = getattr(recipe.problems, "benchmarks", {})
+    embedded = isinstance(recipe.problems, EmbeddedProblems)
+    readers = {} if embedded else prompt_readers(recipe)
     problems = stages.run(
-        prepare,
+        prepare if embedded else prepare_table,
         "prepare training problems" if heldout is None else "prepare held-out problems",
         ProblemTable,
         problems_config=recipe.problems,
@@ -178,8 +189,12 @@ def prepare_problems(recipe: Recipe, stages: Stages, heldout: int | None) -> Pro
         seed=recipe.seed,
         heldout=heldout,
         benchmarks=tuple(fingerprint_benchmark(stages, name, source) for name, source in benchmarks.items()),
+        **readers,
     )
-    show(problems, "training" if heldout is None else "heldout")
+    if heldout is None:
+        show(problems, "training", recipe.rollout.problems)
+    else:
+        show(problems, "heldout", heldout)
     return problems
 
 

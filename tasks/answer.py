@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from racro.answering.cases import LOOKS, Answer, Question, Step, Watch, unwatched
+from racro.answering.cases import CAPTIONER_STEPS, Answer, Question, Step, Watch, unwatched
 from racro.answering.pipeline import Racro
 from racro.engines.protocol import Completion
 from racro.errors import BadInput
@@ -70,13 +70,13 @@ class _Trace:
             messages = joint_messages(self.question, self.texts["caption"], self.texts["tentative"])
         else:
             messages = (caption_messages if step == "caption" else tentative_messages)(self.question, len(self.images))
-        inputs = {"messages": messages} | ({"images": self.images} if step in LOOKS else {})
+        inputs = {"messages": messages} | ({"images": self.images} if step in CAPTIONER_STEPS else {})
         span = self.mlflow.start_span_no_context(step, "LLM", self.root, inputs, start_time_ns=self.since)
         outputs = {"text": completion.text, "finish_reason": completion.finish_reason}
         span.set_attributes({"tokens": len(completion.token_ids)})
         span.end(outputs=outputs, end_time_ns=now)
         self.texts[step] = completion.text
-        if step == LOOKS[-1]:
+        if step == CAPTIONER_STEPS[-1]:
             self.since = now  # caption and tentative answer are asked together, the reasoner after both
 
     def end(self, answer: Answer | BadInput) -> None:

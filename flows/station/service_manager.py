@@ -57,6 +57,8 @@ class Kept:
     log: Path
     health: str = ""
     """URL that answers while it is well; empty where there is none."""
+    look_timeout: float = LOOK
+    """Seconds to wait for an answer."""
     child: Child | None = None
     since: float = 0.0
     pause: float = PAUSES[0]
@@ -74,7 +76,7 @@ class Kept:
     def answers(self) -> bool:
         """Does it answer now?"""
         with contextlib.suppress(OSError, HTTPException):
-            urlopen(self.health, timeout=LOOK).close()
+            urlopen(self.health, timeout=self.look_timeout).close()
             self.alive = time.monotonic()
             return True
         return False

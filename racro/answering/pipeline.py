@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from racro import config
-from racro.answering.cases import LOOKS, Answer, Case, ImageSource, Question, Watch, unwatched, windows
+from racro.answering.cases import CAPTIONER_STEPS, Answer, Case, ImageSource, Question, Watch, unwatched, windows
 from racro.answering.engine_pair import resolve, shared
 from racro.engines.protocol import Engine, Request, Role, Sampling, prompt_seed
 from racro.errors import BadInput
@@ -121,11 +121,12 @@ class Racro:
         sampled = Sampling(1, self.temperature, self.top_p, self._limits[1], deadline)
         asked = [case for case in cases if case.error is None]
         # Caption and tentative answer side by side: an engine may look at the image once for both.
-        looks = [(case, step, prompt) for case in asked for step, prompt in zip(LOOKS, case.looks(), strict=True)]
-        requests = [Request(key, prompt, greedy, 0) for key, (_, _, prompt) in enumerate(looks)]
+        steps = [(case, step) for case in asked for step in CAPTIONER_STEPS]
+        prompts = (prompt for case in asked for prompt in case.captioner_prompts())
+        requests = [Request(key, prompt, greedy, 0) for key, prompt in enumerate(prompts)]
         to_reasoner: dict[int, Request] = {}
         for made in captioner.generate(requests):
-            case, step, _ = looks[made.key]
+            case, step = steps[made.key]
             case.take(step, made, watch)
             if case.legible:
                 own = prompt_seed(self.seed, "answer", *case.texts())

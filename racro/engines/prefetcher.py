@@ -46,7 +46,7 @@ class Prefetcher(Engine):
             if self.engine is None:
                 try:
                     self.engine = self.start()
-                except BaseException:  # this engine is lost, whatever the reason; raised again
+                except BaseException:  # the engine is lost for any error; raised again
                     self.failed = True
                     raise
             return self.engine

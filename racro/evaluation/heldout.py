@@ -15,7 +15,7 @@ from racro.embedded import oracle
 from racro.engines.protocol import Completion, Engine, Refusal, Sampling, prompt_seed
 from racro.rewards.answer import counts
 from racro.rollouts.captioner import Progress, Refused, greedy, ignored, silent
-from racro.rollouts.reasoner import UNANSWERED, answer, question_to, verdict_of
+from racro.rollouts.reasoner import UNANSWERED, answer, no_question, question_to, verdict_of
 from racro.schema import Judgement, Problem, Verdict
 
 Inspect = Callable[[str, str], oracle.Facts]
@@ -48,14 +48,15 @@ def evaluate(
     written = greedy(problems, images_base, captioner, caption_tokens, deadline, progress, refused=refused)
     for place, caption in written:
         captions[place] = caption
-        if caption.finish_reason != "deadline":
+        if no_question(caption.text, caption.finish_reason) is None:
             reasoner.prefetch([question_to(problems[place].question, caption.text, sampling, own)])
     pairs = [(problem.question, caption.text) for problem, caption in zip(problems, captions, strict=True)]
     finished = [caption.finish_reason != "deadline" for caption in captions]
-    asked = [pair for pair, done in zip(pairs, finished, strict=True) if done]
+    unasked = [no_question(caption.text, caption.finish_reason) for caption in captions]
+    asked = [pair for pair, stand_in in zip(pairs, unasked, strict=True) if stand_in is None]
     answers = answer(asked, reasoner, sampling, own, progress)
-    for problem, pair, done in zip(problems, pairs, finished, strict=True):
-        response = answers[pair] if done else UNANSWERED
+    for problem, pair, done, stand_in in zip(problems, pairs, finished, unasked, strict=True):
+        response = stand_in or answers[pair]
         if isinstance(response, Refusal):
             refused(problem, response.reason)
             response = UNANSWERED

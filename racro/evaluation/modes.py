@@ -13,6 +13,7 @@ from racro.engines.protocol import Engine, Generation, Prompt, Refusal, Request,
 from racro.prompts import Message, joint_messages, text_messages
 from racro.rollouts.captioner import Progress, request, silent
 from racro.rollouts.reasoner import question_to
+from racro.rollouts.thoughts import spoken
 from racro.schema import Mode, Problem, Writing
 
 CAPTIONED: tuple[Mode, ...] = ("caption", "joint")
@@ -81,7 +82,7 @@ def answer(
     looks = [tuple(row) for row in zip(*(rows for rows in (captions, attempts) if rows), strict=True)]
     looks = looks or [() for _ in questions]
     missing = [next((w for w in row if w.finish_reason == "deadline"), None) for row in looks]
-    texts = [(q.question, *(w.text for w in row)) for q, row in zip(questions, looks, strict=True)]
+    texts = [(q.question, *(spoken(w.text) for w in row)) for q, row in zip(questions, looks, strict=True)]
     unique = list(dict.fromkeys(text for text, lost in zip(texts, missing, strict=True) if lost is None))
     requests = [_request(mode, text, sampling, seed, key) for key, text in enumerate(unique)]
     made: dict[tuple[str, ...], Generation | Refusal] = {}

@@ -6,6 +6,7 @@ Not an engine: this module says what is asked, `racro.engines` how it is generat
 
 from __future__ import annotations
 
+import dataclasses
 import random
 from collections.abc import Callable, Iterator, Sequence
 
@@ -13,7 +14,8 @@ from racro import config
 from racro.data.images import open_image
 from racro.engines.protocol import Completion, Engine, Prompt, Refusal, Request, Sampling, prompt_seed
 from racro.prompts import Message, caption_messages
-from racro.schema import Problem, Rollout
+from racro.rollouts.thoughts import spoken
+from racro.schema import FinishReason, Problem, Rollout
 
 Progress = Callable[[int, int], None]
 """Called with (done, total) items as they come."""
@@ -21,6 +23,11 @@ Progress = Callable[[int, int], None]
 
 Refused = Callable[[Problem, str], None]
 """Called with a problem whose prompt an engine refuses, and the reason in one line."""
+
+
+def missing(caption: str, finish_reason: FinishReason) -> bool:
+    """True if the token limit came before the caption began: a thinking captioner was still thinking."""
+    return finish_reason == "length" and not caption
 
 
 def silent(done: int, total: int) -> None:
@@ -113,7 +120,7 @@ def caption(
                     completion_ids=completion.token_ids,
                     logprobs=completion.logprobs,
                     finish_reason=completion.finish_reason,
-                    caption=completion.text,
+                    caption=spoken(completion.text),
                 )
         progress(done, len(problems))
 
@@ -137,6 +144,7 @@ def greedy(
     """The likeliest text for each problem, with the problem's index, as they finish.
 
     It is a caption, or a tentative answer with `tentative_messages`. A problem that the engine refuses has none.
+    The thoughts of a captioner that thinks are left out.
     """
     sampling = Sampling(n=1, temperature=0.0, max_tokens=max_tokens, deadline=deadline)
     requests = (request(i, problem, images_base, messages, sampling, 0) for i, problem in enumerate(problems))
@@ -144,5 +152,6 @@ def greedy(
         if isinstance(made, Refusal):
             refused(problems[made.key], made.reason)
         else:
-            yield made.key, made.completions[0]
+            completion = made.completions[0]
+            yield made.key, dataclasses.replace(completion, text=spoken(completion.text))
         progress(done, len(problems))

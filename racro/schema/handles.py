@@ -96,6 +96,13 @@ class FrozenModel(Handle):
     """The reasoner: a Hugging Face model folder. `rows` is 0."""
 
 
+class PromptReader(Handle):
+    """How a model reads prompts: the tokenizer, chat template and image processor at `uri`. `rows` is 0."""
+
+    room: int | None
+    """Tokens that a prompt may have; None where the model names no limit."""
+
+
 class Evaluation(Handle):
     """A policy evaluated on the held-out problems. Rows: Judgement."""
 

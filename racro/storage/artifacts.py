@@ -29,7 +29,6 @@ from racro.storage.layout import PRUNED, RECORD
 
 R = TypeVar("R", bound=Row)
 
-ROWS_PER_SHARD = 4096
 RECORDS = (RECORD, PRUNED)
 
 
@@ -54,7 +53,8 @@ class Shard(BaseModel):
 class Record(BaseModel):
     """What an artifact is and how it was made. If the record exists, everything it lists exists."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # A metric that is not finite is written as "NaN" or "Infinity", which is read back as the number that it was.
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
 
     stage: str
     identity: str
@@ -227,11 +227,11 @@ def _read_record(uri: str) -> Record | None:
 # --- tables -----------------------------------------------------------------------------------------------------------
 
 
-def write_table(folder: str, rows: Iterable[R], row_type: type[R]) -> tuple[Shard, ...]:
+def write_table(folder: str, rows: Iterable[R], row_type: type[R], rows_per_shard: int = 4096) -> tuple[Shard, ...]:
     """Write rows as shards. The caller writes the record afterwards."""
     schema = arrow_schema(row_type)
     shards = []
-    for number, chunk in enumerate(_chunks(rows, ROWS_PER_SHARD)):
+    for number, chunk in enumerate(_chunks(rows, rows_per_shard)):
         table = pa.Table.from_pylist([row.model_dump(mode="json") for row in chunk], schema=schema)
         buffer = io.BytesIO()
         pq.write_table(table, buffer, compression="zstd")

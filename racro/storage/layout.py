@@ -65,7 +65,7 @@ def recipe(root: str, name: str) -> str:
 
 
 def summary(root: str, name: str) -> str:
-    """The result in numbers; see README, section The summary."""
+    """The result in numbers; see docs/summary.md."""
     return f"{run(root, name)}/summary.json"
 
 

@@ -46,12 +46,14 @@ class Outcome(_Frozen):
     child: str
     """Name of the run."""
     recipe_digest: str
-    status: Literal["running", "finished", "stopped", "failed"]
+    status: Literal["running", "finished", "stopped", "diverged", "failed"]
+    """`diverged`: its numbers were no longer finite. That is a result: the same recipe diverges again. `failed`: it may
+    go better the next time."""
     curve: tuple[Measured, ...] = ()
     seconds: float = 0.0
     """Wall time of the attempt that ended so."""
     note: str = ""
-    """Why it was stopped or failed, in one line."""
+    """Why it was stopped, diverged or failed, in one line."""
     mlflow_run_id: str = ""
     stages: dict[str, StageTotal] = {}
     """Of a finished child: what it executed and what it found, in the attempt that finished it."""
@@ -95,6 +97,7 @@ class Standing(_Frozen):
     """Held-out problems behind the mean, all seeds together."""
     finished: int
     stopped: int
+    diverged: int = 0
     failed: int
     seconds: float
     """Wall time of all its children."""
@@ -111,7 +114,7 @@ class SweepSummary(_Frozen):
     seed: int
     plan: Sweep
     ranking: tuple[Standing, ...]
-    """Best first; points with a stopped child after those without, points of which nothing is known last."""
+    """Best first; points with a stopped or diverged child after those without, points without any accuracy last."""
     children: tuple[Outcome, ...]
     started: int
     """Children that this command ran; the others had ended before."""
@@ -139,10 +142,10 @@ def hopeless(now: Measured, siblings: Sequence[Outcome]) -> str | None:
 
 
 def rank(trials: Sequence[Trial]) -> tuple[Standing, ...]:
-    """The ranking. A point that lost a seed to the rule does not pass one that did not: its mean is of the lucky."""
+    """The ranking. A point that lost a seed does not pass one that lost none: its mean is over the lucky seeds."""
     standings = sorted(
         (standing(trial) for trial in trials),
-        key=lambda s: (s.accuracy is None, s.stopped > 0, -(s.accuracy or 0.0)),
+        key=lambda s: (s.accuracy is None, s.stopped + s.diverged > 0, -(s.accuracy or 0.0)),
     )
     return tuple(
         s.model_copy(update={"rank": place if s.accuracy is not None else None}) for place, s in enumerate(standings, 1)
@@ -162,6 +165,7 @@ def standing(trial: Trial) -> Standing:
         n=sum(measured.n for measured in ended),
         finished=sum(child.status == "finished" for child in trial.children),
         stopped=sum(child.status == "stopped" for child in trial.children),
+        diverged=sum(child.status == "diverged" for child in trial.children),
         failed=sum(child.status == "failed" for child in trial.children),
         seconds=round(sum(child.seconds for child in trial.children), 3),
         children=tuple(child.child for child in trial.children),

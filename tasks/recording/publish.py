@@ -56,7 +56,7 @@ def answers(
 ) -> BatchSummary:
     """Write the answers, one line each, and say how many there are."""
     text = "".join(json.dumps(content, ensure_ascii=False) + "\n" for content in said)
-    artifacts.write_file(uri, text.encode())
+    artifacts.write_file(uri, text.encode("utf-8", "backslashreplace"))  # a lone surrogate stays a JSON escape
     right = rate([verdict == "correct" for verdict, n in verdicts.items() if verdict != "failed" for _ in range(n)])
     summary = BatchSummary(
         questions=questions,

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import logging
+from prefect import get_run_logger
 
 from racro.schema import Problem
-
-logger = logging.getLogger("prefect.racro.engines")
 
 
 class Refusals:
@@ -24,7 +22,7 @@ class Refusals:
         self.requests += 1
         if problem.uid not in self.reasons:
             self.reasons[problem.uid] = reason
-            logger.warning("problem %s cannot be %s: %s", problem.uid, self.done, reason)
+            get_run_logger().warning("problem %s cannot be %s: %s", problem.uid, self.done, reason)
 
     def __str__(self) -> str:
         """The first problem and its reason; empty if nothing was refused."""

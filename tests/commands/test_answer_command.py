@@ -194,7 +194,7 @@ def _environment(work: Path) -> dict[str, str]:
 def _python(work: Path, *arguments: str) -> str:
     """What a user's Python in the working directory prints."""
     done = subprocess.run(
-        [sys.executable, *arguments], cwd=work, env=_environment(work), capture_output=True, text=True, timeout=400
+        [sys.executable, *arguments], cwd=work, env=_environment(work), capture_output=True, text=True, timeout=1000
     )
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout

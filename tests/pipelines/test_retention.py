@@ -87,17 +87,22 @@ def made(tmp_path_factory: pytest.TempPathFactory, prefect_server: str) -> str:
     return root
 
 
+@pytest.fixture(scope="module")
+def store() -> Iterator[s3.Store]:
+    with s3.served() as store, s3.used(store):
+        yield store
+
+
 @pytest.fixture(params=["local", "s3"])
-def root(request: pytest.FixtureRequest, made: str, tmp_path: Path) -> Iterator[str]:
+def root(request: pytest.FixtureRequest, made: str, tmp_path: Path) -> str:
     """A copy of it."""
     if request.param == "local":
         shutil.copytree(made, tmp_path, dirs_exist_ok=True)
-        yield str(tmp_path)
-        return
-    with s3.served() as store, s3.used(store):
-        root = f"s3://{s3.BUCKET}/runs"
-        opened(root)[0].put(f"{made}/", f"{root}/", recursive=True)
-        yield root
+        return str(tmp_path)
+    request.getfixturevalue("store")
+    root = f"s3://{s3.BUCKET}/{tmp_path.name}"
+    opened(root)[0].put(f"{made}/", f"{root}/", recursive=True)
+    return root
 
 
 @pytest.fixture

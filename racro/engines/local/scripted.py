@@ -35,10 +35,10 @@ class ScriptedEngine(Engine):
                 yield Generation(request.key, tuple(text.encode()), _completions(*found, request.sampling))
 
     def swap(self, folder: str) -> None:
-        """There are no weights."""
+        """See Engine. There are no weights."""
 
     def close(self) -> None:
-        """Nothing to give back."""
+        """See Engine. There is nothing to free."""
 
 
 def _completions(match: re.Match[str], rule: ScriptedReply, sampling: Sampling) -> tuple[Completion, ...]:

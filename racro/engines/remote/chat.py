@@ -21,9 +21,9 @@ from racro.prompts import Message, plain_text
 from racro.schema import FinishReason
 
 IMAGE_TOKEN = "<|image_pad|>"
-"""In a text it would be taken for the place of an image, by servers that do not say so."""
+"""Servers would take it for an image placeholder in a text, without an error."""
 BAN = -100.0
-"""The strongest bias that the protocol knows: e^-100 of a probability is none."""
+"""The strongest bias in the protocol; e^-100 of a probability is practically zero."""
 DIVERGED = "the model's probabilities are not numbers: its weights have diverged"
 SEEDS = 2**31
 """Seeds below are whole numbers to every server."""

@@ -106,7 +106,7 @@ class Core:
     # --- requests -----------------------------------------------------------------------------------------------------
 
     def add(self, name: str, inputs: Any, params: Any) -> None:
-        """Begin to work on a sequence. Raises BadPrompt when vLLM does not take it."""
+        """Start a sequence. Raises BadPrompt when vLLM does not take it."""
         from vllm.exceptions import VLLMClientError
 
         self.wake()
@@ -116,15 +116,15 @@ class Core:
             raise BadPrompt(f"vLLM does not take this: {error}") from error
 
     def step(self) -> dict[str, Any]:
-        """One token more for each; the outputs of those that have finished, by name."""
+        """Make one more token for each sequence. Returns the outputs of those that have finished, by name."""
         return {output.request_id: output.outputs[0] for output in self.engine.step()}
 
     def abort(self, names: Sequence[str]) -> None:
-        """Give up on these."""
+        """Abort these sequences."""
         self.engine.abort_request(list(names))
 
     def land(self) -> None:
-        """What was in the air when its request was given up lands."""
+        """Finish the steps that were in flight when their requests were aborted."""
         if not self.asleep:
             self.engine.step()
             self.engine.step()
@@ -132,14 +132,14 @@ class Core:
     # --- between requests ---------------------------------------------------------------------------------------------
 
     def load(self, folder: str, sums: Sums) -> None:
-        """Go on with the weights of another checkpoint. Raises SwapFailed."""
+        """Load the weights of another checkpoint. Raises SwapFailed."""
         self.wake()
         held = self.engine.collective_rpc("load_checkpoint", args=(folder,))
         self._forget()
         verify(held, sums)
 
     def load_adapter(self, adapter: Adapter, sums: Sums) -> None:
-        """Go on with another adapter. Raises SwapFailed."""
+        """Load another adapter. Raises SwapFailed."""
         from vllm.lora.request import LoRARequest
 
         self.wake()
@@ -152,19 +152,19 @@ class Core:
         verify(self.engine.collective_rpc("adapter_sums"), sums)
 
     def sleep(self) -> None:
-        """Weights to main memory, keys and values away; on a CPU there is nothing to give back."""
+        """Move the weights to main memory and drop keys and values; on a CPU there is nothing to free."""
         if not self.on_cpu and not self.asleep:
             self.engine.sleep(1)
             self.asleep = True
 
     def wake(self) -> None:
-        """Ready for requests, if it slept."""
+        """Wake up if it is asleep."""
         if self.asleep:
             self.engine.wake_up()
             self.asleep = False
 
     def shutdown(self) -> None:
-        """The end."""
+        """End vLLM."""
         self.engine.engine_core.shutdown()
 
     def _forget(self) -> None:

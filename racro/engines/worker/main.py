@@ -145,7 +145,7 @@ class Host:
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Python's, CUDA's, or that of torch's allocator on CPUs, which has no type of its own; here or at the bottom."""
+    """True for the errors of Python, CUDA and torch's CPU allocator (a plain RuntimeError), also as a cause."""
     if error.__cause__ is not None and out_of_memory(error.__cause__):
         return True
     named = {"MemoryError", "OutOfMemoryError"} & {base.__name__ for base in type(error).__mro__}

@@ -376,6 +376,9 @@ def test_answers_keep_the_order_of_the_questions_whatever_the_engines_finish_fir
     eyes = Backwards(ScriptedReply(when=r"(?s)(\d+)", replies=(r"I see \1",)))
     mind = Backwards(ScriptedReply(when=r"(?s)solved: How many (\d+)", replies=(r"\boxed{\1}",)))
     asked = [Question([WHITE], f"How many {i}?") for i in range(9)] + [Question([WHITE], "How?")]
-    *answers, refused = Racro(eyes, mind).answer_many(asked)
+    seen: list[tuple[int, str]] = []
+    *answers, refused = Racro(eyes, mind).answer_many(asked, lambda number, step, _: seen.append((number, step)))
+    for number in range(9):
+        assert [step for n, step in seen if n == number] == ["caption", "tentative", "answer"]
     assert [a.final for a in answers if isinstance(a, Answer)] == [str(i) for i in range(9)]
     assert isinstance(refused, Unanswerable) and "no rule of the scripted engine" in str(refused)

@@ -1,1 +1,1 @@
-"""Tests of `racro.models`."""
+"""Claims about model folders: which files count, which folders are refused."""
