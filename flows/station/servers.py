@@ -2,8 +2,8 @@
 
 `racro up` starts one process, the service manager (`flows.station.service_manager`), which starts the others and keeps
 them alive; what runs is recorded in `.racro/station.json`. Not here: what Prefect is told, which is in
-`flows.station.registration`. Called by `flows.station.starting` and, to find a station that runs, by `flows.station.local`. Imports neither prefect
-nor mlflow: their settings are read when they are.
+`flows.station.registration`. Called by `flows.station.starting` and, to find a station that runs, by
+`flows.station.local`. Imports neither prefect nor mlflow: their settings are read when they are.
 """
 
 from __future__ import annotations
