@@ -7,12 +7,12 @@ import re
 import time
 from pathlib import Path
 
+import httpx
 import pytest
 from prefect import flow
-from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
 from racro.config import Runtime
-from racro.processes.child import free_port
 from racro.schema import Parity
 from tasks.recording import track
 from tasks.running import progress, telemetry
@@ -20,6 +20,7 @@ from tasks.running.policies import Output, stage
 from tasks.running.progress import Progress
 from tasks.running.stages import Stages
 from tests.conftest import REPOSITORY
+from tests.support.gateway import gateway
 
 
 @pytest.fixture(autouse=True)
@@ -38,30 +39,36 @@ def test_prefects_artifacts_are_made_in_one_place() -> None:
     assert found == ["tasks/running/telemetry.py"]
 
 
-@pytest.mark.usefixtures("prefect_server")
 def test_a_stage_goes_on_when_prefects_server_is_away(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    prefect_server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(progress, "ARTIFACT_AFTER", 0.0)
     monkeypatch.setattr(progress, "LOG_EVERY", 0.0)
 
     @stage("parity", version=99)
     def body(output: Output, runtime: Runtime, root: str) -> Parity:
-        with temporary_settings({PREFECT_API_URL: f"http://127.0.0.1:{free_port()}/api"}):
-            shown = Progress("looking", "items")
-            for done in range(3):
-                time.sleep(0.01)
-                shown(done, 3)
-            shown.finish()
-            telemetry.markdown("page", "text", "A page")
-            telemetry.table("rows", [{"a": 1}], "Rows")
+        away.close()
+        shown = Progress("looking", "items")
+        for done in range(3):
+            time.sleep(0.01)
+            shown(done, 3)
+        shown.finish()
+        telemetry.markdown("page", "text", "A page")
+        telemetry.table("rows", [{"a": 1}], "Rows")
+        away.open()
         return Parity(uri=output.folder, rows=3, digest="d")
 
     @flow(persist_result=False)
     def one() -> Parity:
         return Stages(str(tmp_path), Runtime(retries=0)).run(body, "look", Parity)
 
-    with caplog.at_level(logging.WARNING, logger="prefect.racro.telemetry"):
+    url = httpx.URL(prefect_server)
+    assert url.port is not None
+    with (
+        gateway(url.port) as away,
+        temporary_settings({PREFECT_API_URL: str(url.copy_with(port=away.port)), PREFECT_CLIENT_MAX_RETRIES: 0}),
+        caplog.at_level(logging.WARNING, logger="prefect.racro.telemetry"),
+    ):
         assert one().rows == 3
     warned = [record.getMessage() for record in caplog.records if record.name == "prefect.racro.telemetry"]
     assert len(warned) == 2, "once for progress, once for artifacts"
