@@ -148,6 +148,8 @@ def _update(
         )
     if broken := next((name for name, value in trainer.model.named_parameters() if not value.isfinite().all()), None):
         raise watch.diverged(f"weights are not finite ({broken})", work.steps)
+    if what := trainer.ruined():
+        raise watch.diverged(what, work.steps)
     _save(trainer, out, initial, captioner)
     return _metrics(trainer, work)
 
