@@ -15,11 +15,12 @@ from prefect import flow
 from prefect.runtime import flow_run
 from pydantic import Field, PositiveInt
 
-from flows.training import default_name, prepare_problems, recipe_digest, run_name
+from flows.training import default_name, prepare_problems, run_name
 from racro.config import Captioner, Reasoner, Recipe
 from racro.evaluation.modes import ATTEMPTED, CAPTIONED, REASONED
 from racro.evaluation.results import HELDOUT
-from racro.identity import digest
+from racro.identity import digest, recipe_digest
+from racro.models import devices
 from racro.schema import (
     CHAMPION,
     EntryTable,
@@ -32,15 +33,16 @@ from racro.schema import (
     ResultTable,
     WritingTable,
 )
-from racro.storage import layout
+from racro.storage import layout, runs
 from racro.summary import EvaluationSummary, PolicyRef
-from tasks.choose import Judge, choose
+from tasks.choose import choose
 from tasks.generate import answer, attempt, describe
 from tasks.grade import aggregate, grade
 from tasks.prepare import adopt_reasoner
-from tasks.questions import benchmark_stamp, load, own_columns, parts
+from tasks.questions import benchmark_stamp, load, load_own, own_columns, parts
 from tasks.recording import publish_evaluation, report, track
-from tasks.running.closing import closing
+from tasks.recording.closing import closing
+from tasks.recording.track import Judge
 from tasks.running.engines import release
 from tasks.running.stages import Stages
 
@@ -82,7 +84,8 @@ def evaluate(
 
     Args:
         recipe: Models, limits and sampling; held-out problems; columns of the benchmark `own`.
-        policy: `champion`, the best in MLflow; `initial`, the captioner as the recipe names it; or a policy's folder.
+        policy: The name of a run; `champion`, the best in MLflow for this recipe's reasoner and held-out problems;
+            `initial`, the recipe's captioner; a policy's folder or URI; or its digest.
         benchmarks: Name and source (folder, file or hub id; null: the authors'). Empty: the held-out problems.
         modes: `caption`, `direct`, `joint`, `text`. Empty: `joint` on benchmarks, as in the paper; `caption` on
             held-out problems, as in training.
@@ -94,8 +97,12 @@ def evaluate(
     """
     started = time.monotonic()
     layout.run(root, run or default_name(recipe))  # a name that cannot be a folder is refused before anything starts
+    devices.require(recipe)
     stages = Stages(layout.absolute(root), recipe.runtime)
     report.check_root(stages.root)
+    if run is not None:  # a name made of what is asked cannot be another's
+        what = digest([policy, benchmarks or {}, modes, limit, reasoners, samples])
+        runs.take(stages.root, run, runs.Owner(kind="evaluation", recipe=recipe_digest(recipe), asked=what))
     modes = tuple(dict.fromkeys(modes)) or (("joint",) if benchmarks else ("caption",))
     distinct = tuple(reasoner for i, reasoner in enumerate(reasoners) if reasoner not in reasoners[:i])
     reasoners = distinct or (recipe.reasoner,)
@@ -109,7 +116,7 @@ def evaluate(
         judge = Judge(adopt_reasoner(recipe.reasoner, recipe.runtime), heldout)
     tables = load_benchmarks(recipe, stages, benchmarks) if benchmarks or not judge else {HELDOUT: judge.heldout}
     asked = {benchmark: parts(table, limit) for benchmark, table in tables.items()}
-    chosen = choose(policy, recipe, judge) if looking else None
+    chosen = choose(policy, recipe, stages.root, judge) if looking else None
     name = run or _name(recipe, chosen, [list(asked.values()), modes, reasoners, samples])
     mlflow_run = track.open_run(recipe, recipe_digest(recipe), name, stages.root)
     with closing(mlflow_run, stages.root, name):
@@ -152,7 +159,13 @@ def load_benchmarks(
     stamps = {name: benchmark_stamp(name, source, columns[name]) for name, source in benchmarks.items()}
     return {
         name: stages.run(
-            load, f"load {name}", QuestionTable, name=name, source=source, columns=columns[name], stamp=stamps[name]
+            load if columns[name] is None else load_own,
+            f"load {name}",
+            QuestionTable,
+            name=name,
+            source=source,
+            columns=columns[name],
+            stamp=stamps[name],
         )
         for name, source in benchmarks.items()
     }

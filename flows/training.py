@@ -10,8 +10,9 @@ import time
 from prefect import flow, get_run_logger
 from prefect.runtime import flow_run
 
-from racro.config import Recipe
-from racro.identity import digest
+from racro.config import EmbeddedProblems, Recipe
+from racro.identity import recipe_digest
+from racro.models import devices
 from racro.schema import (
     Evaluation,
     FingerprintTable,
@@ -23,24 +24,28 @@ from racro.schema import (
     RolloutTable,
     ScoredTable,
 )
-from racro.storage import layout
+from racro.storage import layout, runs
 from racro.summary import PolicyRef, Summary
 from tasks.caption import caption
 from tasks.evaluate import evaluate, score_of
 from tasks.parity import parity
-from tasks.prepare import adopt_captioner, adopt_reasoner, fingerprint, prepare, show, source_stamp
+from tasks.prepare import (
+    adopt_captioner,
+    adopt_reasoner,
+    fingerprint,
+    prepare,
+    prepare_table,
+    prompt_readers,
+    show,
+    source_stamp,
+)
 from tasks.questions import benchmark_stamp
 from tasks.questions import load as load_questions
 from tasks.reason import reason
 from tasks.recording import report, track
-from tasks.running.closing import closing
+from tasks.recording.closing import closing
 from tasks.running.stages import Stages
 from tasks.update import update
-
-
-def recipe_digest(recipe: Recipe) -> str:
-    """Digest of what a recipe computes; the machine it runs on is no part of it."""
-    return digest({name: getattr(recipe, name) for name in Recipe.model_fields if name != "runtime"})
 
 
 def run_name() -> str:
@@ -68,8 +73,10 @@ def train(recipe: Recipe, run: str | None = None, root: str = "runs") -> Summary
     started = time.monotonic()
     name = run or default_name(recipe)
     layout.run(root, name)  # a name that cannot be a folder is refused before anything starts
+    devices.require(recipe)
     stages = Stages(layout.absolute(root), recipe.runtime)
     report.check_root(stages.root)
+    runs.take(stages.root, name, runs.Owner(kind="training", recipe=recipe_digest(recipe)))
     mlflow_run = track.open_run(recipe, recipe_digest(recipe), name, stages.root)
     with closing(mlflow_run, stages.root, name), track.system_metrics(mlflow_run):
         return _train(recipe, name, stages, mlflow_run, started)
@@ -171,8 +178,10 @@ def _train(recipe: Recipe, name: str, stages: Stages, mlflow_run: str, started: 
 def prepare_problems(recipe: Recipe, stages: Stages, heldout: int | None) -> ProblemTable:
     """The training problems, or that many held-out ones."""
     benchmarks = getattr(recipe.problems, "benchmarks", {})
+    embedded = isinstance(recipe.problems, EmbeddedProblems)
+    readers = {} if embedded else prompt_readers(recipe)
     problems = stages.run(
-        prepare,
+        prepare if embedded else prepare_table,
         "prepare training problems" if heldout is None else "prepare held-out problems",
         ProblemTable,
         problems_config=recipe.problems,
@@ -180,8 +189,12 @@ def prepare_problems(recipe: Recipe, stages: Stages, heldout: int | None) -> Pro
         seed=recipe.seed,
         heldout=heldout,
         benchmarks=tuple(fingerprint_benchmark(stages, name, source) for name, source in benchmarks.items()),
+        **readers,
     )
-    show(problems, "training" if heldout is None else "heldout")
+    if heldout is None:
+        show(problems, "training", recipe.rollout.problems)
+    else:
+        show(problems, "heldout", heldout)
     return problems
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from racro.config import Recipe
 from racro.config.base import NeutralDefault
 from racro.schema import Handle
 
@@ -46,3 +47,18 @@ def digest(value: Any) -> str:
     """Hex digest of the canonical JSON of `fingerprint(value)`."""
     text = json.dumps(fingerprint(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def computed(recipe: Recipe) -> dict[str, Any]:
+    """The sections of a recipe that change the answer: all but the machine."""
+    return {name: getattr(recipe, name) for name in Recipe.model_fields if name != "runtime"}
+
+
+def recipe_digest(recipe: Recipe) -> str:
+    """Digest of what a recipe computes."""
+    return digest(computed(recipe))
+
+
+def judging_digest(recipe: Recipe) -> str:
+    """Digest of what makes policies comparable: the reasoner, and which problems are held out."""
+    return digest([recipe.reasoner, recipe.problems, recipe.evaluation.problems, recipe.seed])

@@ -72,6 +72,8 @@ def caption(
     tokens = [len(row.completion_ids) for row in rows]
     output.metrics = {
         "captions": len(rows),
+        "problems": len(chosen),
+        "problems_asked": rollout.problems,
         "tokens": sum(tokens),
         "tokens_mean": statistics.fmean(tokens),
         "cut_share": statistics.fmean(row.finish_reason != "stop" for row in rows),

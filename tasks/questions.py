@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from itertools import islice
 
 from prefect import get_run_logger, task
-from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 
 from racro import benchmarks
@@ -22,17 +21,18 @@ from racro.errors import BadInput
 from racro.evaluation.results import heldout_question
 from racro.schema import DroppedRow, Problem, ProblemTable, Question, QuestionPart, QuestionTable
 from racro.storage import artifacts
+from tasks.running import telemetry
 from tasks.running.policies import Output, stage
 
 PART = 256
-"""Questions that are computed, and lost by a kill, at a time; a multiple of usual batches."""
+"""Questions per part: what a kill loses at most. A multiple of usual batch sizes."""
 OWN = "own"
 LISTED = 200
 """Dropped rows in Prefect's table."""
 
 
 class NoBenchmark(BadInput):
-    """A benchmark that is not known, or not where it was said to be."""
+    """An unknown benchmark, or one that is not at the given place."""
 
 
 def benchmark(name: str, columns: Columns | None) -> Benchmark:
@@ -60,8 +60,7 @@ def benchmark_stamp(name: str, source: str | None, columns: Columns | None) -> s
         raise NoBenchmark(f"benchmark {name}: {found} is not there; name its folder, file or hub id") from error
 
 
-@stage("load", version=1)
-def load(
+def _load(
     output: Output, name: str, source: str | None, columns: Columns | None, stamp: str, runtime: Runtime, root: str
 ) -> QuestionTable:
     """All questions of a benchmark. Rows that cannot be used are dropped, counted and listed."""
@@ -73,13 +72,18 @@ def load(
     if loaded.dropped:
         artifacts.write_table(f"{output.folder}/dropped", loaded.dropped, DroppedRow)
         rows = [row.model_dump() for row in loaded.dropped[:LISTED]]
-        create_table_artifact(rows, key=f"dropped-{name}", description=f"{len(loaded.dropped)} rows dropped")
+        telemetry.table(f"dropped-{name}", rows, f"{len(loaded.dropped)} rows dropped")
     return QuestionTable(
         uri=output.folder,
         rows=len(loaded.questions),
         digest=content_digest(loaded.questions),
         dropped=len(loaded.dropped),
     )
+
+
+load = stage("load", version=1)(_load)
+load_own = stage("load", version=2)(_load)
+"""The same for the user's own data. How its rows are read changes apart from how published benchmarks are read."""
 
 
 @task(cache_policy=NO_CACHE, persist_result=False)

@@ -45,7 +45,7 @@ class Model:
             positions.append(checkpoint.get("text_config", checkpoint).get("max_position_embeddings"))
         return min([LONGEST, *(known // 4 for known in positions if known)])
 
-    def open(self, runtime: config.Runtime, log: Path) -> Engine:
+    def open(self, runtime: config.Runtime, log: Path | None) -> Engine:
         """The engine, opened now. Raises EngineLost."""
         if self.engine is not None:
             return self.engine

@@ -15,7 +15,6 @@ from pathlib import Path
 from racro import config
 from racro.answering.cases import CAPTIONER_STEPS, Answer, Case, ImageSource, Question, Watch, unwatched, windows
 from racro.answering.engine_pair import resolve, shared
-from racro.engines.opening import LOG
 from racro.engines.protocol import Engine, Request, Role, Sampling, prompt_seed
 from racro.errors import BadInput
 
@@ -36,7 +35,7 @@ class Racro:
         temperature: float = TEMPERATURE,
         top_p: float = TOP_P,
         seed: int = 0,
-        log: Path = LOG,
+        log: Path | None = None,
     ) -> None:
         """A model is `embedded`, a folder, a hub id, a section of a recipe, or an engine, which stays the caller's.
 

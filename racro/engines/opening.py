@@ -7,7 +7,6 @@ imported only when they are opened, so that nothing loads torch or vLLM by accid
 from __future__ import annotations
 
 import functools
-import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -15,23 +14,23 @@ from racro.config import Captioner, EnginePlacement, Reasoner, Runtime
 from racro.engines.building import build
 from racro.engines.prefetcher import Prefetcher
 from racro.engines.protocol import Engine, EngineLost, Role
+from racro.home import home
 
-LOG = Path(os.environ.get("RACRO_HOME", ".racro")) / "engines.log"
-"""The log file of engines in other processes, unless the caller names one."""
 CONCURRENT_CALLS = {"vllm": 16, "server": 16}
 """Calls that an engine works on at the same time, by its type; all other types work on one."""
 
 
-def open_captioner(config: Captioner, folder: str, runtime: Runtime, log: Path = LOG) -> Engine:
+def open_captioner(config: Captioner, folder: str, runtime: Runtime, log: Path | None = None) -> Engine:
     """An engine on a captioner's local model folder (a policy, or the initial model), where `runtime` places it.
 
-    `log`: the file to which engines in other processes append their output. Raises EngineLost when one does not start.
+    `log`: the file to which engines in other processes append their output; engines.log in `racro.home` if None.
+    Raises EngineLost when one does not start.
     """
     return _open("captioner", config, folder, runtime, log)
 
 
 def open_reasoner(
-    config: Reasoner, folder: str, runtime: Runtime, log: Path = LOG, *, background: bool = False
+    config: Reasoner, folder: str, runtime: Runtime, log: Path | None = None, *, background: bool = False
 ) -> Engine:
     """The same for a reasoner's local model folder. One that `prefetches` does so when `Engine.prefetch` is called.
 
@@ -60,7 +59,8 @@ def runs_outside(config: Captioner | Reasoner, place: EnginePlacement) -> bool:
     return config.engine.type == "vllm" if place.worker is None else place.worker
 
 
-def _open(role: Role, config: Captioner | Reasoner, folder: str, runtime: Runtime, log: Path) -> Engine:
+def _open(role: Role, config: Captioner | Reasoner, folder: str, runtime: Runtime, log: Path | None) -> Engine:
+    log = log or home() / "engines.log"
     place: EnginePlacement = getattr(runtime, role)
     if not runs_outside(config, place):
         return build(role, config, folder, place, runtime)

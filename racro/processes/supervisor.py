@@ -1,10 +1,11 @@
 """Runs one command, and kills it with all its descendants when the process that asked for it ends for any reason.
 
-    python -I -S supervisor.py PARENT COMMAND...
+    python -I -S supervisor.py PARENT SIGNAL COMMAND...
 
 A separate program that imports only the standard library, so that it starts in milliseconds. Started by
 `racro.processes.child` in a new session. Standard input is the lifeline: when it ends, or brings KILL, everything is
-killed; ASK sends SIGTERM to the command. Standard output gets one line, the command's pid. Exits as the command did.
+killed; ASK sends SIGNAL to the command. Standard output gets one line, the command's pid. Exits as the command did.
+With another SIGNAL than SIGTERM, SIGTERM is ignored: it is then for the parent to decide, when it gets it too.
 
 Why there is a process in between: PR_SET_PDEATHSIG fires when the *thread* that started the child ends, and engines are
 started from short-lived threads. Here the main thread starts the command, and nothing else happens.
@@ -26,7 +27,7 @@ CHECK = 1.0
 """Seconds between checks of the parent's pid: a process forked from the parent keeps the lifeline open."""
 
 
-def main(parent: int, command: list[str]) -> None:
+def main(parent: int, ask: int, command: list[str]) -> None:
     """Run `command` until it or the parent ends."""
     prctl(PR_SET_CHILD_SUBREAPER, 1)  # descendants that left the group become our children when their parent dies
     read, write = os.pipe()
@@ -42,10 +43,10 @@ def main(parent: int, command: list[str]) -> None:
         ready, _, _ = select.select([0, read], [], [], CHECK)
         said = os.read(0, 64) if 0 in ready else None
         if said == ASK:
-            kill_group(pid, signal.SIGTERM)
+            kill_group(pid, ask)
         elif said is not None or os.getppid() != parent:
             break
-        if read in ready and set(os.read(read, 64)) != {signal.SIGCHLD}:
+        if read in ready and set(os.read(read, 64)) != {signal.SIGCHLD} and ask == signal.SIGTERM:
             break
         status = reap(pid)
     leave(clear(pid, status))
@@ -136,4 +137,4 @@ def prctl(option: int, value: int) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), sys.argv[2:])
+    main(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3:])

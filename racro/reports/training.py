@@ -113,6 +113,8 @@ class ReportData(Model):
     outcomes: dict[Outcome, int] = {}
     """Counts over all held-out problems (`outcomes.count_outcomes`), not only those shown."""
     samples: tuple[Sample, ...] = ()
+    shortages: tuple[str, ...] = ()
+    """Where the recipe asked for more problems than there are."""
     links: dict[str, str] = {}
     """Label -> address or command, printed as text: where Prefect and MLflow show this run."""
 

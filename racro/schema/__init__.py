@@ -8,6 +8,7 @@ Shapes in docstrings and comments: P problems, G captions per problem (the group
 
 from racro.schema.handles import (
     CHAMPION,
+    INITIAL,
     EntryTable,
     Evaluation,
     FingerprintTable,
@@ -16,6 +17,7 @@ from racro.schema.handles import (
     Parity,
     Policy,
     ProblemTable,
+    PromptReader,
     QuestionPart,
     QuestionTable,
     ResultTable,
@@ -30,6 +32,7 @@ from racro.schema.row import Row
 
 __all__ = [
     "CHAMPION",
+    "INITIAL",
     "AnswerKind",
     "DroppedRow",
     "Entry",
@@ -51,6 +54,7 @@ __all__ = [
     "Policy",
     "Problem",
     "ProblemTable",
+    "PromptReader",
     "Question",
     "QuestionPart",
     "QuestionTable",

@@ -20,6 +20,11 @@ class Handle(BaseModel):
     digest: str
     """Digest of the content, not of the place: what is computed from it is identified by it."""
 
+    @property
+    def has_folder(self) -> bool:
+        """False for what is known by its name alone: a model behind an endpoint, or a script."""
+        return not self.uri.endswith(":")
+
 
 class ProblemTable(Handle):
     """Rows: Problem."""
@@ -83,10 +88,19 @@ class Policy(Handle):
 
 CHAMPION = "champion"
 """Alias, in MLflow's model registry, of the best policy so far."""
+INITIAL = "initial"
+"""The policy that a training starts with."""
 
 
 class FrozenModel(Handle):
     """The reasoner: a Hugging Face model folder. `rows` is 0."""
+
+
+class PromptReader(Handle):
+    """How a model reads prompts: the tokenizer, chat template and image processor at `uri`. `rows` is 0."""
+
+    room: int | None
+    """Tokens that a prompt may have; None where the model names no limit."""
 
 
 class Evaluation(Handle):

@@ -70,10 +70,11 @@ def find(root: str) -> list[Checkpoint]:
     for name, size in sorted(sizes.items()):
         record = artifacts.known_record(f"{place}/{name}")
         if record is not None:  # otherwise a process is writing it, or was killed while writing
-            policy = Policy(uri=f"{place}/{name}", **record.handle)
+            folder = f"{place}/{name}"
+            policy = Policy(uri=artifacts.files_of(folder, record), **record.handle)
             training = digest({key: record.inputs[key] for key in SETTINGS})
             parent = digest(record.inputs["policy"])
-            checkpoints.append(Checkpoint(policy.uri, policy.digest, digest(policy), parent, training, size))
+            checkpoints.append(Checkpoint(folder, policy.digest, digest(policy), parent, training, size))
     return checkpoints
 
 

@@ -93,7 +93,7 @@ def check(
             gaps.append((ours - torch.tensor(row.logprobs)).abs())
     if not gaps:
         why = refusals[0] if refusals else "raise runtime.request_deadline"
-        raise ParityBroken(f"the engine generated no token within the time limit; {why}")
+        raise ParityBroken(f"the engine generated no token of any caption within the time limit; {why}")
     gap = torch.cat(gaps)
     if captioner.dtype == "float32":
         max_gap = min(max_gap, FLOAT32_GAP)

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from prefect import task
-from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 
 from racro.errors import BadInput
@@ -19,6 +18,7 @@ from racro.evaluation.heldout import rate
 from racro.schema import FrozenModel, Policy, ProblemTable
 from racro.storage import artifacts
 from racro.summary import BatchSummary
+from tasks.running import telemetry
 
 
 class NoQuestions(BadInput):
@@ -35,7 +35,7 @@ def preparation(problems: ProblemTable, heldout: ProblemTable, models: tuple[Pol
         *(f"| {name} | {table.rows} | {table.dropped} | `{table.uri}` |" for name, table in tables),
         *(f"| {name} | | | `{model.uri}` |" for name, model in zip(("captioner", "reasoner"), models, strict=True)),
     ]
-    create_markdown_artifact("\n".join(lines), key="preparation", description="Problems and models of a recipe")
+    telemetry.markdown("preparation", "\n".join(lines), "Problems and models of a recipe")
 
 
 @task(cache_policy=NO_CACHE, persist_result=False)
@@ -56,7 +56,7 @@ def answers(
 ) -> BatchSummary:
     """Write the answers, one line each, and say how many there are."""
     text = "".join(json.dumps(content, ensure_ascii=False) + "\n" for content in said)
-    artifacts.write_file(uri, text.encode())
+    artifacts.write_file(uri, text.encode("utf-8", "backslashreplace"))  # a lone surrogate stays a JSON escape
     right = rate([verdict == "correct" for verdict, n in verdicts.items() if verdict != "failed" for _ in range(n)])
     summary = BatchSummary(
         questions=questions,
@@ -69,9 +69,6 @@ def answers(
         seconds=round(seconds, 3),
     )
     graded = f", {right.value:.3f} ± {right.stderr:.3f} right (n = {right.n})" if right else ""
-    create_markdown_artifact(
-        f"{summary.total - unanswerable} of {summary.total} questions answered{graded}: `{uri}`",
-        key="answers",
-        description=f"Answers to {questions}",
-    )
+    page = f"{summary.total - unanswerable} of {summary.total} questions answered{graded}: `{uri}`"
+    telemetry.markdown("answers", page, f"Answers to {questions}")
     return summary

@@ -10,12 +10,10 @@ import datetime
 import re
 from collections.abc import Iterator, Sequence
 
-import yaml
 from prefect import task
-from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 
-from racro.config import Recipe
+from racro.config import Recipe, loading
 from racro.data.images import BadImage, image_bytes, resolve
 from racro.reports import evaluation as page
 from racro.schema import (
@@ -31,9 +29,10 @@ from racro.schema import (
 from racro.storage import artifacts, layout
 from racro.storage.files import opened
 from racro.summary import EvaluationSummary, Score
-from tasks.choose import Judge
 from tasks.questions import questions_of
 from tasks.recording import track
+from tasks.recording.track import Judge
+from tasks.running import telemetry
 from tasks.running.stages import Stages
 
 Key = page.Key
@@ -89,7 +88,7 @@ def publish(
 
     `asked`: the parts of each benchmark.
     """
-    settings, text = yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False), artifacts.to_json(summary)
+    settings, text = loading.dump(recipe), artifacts.to_json(summary)
     _write_results(summary.results, graded)
     html = page.render(
         page.EvaluationData(
@@ -109,11 +108,8 @@ def publish(
     columns = list(_cells(summary.entries[0]))
     lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
     lines += [f"| {' | '.join(map(str, _cells(entry).values()))} |" for entry in summary.entries]
-    create_markdown_artifact(
-        "\n".join([f"# {summary.run}", "", *lines, "", f"Report: `{layout.report(root, summary.run)}`."]),
-        key="evaluation-summary",
-        description=f"Result of {summary.run}",
-    )
+    text = "\n".join([f"# {summary.run}", "", *lines, "", f"Report: `{layout.report(root, summary.run)}`."])
+    telemetry.markdown("evaluation-summary", text, f"Result of {summary.run}")
 
 
 def _cells(entry: Entry) -> dict[str, str | int]:

@@ -10,11 +10,9 @@ import datetime
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 
-import yaml
 from prefect import get_run_logger
-from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
-from racro.config import Recipe
+from racro.config import Recipe, loading
 from racro.data.images import image_bytes, resolve
 from racro.evaluation.heldout import aggregate
 from racro.evaluation.outcomes import Accuracy, count_outcomes, outcome
@@ -38,6 +36,7 @@ from racro.storage.files import require_writable
 from racro.summary import Score, Summary
 from tasks.evaluate import score_of
 from tasks.recording import track
+from tasks.running import telemetry
 from tasks.running.engines import engine_log
 from tasks.running.stages import Stages
 
@@ -114,7 +113,7 @@ def publish(
     data = _report_data(recipe, summary, heldout, evaluations, iterations)
     page = report.render(data)
     picture = curve_png(data)
-    settings = yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False)
+    settings = loading.dump(recipe)
     artifacts.write_file(layout.recipe(root, summary.run), settings.encode())
     artifacts.write_file(layout.report(root, summary.run), page.encode())
     artifacts.write_file(layout.curve(root, summary.run), picture)
@@ -142,7 +141,7 @@ def _prefect_artifacts(summary: Summary, page: str, picture: bytes, samples: Seq
         "",
         f"Report: `{page}`. Policy: `{summary.policy.uri}`. MLflow run: `{summary.mlflow_run_id}`.",
     ]
-    create_markdown_artifact("\n".join(lines), key="training-summary", description=f"Result of {summary.run}")
+    telemetry.markdown("training-summary", "\n".join(lines), f"Result of {summary.run}")
     rows = [
         {
             "question": sample.question,
@@ -154,7 +153,7 @@ def _prefect_artifacts(summary: Summary, page: str, picture: bytes, samples: Seq
         }
         for sample in samples[:SAMPLES]
     ]
-    create_table_artifact(rows, key="heldout-samples", description="Held-out problems before and after")
+    telemetry.table("heldout-samples", rows, "Held-out problems before and after")
 
 
 def _share(value: float | None) -> str:
@@ -185,8 +184,19 @@ def _report_data(
         stages=summary.stages,
         outcomes=count_outcomes(before, after),
         samples=tuple(_samples(heldout, before, after)),
+        shortages=tuple(_shortages(recipe, heldout, iterations)),
         links={"Prefect flow run": summary.prefect_flow_run_id, "MLflow run": summary.mlflow_run_id},
     )
+
+
+def _shortages(
+    recipe: Recipe, heldout: ProblemTable, iterations: Sequence[tuple[RolloutTable, ScoredTable, Policy]]
+) -> Iterator[str]:
+    if heldout.rows < recipe.evaluation.problems:
+        yield f"The recipe asks for {recipe.evaluation.problems:,} held-out problems; there are {heldout.rows:,}."
+    taken = min((rollouts.rows // recipe.rollout.group_size for rollouts, _, _ in iterations), default=None)
+    if taken is not None and taken < recipe.rollout.problems:
+        yield f"The recipe asks for {recipe.rollout.problems:,} problems in an iteration; there are {taken:,}."
 
 
 def _eval_point(k: int, policy: Policy, judged: Evaluation) -> report.EvalPoint:

@@ -15,6 +15,7 @@ from pathlib import Path
 from racro.config import Captioner, Reasoner, Runtime
 from racro.engines.opening import open_captioner, open_reasoner
 from racro.engines.protocol import Engine, EngineLost, Role, SwapFailed
+from racro.home import home
 from racro.identity import digest
 from racro.schema import FrozenModel, Handle, Policy
 from tasks.running.downloads import on_disk
@@ -81,7 +82,7 @@ def release_all() -> None:
 
 def engine_log(role: Role) -> Path:
     """The log file of a role's engine in another process. Each process has its own."""
-    return Path(os.environ.get("RACRO_HOME", ".racro")) / "engines" / str(os.getpid()) / f"{role}.log"
+    return home() / "engines" / str(os.getpid()) / f"{role}.log"
 
 
 def _engine(role: Role, settings: str, model: Handle, runtime: Runtime, start: Callable[[str], Engine]) -> Engine:
@@ -93,7 +94,7 @@ def _engine(role: Role, settings: str, model: Handle, runtime: Runtime, start: C
         return cached.engine
     with ExitStack() as files:
         # A model that only an endpoint or a script knows has no folder.
-        folder = "" if model.uri.endswith(":") else str(files.enter_context(on_disk(model, runtime)))
+        folder = str(files.enter_context(on_disk(model, runtime))) if model.has_folder else ""
         if cached is not None:
             try:
                 cached.engine.swap(folder)

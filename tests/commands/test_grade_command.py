@@ -258,12 +258,12 @@ def test_a_file_that_is_not_there_or_no_text_is_refused(tmp_path: Path) -> None:
 def test_the_command_loads_neither_prefect_nor_torch(tmp_path: Path) -> None:
     file = lines(tmp_path / "made.jsonl", [own(), own(response="4")])
     program = (
-        "import sys\nfrom flows import cli\n"
+        "import sys\nfrom flows.cli import main as cli\n"
         f"sys.argv = ['racro', 'grade', {str(file)!r}]\n"
         "try:\n    cli.main()\nexcept SystemExit as end:\n    assert not end.code\n"
         "loaded = {'torch', 'prefect', 'mlflow', 'transformers', 'datasets', 'sympy'} & set(sys.modules)\n"
         "assert not loaded, loaded"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=os.environ, timeout=120)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=os.environ, timeout=1000)
     assert done.returncode == 0, done.stderr
     assert "accuracy 50.0%" in done.stdout

@@ -263,7 +263,7 @@ def test_after_a_deadline_the_engine_works_on(undecided: Engine) -> None:
     long = Sampling(n=8, max_tokens=1000, deadline=0.2)
     started = time.monotonic()
     made = generations(undecided, caption_prompts(4), long, range(5))
-    assert time.monotonic() - started < 20
+    assert time.monotonic() - started < 100
     late = [c for g in made for c in g.completions if c.finish_reason == "deadline"]
     assert set(late) == {Completion((), (), "", "deadline")}
     assert all(g.prompt_ids for g in made)

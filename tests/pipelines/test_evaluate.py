@@ -187,7 +187,7 @@ def test_killed_at_many_writes_it_repeats_nothing_and_gives_the_same_table(tmp_p
         cwd=REPOSITORY,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=1000,
     )
     assert driver.returncode == 0, driver.stderr[-3000:]
     result = json.loads(driver.stdout.splitlines()[-1])

@@ -6,11 +6,10 @@ load weights into it. Opened by `racro.engines.opening`.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
-import sys
 import threading
-import time
 import uuid
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -27,7 +26,7 @@ from racro.errors import BadInput
 from racro.models.adapters import Adapter
 from racro.models.chat_template import chat_template
 from racro.models.folders import base_folder, require_model
-from racro.processes.child import Child, free_port
+from racro.processes.child import Child, ending, free_port, python
 
 HOST = "127.0.0.1"
 IMAGES = 64
@@ -158,21 +157,22 @@ class Server(Engine):
 
     def _wait(self, child: Child, url: str, name: str) -> None:
         """Return when the server answers to its name."""
-        until = time.monotonic() + self.place.start_deadline
         with httpx.Client(trust_env=False, timeout=5.0) as client:
-            while time.monotonic() < until:
-                if (status := child.poll()) is not None:
-                    raise self._failure(child, status)
-                try:
-                    if name in client.get(f"{url}/models").text:
-                        return
-                except httpx.RequestError:
-                    pass
-                time.sleep(0.1)
-        raise EngineLost(
-            f"{self.role}: the vLLM server did not answer within runtime.{self.role}.start_deadline "
-            f"({self.place.start_deadline:g} s); its log ends: {child.last_words()}"
-        )
+
+            def ready() -> bool:
+                with contextlib.suppress(httpx.RequestError):
+                    return name in client.get(f"{url}/models").text
+                return False
+
+            try:
+                if child.wait_until(ready, self.place.start_deadline):
+                    return
+            except TimeoutError as error:
+                raise EngineLost(
+                    f"{self.role}: the vLLM server did not answer within runtime.{self.role}.start_deadline "
+                    f"({self.place.start_deadline:g} s); its log ends: {child.last_words()}"
+                ) from error
+        raise self._failure(child, child.poll() or 0)
 
     def _failure(self, child: Child, status: int) -> Exception:
         """Why a server that ended did not start."""
@@ -239,12 +239,7 @@ def command(
     # On a CPU a prompt that is read in parts, and has a seed, kills vLLM's engine: its generators cannot step back.
     flags += ["no-enable-chunked-prefill"] if cpu else ["enable-sleep-mode"]
     return [
-        *(sys.executable, "-m", "vllm.entrypoints.openai.api_server"),
+        *python("vllm.entrypoints.openai.api_server"),
         *(part for key, value in options.items() if value is not None for part in (f"--{key}", str(value))),
         *(f"--{flag}" for flag in flags),
     ]
-
-
-def ending(status: int) -> str:
-    """An exit status in words."""
-    return f"killed by signal {-status}" if status < 0 else f"exit status {status}"

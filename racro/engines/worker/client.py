@@ -23,7 +23,7 @@ from racro.engines.protocol import Engine, EngineLost, Generation, Refusal, Requ
 from racro.engines.vllm.environment import cpu_build, environment, visible
 from racro.engines.waiting import take
 from racro.engines.worker.wire import AHEAD, Gone, Wire
-from racro.processes.child import Child
+from racro.processes.child import Child, ending
 
 PATIENCE = 10.0
 """Seconds that an engine has to close itself."""
@@ -238,7 +238,7 @@ class Worker(Engine):
             status = None if self._reason else self._child.wait(EXIT)
             self._child.stop(0)
             words = self._child.last_words() or "(nothing)"
-            self._give_up(f"{ending(status)}; the end of {self._log}: {words}")
+            self._give_up(f"{'hung up' if status is None else ending(status)}; the end of {self._log}: {words}")
         finally:
             self._give_up("cannot be killed")
             with self._lock:
@@ -246,10 +246,3 @@ class Worker(Engine):
             for call in calls:
                 call.put("error", EngineLost(self._reason))
             self._ended.set()
-
-
-def ending(status: int | None) -> str:
-    """An exit status in words."""
-    if status is None:
-        return "hung up"
-    return f"ended with status {status}" if status >= 0 else f"was ended by signal {-status}"

