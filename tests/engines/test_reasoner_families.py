@@ -14,10 +14,6 @@ from racro.prompts import reasoner_messages
 from tests.support.reasoners import REASONERS, Reasoner, build_reasoner
 
 PAIRS = (("How tall is it?", "The red bar is 3."), ("Which is taller?", "The red bar is 3. " * 3), ("Why?", ""))
-    ("How tall is the red bar?", "The red bar is 3."),
-    ("Which is taller?", "The red bar is 3. " * 3),
-    ("Why?", ""),
-)
 
 
 @pytest.mark.parametrize("kind", REASONERS, ids=lambda kind: kind.name)
