@@ -1,24 +1,29 @@
-"""The result of a run in numbers: `summary.json`, the contract with whatever comes after a run."""
+"""The result of a run in numbers: `summary.json`, the contract with everything that comes after a run."""
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
-
-from racro.schema import Entry
+from racro.schema import Entry, Frozen, Share
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Score(_Frozen):
-    """What one policy reached on the held-out problems."""
+class Accuracy(Frozen):
+    """A share of right answers, with the names that JSON files give to its figures."""
 
     accuracy: float
+    """0 to 1."""
     stderr: float
-    """Standard error of the accuracy, sqrt(p (1 - p) / n)."""
+    """Standard error of the accuracy (`racro.schema.shares.standard_error`)."""
     n: int
     """Problems with a verdict; failed ones are left out."""
+
+    @property
+    def share(self) -> Share:
+        """The accuracy, with its interval."""
+        return Share(value=self.accuracy, stderr=self.stderr, n=self.n)
+
+
+class Score(Accuracy):
+    """What one policy reached on the held-out problems."""
+
     truthful: float | None
     """Share of the facts stated in captions that are true; None where no scene is known."""
     states_asked: float | None
@@ -27,7 +32,7 @@ class Score(_Frozen):
     """Share of captions that announce an answer."""
 
 
-class StageTotal(_Frozen):
+class StageTotal(Frozen):
     """One stage over the whole run."""
 
     seconds: float
@@ -36,14 +41,14 @@ class StageTotal(_Frozen):
     cached: int
 
 
-class PolicyRef(_Frozen):
+class PolicyRef(Frozen):
     """The trained captioner: a Hugging Face model folder."""
 
     uri: str
     digest: str
 
 
-class Summary(_Frozen):
+class Summary(Frozen):
     """summary.json."""
 
     run: str
@@ -61,8 +66,8 @@ class Summary(_Frozen):
     mlflow_run_id: str
 
 
-class EvaluationSummary(_Frozen):
-    """summary.json of an evaluation that is no part of a training."""
+class EvaluationSummary(Frozen):
+    """summary.json of an evaluation outside a training."""
 
     run: str
     recipe_digest: str
@@ -82,7 +87,7 @@ class EvaluationSummary(_Frozen):
     mlflow_run_id: str
 
 
-class BatchSummary(_Frozen):
+class BatchSummary(Frozen):
     """A file of questions that was answered."""
 
     questions: str
@@ -90,9 +95,9 @@ class BatchSummary(_Frozen):
     """URI of the answers."""
     total: int
     unanswerable: int
-    """Questions that could not be asked; their lines say why."""
+    """Questions that the models could not be asked; their lines say why."""
     accuracy: float | None
-    """Of those with a gold answer; None where there is none."""
+    """Of the questions with a gold answer; None where no question has one."""
     stderr: float | None
     n: int
     """Answers with a verdict; failed ones are left out."""

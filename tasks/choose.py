@@ -6,7 +6,6 @@ Called by the flows that use a policy without training one.
 from __future__ import annotations
 
 import os
-from typing import NamedTuple
 
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
@@ -15,24 +14,17 @@ from prefect.cache_policies import NO_CACHE
 
 from racro.config import Recipe
 from racro.errors import BadInput
-from racro.schema import CHAMPION, FrozenModel, Policy, ProblemTable
-from racro.storage.artifacts import read_record
+from racro.schema import CHAMPION, Policy
+from racro.storage.artifacts import known_record, read_record
 from tasks.answer import champion
 from tasks.prepare import adopt_captioner
-from tasks.recording import track
+from tasks.recording.track import Judge, registered_name
 
 INITIAL = "initial"
 
 
 class NoPolicy(BadInput):
     """No policy is where one was said to be."""
-
-
-class Judge(NamedTuple):
-    """By what the policies of a recipe are compared."""
-
-    reasoner: FrozenModel
-    heldout: ProblemTable
 
 
 @task(cache_policy=NO_CACHE, persist_result=False)
@@ -47,10 +39,10 @@ def choose(which: str, recipe: Recipe, judge: Judge | None) -> Policy:
     if which == CHAMPION:
         try:
             assert judge is not None
-            version = MlflowClient().get_model_version_by_alias(track.registered_name(*judge), CHAMPION)
+            version = MlflowClient().get_model_version_by_alias(registered_name(judge), CHAMPION)
         except MlflowException:
-            return champion({})
-        return Policy(uri=version.tags["racro.policy_uri"], rows=0, digest=version.tags["racro.policy"])
+            return _as_trained(champion({}))
+        return _as_trained(Policy(uri=version.tags["racro.policy_uri"], rows=0, digest=version.tags["racro.policy"]))
     folder = which if "://" in which else os.path.abspath(which)
     record = read_record(folder)
     if record is None or record.handle_type != Policy.__name__:
@@ -58,3 +50,10 @@ def choose(which: str, recipe: Recipe, judge: Judge | None) -> Policy:
             f"policy: {which}: no policy is there; give `{CHAMPION}`, `{INITIAL}` or a folder with record.json"
         )
     return Policy(uri=folder, **record.handle)
+
+
+def _as_trained(policy: Policy) -> Policy:
+    """The policy as its training knew it, with its step: then the evaluations of both share a cache."""
+    record = known_record(policy.uri)
+    known = record is not None and record.handle_type == Policy.__name__ and record.handle["digest"] == policy.digest
+    return Policy(uri=policy.uri, **record.handle) if record is not None and known else policy

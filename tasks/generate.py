@@ -1,15 +1,20 @@
 """Stages describe, attempt and answer: what captioner and reasoner write about one part of a benchmark.
 
-Thin: `racro.evaluation.modes` asks. The training's captions are another stage, sampled in groups with their log-probs.
+Thin: `racro.evaluation.modes` asks the models. The captions that a training learns from come from another stage, which
+samples them in groups with their log-probs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple
 
 from racro import config as recipes
-from racro.engines.protocol import Engine, Sampling, prompt_seed
+from racro.engines.prefetcher import Ahead
+from racro.engines.protocol import Sampling, prompt_seed
 from racro.evaluation import modes
+from racro.evaluation.parts import questions_of
+from racro.evaluation.results import NothingEvaluated
 from racro.prompts import (
     ANSWER_DIGEST,
     CAPTION_DIGEST,
@@ -18,13 +23,22 @@ from racro.prompts import (
     caption_messages,
     tentative_messages,
 )
-from racro.schema import FrozenModel, Mode, Policy, QuestionPart, Writing, WritingTable
+from racro.schema import FrozenModel, Mode, ModelOutput, Policy, Question, QuestionPart, WritingTable
 from racro.storage import artifacts
-from tasks.evaluate import NothingEvaluated
-from tasks.questions import questions_of
-from tasks.running.engines import captioner_engine, reasoner_engine
+from tasks.running.engines import asks_ahead, captioner_engine, reasoner_engine
 from tasks.running.policies import Output, stage
 from tasks.running.progress import Progress
+
+
+class NextAnswers(NamedTuple):
+    """The reasoner that will answer from the captions (mode `caption`), and how."""
+
+    reasoner: recipes.Reasoner
+    model: FrozenModel
+    temperature: float
+    top_p: float
+    samples: int
+    seed: int
 
 
 @stage("describe", version=1, prompts=CAPTION_DIGEST)
@@ -36,10 +50,16 @@ def describe(
     max_tokens: int,
     runtime: recipes.Runtime,
     root: str,
+    ahead: NextAnswers | None = None,
 ) -> WritingTable:
-    """A greedy caption of each question's images."""
-    engine = captioner_engine(captioner, policy, runtime)
-    return _look(output, part, engine, caption_messages, max_tokens, runtime, Progress("describe", "questions"))
+    """A greedy caption of each question's images.
+
+    `ahead`: the reasoner that stage answer will ask. Where it runs in a process of its own, it gets each caption as
+    soon as it is finished.
+    """
+    questions, progress = questions_of(part), Progress("describe", "questions")
+    captions = _captioner_outputs(questions, part, policy, captioner, caption_messages, max_tokens, runtime, progress)
+    return _table(output, part, _passed_on(questions, captions, ahead, runtime), progress)
 
 
 @stage("attempt", version=1, prompts=TENTATIVE_DIGEST)
@@ -52,22 +72,10 @@ def attempt(
     runtime: recipes.Runtime,
     root: str,
 ) -> WritingTable:
-    """The captioner's own greedy answer to each question: the tentative answer of joint inference."""
-    engine = captioner_engine(captioner, policy, runtime)
-    return _look(output, part, engine, tentative_messages, max_tokens, runtime, Progress("attempt", "questions"))
-
-
-def _look(
-    output: Output,
-    part: QuestionPart,
-    engine: Engine,
-    messages: Callable[[str, int], list[Message]],
-    max_tokens: int,
-    runtime: recipes.Runtime,
-    progress: Progress,
-) -> WritingTable:
-    written = modes.look(questions_of(part), part.uri, engine, messages, max_tokens, runtime.request_deadline, progress)
-    return _table(output, written, progress)
+    """The captioner's own greedy answer to each question, which joint inference shows to the reasoner."""
+    questions, progress = questions_of(part), Progress("attempt", "questions")
+    attempts = _captioner_outputs(questions, part, policy, captioner, tentative_messages, max_tokens, runtime, progress)
+    return _table(output, part, attempts, progress)
 
 
 @stage("answer", version=1, prompts=ANSWER_DIGEST)
@@ -88,29 +96,71 @@ def answer(
 ) -> WritingTable:
     """The reasoner's `samples` answers to each question."""
     progress = Progress(f"answer, {mode}", "questions")
-    described, attempted = (list(artifacts.read_table(t, Writing)) if t else [] for t in (captions, attempts))
-    written = modes.answer(
+    captioned, attempted = (list(artifacts.read_table(t, ModelOutput)) if t else [] for t in (captions, attempts))
+    how = NextAnswers(reasoner, reasoner_model, temperature, top_p, samples, seed)
+    answers = modes.answer(
         mode,
         questions_of(part),
-        described,
+        captioned,
         attempted,
         reasoner_engine(reasoner, reasoner_model, runtime),
-        Sampling(samples, temperature, top_p, reasoner.max_tokens, runtime.request_deadline),
-        prompt_seed(seed, "evaluate"),
+        _sampling(how, runtime),
+        _base_seed(how),
         progress,
     )
-    return _table(output, written, progress)
+    return _table(output, part, answers, progress)
 
 
-def _table(output: Output, written: Iterable[Writing], progress: Progress) -> WritingTable:
-    rows = list(written)
+def _captioner_outputs(
+    questions: list[Question],
+    part: QuestionPart,
+    policy: Policy,
+    captioner: recipes.Captioner,
+    messages: Callable[[str, int], list[Message]],
+    max_tokens: int,
+    runtime: recipes.Runtime,
+    progress: Progress,
+) -> Iterator[ModelOutput]:
+    engine = captioner_engine(captioner, policy, runtime)
+    return modes.captioner_outputs(
+        questions, part.uri, engine, messages, max_tokens, runtime.request_deadline, progress
+    )
+
+
+def _passed_on(
+    questions: list[Question], captions: Iterable[ModelOutput], ahead: NextAnswers | None, runtime: recipes.Runtime
+) -> Iterator[ModelOutput]:
+    """The captions, each handed to the reasoner on the way, where it runs in a process of its own."""
+    if ahead is None or not asks_ahead(ahead.reasoner, runtime):
+        yield from captions
+        return
+    engine = reasoner_engine(ahead.reasoner, ahead.model, runtime)
+    assert isinstance(engine, Ahead)
+    for question, caption in zip(questions, captions, strict=True):
+        if caption.finish_reason != "deadline":
+            prompt, seed = modes.reasoner_prompt("caption", (question.question, caption.text), _base_seed(ahead))
+            engine.ask(prompt, _sampling(ahead, runtime), seed)
+        yield caption
+
+
+def _sampling(how: NextAnswers, runtime: recipes.Runtime) -> Sampling:
+    return Sampling(how.samples, how.temperature, how.top_p, how.reasoner.max_tokens, runtime.request_deadline)
+
+
+def _base_seed(how: NextAnswers) -> int:
+    return prompt_seed(how.seed, "evaluate")
+
+
+def _table(output: Output, part: QuestionPart, outputs: Iterable[ModelOutput], progress: Progress) -> WritingTable:
+    rows = list(outputs)
     progress.finish()
     if all(row.finish_reason == "deadline" and row.error is None for row in rows):
-        # Not recorded: with more time, or engines that work, the same command shall ask again.
+        # Not recorded: with more time, or engines that work, the same command has to ask again.
         raise NothingEvaluated(
-            f"none of {len(rows)} texts was finished in time; raise runtime.request_deadline, or look at the engines"
+            f"{questions_of(part)[0].benchmark}: none of {len(rows)} texts was finished in time; raise "
+            "runtime.request_deadline, or look at the engines"
         )
-    output.shards = artifacts.write_table(output.folder, rows, Writing)
+    output.shards = artifacts.write_table(output.folder, rows, ModelOutput)
     output.metrics = {
         "tokens": sum(row.tokens for row in rows),
         "cut": sum(row.finish_reason == "length" for row in rows),

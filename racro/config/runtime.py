@@ -24,8 +24,6 @@ class Timeouts(Config):
     """Answering one iteration."""
     update: Seconds = 6 * 3600
     """One update."""
-    evaluate: Seconds = 6 * 3600
-    """One evaluation in a training."""
     load: Seconds = 6 * 3600
     """Reading one benchmark for an evaluation."""
     describe: Seconds = 6 * 3600

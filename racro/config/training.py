@@ -63,7 +63,7 @@ class UpdateSettings(Config):
 
 
 class EvaluationSettings(Config):
-    """Stage evaluate: greedy captions of held-out problems, answered by the reasoner."""
+    """Evaluation: greedy captions of held-out problems, answered by the reasoner."""
 
     every: PositiveInt = 10
     """Iterations between evaluations; the start and the end are always evaluated."""

@@ -1,6 +1,6 @@
 """The oracle: what a caption states about a synthetic scene, and whether it is true.
 
-Exists because the world is known. Not a grader: it judges captions, never answers. Called by `racro.evaluation.heldout`
+Exists because the world is known. Not a grader: it judges captions, never answers. Called by `racro.evaluation.scenes`
 for problems that carry a scene.
 """
 

@@ -1,7 +1,7 @@
 """Questions -> what captioner and reasoner write about them, in one of the four modes of an evaluation.
 
-Only asks: grading is `racro.evaluation.results`, prompts are `racro.prompts`. Called by the stages describe, attempt
-and answer.
+Only asks the models: grading is `racro.evaluation.results`, prompts are `racro.prompts`. Called by the stages describe,
+attempt and answer.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from racro.errors import BadInput
 from racro.prompts import Message, joint_messages, text_messages
 from racro.rollouts.captioner import Progress, Prompts, silent
 from racro.rollouts.reasoner import question_to
-from racro.schema import Mode, Problem, Writing
+from racro.schema import Mode, ModelOutput, Problem
 
 CAPTIONED: tuple[Mode, ...] = ("caption", "joint")
 """Modes that need a caption."""
@@ -25,7 +25,7 @@ REASONED: tuple[Mode, ...] = ("caption", "joint", "text")
 """Modes in which the reasoner answers."""
 
 
-def look(
+def captioner_outputs(
     questions: Sequence[Problem],
     images_base: str,
     engine: Engine,
@@ -33,71 +33,71 @@ def look(
     max_tokens: int,
     deadline: float,
     progress: Progress = silent,
-) -> Iterator[Writing]:
+) -> Iterator[ModelOutput]:
     """The captioner's likeliest text on each question, in order: a caption or an answer, as `messages` asks for."""
     sampling = Sampling(n=1, temperature=0.0, max_tokens=max_tokens, deadline=deadline)
     prompts = Prompts(questions, images_base, messages)
     asked = zip(questions, each(engine, prompts, sampling, [0] * len(questions)), strict=True)
-    for done, (question, made) in enumerate(asked, 1):
-        yield from _writings(question.uid, _asked(messages, question), made)
+    for done, (question, generation) in enumerate(asked, 1):
+        yield from _outputs(question.uid, _asked(messages, question), generation)
         progress(done, len(questions))
 
 
 def _asked(messages: Callable[[str, int], list[Message]], question: Problem) -> list[Message]:
     try:
         return messages(question.question, len(question.images))
-    except ValueError:  # placeholders without images; the engine's refusal says so
+    except ValueError:  # more placeholders than images; the engine's refusal says so
         return []
 
 
 def answer(
     mode: Mode,
     questions: Sequence[Problem],
-    captions: Sequence[Writing],
-    attempts: Sequence[Writing],
+    captions: Sequence[ModelOutput],
+    attempts: Sequence[ModelOutput],
     engine: Engine,
     sampling: Sampling,
     seed: int,
     progress: Progress = silent,
-) -> Iterator[Writing]:
+) -> Iterator[ModelOutput]:
     """The reasoner's `sampling.n` answers to each question, in order. Equal prompts are asked once.
 
-    `captions` and `attempts`: one to a question where the mode needs them, else empty. Where one of them could not be
-    finished the reasoner is not asked. Seeds come from the content: an answer does not depend on what else is asked.
+    `captions` and `attempts` hold one row per question where the mode needs them, otherwise none. Where one of them is
+    unfinished, the reasoner is not asked. Seeds come from the content: an answer depends on no other question.
     """
-    looks = [tuple(row) for row in zip(*(rows for rows in (captions, attempts) if rows), strict=True)]
-    looks = looks or [() for _ in questions]
-    missing = [next((w for w in row if w.finish_reason == "deadline"), None) for row in looks]
-    texts = [(q.question, *(w.text for w in row)) for q, row in zip(questions, looks, strict=True)]
-    unique = list(dict.fromkeys(text for text, lost in zip(texts, missing, strict=True) if lost is None))
-    prompts, seeds = zip(*(_prompt(mode, text, seed) for text in unique), strict=True) if unique else ((), ())
-    made: dict[tuple[str, ...], Generation | BadInput] = {}
-    for text, generation in zip(unique, each(engine, prompts, sampling, seeds), strict=True):
-        made[text] = generation
-        progress(len(made), len(unique))
-    asked = dict(zip(unique, prompts, strict=True))
-    for question, text, lost in zip(questions, texts, missing, strict=True):
+    texts_Q = [tuple(row) for row in zip(*(rows for rows in (captions, attempts) if rows), strict=True)]
+    texts_Q = texts_Q or [() for _ in questions]
+    lost_Q = [next((text for text in row if text.finish_reason == "deadline"), None) for row in texts_Q]
+    inputs_Q = [(q.question, *(text.text for text in row)) for q, row in zip(questions, texts_Q, strict=True)]
+    unique = list(dict.fromkeys(inputs for inputs, lost in zip(inputs_Q, lost_Q, strict=True) if lost is None))
+    asked = {inputs: reasoner_prompt(mode, inputs, seed) for inputs in unique}
+    prompts, seeds = [prompt for prompt, _ in asked.values()], [own for _, own in asked.values()]
+    generations: dict[tuple[str, ...], Generation | BadInput] = {}
+    for inputs, generation in zip(unique, each(engine, prompts, sampling, seeds), strict=True):
+        generations[inputs] = generation
+        progress(len(generations), len(unique))
+    for question, inputs, lost in zip(questions, inputs_Q, lost_Q, strict=True):
         if lost is not None:
             yield _unasked(question.uid, [], lost.error or "the captioner ran out of time")
         else:
-            yield from _writings(question.uid, asked[text].messages, made[text])
+            yield from _outputs(question.uid, asked[inputs][0].messages, generations[inputs])
 
 
-def _prompt(mode: Mode, text: tuple[str, ...], seed: int) -> tuple[Prompt, int]:
-    """The reasoner's prompt and its seed; `text` is the question with the looks that the mode needs."""
+def reasoner_prompt(mode: Mode, inputs: tuple[str, ...], seed: int) -> tuple[Prompt, int]:
+    """The reasoner's prompt and its seed. `inputs`: the question, then the captioner's texts that the mode needs."""
     if mode == "caption":
-        question, caption = text
+        question, caption = inputs
         return question_to(question, caption, seed)
-    messages = joint_messages(*text) if mode == "joint" else text_messages(*text)
-    return Prompt(messages), prompt_seed(seed, mode, *text)
+    messages = joint_messages(*inputs) if mode == "joint" else text_messages(*inputs)
+    return Prompt(messages), prompt_seed(seed, mode, *inputs)
 
 
-def _writings(uid: str, messages: list[Message], made: Generation | BadInput) -> Iterator[Writing]:
-    if isinstance(made, BadInput):
-        yield _unasked(uid, messages, str(made))
+def _outputs(uid: str, messages: list[Message], generation: Generation | BadInput) -> Iterator[ModelOutput]:
+    if isinstance(generation, BadInput):
+        yield _unasked(uid, messages, str(generation))
         return
-    for sample, completion in enumerate(made.completions):
-        yield Writing(
+    for sample, completion in enumerate(generation.completions):
+        yield ModelOutput(
             uid=uid,
             sample=sample,
             prompt=_json(messages),
@@ -108,8 +108,10 @@ def _writings(uid: str, messages: list[Message], made: Generation | BadInput) ->
         )
 
 
-def _unasked(uid: str, messages: list[Message], why: str) -> Writing:
-    return Writing(uid=uid, sample=0, prompt=_json(messages), text="", tokens=0, finish_reason="deadline", error=why)
+def _unasked(uid: str, messages: list[Message], why: str) -> ModelOutput:
+    return ModelOutput(
+        uid=uid, sample=0, prompt=_json(messages), text="", tokens=0, finish_reason="deadline", error=why
+    )
 
 
 def _json(messages: list[Message]) -> str:

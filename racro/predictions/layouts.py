@@ -1,6 +1,6 @@
 """Files with answers of models, in our own fields or as benchmarks' authors publish them -> verdicts and scores.
 
-Not the asking of models (`racro.evaluation.heldout`) and not the grading (`racro.grading`). Called by `racro grade`.
+Not the asking of models (`racro.evaluation.modes`) and not the grading (`racro.grading`). Called by `racro grade`.
 One file here for each layout; what an authors' rule says of their extraction is in their file.
 """
 

@@ -53,10 +53,10 @@ def curve_png(data: ReportData) -> bytes:
 def _headline(data: ReportData) -> str:
     first, last, gained = data.evaluations[0], data.evaluations[-1], data.gain
     if gained is None:
-        return f"{100 * first.accuracy:.1f} ± {100 * first.stderr:.1f} % held-out accuracy (n = {first.n:,})"
+        return f"{first.share.percent} % held-out accuracy (n = {first.n:,})"
     return (
         f"{100 * first.accuracy:.1f} % → {100 * last.accuracy:.1f} % held-out accuracy, "
-        f"{100 * gained.value:+.1f} ± {100 * gained.stderr:.1f} points (n = {last.n:,}, seed {data.seed})"
+        f"{gained.percent} points (n = {last.n:,}, seed {data.seed})"
     )
 
 

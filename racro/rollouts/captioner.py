@@ -1,7 +1,7 @@
-"""Problems x policy -> captions. The same code captions for training (sampled, in groups) and for evaluation (greedy).
+"""Problems x policy -> captions, sampled in groups for training; the prompts are also those of evaluations.
 
 Not an engine: it says what is asked, `racro.engines` how it is generated. Called by the stage caption and by
-`racro.evaluation.heldout`.
+`racro.evaluation.modes`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import overload
 
 from racro import config
 from racro.data.images import open_image
-from racro.engines.protocol import Completion, Engine, Prompt, Sampling, prompt_seed
+from racro.engines.protocol import Engine, Prompt, Sampling, prompt_seed
 from racro.prompts import Message, caption_messages
 from racro.schema import Problem, Rollout
 
@@ -81,23 +81,6 @@ def caption(
                 finish_reason=completion.finish_reason,
                 caption=completion.text,
             )
-        progress(done, len(problems))
-
-
-def greedy(
-    problems: Sequence[Problem],
-    images_base: str,
-    engine: Engine,
-    max_tokens: int,
-    deadline: float,
-    progress: Progress = silent,
-    messages: Callable[[str, int], list[Message]] = caption_messages,
-) -> Iterator[Completion]:
-    """The likeliest text for each problem, in order: its caption, or its tentative answer with `tentative_messages`."""
-    sampling = Sampling(n=1, temperature=0.0, max_tokens=max_tokens, deadline=deadline)
-    generations = engine.generate(Prompts(problems, images_base, messages), sampling, [0] * len(problems))
-    for done, generation in enumerate(generations, 1):
-        yield generation.completions[0]
         progress(done, len(problems))
 
 

@@ -9,7 +9,6 @@ Shapes, used in comments everywhere: P problems, G captions per problem (the gro
 from racro.schema.handles import (
     CHAMPION,
     EntryTable,
-    Evaluation,
     FingerprintTable,
     FrozenModel,
     Handle,
@@ -24,9 +23,10 @@ from racro.schema.handles import (
     WritingTable,
 )
 from racro.schema.problems import AnswerKind, DroppedRow, Fingerprint, Gold, ImageRef, Label, Overlap, Problem, Question
-from racro.schema.results import Entry, Metric, Mode, Result, Writing
-from racro.schema.rollouts import FinishReason, Judgement, Rollout, ScoredRollout, Verdict
-from racro.schema.row import Row
+from racro.schema.results import Entry, Metric, Mode, ModelOutput, Result
+from racro.schema.rollouts import FinishReason, Rollout, ScoredRollout, Verdict
+from racro.schema.row import Frozen, Row
+from racro.schema.shares import Share
 
 __all__ = [
     "CHAMPION",
@@ -34,18 +34,18 @@ __all__ = [
     "DroppedRow",
     "Entry",
     "EntryTable",
-    "Evaluation",
     "Fingerprint",
     "FingerprintTable",
     "FinishReason",
+    "Frozen",
     "FrozenModel",
     "Gold",
     "Handle",
     "ImageRef",
-    "Judgement",
     "Label",
     "Metric",
     "Mode",
+    "ModelOutput",
     "Overlap",
     "Parity",
     "Policy",
@@ -61,7 +61,7 @@ __all__ = [
     "Row",
     "ScoredRollout",
     "ScoredTable",
+    "Share",
     "Verdict",
-    "Writing",
     "WritingTable",
 ]

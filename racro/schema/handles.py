@@ -43,7 +43,7 @@ class QuestionPart(Handle):
 
 
 class WritingTable(Handle):
-    """Rows: Writing, k to a question, in the order of the part's questions."""
+    """Rows: ModelOutput, k to a question, in the order of the part's questions."""
 
 
 class ResultTable(Handle):
@@ -80,13 +80,6 @@ CHAMPION = "champion"
 
 class FrozenModel(Handle):
     """The reasoner: a Hugging Face model folder. `rows` is 0."""
-
-
-class Evaluation(Handle):
-    """Rows: Judgement."""
-
-    policy: str
-    """Digest of the evaluated policy."""
 
 
 class Parity(Handle):

@@ -7,6 +7,7 @@ from typing import Literal
 from racro.schema.problems import AnswerKind
 from racro.schema.rollouts import FinishReason, Verdict
 from racro.schema.row import Row
+from racro.schema.shares import Share
 
 Mode = Literal["caption", "direct", "joint", "text"]
 """How a question is answered in an evaluation. `caption`: by the reasoner from the caption alone, as in training;
@@ -15,7 +16,7 @@ Mode = Literal["caption", "direct", "joint", "text"]
 """
 
 
-class Writing(Row):
+class ModelOutput(Row):
     """What a model wrote about one question."""
 
     uid: str
@@ -27,7 +28,7 @@ class Writing(Row):
     tokens: int
     finish_reason: FinishReason
     error: str | None
-    """Why nothing was asked; `finish_reason` is then `deadline`, for nothing is known about the model."""
+    """Why the model was not asked. `finish_reason` is then `deadline`: nothing is known about the model."""
 
 
 class Result(Row):
@@ -61,15 +62,11 @@ class Result(Row):
     """Why there is no response."""
 
 
-class Metric(Row):
-    """A share with its standard error and the number of cases behind it."""
+class Metric(Share):
+    """A share with a name."""
 
     name: str
     """ "accuracy", or of a part: "accuracy / subject / algebra"."""
-    value: float
-    """0 to 1."""
-    stderr: float
-    n: int
 
 
 class Entry(Row):

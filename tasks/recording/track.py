@@ -12,7 +12,7 @@ import logging
 import os
 import re
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import mlflow
 from mlflow import MlflowClient
@@ -23,11 +23,11 @@ from prefect.cache_policies import NO_CACHE
 from prefect.runtime import flow_run
 
 from racro.config import Recipe
+from racro.data.statistics import Statistics
 from racro.identity import digest
-from racro.schema import CHAMPION, EntryTable, Evaluation, FrozenModel, Policy, ProblemTable
+from racro.schema import CHAMPION, EntryTable, FrozenModel, Policy, ProblemTable
 from racro.storage.retention import training_digest
 from racro.summary import Score
-from tasks.prepare import statistics_of
 
 EXPERIMENT = "racro"
 TRAINING = "racro.training"
@@ -65,10 +65,10 @@ def open_run(recipe: Recipe, recipe_digest: str, run: str, root: str) -> str:
 
 
 @logged
-def log_problems(run_id: str, context: str, problems: ProblemTable) -> None:
+def log_problems(run_id: str, context: str, problems: ProblemTable, statistics: Statistics) -> None:
     """The data set of the run, with the counts of its preparation."""
     source = json.dumps({"uri": problems.uri})
-    profile = statistics_of(problems).model_dump_json()
+    profile = statistics.model_dump_json()
     data = Dataset(f"problems-{context}", problems.digest[:32], "local", source, profile=profile)
     MlflowClient().log_inputs(run_id, [DatasetInput(data, [InputTag("mlflow.data.context", context)])])
 
@@ -88,9 +88,16 @@ def log_table(run_id: str, name: str, rows: list[dict[str, Any]]) -> None:
     client.log_table(run_id, {key: [row[key] for row in rows] for key in rows[0]}, name)
 
 
-def registered_name(reasoner: FrozenModel, heldout: ProblemTable) -> str:
-    """The registered model of policies that this reasoner judged on these problems."""
-    return f"captioner-{digest([reasoner, heldout])[:8]}"
+class Judge(NamedTuple):
+    """By what the policies of a recipe are compared: reasoner and held-out problems."""
+
+    reasoner: FrozenModel
+    heldout: ProblemTable
+
+
+def registered_name(judge: Judge) -> str:
+    """The registered model of the policies that this judge compared."""
+    return f"captioner-{digest(list(judge))[:8]}"
 
 
 @logged
@@ -99,15 +106,14 @@ def log_evaluation(
     iteration: int,
     finished: float,
     policy: Policy,
-    reasoner: FrozenModel,
-    heldout: ProblemTable,
-    evaluation: Evaluation | EntryTable,
+    judge: Judge,
+    evaluation: EntryTable,
     score: Score,
     metrics: dict[str, float],
 ) -> None:
-    """An evaluated policy: metrics, a logged model, a version of the registered model, `champion` on the best.
+    """An evaluated policy: metrics, a logged model, a registered version, the alias `champion` on the best one.
 
-    Versions of one registered model were judged by the same reasoner on the same problems, so they compare.
+    Versions of one registered model have the same judge, so they are comparable.
     """
     client = MlflowClient()
     experiment_id = client.get_run(run_id).info.experiment_id
@@ -122,8 +128,8 @@ def log_evaluation(
         "racro.n": str(score.n),
     }
     model_id = _logged_model(client, experiment_id, run_id, iteration, tags)
-    _log(run_id, iteration, finished, metrics, model_id, heldout)
-    registered = registered_name(reasoner, heldout)
+    _log(run_id, iteration, finished, metrics, model_id, judge.heldout)
+    registered = registered_name(judge)
     version = _version(client, registered, run_id, model_id, tags)
     _crown(client, registered, version, score.accuracy)
 

@@ -30,13 +30,13 @@ from racro.config import Recipe, loading
 from racro.data.problems import TooManyBadRows
 from racro.data.sources import BadSource
 from racro.errors import BadInput
+from racro.evaluation.results import NothingEvaluated
 from racro.models.folders import EMBEDDED, model_digest
 from racro.schema import Problem, ScoredRollout, Verdict
 from racro.storage import artifacts, files
 from racro.storage.artifacts import BadArtifact
 from racro.storage.files import Unwritable
 from racro.summary import Summary
-from tasks.evaluate import NothingEvaluated
 from tasks.reason import TooManyUnscored
 from tasks.recording.report import check_root
 from tasks.running import policies

@@ -13,6 +13,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 from mlflow import MlflowClient
+from tasks.evaluate import NothingEvaluated, score_of
 
 from flows.evaluation import evaluate
 from flows.training import evaluate_policy, prepare_problems
@@ -20,7 +21,6 @@ from racro.config import Reasoner, Recipe, loading
 from racro.evaluation.compare import compare, read_results
 from racro.schema import Result
 from racro.summary import EvaluationSummary
-from tasks.evaluate import NothingEvaluated, score_of
 from tasks.prepare import adopt_captioner, adopt_reasoner
 from tasks.questions import NoBenchmark
 from tasks.running.engines import release_all

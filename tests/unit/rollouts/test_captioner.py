@@ -16,8 +16,7 @@ from racro.data.images import BadImage, sha256
 from racro.embedded import world
 from racro.engines.local.scripted import ScriptedEngine
 from racro.engines.protocol import Generation, Prompt, Sampling
-from racro.prompts import tentative_messages
-from racro.rollouts.captioner import caption, greedy, select
+from racro.rollouts.captioner import caption, select
 from racro.schema import ImageRef, Problem
 
 GROUPS = config.RolloutSettings(problems=4, group_size=3, temperature=0.9, max_tokens=50)
@@ -132,14 +131,3 @@ def test_images_are_decoded_when_their_turn_comes(problems: list[Problem], tmp_p
     assert [next(rows).uid for _ in range(9)][-1] == problems[2].uid
     with pytest.raises(BadImage, match="changed"):
         next(rows)
-
-
-def test_greedy_serves_captions_and_tentative_answers(problems: list[Problem], tmp_path: Path) -> None:
-    engine = Watched(
-        ScriptedReply(when="DO NOT try to answer", replies=("a caption",)),
-        ScriptedReply(when=r"MUST BE put in \\boxed", replies=("an answer",)),
-    )
-    assert [c.text for c in greedy(problems, str(tmp_path), engine, 30, 60.0)] == ["a caption"] * 4
-    answers = greedy(problems, str(tmp_path), engine, 30, 60.0, messages=tentative_messages)
-    assert [c.text for c in answers] == ["an answer"] * 4
-    assert {(s.n, s.temperature, s.max_tokens) for s in engine.sampling} == {(1, 0.0, 30)}
