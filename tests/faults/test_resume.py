@@ -41,9 +41,9 @@ def test_killed_at_many_writes_in_every_stage(undisturbed: str, tmp_path: Path) 
     result = json.loads(driver.stdout.splitlines()[-1])
     assert result["policy"] == undisturbed
     assert result["rewritten"] == []
-    assert result["stages"] == 11
+    assert result["stages"] == 17
     places = {kill.split(" ")[1].split("/")[2] for kill in result["kills"] if "/artifacts/" in kill}
-    assert {"prepare", "caption", "reason", "update", "evaluate"} <= places, result["kills"]
+    assert {"prepare", "caption", "reason", "update", "describe", "answer"} <= places, result["kills"]
     assert len(result["kills"]) >= 12
 
 
