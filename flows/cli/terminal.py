@@ -18,6 +18,8 @@ from racro.sweeps.ranking import SweepSummary
 
 console = Console(highlight=False)
 
+WIDE = 100
+"""Columns of a terminal with room for intervals."""
 FLIPS = 12
 """Flipped answers that are shown of a comparison."""
 
@@ -94,7 +96,9 @@ def show_evaluation(summary: EvaluationSummary, report: str) -> None:
     """The table captioner x reasoner x benchmark x mode."""
     captioner = next((entry.captioner for entry in summary.entries if entry.captioner), "none")
     table = Table(title=f"{summary.run}: captioner {captioner}", title_justify="left")
-    for heading in ("benchmark", "mode", "reasoner", "metric", "score", "95 %", "n", "not right"):
+    interval = ["95 %"] if console.width >= WIDE else []
+    headings = ["benchmark", "mode", "reasoner", "metric", "score", *interval, "n", "not right"]
+    for heading in headings:
         figure = heading in ("score", "95 %", "n")
         table.add_column(heading, justify="right" if figure else "left", no_wrap=figure)
     for entry in summary.entries:
@@ -102,7 +106,8 @@ def show_evaluation(summary: EvaluationSummary, report: str) -> None:
         repeated = [m for m in entry.metrics if m.name.startswith(("pass@", "majority"))]
         for metric in (*entry.metrics[:1], *repeated):
             who = entry.benchmark, entry.mode, entry.reasoner or "-"
-            table.add_row(*who, metric.name, f"{metric.percent} %", metric.range, str(metric.n), lost)
+            figures = [f"{metric.percent} %", *([metric.range] if interval else []), str(metric.n)]
+            table.add_row(*who, metric.name, *figures, lost)
     console.print(table)
     console.print(_stages(summary.stages, f"stages: {summary.seconds:.0f} s in all"))
     console.print(f"results  {summary.results}", soft_wrap=True)

@@ -82,6 +82,7 @@ def render(data: EvaluationData) -> str:
             modes=list(dict.fromkeys(entry.mode for entry in data.entries)),
             reasoners=list(dict.fromkeys(entry.reasoner for entry in data.entries if entry.reasoner)),
             verdicts=list(Verdict),
+            occurring=[v for v in Verdict if v is Verdict.CORRECT or any(getattr(e, v) for e in data.entries)],
             per_page=PER_PAGE,
         )
     )

@@ -74,10 +74,11 @@ def parallel(ranking: Sequence[Standing]) -> Draw:
         scales = [Scale(values) for values in columns.values()]
         for at, scale in enumerate(scales):
             axes.plot([at, at], [0, 1], color=LIGHT["muted"], lw=1.0, zorder=1)
-            side = {"ha": "left", "x": at + 0.02} if at == len(scales) - 1 else {"ha": "right", "x": at - 0.02}
+            side = {"ha": "left", "xytext": (9, 0)} if at == len(scales) - 1 else {"ha": "right", "xytext": (-9, 0)}
             for label, height in scale.ticks():
                 axes.plot([at - 0.006, at + 0.006], [height, height], color=LIGHT["muted"], lw=1.0, zorder=1)
-                axes.text(y=height, s=label, va="center", zorder=5, parse_math=False, **LABEL, **side)
+                place = {"textcoords": "offset points", "va": "center", "zorder": 5, "parse_math": False}
+                axes.annotate(label, (at, height), **place, **LABEL, **side)
         for row in reversed(range(len(shown))):  # the best on top
             standing = shown[row]
             heights = [scale.height(values[row]) for scale, values in zip(scales, columns.values(), strict=True)]

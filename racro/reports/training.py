@@ -19,6 +19,7 @@ from PIL import Image
 from pydantic import Field
 
 from racro.curves import EvalPoint, IterationPoint
+from racro.embedded.oracle import Facts
 from racro.evaluation.outcomes import Gain, Outcome, gain, outcome
 from racro.prompts import IMAGE_TAG
 from racro.reports import charts
@@ -38,6 +39,8 @@ class Answered(Frozen):
     caption: str
     response: str
     verdict: Verdict
+    facts: Facts | None = None
+    """The caption held against its scene; None where no scene is known."""
 
 
 class Sample(Frozen):

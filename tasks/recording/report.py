@@ -19,6 +19,7 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from racro.config import Recipe
 from racro.curves import EvalPoint, IterationPoint
 from racro.data.images import BadImage, image_bytes, resolve
+from racro.embedded import oracle
 from racro.evaluation.heldout import by_category, score_of, tracked
 from racro.evaluation.outcomes import count_outcomes, outcome
 from racro.prompts import plain_question
@@ -250,8 +251,8 @@ def _samples(heldout: ProblemTable, before: list[Result], after: list[Result]) -
             question=plain_question(first.question),
             answer=first.answer,
             category=first.category,
-            before=_answered(first),
-            after=_answered(second),
+            before=_answered(first, problem),
+            after=_answered(second, problem),
         )
 
 
@@ -261,5 +262,7 @@ def _images(problem: Problem, base: str) -> Iterator[bytes]:
             yield image_bytes(resolve(ref.path, base))
 
 
-def _answered(result: Result) -> report.Answered:
-    return report.Answered(caption=result.caption or "", response=result.response, verdict=result.verdict)
+def _answered(result: Result, problem: Problem) -> report.Answered:
+    caption = result.caption or ""
+    facts = oracle.inspect(caption, problem.scene) if problem.scene is not None else None
+    return report.Answered(caption=caption, response=result.response, verdict=result.verdict, facts=facts)

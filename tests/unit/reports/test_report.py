@@ -14,8 +14,9 @@ from PIL import Image
 from pydantic import ValidationError
 
 from racro.curves import EvalPoint, IterationPoint
+from racro.embedded.oracle import Facts
 from racro.evaluation.outcomes import count_outcomes, gain
-from racro.reports.curve import curve_png
+from racro.reports.curve import choose_example, curve_png
 from racro.reports.training import Answered, ReportData, Sample, render
 from racro.schema import Share, Verdict
 from racro.summary import StageTotal
@@ -216,3 +217,28 @@ def test_outcomes_are_counted_over_common_problems() -> None:
 def test_a_report_needs_an_evaluation() -> None:
     with pytest.raises(ValidationError, match="evaluations"):
         ReportData(run="r", recipe_digest="d", seed=0, evaluations=())
+
+
+def described(stated: int, true: int, asked: bool, leaks: bool = False) -> Facts:
+    return Facts(stated=stated, true=true, states_asked=asked, leaks=leaks)
+
+
+def test_the_figure_prefers_captions_that_only_describe() -> None:
+    def told(name: str, before: Facts, after: Facts, outcome: Verdict = CORRECT) -> Sample:
+        one = sample(after=outcome).model_copy(update={"question": name})
+        answered = (
+            one.before.model_copy(update={"facts": before}),
+            one.after.model_copy(update={"facts": after}) if one.after else None,
+        )
+        return one.model_copy(update={"before": answered[0], "after": answered[1]})
+
+    fair = told("fair", described(3, 3, False), described(3, 3, True))
+    leaking = told("leaking", described(3, 3, False), described(2, 2, True, leaks=True))
+    short = told("short", described(3, 3, False), described(1, 1, True))
+    false = told("false", described(3, 2, False), described(3, 3, True))
+    still_wrong = told("wrong", described(3, 3, False), described(3, 3, True), WRONG)
+    assert choose_example([leaking, short, false, still_wrong, fair]) == fair
+    assert choose_example([leaking, short]) == short
+    assert choose_example([leaking]) == leaking
+    assert choose_example([still_wrong]) is None
+    assert choose_example([sample()]) == sample(), "of real images nothing is known"
