@@ -16,13 +16,14 @@ from pydantic import Field, PositiveInt
 
 from flows import arms
 from flows.arms import Arm, Captioned
-from flows.training import default_name, prepare_problems, recipe_digest, run_name
+from flows.training import default_name, prepare_problems, run_name
 from racro.config import Reasoner, Recipe
 from racro.evaluation.heldout import HELDOUT
 from racro.evaluation.modes import REASONED
-from racro.identity import digest
+from racro.identity import digest, recipe_digest
+from racro.models import devices
 from racro.schema import CHAMPION, Mode, Policy, ProblemTable, QuestionTable
-from racro.storage import layout
+from racro.storage import layout, runs
 from racro.summary import EvaluationSummary, PolicyRef
 from tasks.choose import choose
 from tasks.prepare import adopt_reasoner
@@ -50,7 +51,8 @@ def evaluate(
 
     Args:
         recipe: Models, limits and sampling; held-out problems; columns of the benchmark `own`.
-        policy: `champion`, the best in MLflow; `initial`, the captioner as the recipe names it; or a policy's folder.
+        policy: The name of a run; `champion`, the best in MLflow for this recipe's reasoner and held-out problems;
+            `initial`, the recipe's captioner; a policy's folder or URI; or its digest.
         benchmarks: Name and source (folder, file or hub id; null: the authors'). Empty: the held-out problems.
         modes: `caption`, `direct`, `joint`, `text`. Empty: `joint` on benchmarks, as in the paper; `caption` on
             held-out problems, as in training.
@@ -62,8 +64,12 @@ def evaluate(
     """
     started = time.monotonic()
     layout.run(root, run or default_name(recipe))  # refuses a name that cannot be a folder before anything starts
+    devices.require(recipe)
     stages = Stages(layout.absolute(root), recipe.runtime)
     report.check_root(stages.root)
+    if run is not None:  # a name made of what is asked cannot be another's
+        what = digest([policy, benchmarks or {}, modes, limit, reasoners, samples])
+        runs.take(stages.root, run, runs.Owner(kind="evaluation", recipe=recipe_digest(recipe), asked=what))
     modes = tuple(dict.fromkeys(modes)) or (("joint",) if benchmarks else ("caption",))
     reasoners = tuple(dict.fromkeys(reasoners)) or (recipe.reasoner,)
     captioning = modes != ("text",)
@@ -74,7 +80,7 @@ def evaluate(
         judge = Judge(adopt_reasoner(recipe.reasoner, recipe.runtime), heldout)
     tables = load_benchmarks(recipe, stages, benchmarks) if benchmarks or not judge else {HELDOUT: judge.heldout}
     asked = {benchmark: parts(table, limit) for benchmark, table in tables.items()}
-    chosen = choose(policy, recipe, judge) if captioning else None
+    chosen = choose(policy, recipe, stages.root, judge) if captioning else None
     name = run or _name(recipe, chosen, [list(asked.values()), modes, reasoners, samples])
     mlflow_run = track.open_run(recipe, recipe_digest(recipe), name, stages.root)
     with closing(mlflow_run, stages.root, name):

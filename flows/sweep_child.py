@@ -13,7 +13,9 @@ import sys
 for _name in [name for name in os.environ if name.startswith("PREFECT__")]:
     del os.environ[_name]  # of the sweep's own flow run, where a worker runs it: this process is not that run
 
-from flows.training import recipe_digest, train  # noqa: E402
+from flows import interruption  # noqa: E402
+from flows.training import train  # noqa: E402
+from racro.identity import recipe_digest  # noqa: E402
 from racro.sweeps.ranking import Child  # noqa: E402
 from tasks.recording import report  # noqa: E402
 from tasks.sweep import Attempt, Hopeless  # noqa: E402
@@ -24,8 +26,10 @@ def main(specification: str) -> None:
     child = Child.model_validate_json(specification)
     attempt = Attempt(child, recipe_digest(child.recipe))
     report.watchers.append(attempt.watch)
+    interruption.install()
     try:
-        summary = train(child.recipe, run=child.name, root=child.root)
+        with interruption.orderly():
+            summary = train(child.recipe, run=child.name, root=child.root)
     except Hopeless as why:
         attempt.stopped(str(why))
     except Exception as error:

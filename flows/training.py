@@ -12,7 +12,8 @@ from prefect.runtime import flow_run
 
 from flows.arms import evaluate_heldout
 from racro.config import Recipe
-from racro.identity import digest
+from racro.identity import recipe_digest
+from racro.models import devices
 from racro.schema import (
     FingerprintTable,
     Parity,
@@ -22,11 +23,11 @@ from racro.schema import (
     RolloutTable,
     ScoredTable,
 )
-from racro.storage import layout
+from racro.storage import layout, runs
 from racro.summary import PolicyRef, Summary
 from tasks.caption import caption
 from tasks.parity import parity
-from tasks.prepare import adopt_captioner, adopt_reasoner, fingerprint, prepare, show, source_stamp, statistics_of
+from tasks.prepare import adopt_captioner, adopt_reasoner, fingerprint, prepare, show, source_stamp
 from tasks.questions import benchmark_stamp, parts
 from tasks.questions import load as load_questions
 from tasks.reason import reason
@@ -36,11 +37,6 @@ from tasks.recording.report import Evaluated
 from tasks.recording.track import Judge
 from tasks.running.stages import Stages
 from tasks.update import update
-
-
-def recipe_digest(recipe: Recipe) -> str:
-    """Digest of what a recipe computes; the machine it runs on is no part of it."""
-    return digest({name: getattr(recipe, name) for name in Recipe.model_fields if name != "runtime"})
 
 
 def run_name() -> str:
@@ -68,8 +64,10 @@ def train(recipe: Recipe, run: str | None = None, root: str = "runs") -> Summary
     started = time.monotonic()
     name = run or default_name(recipe)
     layout.run(root, name)  # a name that cannot be a folder is refused before anything starts
+    devices.require(recipe)
     stages = Stages(layout.absolute(root), recipe.runtime)
     report.check_root(stages.root)
+    runs.take(stages.root, name, runs.Owner(kind="training", recipe=recipe_digest(recipe)))
     mlflow_run = track.open_run(recipe, recipe_digest(recipe), name, stages.root)
     with closing(mlflow_run, stages.root, name), track.system_metrics(mlflow_run):
         return _train(recipe, name, stages, mlflow_run, started)
@@ -81,8 +79,8 @@ def _train(recipe: Recipe, name: str, stages: Stages, mlflow_run: str, started: 
     reasoner = adopt_reasoner(recipe.reasoner, recipe.runtime)
     problems = prepare_problems(recipe, stages, heldout=None)
     heldout = prepare_problems(recipe, stages, heldout=recipe.evaluation.problems)
-    track.log_problems(mlflow_run, "training", problems, statistics_of(problems))
-    track.log_problems(mlflow_run, "heldout", heldout, statistics_of(heldout))
+    track.log_problems(mlflow_run, "training", problems)
+    track.log_problems(mlflow_run, "heldout", heldout)
     heldout_parts = parts(heldout)
 
     if recipe.captioner.engine.type != "scripted":  # a script has no log-probs
@@ -119,6 +117,7 @@ def _train(recipe: Recipe, name: str, stages: Stages, mlflow_run: str, started: 
             seed=recipe.seed,
             iteration=k,
             ahead=(recipe.reasoner, reasoner),
+            max_unscored=recipe.reward.max_unscored,
         )
         scored = stages.run(
             reason,

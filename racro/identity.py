@@ -1,7 +1,7 @@
-"""Identity: one canonical digest for configurations, handles and plain values.
+"""One canonical digest for configurations, handles and plain values: the identity behind every cache key.
 
-Cache keys, artifact folders and recipe digests all come from here. What has no defined identity raises; there is no
-fallback to str(), which would call two different things equal.
+Artifact folders and recipe digests come from here too. A value without a defined identity is an error; falling back to
+str() could make two different things equal.
 """
 
 from __future__ import annotations
@@ -12,11 +12,12 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from racro.config import Recipe
 from racro.schema import Handle
 
 
 def fingerprint(value: Any) -> Any:
-    """The JSON value that stands for `value`. A handle is its digest: the same content elsewhere is the same.
+    """The JSON value that represents `value`. A handle stands for its content: equal elsewhere, too.
 
     Raises TypeError for anything without a defined identity.
     """
@@ -38,3 +39,18 @@ def digest(value: Any) -> str:
     """Hex digest of the canonical JSON of `fingerprint(value)`."""
     text = json.dumps(fingerprint(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def computed(recipe: Recipe) -> dict[str, Any]:
+    """The sections of a recipe that change the answer: all but the machine."""
+    return {name: getattr(recipe, name) for name in Recipe.model_fields if name != "runtime"}
+
+
+def recipe_digest(recipe: Recipe) -> str:
+    """Digest of what a recipe computes."""
+    return digest(computed(recipe))
+
+
+def judging_digest(recipe: Recipe) -> str:
+    """Digest of what makes policies comparable: the reasoner, and which problems are held out."""
+    return digest([recipe.reasoner, recipe.problems, recipe.evaluation.problems, recipe.seed])

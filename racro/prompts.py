@@ -1,4 +1,4 @@
-"""Every prompt once, named, with a digest. RACRO's and RAPID's prompts are part of the model, byte for byte.
+"""All prompts, each with a name and a digest. RACRO's and RAPID's prompts are part of the model, byte for byte.
 
 A prompt is a list of chat messages whose user content is a list of parts, text and images, in the form that Hugging
 Face chat templates read. Nothing else in the project builds a message.
@@ -99,7 +99,7 @@ No.
 def question_parts(template: str, question: str, images: int) -> list[dict[str, str]]:
     """The user content: `template` filled with `question`, each `<image>` placeholder turned into an image part.
 
-    Without placeholders all `images` parts stand before the text. Raises ValueError when the number of placeholders
+    Without placeholders, all `images` parts precede the text. Raises ValueError when the number of placeholders
     is neither 0 nor `images`.
     """
     pieces = question.split(IMAGE_TAG)
@@ -117,12 +117,12 @@ def question_parts(template: str, question: str, images: int) -> list[dict[str, 
 
 
 def plain_question(question: str) -> str:
-    """The question as a text-only reasoner reads it: no placeholder, no doubled white space around where one stood."""
+    """The question for a text-only reasoner: without image placeholders and the extra white space around them."""
     return re.sub(rf"\s*{re.escape(IMAGE_TAG)}\s*", " ", question).strip()
 
 
 def caption_messages(question: str, images: int) -> list[Message]:
-    """Captioner: describe the image with the question in view."""
+    """Captioner: describe the image, knowing the question."""
     return [
         {"role": "system", "content": [{"type": "text", "text": CAPTION_SYSTEM}]},
         {"role": "user", "content": question_parts(CAPTION_USER, question, images)},
@@ -147,12 +147,12 @@ def joint_messages(question: str, caption: str, tentative: str) -> list[Message]
 
 
 def text_messages(question: str) -> list[Message]:
-    """Reasoner without any look at the image: the blind baseline of an evaluation."""
+    """Reasoner without image and caption: the blind baseline of an evaluation."""
     return _text_messages(REASONER_SYSTEM, TENTATIVE_USER.format(q=plain_question(question)))
 
 
 def describes_messages(caption: str) -> list[Message]:
-    """Policy, text only: does the caption contain a description (RAPID's penalty)? Answers yes or no."""
+    """Policy, without images: does the caption contain a description (RAPID's penalty)? Answers yes or no."""
     return _text_messages(DESCRIBES_SYSTEM, DESCRIBES_USER.format(c=caption))
 
 
@@ -164,7 +164,7 @@ def _text_messages(system: str, user: str) -> list[Message]:
 
 
 def plain_text(message: Message) -> str:
-    """A message's text parts as one string: chat templates of text-only models do not know parts."""
+    """The text parts of a message as one string, for chat templates of text-only models, which take no parts."""
     content = message["content"]
     return content if isinstance(content, str) else "".join(part.get("text", "") for part in content)
 

@@ -1,4 +1,4 @@
-"""The result of a run in numbers: `summary.json`, the contract with everything that comes after a run."""
+"""The result of a run in numbers: `summary.json`, for scripts that read results. See docs/summary.md."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from racro.schema import Entry, Frozen, Share
 
 
 class Accuracy(Frozen):
-    """A share of right answers, with the names that JSON files give to its figures."""
+    """A share of right answers, with the names that its figures have in JSON files."""
 
     accuracy: float
-    """0 to 1."""
+    """Share of right answers, 0 to 1."""
     stderr: float
     """Standard error of the accuracy (`racro.schema.shares.standard_error`)."""
     n: int
-    """Problems with a verdict; failed ones are left out."""
+    """Number of problems with a verdict other than `failed`."""
 
     @property
     def share(self) -> Share:
@@ -22,12 +22,12 @@ class Accuracy(Frozen):
 
 
 class Score(Accuracy):
-    """What one policy reached on the held-out problems."""
+    """Scores of one policy on the held-out problems."""
 
     truthful: float | None
-    """Share of the facts stated in captions that are true; None where no scene is known."""
+    """Share of the facts stated in captions that are true; None if the problems have no scene."""
     states_asked: float | None
-    """Share of captions that state, truthfully, every fact asked for."""
+    """Share of captions that state, truthfully, every fact that the question asks for."""
     leaks: float | None
     """Share of captions that announce an answer."""
 
@@ -36,9 +36,11 @@ class StageTotal(Frozen):
     """One stage over the whole run."""
 
     seconds: float
-    """Wall time in this run."""
+    """Wall time of this stage in this command."""
     executed: int
+    """How often it ran."""
     cached: int
+    """How often its result came from the cache."""
 
 
 class PolicyRef(Frozen):
@@ -49,16 +51,18 @@ class PolicyRef(Frozen):
 
 
 class Summary(Frozen):
-    """summary.json."""
+    """summary.json of a training."""
 
     run: str
     recipe_digest: str
-    """Of the recipe without `runtime`."""
+    """Digest of the recipe without `runtime`."""
     seed: int
     iterations: int
     optimizer_steps: int
     base: Score
+    """Of the captioner before training."""
     final: Score
+    """Of the trained captioner."""
     policy: PolicyRef
     stages: dict[str, StageTotal]
     seconds: float
@@ -71,16 +75,16 @@ class EvaluationSummary(Frozen):
 
     run: str
     recipe_digest: str
-    """Of the recipe without `runtime`."""
+    """Digest of the recipe without `runtime`."""
     seed: int
     policy: PolicyRef | None
-    """None where no captioner was asked (mode `text` alone)."""
+    """None if no captioner was asked (mode `text` only)."""
     score: Score | None
-    """On the recipe's held-out problems from captions alone, as trainings measure it; None where that was not asked."""
+    """On the recipe's held-out problems in mode `caption`, as trainings measure it; None if that was not evaluated."""
     entries: tuple[Entry, ...]
     """The table: captioner x reasoner x benchmark x mode."""
     results: str
-    """Folder of parquet files with all answers; rows: `racro.schema.Result`."""
+    """Folder of parquet files with a row per answer (`racro.schema.Result`)."""
     stages: dict[str, StageTotal]
     seconds: float
     prefect_flow_run_id: str
@@ -88,17 +92,19 @@ class EvaluationSummary(Frozen):
 
 
 class BatchSummary(Frozen):
-    """A file of questions that was answered."""
+    """Result of answering a file of questions."""
 
     questions: str
+    """URI of the questions."""
     answers: str
     """URI of the answers."""
     total: int
+    """Number of questions."""
     unanswerable: int
-    """Questions that the models could not be asked; their lines say why."""
+    """Number of questions that could not be asked; their lines in the answers say why."""
     accuracy: float | None
-    """Of the questions with a gold answer; None where no question has one."""
+    """Share of right answers among questions with a gold answer; None if there are none."""
     stderr: float | None
     n: int
-    """Answers with a verdict; failed ones are left out."""
+    """Number of answers with a verdict other than `failed`."""
     seconds: float

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 from racro import config as recipes
-from racro.engines.prefetcher import Ahead
+from racro.engines.opening import prefetches
 from racro.engines.protocol import Sampling, prompt_seed
 from racro.evaluation import modes
 from racro.evaluation.parts import questions_of
@@ -25,7 +25,7 @@ from racro.prompts import (
 )
 from racro.schema import FrozenModel, Mode, ModelOutput, Policy, Question, QuestionPart, WritingTable
 from racro.storage import artifacts
-from tasks.running.engines import asks_ahead, captioner_engine, reasoner_engine
+from tasks.running.engines import captioner_engine, reasoner_engine
 from tasks.running.policies import Output, stage
 from tasks.running.progress import Progress
 
@@ -54,12 +54,11 @@ def describe(
 ) -> WritingTable:
     """A greedy caption of each question's images.
 
-    `ahead`: the reasoner that stage answer will ask. Where it runs in a process of its own, it gets each caption as
-    soon as it is finished.
+    `ahead`: the reasoner that stage answer will ask. If it can prefetch, it gets each caption as it comes.
     """
     questions, progress = questions_of(part), Progress("describe", "questions")
     captions = _captioner_outputs(questions, part, policy, captioner, caption_messages, max_tokens, runtime, progress)
-    return _table(output, part, _passed_on(questions, captions, ahead, runtime), progress)
+    return _table(output, questions, _passed_on(questions, captions, ahead, runtime), progress)
 
 
 @stage("attempt", version=1, prompts=TENTATIVE_DIGEST)
@@ -75,7 +74,7 @@ def attempt(
     """The captioner's own greedy answer to each question, which joint inference shows to the reasoner."""
     questions, progress = questions_of(part), Progress("attempt", "questions")
     attempts = _captioner_outputs(questions, part, policy, captioner, tentative_messages, max_tokens, runtime, progress)
-    return _table(output, part, attempts, progress)
+    return _table(output, questions, attempts, progress)
 
 
 @stage("answer", version=1, prompts=ANSWER_DIGEST)
@@ -95,12 +94,12 @@ def answer(
     root: str,
 ) -> WritingTable:
     """The reasoner's `samples` answers to each question."""
-    progress = Progress(f"answer, {mode}", "questions")
+    questions, progress = questions_of(part), Progress(f"answer, {mode}", "questions")
     captioned, attempted = (list(artifacts.read_table(t, ModelOutput)) if t else [] for t in (captions, attempts))
     how = NextAnswers(reasoner, reasoner_model, temperature, top_p, samples, seed)
     answers = modes.answer(
         mode,
-        questions_of(part),
+        questions,
         captioned,
         attempted,
         reasoner_engine(reasoner, reasoner_model, runtime),
@@ -108,7 +107,7 @@ def answer(
         _base_seed(how),
         progress,
     )
-    return _table(output, part, answers, progress)
+    return _table(output, questions, answers, progress)
 
 
 def _captioner_outputs(
@@ -130,16 +129,16 @@ def _captioner_outputs(
 def _passed_on(
     questions: list[Question], captions: Iterable[ModelOutput], ahead: NextAnswers | None, runtime: recipes.Runtime
 ) -> Iterator[ModelOutput]:
-    """The captions, each handed to the reasoner on the way, where it runs in a process of its own."""
-    if ahead is None or not asks_ahead(ahead.reasoner, runtime):
-        yield from captions
+    """The captions, each handed to the reasoner on the way if it can prefetch."""
+    if ahead is None or not prefetches(ahead.reasoner, runtime):
+        yield from captions  # an engine that cannot prefetch is not opened before its stage
         return
     engine = reasoner_engine(ahead.reasoner, ahead.model, runtime)
-    assert isinstance(engine, Ahead)
-    for question, caption in zip(questions, captions, strict=True):
+    asked = {question.uid: question.question for question in questions}
+    for caption in captions:
         if caption.finish_reason != "deadline":
-            prompt, seed = modes.reasoner_prompt("caption", (question.question, caption.text), _base_seed(ahead))
-            engine.ask(prompt, _sampling(ahead, runtime), seed)
+            inputs = (asked[caption.uid], caption.text)
+            engine.prefetch([modes.reasoner_request("caption", inputs, _sampling(ahead, runtime), _base_seed(ahead))])
         yield caption
 
 
@@ -151,13 +150,15 @@ def _base_seed(how: NextAnswers) -> int:
     return prompt_seed(how.seed, "evaluate")
 
 
-def _table(output: Output, part: QuestionPart, outputs: Iterable[ModelOutput], progress: Progress) -> WritingTable:
-    rows = list(outputs)
+def _table(
+    output: Output, questions: list[Question], outputs: Iterable[ModelOutput], progress: Progress
+) -> WritingTable:
+    rows = modes.in_order(outputs, questions)
     progress.finish()
     if all(row.finish_reason == "deadline" and row.error is None for row in rows):
         # Not recorded: with more time, or engines that work, the same command has to ask again.
         raise NothingEvaluated(
-            f"{questions_of(part)[0].benchmark}: none of {len(rows)} texts was finished in time; raise "
+            f"{questions[0].benchmark}: none of {len(rows)} texts was finished in time; raise "
             "runtime.request_deadline, or look at the engines"
         )
     output.shards = artifacts.write_table(output.folder, rows, ModelOutput)

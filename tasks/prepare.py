@@ -10,12 +10,10 @@ from itertools import chain, islice
 from typing import Literal
 
 from prefect import get_run_logger, task
-from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
 
 from racro.config import Captioner, EmbeddedProblems, Problems, Reasoner, Runtime
-from racro.data import contamination, problems, sources
-from racro.data.statistics import Statistics
+from racro.data import contamination, problems, sources, statistics
 from racro.errors import BadInput
 from racro.models.adapters import Adapter
 from racro.models.folders import model_digest, model_folder
@@ -32,10 +30,9 @@ from racro.schema import (
     QuestionTable,
 )
 from racro.storage import artifacts
+from tasks.running import telemetry
 from tasks.running.policies import Output, stage
 
-STATISTICS = "statistics.json"
-"""Beside the table of problems."""
 LISTED = 200
 """Rows in Prefect's tables."""
 
@@ -72,7 +69,7 @@ def prepare(
     output.shards = artifacts.write_table(output.folder, prepared.problems, Problem)
     artifacts.write_table(f"{output.folder}/dropped", prepared.dropped, DroppedRow)
     artifacts.write_table(f"{output.folder}/overlaps", prepared.overlaps, Overlap)
-    artifacts.write_file(f"{output.folder}/{STATISTICS}", artifacts.to_json(prepared.statistics).encode())
+    artifacts.write_file(f"{output.folder}/{statistics.FILE}", artifacts.to_json(prepared.statistics).encode())
     bad = sum(prepared.statistics.unusable.values())
     output.metrics = {"rows": len(prepared.problems), "dropped": len(prepared.dropped), "unusable": bad}
     get_run_logger().info(
@@ -83,17 +80,12 @@ def prepare(
     )
 
 
-def statistics_of(problems: ProblemTable) -> Statistics:
-    """The counts of a preparation."""
-    return Statistics.model_validate_json(artifacts.read_file(f"{problems.uri}/{STATISTICS}"))
-
-
 @task(cache_policy=NO_CACHE, persist_result=False)
 def show(problems: ProblemTable, part: Literal["training", "heldout"]) -> None:
     """The counts of a preparation, and the first of the rows behind them, as Prefect artifacts."""
-    found = statistics_of(problems)
+    found = statistics.read(problems)
     page = f"{found.markdown(f'{part} problems')}\n\nTables: `{problems.uri}`"
-    create_markdown_artifact(page, key=f"problems-{part}", description=f"{found.problems} of {found.rows} rows")
+    telemetry.markdown(f"problems-{part}", page, f"{found.problems} of {found.rows} rows")
     for name, row_type, n in (
         ("dropped", DroppedRow, problems.dropped),
         ("overlaps", Overlap, sum(found.overlaps.values())),
@@ -101,9 +93,7 @@ def show(problems: ProblemTable, part: Literal["training", "heldout"]) -> None:
         if n:
             rows = islice(artifacts.read_shard(f"{problems.uri}/{name}/part-00000.parquet", row_type), LISTED)
             table = [row.model_dump(mode="json") for row in rows]
-            create_table_artifact(
-                table, key=f"{name}-{part}", description=f"{n} rows; the table is beside the problems"
-            )
+            telemetry.table(f"{name}-{part}", table, f"{n} rows; the table is beside the problems")
 
 
 class CannotTrain(BadInput):

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections import Counter
 
 from prefect import get_run_logger, task
-from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 
 from racro import benchmarks
@@ -20,6 +19,7 @@ from racro.errors import BadInput
 from racro.evaluation import parts as dividing
 from racro.schema import DroppedRow, ProblemTable, Question, QuestionPart, QuestionTable
 from racro.storage import artifacts
+from tasks.running import telemetry
 from tasks.running.policies import Output, stage
 
 OWN = "own"
@@ -69,7 +69,7 @@ def load(
     if loaded.dropped:
         artifacts.write_table(f"{output.folder}/dropped", loaded.dropped, DroppedRow)
         rows = [row.model_dump() for row in loaded.dropped[:LISTED]]
-        create_table_artifact(rows, key=f"dropped-{name}", description=f"{len(loaded.dropped)} rows dropped")
+        telemetry.table(f"dropped-{name}", rows, f"{len(loaded.dropped)} rows dropped")
     return QuestionTable(
         uri=output.folder,
         rows=len(loaded.questions),

@@ -14,7 +14,6 @@ import os
 import re
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,17 +22,22 @@ import psutil  # type: ignore[import-untyped]
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from racro.errors import BadInput
+from racro.processes.child import SAFE_PATH, SITE, python
 
 START_DEADLINE = 180.0
 """Seconds until the servers must answer; the first start makes two databases."""
 STOP_DEADLINE = 120.0
 """Seconds for the keeper to stop everything; a flow run has 30 of them to end in order."""
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
 WILDCARDS = ("0.0.0.0", "::")
 SHORTEST_SILENCE = 45
 """Seconds; a flow run gives a sign of life every 30."""
 DATABASES = ("prefect", "mlflow")
-"""Each server needs one of its own: both keep their schema's version in a table of the same name."""
+"""One for each server: both keep their schema's version in a table of the same name."""
+MLFLOW = {
+    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # processes for jobs that this project never submits
+    "UVICORN_APP_DIR": str(SITE),  # its default is the working directory, before everything else
+}
+"""Environment of an MLflow server."""
 
 
 class BadOption(BadInput):
@@ -141,13 +145,13 @@ def up(home: Path, options: Options, postgres: str | None) -> Station:
             raise BadOption(f"a station runs here already, with another {', '.join(differing)}; `racro down` first")
         return station
     for option, port in (("--prefect-port", options.prefect_port), ("--mlflow-port", options.mlflow_port)):
-        _check_port(option, options.host, port)
+        check_port(option, options.host, port)
     log = home / "station" / "keeper.log"
     log.parent.mkdir(exist_ok=True)
     file(home).unlink(missing_ok=True)
     with log.open("ab") as stream:
         keeper = subprocess.Popen(
-            [sys.executable, "-m", "flows.station.service_manager", str(home), options.model_dump_json()],
+            python("flows.station.service_manager", str(home), options.model_dump_json()),
             env=_environment(options, postgres),
             stdin=subprocess.DEVNULL,
             stdout=stream,
@@ -202,10 +206,11 @@ def _environment(options: Options, postgres: str | None) -> dict[str, str]:
     }
     if postgres is not None:
         ours["RACRO_POSTGRES"] = postgres
-    return {**os.environ, **ours}
+    return {**os.environ, **SAFE_PATH, **ours}
 
 
-def _check_port(option: str, host: str, port: int) -> None:
+def check_port(option: str, host: str, port: int) -> None:
+    """Raises BadOption for a port that cannot be listened on."""
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

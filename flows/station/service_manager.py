@@ -24,9 +24,10 @@ from urllib.request import urlopen
 
 import psutil  # type: ignore[import-untyped]
 
-from flows.station.servers import LOOPBACK, START_DEADLINE, Options, Station, database_urls, file
+from flows.station.servers import MLFLOW, START_DEADLINE, Options, Station, database_urls, file
+from racro.environment import LOOPBACK
 from racro.processes import gpus
-from racro.processes.child import Child
+from racro.processes.child import Child, python
 
 POOL = "racro"
 """Work pool of the workers that are started here."""
@@ -56,6 +57,8 @@ class Kept:
     log: Path
     health: str = ""
     """URL that answers while it is well; empty where there is none."""
+    look_timeout: float = LOOK
+    """Seconds to wait for an answer."""
     child: Child | None = None
     since: float = 0.0
     pause: float = PAUSES[0]
@@ -73,7 +76,7 @@ class Kept:
     def answers(self) -> bool:
         """Does it answer now?"""
         with contextlib.suppress(OSError, HTTPException):
-            urlopen(self.health, timeout=LOOK).close()
+            urlopen(self.health, timeout=self.look_timeout).close()
             self.alive = time.monotonic()
             return True
         return False
@@ -157,7 +160,7 @@ def _prefect(home: Path, options: Options, databases: Mapping[str, str]) -> Kept
     }
     if databases:
         environment["PREFECT_API_DATABASE_CONNECTION_URL"] = databases["prefect"]
-    command = [sys.executable, "-m", "flows.station.prefect_server", options.host, str(options.prefect_port)]
+    command = python("flows.station.prefect_server", options.host, str(options.prefect_port))
     health = f"{options.prefect_url}/api/health"
     return Kept("Prefect's server", command, environment, home / "station" / "prefect.log", health)
 
@@ -166,10 +169,10 @@ def _mlflow(home: Path, options: Options, databases: Mapping[str, str]) -> Kept:
     environment = {
         # By the environment: a command line shows in every process list, and this may hold a password.
         "MLFLOW_BACKEND_STORE_URI": databases.get("mlflow", f"sqlite:///{home / 'mlflow' / 'mlflow.db'}"),
-        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # processes for jobs that nobody here submits
+        **MLFLOW,
     }
     (home / "mlflow").mkdir(exist_ok=True)
-    command = [sys.executable, "-m", "mlflow", "server", "--workers", "1"]
+    command = python("mlflow", "server", "--workers", "1")
     command += ["--host", options.host, "--port", str(options.mlflow_port)]
     # Not through the server: what is logged with it and without it lies at the same place.
     command += ["--default-artifact-root", options.mlflow_artifacts, "--no-serve-artifacts"]
@@ -186,7 +189,7 @@ def _worker(home: Path, options: Options, number: int) -> Kept:
     }
     if options.gpus:
         environment["CUDA_VISIBLE_DEVICES"] = gpus.shares(options.gpus, options.workers)[number - 1]
-    command = [sys.executable, "-m", "flows.station.worker", f"{socket.gethostname()}-{number}"]
+    command = python("flows.station.worker", f"{socket.gethostname()}-{number}")
     return Kept(f"worker {number}", command, environment, home / "station" / f"worker-{number}.log")
 
 

@@ -1,4 +1,4 @@
-"""The user's own data, by the column mapping of training data; accuracy by category."""
+"""A table of the user, read with the column mapping of training data; accuracy by category."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from racro.data.sources import Row
 
 
 def own_data(columns: config.Columns, split: str = "test") -> Benchmark:
-    """A benchmark of any table that `problems.columns` can describe."""
+    """A benchmark from any table that `problems.columns` can describe."""
 
     def read_row(number: int, row: Row, split: str) -> Item:
         draft = draft_row(number, row, columns)

@@ -1,4 +1,4 @@
-"""What all sections of a recipe are made of."""
+"""The base class of all sections of a recipe, and bounded numbers for their fields."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class Config(BaseModel):
-    """Frozen, unknown keys forbidden, docstrings under fields become descriptions."""
+    """Frozen, without unknown keys; docstrings under fields become descriptions in forms."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 

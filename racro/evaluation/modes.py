@@ -7,13 +7,12 @@ attempt and answer.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain
 
-from racro.engines.protocol import Engine, Generation, Prompt, Sampling, prompt_seed
-from racro.engines.refusals import each
-from racro.errors import BadInput
+from racro.engines.protocol import Engine, Generation, Prompt, Refusal, Request, Sampling, prompt_seed
 from racro.prompts import Message, joint_messages, text_messages
-from racro.rollouts.captioner import Progress, Prompts, silent
+from racro.rollouts.captioner import Progress, request, silent
 from racro.rollouts.reasoner import question_to
 from racro.schema import Mode, ModelOutput, Problem
 
@@ -34,19 +33,38 @@ def captioner_outputs(
     deadline: float,
     progress: Progress = silent,
 ) -> Iterator[ModelOutput]:
-    """The captioner's likeliest text on each question, in order: a caption or an answer, as `messages` asks for."""
+    """The captioner's likeliest text on each question, as they finish and in any order. See `in_order`.
+
+    It is a caption or an answer, as `messages` asks for.
+    """
     sampling = Sampling(n=1, temperature=0.0, max_tokens=max_tokens, deadline=deadline)
-    prompts = Prompts(questions, images_base, messages)
-    asked = zip(questions, each(engine, prompts, sampling, [0] * len(questions)), strict=True)
-    for done, (question, generation) in enumerate(asked, 1):
-        yield from _outputs(question.uid, _asked(messages, question), generation)
+    unreadable: list[Refusal] = []
+
+    def readable() -> Iterator[Request]:
+        for key, question in enumerate(questions):
+            try:
+                asked = request(key, question, images_base, messages, sampling, 0)
+            except ValueError as error:  # an image that cannot be read, placeholders without images
+                unreadable.append(Refusal(key, str(error)))
+            else:
+                yield asked
+
+    for done, made in enumerate(chain(engine.generate(readable()), unreadable), 1):
+        question = questions[made.key]
+        yield from _outputs(question.uid, _asked(messages, question), made)
         progress(done, len(questions))
+
+
+def in_order(outputs: Iterable[ModelOutput], questions: Sequence[Problem]) -> list[ModelOutput]:
+    """The outputs in the order of the questions, whatever the order in which they came."""
+    places = {question.uid: place for place, question in enumerate(questions)}
+    return sorted(outputs, key=lambda output: (places[output.uid], output.sample))
 
 
 def _asked(messages: Callable[[str, int], list[Message]], question: Problem) -> list[Message]:
     try:
         return messages(question.question, len(question.images))
-    except ValueError:  # more placeholders than images; the engine's refusal says so
+    except ValueError:  # placeholders without images; the refusal says so
         return []
 
 
@@ -70,33 +88,33 @@ def answer(
     lost_Q = [next((text for text in row if text.finish_reason == "deadline"), None) for row in texts_Q]
     inputs_Q = [(q.question, *(text.text for text in row)) for q, row in zip(questions, texts_Q, strict=True)]
     unique = list(dict.fromkeys(inputs for inputs, lost in zip(inputs_Q, lost_Q, strict=True) if lost is None))
-    asked = {inputs: reasoner_prompt(mode, inputs, seed) for inputs in unique}
-    prompts, seeds = [prompt for prompt, _ in asked.values()], [own for _, own in asked.values()]
-    generations: dict[tuple[str, ...], Generation | BadInput] = {}
-    for inputs, generation in zip(unique, each(engine, prompts, sampling, seeds), strict=True):
-        generations[inputs] = generation
-        progress(len(generations), len(unique))
+    requests = [reasoner_request(mode, inputs, sampling, seed, key) for key, inputs in enumerate(unique)]
+    made: dict[tuple[str, ...], Generation | Refusal] = {}
+    for answered in engine.generate(requests):
+        made[unique[answered.key]] = answered
+        progress(len(made), len(unique))
+    messages = {inputs: asked.prompt.messages for inputs, asked in zip(unique, requests, strict=True)}
     for question, inputs, lost in zip(questions, inputs_Q, lost_Q, strict=True):
         if lost is not None:
             yield _unasked(question.uid, [], lost.error or "the captioner ran out of time")
         else:
-            yield from _outputs(question.uid, asked[inputs][0].messages, generations[inputs])
+            yield from _outputs(question.uid, messages[inputs], made[inputs])
 
 
-def reasoner_prompt(mode: Mode, inputs: tuple[str, ...], seed: int) -> tuple[Prompt, int]:
-    """The reasoner's prompt and its seed. `inputs`: the question, then the captioner's texts that the mode needs."""
+def reasoner_request(mode: Mode, inputs: tuple[str, ...], sampling: Sampling, seed: int, key: int = 0) -> Request:
+    """What the reasoner is asked. `inputs`: the question, then the captioner's texts that the mode needs."""
     if mode == "caption":
         question, caption = inputs
-        return question_to(question, caption, seed)
+        return question_to(question, caption, sampling, seed, key)
     messages = joint_messages(*inputs) if mode == "joint" else text_messages(*inputs)
-    return Prompt(messages), prompt_seed(seed, mode, *inputs)
+    return Request(key, Prompt(messages), sampling, prompt_seed(seed, mode, *inputs))
 
 
-def _outputs(uid: str, messages: list[Message], generation: Generation | BadInput) -> Iterator[ModelOutput]:
-    if isinstance(generation, BadInput):
-        yield _unasked(uid, messages, str(generation))
+def _outputs(uid: str, messages: list[Message], made: Generation | Refusal) -> Iterator[ModelOutput]:
+    if isinstance(made, Refusal):
+        yield _unasked(uid, messages, made.reason)
         return
-    for sample, completion in enumerate(generation.completions):
+    for sample, completion in enumerate(made.completions):
         yield ModelOutput(
             uid=uid,
             sample=sample,

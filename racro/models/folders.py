@@ -1,7 +1,7 @@
-"""Hugging Face model folders: where a name points, how tokenizer, processor and weights are loaded, their digest.
+"""Hugging Face model folders: finding them by name, loading tokenizer, processor and weights, computing their digest.
 
-Every part of the project that loads a model does it here, so that engine and trainer see the same tokens and pixels.
-Loads torch and transformers on use, not on import.
+All models are loaded here, so that engine and trainer see the same tokens and pixels. Imports torch and transformers on
+use.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ EMBEDDED = Path(__file__).parents[1] / "embedded" / "models"
 """The two tiny models that ship with the package: `captioner` and `reasoner`."""
 
 IDENTITY_SUFFIXES = (".safetensors", ".json", ".jinja", ".model", ".txt")
-"""The files of a model folder that change what it answers."""
+"""Suffixes of the files in a model folder that determine what the model answers."""
 TRAINER = "trainer"
-"""Folder beside a trained model's weights with what the next update needs to go on."""
+"""Folder beside the weights of a trained model with the state that the next update needs."""
 TRAINER_SUFFIXES = (".pt",)
-"""Its files."""
+"""Suffixes of the files in it."""
 
 
 class ModelNotFound(BadInput):
-    """A model name that is neither `embedded`, a folder, nor a repository that can be had from the hub or its cache."""
+    """A model name that is neither `embedded`, nor a folder, nor a repository on Hugging Face or in its local cache."""
 
 
 def model_folder(name: str, role: str, revision: str | None = None) -> Path:
-    """The local folder of a model. `name`: `embedded`, a folder, or a hub id (downloaded once, then from the cache).
+    """The local folder of a model. `name`: `embedded`, a folder, or a Hugging Face id (downloaded once, then cached).
 
     `role` is `captioner` or `reasoner`. Raises ModelNotFound.
     """
@@ -51,24 +51,24 @@ def model_folder(name: str, role: str, revision: str | None = None) -> Path:
         return Path(snapshot_download(name, revision=revision, allow_patterns=[f"*{s}" for s in IDENTITY_SUFFIXES]))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         raise ModelNotFound(
-            f"{role}.model: {name!r} is no folder and could not be had from the model hub ({type(error).__name__}); "
-            "check the name, or give the path of a local copy"
+            f"{role}.model: {name!r} is not a folder and could not be downloaded from Hugging Face "
+            f"({type(error).__name__}); check the name, or give the path of a local copy"
         ) from error
 
 
 def lasting_name(name: str) -> str:
-    """A model's name that means the same in another working directory."""
+    """A name of the model that means the same in any working directory."""
     return str(Path(name).resolve()) if name != "embedded" and Path(name).is_dir() else name
 
 
 def require_model(folder: Path, role: str) -> None:
-    """Raises ModelNotFound unless the folder holds a model, or a LoRA adapter whose model can be had."""
+    """Raises ModelNotFound unless the folder holds a model, or a LoRA adapter whose model can be found."""
     if not (base_folder(folder) / "config.json").is_file():
         raise ModelNotFound(f"{role}.model: the folder {folder} holds no config.json; is it a model folder?")
 
 
 def base_folder(folder: Path) -> Path:
-    """Where configuration, tokenizer and processor are: in the folder itself, or in that of the model it adapts.
+    """The folder with configuration, tokenizer and processor: this one, or that of the model it adapts.
 
     Raises BadAdapter.
     """
@@ -76,17 +76,17 @@ def base_folder(folder: Path) -> Path:
     if adapter is None:
         return folder
     if Adapter.read(Path(adapter.base)) is not None:
-        raise BadAdapter(f"{folder} adapts {adapter.base}, an adapter itself; merge that one into its model first")
+        raise BadAdapter(f"{folder} adapts {adapter.base}, an adapter too; merge that one into its model first")
     try:
         return model_folder(adapter.base, "captioner", adapter.revision)
     except ModelNotFound as error:
-        raise BadAdapter(f"{folder}: the model that it adapts cannot be had: {error}") from error
+        raise BadAdapter(f"{folder}: the model that it adapts was not found: {error}") from error
 
 
 def model_digest(folder: Path, suffixes: tuple[str, ...] = IDENTITY_SUFFIXES) -> str:
-    """Digest of the files that change what the model answers: weights, configuration, tokenizer, processor.
+    """Digest of the files that determine what the model answers: weights, configuration, tokenizer, processor.
 
-    That of an adapter covers its model's.
+    The digest of an adapter covers its model.
     """
     digest = hashlib.sha256()
     if (base := base_folder(folder)) != folder:
@@ -99,7 +99,7 @@ def model_digest(folder: Path, suffixes: tuple[str, ...] = IDENTITY_SUFFIXES) ->
 
 
 def torch_device(name: str) -> torch.device:
-    """`auto` is the first GPU where there is one, else the CPU."""
+    """The device of that name; `auto`: the first GPU, or the CPU if there is none."""
     import torch
 
     if name == "auto":
@@ -108,17 +108,17 @@ def torch_device(name: str) -> torch.device:
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
-    """The tokenizer, padding left (completions start where prompts end)."""
+    """The tokenizer, with padding on the left: completions start where prompts end."""
     from transformers import AutoTokenizer
 
     return AutoTokenizer.from_pretrained(base_folder(folder), padding_side="left")
 
 
 def load_processor(folder: Path) -> Any:
-    """The processor of a VLM: images and text to model inputs, padding left.
+    """The processor of a vision-language model: images and text -> model inputs, padded on the left.
 
-    Qwen2.5-VL's processor wants a video processor, which needs torchvision; images do not, so without torchvision the
-    class is told that it has none.
+    Qwen2.5-VL's processor requires a video processor, which needs torchvision; images do not. So without torchvision
+    the class is told that it has no video processor.
     """
     from transformers import AutoProcessor
     from transformers.utils import is_torchvision_available
@@ -133,7 +133,7 @@ def load_processor(folder: Path) -> Any:
 
 
 def load_captioner(folder: Path, dtype: str, device: torch.device) -> PreTrainedModel:
-    """The vision-language model in evaluation mode, its adapter in place where `folder` is one. Raises BadAdapter."""
+    """The vision-language model in evaluation mode; with its adapter, if `folder` is one. Raises BadAdapter."""
     from transformers import AutoModelForImageTextToText
 
     _no_bars()
@@ -153,7 +153,7 @@ def load_reasoner(folder: Path, dtype: str, device: torch.device) -> PreTrainedM
 
 
 def _no_bars() -> None:
-    """transformers draws a bar per load; between our own bars and log lines it is noise."""
+    """Hides the progress bars that transformers draws for each load; they would disturb ours."""
     from transformers.utils import logging
 
     logging.disable_progress_bar()

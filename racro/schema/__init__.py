@@ -1,13 +1,14 @@
-"""The nouns of RACRO. Reading starts here.
+"""Which nouns are there? Rows of tables, and handles to artifacts. Reading starts here.
 
-Rows (what a parquet file holds) and handles (what travels between stages: where a table is, how many rows, its digest).
-No logic, no torch, no I/O. Everybody imports this package; it imports nothing of the project.
+A row is what a parquet file holds. A handle is what travels between stages: where an artifact is, how many rows it has,
+its digest. No logic, no torch, no I/O. Every other package may import this one; it imports nothing of the project.
 
-Shapes, used in comments everywhere: P problems, G captions per problem (the group), T tokens of a caption.
+Shapes in docstrings and comments: P problems, G captions per problem (the group), T tokens of a caption.
 """
 
 from racro.schema.handles import (
     CHAMPION,
+    INITIAL,
     EntryTable,
     FingerprintTable,
     FrozenModel,
@@ -30,6 +31,7 @@ from racro.schema.shares import Share
 
 __all__ = [
     "CHAMPION",
+    "INITIAL",
     "AnswerKind",
     "DroppedRow",
     "Entry",

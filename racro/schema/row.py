@@ -1,4 +1,4 @@
-"""What every value of the project is made of: frozen models, and the rows of tables among them."""
+"""The base classes of all values: frozen models, and the rows of tables among them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict
 
 
 class Frozen(BaseModel):
-    """A value that does not change. Unknown fields are an error, so a foreign file cannot pass for ours."""
+    """Frozen; unknown fields are an error, so a foreign file cannot be mistaken for one of ours."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

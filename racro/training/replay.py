@@ -1,8 +1,8 @@
-"""TRL's GRPOTrainer, fed with stored rollouts: one generation batch is one iteration, and nothing is generated.
+"""TRL's GRPOTrainer on stored rollouts: one generation batch is one iteration, and nothing is generated.
 
-`rollout_func` returns the rollouts of a Plan by cursor, old log-probs are computed once, before the first step, and
-clipping is live. Advantages are ours (`racro.training.advantage`), multiplied by the truncated importance ratio between
-trainer and engine. Not here: settings, optimizer state, what is saved (`racro.training.update`, which runs it).
+`rollout_func` returns the rollouts of a Plan in order. Old log-probs are computed once, before the first step, so PPO's
+clipping works as usual. Advantages come from `racro.training.advantage`, multiplied by the truncated importance ratio
+between trainer and engine. Not here: settings, optimizer state, saving (`racro.training.update`, which calls this).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from racro.training.trl_without_vllm import GRPOTrainer
 
 
 class LogprobMismatch(RuntimeError):
-    """Engine and trainer do not agree on the probability of the same tokens: training would be on garbage."""
+    """Engine and trainer disagree on the probability of the same tokens, so training would be wrong."""
 
 
 class ReplayTrainer(GRPOTrainer):
@@ -52,7 +52,7 @@ class ReplayTrainer(GRPOTrainer):
         )
 
     def _replay(self, prompts: list[list[Message]]) -> dict[str, list[Any]]:
-        """The stored rollouts of the next prompts. TRL repeats each prompt G times, group after group."""
+        """The stored rollouts for the next prompts. TRL repeats each prompt G times, group after group."""
         start = self.accelerator.process_index * len(prompts) + self.replayed
         self.replayed += len(prompts)
         chosen = []
@@ -60,7 +60,7 @@ class ReplayTrainer(GRPOTrainer):
             group = self.work.groups[i // self.num_generations]
             expected = _texts(caption_messages(group.problem.question, len(group.problem.images)))
             if _texts(prompt) != expected:
-                raise BadRollouts(f"replay out of order at rollout {i}: TRL asks for another prompt than was stored")
+                raise BadRollouts(f"replay out of order at rollout {i}: TRL wants a prompt other than the stored one")
             chosen.append(group.rollouts[i % self.num_generations])
         rewards = [[r.reward for r in group.rollouts] for group in self.work.groups]
         flat = [a for group in advantages(rewards) for a in group][start : start + len(prompts)]
@@ -70,7 +70,7 @@ class ReplayTrainer(GRPOTrainer):
             "completion_ids": [list(r.completion_ids) for r in chosen],
             "logprobs": [list(r.logprobs) for r in chosen],
             "stored_reward": [r.reward for r in chosen],
-            # 0 leaves a token out of the loss: an unscored caption teaches nothing, not even through the KL
+            # 0 excludes a token from the loss: an unscored caption must have no effect, not even through the KL
             "env_mask": [[int(r.reward is not None)] * len(r.completion_ids) for r in chosen],
         }
 
@@ -78,15 +78,15 @@ class ReplayTrainer(GRPOTrainer):
         output = super()._generate_and_score_completions(inputs)
         self._check_tokens(output)
         old = output.get("old_per_token_logps")
-        if old is None:  # TRL skips them when an iteration is a single step; the gate needs them all the same
+        if old is None:  # TRL skips them when an iteration is a single step, but the check below needs them
             old = output["old_per_token_logps"] = self._old_logprobs(output)
         mask = output["completion_mask"].bool()
         gap = (old - output["sampling_per_token_logps"]).masked_fill(~mask, 0.0)
         mean_gap = (gap.abs().sum() / mask.sum()).item()
         if not mean_gap <= self.config_.max_logprob_gap:
             raise LogprobMismatch(
-                f"engine and trainer differ by {mean_gap:.3g} per token in log-probability (mean of |difference|; "
-                f"update.max_logprob_gap is {self.config_.max_logprob_gap:.3g}): the rollouts are not this policy's, "
+                f"log-probs of engine and trainer differ by {mean_gap:.3g} per token (mean |difference|; "
+                f"update.max_logprob_gap is {self.config_.max_logprob_gap:.3g}): the rollouts are of another policy, "
                 "or engine and trainer disagree on prompt, positions or precision"
             )
         ratio = gap.exp().clamp(max=self.config_.importance_cap)
@@ -99,15 +99,15 @@ class ReplayTrainer(GRPOTrainer):
         return output
 
     def _check_tokens(self, output: dict[str, Any]) -> None:
-        """TRL tokenises the prompts again for the positions of images; they must be those of the stored prompts."""
+        """TRL tokenises the prompts again to place images; the result must equal the stored prompts."""
         types, prompt = output.get("mm_token_type_ids"), output["prompt_ids"]
         if types is None:
             return
         image = prompt == self.model.config.image_token_id
         if types.shape[1] < prompt.shape[1] or not torch.equal(types[:, : prompt.shape[1]].bool(), image):
             raise BadRollouts(
-                "the trainer's processor tokenises the prompts otherwise than the engine did (image tokens are not "
-                "where the stored prompts have them): check padding side and tokenizer"
+                "the trainer's processor tokenises the prompts differently from the engine (image tokens are at "
+                "other positions than in the stored prompts): check padding side and tokenizer"
             )
 
     @torch.no_grad()
@@ -126,24 +126,24 @@ class ReplayTrainer(GRPOTrainer):
 
 
 def _check_prompt(processor: Any, group: Group, images_base: str) -> None:
-    """The trainer's processor must make of a prompt the very ids that the engine saw.
+    """The trainer's processor must encode a prompt into exactly the ids that the engine saw.
 
-    A tokenizer loaded through another class may not. Raises BadRollouts that names the first difference.
+    A tokenizer loaded through another class may differ. Raises BadRollouts, which names the first difference.
     """
     ours = trainer_inputs(processor, group.problem, images_base)["input_ids"][0].tolist()
     if difference := first_difference(ours, group.rollouts[0].prompt_ids):
         raise BadRollouts(
-            f"the trainer tokenises the prompt of {group.problem.uid!r} otherwise than the engine did: {difference}; "
+            f"the trainer tokenises the prompt of {group.problem.uid!r} differently from the engine: {difference}; "
             "check tokenizer, processor and image size"
         )
 
 
 def _stored_reward(prompts: list[Any], stored_reward: list[float | None], **_: Any) -> list[float | None]:
-    """The reward function of the replay: what the reasoner earned; None = unscored."""
+    """The reward function of the replay: the stored reward; None: unscored."""
     return stored_reward
 
 
 def _texts(messages: list[Message]) -> list[str | None]:
-    """The text parts of a prompt, None for an image."""
+    """The text parts of a prompt; None for an image."""
     parts = [part for message in messages for part in message["content"]]
     return [part["text"] if part["type"] == "text" else None for part in parts]

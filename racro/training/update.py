@@ -1,8 +1,8 @@
 """Stage update: scored rollouts + policy -> next policy, by GRPO (arXiv 2506.04559) through TRL.
 
-Settings, optimizer state, what is saved; `racro.training.planning` cuts the steps, `racro.training.replay` feeds them
-to TRL's trainer. Optimizer and schedule state travel in the policy's `trainer` folder; randomness is a function of
-(seed, step). Not here: sampling, rewards, where artifacts are. Called by `tasks.update`, in whatever process that runs.
+Settings, optimizer state and saving; `racro.training.planning` makes the steps, `racro.training.replay` feeds them to
+TRL's trainer. The state of optimizer and schedule is kept in the policy's `trainer` folder; randomness is a
+function of (seed, step). Not here: sampling, rewards, where artifacts are. Called by `tasks.update`.
 """
 
 from __future__ import annotations
@@ -42,11 +42,11 @@ def update(
     """Take `work.steps` optimizer steps from the model in `policy`; write the next policy to `out`; return metrics.
 
     policy: model folder, with a `trainer` folder inside unless it is the initial model (`step` 0).
-    initial: model folder of the KL reference. step: optimizer steps taken before. temperature: of the rollouts.
-    What is trained is kept and saved in float32, also when `captioner.dtype` is bfloat16 (autocast): at lr 1e-6 a
-    bfloat16 weight would not move. With `captioner.lora`, or from an initial adapter, that is the adapter, and a policy
-    is a folder with nothing else in it. Raises LogprobMismatch when the mean |log-prob gap| exceeds
-    config.max_logprob_gap, and BadAdapter.
+    initial: model folder of the KL reference. step: optimizer steps taken before. temperature: that of the rollouts.
+    Trained weights are kept and saved in float32, even if `captioner.dtype` is bfloat16 (autocast): at a learning rate
+    of 1e-6 a bfloat16 weight would not change. With `captioner.lora`, or if the initial policy is an adapter, only the
+    adapter is trained, and the policy's folder holds nothing else. Raises BadAdapter, and LogprobMismatch if the mean
+    |log-prob gap| exceeds config.max_logprob_gap.
     """
     if not work.steps:
         raise BadRollouts("no informative group: nothing to train on")
@@ -72,7 +72,7 @@ def update(
         epsilon=config.clip_low,
         epsilon_high=config.clip_high,
         learning_rate=config.learning_rate,
-        lr_scheduler_type="constant_with_warmup",  # needs no total, which filtering makes unknowable
+        lr_scheduler_type="constant_with_warmup",  # needs no total number of steps, which filtering makes unknowable
         warmup_steps=config.warmup_steps,
         weight_decay=config.weight_decay,
         max_grad_norm=config.max_grad_norm,
@@ -81,7 +81,7 @@ def update(
         fp16=captioner.dtype == "float16",
         use_cpu=on_cpu,
         gradient_checkpointing=runtime.gradient_checkpointing,
-        shuffle_dataset=False,  # the cursor of the replay relies on the order
+        shuffle_dataset=False,  # the replay relies on the order
         seed=prompt_seed(seed, "update", step) % 2**31,
         save_strategy="no",
         logging_steps=1,
@@ -90,6 +90,8 @@ def update(
         disable_tqdm=True,
         dataloader_pin_memory=not on_cpu,
     )
+    # One process, one GPU: with more in sight the trainer would copy the model to all of them, and the replay breaks.
+    arguments._n_gpu = min(arguments.n_gpu, 1)
     trainer = ReplayTrainer(
         model=model,
         args=arguments,
@@ -100,14 +102,14 @@ def update(
         peft_config=lora,
         callbacks=[_Resume(policy / TRAINER if step else None), _Progress(progress, work.steps)],
     )
-    if adapters.Adapter.read(policy):  # after TRL has made the reference, of the initial adapter or of none
+    if adapters.Adapter.read(policy):  # after TRL has made its reference from the initial adapter, or from none
         adapters.load(trainer.model, policy)
     trainer.remove_callback(PrinterCallback)  # metrics are returned, not printed
     trainer.train()
     taken = _optimizer_steps(trainer.optimizer)
     if trainer.state.global_step != work.steps or taken != step + work.steps:
         raise RuntimeError(
-            f"the update was to take {work.steps} optimizer steps after {step}, but the trainer counts "
+            f"the update should have taken {work.steps} optimizer steps after step {step}, but the trainer counts "
             f"{trainer.state.global_step} and the optimizer {taken}"
         )
     _save(trainer, out, initial, captioner)
@@ -115,16 +117,16 @@ def update(
 
 
 def _trainee(captioner: recipes.Captioner, initial: Path, policy: Path) -> tuple[Any, Any]:
-    """The model to train, and what TRL is to make a new adapter of.
+    """The model to train, and the configuration of a new adapter, if TRL is to make one.
 
-    An adapter is that of the initial policy or none at first: what TRL finds is its KL reference from then on.
+    The model has the initial policy's adapter, or none: TRL uses what it finds as its KL reference.
     """
     if adapters.Adapter.read(initial) is None and captioner.lora is None:
         model = AutoModelForImageTextToText.from_pretrained(policy, dtype=torch.float32)
-        # TRL loads the KL reference from here; left alone it would be the current policy and the KL always 0.
+        # TRL loads the KL reference from this name. Unchanged, it would be the current policy, and the KL always 0.
         model.config._name_or_path = str(initial)
         return model, None
-    # Weights that do not move need no more precision than the engine's.
+    # Weights that are not trained need no more precision than the engine has.
     model = AutoModelForImageTextToText.from_pretrained(base_folder(initial), dtype=captioner.dtype)
     if captioner.lora is not None:
         return model, adapters.fresh(captioner.lora)
@@ -132,10 +134,10 @@ def _trainee(captioner: recipes.Captioner, initial: Path, policy: Path) -> tuple
 
 
 class _Resume(TrainerCallback):
-    """Loads optimizer and schedule where the previous iteration left them.
+    """Loads the state of optimizer and schedule that the previous iteration saved.
 
-    Not `resume_from_checkpoint`: it would load the weights too, non-strictly, and miss every key that transformers
-    renames for vision-language models; and it would skip a missing optimizer without a word.
+    Not `resume_from_checkpoint`, which also loads weights, non-strictly, misses every key that transformers renames for
+    vision-language models, and silently skips a missing optimizer.
     """
 
     def __init__(self, state: Path | None) -> None:
@@ -146,7 +148,7 @@ class _Resume(TrainerCallback):
             return
         for name in ("optimizer.pt", "scheduler.pt"):
             if not (self.state / name).is_file():
-                raise FileNotFoundError(f"{self.state / name} is missing: the policy cannot be trained further")
+                raise FileNotFoundError(f"{self.state / name} is missing, so this policy cannot be trained further")
         kwargs["optimizer"].load_state_dict(_load(self.state / "optimizer.pt"))
         kwargs["lr_scheduler"].load_state_dict(_load(self.state / "scheduler.pt"))
 
@@ -166,15 +168,15 @@ def _load(file: Path) -> dict[str, Any]:
 
 
 def _optimizer_steps(optimizer: Any) -> int:
-    """Steps that the optimizer has really taken, from its own state."""
+    """Number of steps that the optimizer has taken, from its own state."""
     steps = {int(state["step"]) for state in optimizer.state.values() if "step" in state}
     return max(steps, default=0)
 
 
 def _save(trainer: GRPOTrainer, out: Path, initial: Path, captioner: recipes.Captioner) -> None:
-    """Weights and configuration, the initial model's tokenizer and processor files, and the trainer's state.
+    """Save weights, configuration, the initial model's tokenizer and processor files, and the trainer's state.
 
-    Or the adapter; what it needs besides is in the model that it names.
+    For an adapter, save only the adapter and the trainer's state; the rest is in the model that it names.
     """
     model = trainer.accelerator.unwrap_model(trainer.model)
     if first := adapters.Adapter.read(initial):
@@ -191,7 +193,7 @@ def _save(trainer: GRPOTrainer, out: Path, initial: Path, captioner: recipes.Cap
 
 
 def _metrics(trainer: GRPOTrainer, work: Plan) -> dict[str, float]:
-    """Means over the iteration's steps, and the counts of the plan."""
+    """Means over the steps of the iteration, and the counts of the plan."""
     names = {
         "loss": "loss",
         "kl": "kl",

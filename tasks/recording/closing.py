@@ -1,4 +1,4 @@
-"""The end of a flow with engines, also a failed one: MLflow is told, engines are closed, their logs kept."""
+"""The end of a flow with engines, however it comes: MLflow told, engines closed, their logs kept. Called by flows."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from tasks.running.engines import release_all
 
 @contextlib.contextmanager
 def closing(mlflow_run: str, root: str, name: str) -> Iterator[None]:
-    """Wraps a flow's work; errors pass through."""
+    """Around a flow's work. What it raises is raised again."""
     try:
         yield
-    except BaseException:  # Ctrl-C and cancellations too: MLflow must not show the run as running
-        track.fail_run(mlflow_run)
+    except BaseException as error:  # Ctrl-C and a cancellation too: MLflow must not show them as running
+        track.end_run(mlflow_run, error)
         raise
     finally:
         release_all()

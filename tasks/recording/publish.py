@@ -11,13 +11,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from prefect import task
-from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 
 from racro.errors import BadInput
 from racro.schema import FrozenModel, Policy, ProblemTable, Share
 from racro.storage import artifacts
 from racro.summary import BatchSummary
+from tasks.running import telemetry
 
 
 class NoQuestions(BadInput):
@@ -34,7 +34,7 @@ def preparation(problems: ProblemTable, heldout: ProblemTable, models: tuple[Pol
         *(f"| {name} | {table.rows} | {table.dropped} | `{table.uri}` |" for name, table in tables),
         *(f"| {name} | | | `{model.uri}` |" for name, model in zip(("captioner", "reasoner"), models, strict=True)),
     ]
-    create_markdown_artifact("\n".join(lines), key="preparation", description="Problems and models of a recipe")
+    telemetry.markdown("preparation", "\n".join(lines), "Problems and models of a recipe")
 
 
 @task(cache_policy=NO_CACHE, persist_result=False)
@@ -68,9 +68,6 @@ def answers(
         seconds=round(seconds, 3),
     )
     graded = f", {right.percent} % right (n = {right.n})" if right else ""
-    create_markdown_artifact(
-        f"{summary.total - unanswerable} of {summary.total} questions answered{graded}: `{uri}`",
-        key="answers",
-        description=f"Answers to {questions}",
-    )
+    page = f"{summary.total - unanswerable} of {summary.total} questions answered{graded}: `{uri}`"
+    telemetry.markdown("answers", page, f"Answers to {questions}")
     return summary

@@ -10,12 +10,10 @@ import datetime
 import re
 from collections.abc import Iterator, Sequence
 
-import yaml
 from prefect import task
-from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 
-from racro.config import Recipe
+from racro.config import Recipe, loading
 from racro.data.images import BadImage, image_bytes, resolve
 from racro.evaluation.parts import questions_of
 from racro.reports import evaluation as page
@@ -25,6 +23,7 @@ from racro.storage.files import remove_folder
 from racro.summary import EvaluationSummary
 from tasks.recording import track
 from tasks.recording.report import entry_of
+from tasks.running import telemetry
 from tasks.running.stages import Stages
 
 Key = page.Key
@@ -58,7 +57,7 @@ def publish(
 
     `asked`: the parts of each benchmark.
     """
-    settings, text = yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False), artifacts.to_json(summary)
+    settings, text = loading.dump(recipe), artifacts.to_json(summary)
     _write_results(summary.results, graded)
     html = page.render(
         page.EvaluationData(
@@ -78,11 +77,8 @@ def publish(
     columns = list(_cells(summary.entries[0]))
     lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
     lines += [f"| {' | '.join(map(str, _cells(entry).values()))} |" for entry in summary.entries]
-    create_markdown_artifact(
-        "\n".join([f"# {summary.run}", "", *lines, "", f"Report: `{layout.report(root, summary.run)}`."]),
-        key="evaluation-summary",
-        description=f"Result of {summary.run}",
-    )
+    text = "\n".join([f"# {summary.run}", "", *lines, "", f"Report: `{layout.report(root, summary.run)}`."])
+    telemetry.markdown("evaluation-summary", text, f"Result of {summary.run}")
 
 
 def _cells(entry: Entry) -> dict[str, str | int]:

@@ -12,11 +12,9 @@ import itertools
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
-import yaml
 from prefect import get_run_logger
-from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
-from racro.config import Recipe
+from racro.config import Recipe, loading
 from racro.curves import EvalPoint, IterationPoint
 from racro.data.images import BadImage, image_bytes, resolve
 from racro.embedded import oracle
@@ -43,6 +41,7 @@ from racro.storage.files import require_writable
 from racro.summary import Score, Summary
 from tasks.recording import track
 from tasks.recording.track import Judge
+from tasks.running import telemetry
 from tasks.running.engines import engine_log
 from tasks.running.stages import Stages
 
@@ -114,7 +113,7 @@ def log_evaluation(mlflow_run: str, k: int, policy: Policy, judge: Judge, table:
     entry = entry_of(table)
     score = score_of(entry)
     metrics = {f"heldout/{name}": value for name, value in tracked(entry).items()}
-    track.log_evaluation(mlflow_run, k, Stages.record(table).finished, policy, judge, table, score, metrics)
+    track.log_evaluation(mlflow_run, k, Stages.record(table).finished, policy, *judge, table, score, metrics)
     for watcher in watchers:
         watcher(mlflow_run, k, score)
     return score
@@ -133,7 +132,7 @@ def publish(
     data = _report_data(recipe, summary, heldout, evaluations, iterations)
     page = report.render(data)
     picture = curve_png(data)
-    settings = yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False)
+    settings = loading.dump(recipe)
     artifacts.write_file(layout.recipe(root, summary.run), settings.encode())
     artifacts.write_file(layout.report(root, summary.run), page.encode())
     artifacts.write_file(layout.curve(root, summary.run), picture)
@@ -161,7 +160,7 @@ def _prefect_artifacts(summary: Summary, page: str, picture: bytes, samples: Seq
         "",
         f"Report: `{page}`. Policy: `{summary.policy.uri}`. MLflow run: `{summary.mlflow_run_id}`.",
     ]
-    create_markdown_artifact("\n".join(lines), key="training-summary", description=f"Result of {summary.run}")
+    telemetry.markdown("training-summary", "\n".join(lines), f"Result of {summary.run}")
     rows = [
         {
             "question": sample.question,
@@ -173,7 +172,7 @@ def _prefect_artifacts(summary: Summary, page: str, picture: bytes, samples: Seq
         }
         for sample in samples[:SAMPLES]
     ]
-    create_table_artifact(rows, key="heldout-samples", description="Held-out problems before and after")
+    telemetry.table("heldout-samples", rows, "Held-out problems before and after")
 
 
 def _percent(value: float | None) -> str:

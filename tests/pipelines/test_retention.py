@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import shutil
 import subprocess
 import sys
@@ -87,17 +88,22 @@ def made(tmp_path_factory: pytest.TempPathFactory, prefect_server: str) -> str:
     return root
 
 
+@pytest.fixture(scope="module")
+def store() -> Iterator[s3.Store]:
+    with s3.served() as store, s3.used(store):
+        yield store
+
+
 @pytest.fixture(params=["local", "s3"])
-def root(request: pytest.FixtureRequest, made: str, tmp_path: Path) -> Iterator[str]:
+def root(request: pytest.FixtureRequest, made: str, tmp_path: Path) -> str:
     """A copy of it."""
     if request.param == "local":
         shutil.copytree(made, tmp_path, dirs_exist_ok=True)
-        yield str(tmp_path)
-        return
-    with s3.served() as store, s3.used(store):
-        root = f"s3://{s3.BUCKET}/runs"
-        opened(root)[0].put(f"{made}/", f"{root}/", recursive=True)
-        yield root
+        return str(tmp_path)
+    request.getfixturevalue("store")
+    root = f"s3://{s3.BUCKET}/{tmp_path.name}"
+    opened(root)[0].put(f"{made}/", f"{root}/", recursive=True)
+    return root
 
 
 @pytest.fixture
@@ -178,7 +184,7 @@ def test_killed_half_way_a_checkpoint_counts_as_pruned_and_the_rest_goes_next_ti
     artifacts.write_file(f"{victim.folder}/pruned.json", record)
     assert find(root)[0].bytes and artifacts.read_record(victim.folder) is not None, "the record still stands"
     artifacts.delete_file(f"{victim.folder}/record.json")
-    artifacts.delete_file(f"{victim.folder}/config.json")
+    artifacts.delete_file(f"{victim.folder}/{json.loads(record)['place']}/config.json")
     assert executed(train(recipe(), run="after-kill", root=root)) == {}
     assert victim.folder in prune(root, last=1).folders
     assert [one.bytes for one in find(root) if one.folder == victim.folder] == [0]

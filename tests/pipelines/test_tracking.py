@@ -19,8 +19,9 @@ from prefect.client.schemas.filters import (
 )
 from prefect.client.schemas.objects import TaskRun
 
-from flows.training import recipe_digest, train
+from flows.training import train
 from racro.config import Recipe, loading
+from racro.identity import recipe_digest
 from racro.models.folders import model_digest
 from racro.schema import EntryTable, FrozenModel, Policy, ProblemTable
 from racro.storage import artifacts
@@ -224,12 +225,12 @@ def test_a_worse_policy_does_not_take_the_crown_and_a_better_one_does(first: Sum
         entry = EntryTable(uri="e", rows=1, digest=f"e{iteration}")
         score = Score(accuracy=accuracy, stderr=0.1, n=2, truthful=None, states_asked=None, leaks=None)
         for _ in range(2):  # as a retried task would
-            track.log_evaluation.fn(
+            track.log_evaluation.__wrapped__(
                 run_id,
                 100 + iteration,
                 1.0 + iteration,
                 policy,
-                judge,
+                *judge,
                 entry,
                 score,
                 {"crown/a": accuracy},

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from flows.training import recipe_digest, train
+from flows.training import train
 from racro.config import Recipe, loading
+from racro.identity import recipe_digest
 from racro.models.folders import load_captioner, model_digest, torch_device
 from racro.schema import ScoredRollout
 from racro.storage import artifacts
@@ -49,7 +50,13 @@ def test_a_run_executes_every_stage_and_leaves_summary_report_recipe_and_policy(
     assert sum(cached(first).values()) == 0
     run = Path(root) / "first"
     assert Summary.model_validate_json((run / "summary.json").read_text()) == first
-    assert {file.name for file in run.iterdir()} == {"summary.json", "report.html", "curve.png", "recipe.yaml"}
+    assert {file.name for file in run.iterdir()} == {
+        "run.json",
+        "summary.json",
+        "report.html",
+        "curve.png",
+        "recipe.yaml",
+    }
     assert loading.load(str(run / "recipe.yaml")) == tiny()
     assert (first.base.n, first.final.n) == (32, 32)
     assert first.optimizer_steps >= 2
@@ -103,7 +110,8 @@ def test_every_rollout_is_scored_and_belongs_to_the_policy_that_wrote_it(first: 
     for folder in (Path(root) / "artifacts" / "reason").iterdir():
         record = artifacts.read_record(str(folder))
         assert record is not None
-        rows = [r for s in record.shards for r in artifacts.read_shard(f"{folder}/{s.name}", ScoredRollout, s.sha256)]
+        place = artifacts.files_of(str(folder), record)
+        rows = [r for s in record.shards for r in artifacts.read_shard(f"{place}/{s.name}", ScoredRollout, s.sha256)]
         assert len(rows) == 8 * 4
         assert {row.policy for row in rows} == {record.inputs["policy"]["digest"]}
         assert all(len(row.completion_ids) == len(row.logprobs) > 0 for row in rows)

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from racro.storage import artifacts
 from racro.summary import Summary
 from tests.support import s3
 from tests.support.talker import Talker
@@ -115,12 +113,3 @@ def test_a_store_that_cannot_be_used_is_one_line(
     assert line.startswith(f"racro: --artifacts {root.removesuffix('/runs')}: cannot be written to ({said}")
     assert line.endswith("check bucket, keys and endpoint (AWS_*), or choose another place")
     assert store.secret not in line and not other.processes()
-
-
-def test_large_files_travel_in_parts_and_whole(store: s3.Store) -> None:
-    data = os.urandom(1 << 20) * 110
-    artifacts.write_file(f"s3://{s3.BUCKET}/large", data)
-    etag = store.client().head_object(Bucket=s3.BUCKET, Key="large")["ETag"]
-    assert etag.strip('"').endswith("-3"), "an ETag ends with the number of parts"
-    assert artifacts.read_file(f"s3://{s3.BUCKET}/large") == data
-    store.client().delete_object(Bucket=s3.BUCKET, Key="large")

@@ -67,6 +67,7 @@ VALUES: dict[str, tuple[Any, Any]] = {
     "root": ("here", "there"),
     "ahead": (None, (config.Reasoner(), schema.FrozenModel(uri="a", rows=0, digest="a"))),
     "max_gap": (0.1, 0.2),
+    "max_unscored": (0.1, 0.2),
 }
 """Two values of each input of any stage."""
 
@@ -84,7 +85,7 @@ def test_runtime_and_root_change_no_key_and_every_other_input_does(stage: str) -
     before = key(stage, inputs)
     assert before.startswith(f"artifacts/{stage}/")
     kept = {name for name in names if key(stage, inputs | {name: VALUES[name][1]}) == before}
-    assert kept == {"runtime", "root", "ahead"}.intersection(names)
+    assert kept == {"runtime", "root", "ahead", "max_unscored"}.intersection(names)
     assert key(stage, dict(reversed(inputs.items()))) == before
 
 

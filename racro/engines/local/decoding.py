@@ -4,7 +4,7 @@ Not a model and not a sampler; used by `racro.engines.local.transformers`.
 
 The n samples of a prompt decode as n queries of one row. They share the keys and values of the prompt; of the rest each
 sees its own tokens only, by the mask. Repeating the cache n times instead makes every step read and copy n prompts: a
-third of the decoding speed on a CPU at n = 8, and n times the memory. The last few samples get rows of their own.
+third of the decoding speed on a CPU at n = 8, and n times the memory. The last few samples get separate rows.
 
 Shapes: R rows (at first the B prompts), Q queries per row (at first the n samples), C cached columns, N = B x n.
 """
@@ -53,7 +53,7 @@ class Batch:
         return left <= len(self.completions) // max(2, self.index.shape[1])
 
     def keep(self, alive: torch.Tensor) -> None:
-        """Go on with these of the R x Q queries, each in a row of its own."""
+        """Continue with these of the R x Q queries only, each in a separate row."""
         row, query = alive.view(self.index.shape).nonzero(as_tuple=True)
         if self.index.shape[1] == 1:
             self.cache.batch_select_indices(row)
@@ -91,7 +91,7 @@ class Record:
         self.steps = []
 
     def cut(self, lengths: list[int]) -> tuple[list[list[int]], list[list[float]]]:
-        """Ids and log-probs up to each length; 0 is all. What has ended goes on while others decode."""
+        """Ids and log-probs up to each length; 0 means all. Ended completions decode on until they leave the batch."""
         return (
             [ids[: length or None] for ids, length in zip(self.ids, lengths, strict=True)],
             [values[: length or None] for values, length in zip(self.logprobs, lengths, strict=True)],

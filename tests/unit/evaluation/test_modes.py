@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
 
 from racro.config import ScriptedReply
 from racro.engines.local.scripted import ScriptedEngine
-from racro.engines.protocol import Generation, Prompt, Sampling
-from racro.evaluation.modes import answer, captioner_outputs
+from racro.engines.protocol import Generation, Refusal, Request, Sampling
+from racro.evaluation.modes import answer, captioner_outputs, in_order
 from racro.evaluation.results import entry, results
 from racro.prompts import caption_messages, reasoner_messages, tentative_messages
 from racro.schema import Mode, ModelOutput, Verdict
@@ -27,13 +27,14 @@ class Recorded(ScriptedEngine):
     def __init__(self, *rules: ScriptedReply) -> None:
         super().__init__(rules)
         self.asked: list[tuple[str, int]] = []
-        self.sampling: list[Sampling] = []
+        self.sampling: set[Sampling] = set()
 
-    def generate(self, prompts: Sequence[Prompt], sampling: Sampling, seeds: Sequence[int]) -> Iterator[Generation]:
-        self.sampling.append(sampling)
-        for prompt, seed, generation in zip(prompts, seeds, super().generate(prompts, sampling, seeds), strict=True):
-            self.asked.append((json.dumps(prompt.messages), seed))
-            yield generation
+    def generate(self, requests: Iterable[Request]) -> Iterator[Generation | Refusal]:
+        """The last request first."""
+        asked = list(requests)
+        self.asked += [(json.dumps(request.prompt.messages), request.seed) for request in asked]
+        self.sampling |= {request.sampling for request in asked}
+        yield from reversed(list(super().generate(asked)))
 
 
 def output(uid: str, text: str, **changes: object) -> ModelOutput:
@@ -96,16 +97,16 @@ def test_equal_prompts_are_asked_once() -> None:
 def test_the_captioner_is_asked_greedily_with_its_images(folder: str) -> None:
     for messages in (caption_messages, tentative_messages):
         engine = Recorded(ScriptedReply(replies=("seen",)))
-        rows = list(captioner_outputs(QUESTIONS, folder, engine, messages, 100, 60.0))
+        rows = in_order(captioner_outputs(QUESTIONS, folder, engine, messages, 100, 60.0), QUESTIONS)
         assert [json.loads(row.prompt) for row in rows] == [messages(q.question, 1) for q in QUESTIONS]
         assert [row.text for row in rows] == ["seen", "seen"]
-        assert [(s.n, s.temperature, s.top_p, s.max_tokens) for s in engine.sampling] == [(1, 0.0, 1.0, 100)]
+        assert engine.sampling == {Sampling(1, 0.0, 1.0, 100, 60.0)}, "greedy"
 
 
 def test_a_question_that_cannot_be_asked_fails_alone_and_says_why(folder: str) -> None:
     lost = question("b", "How wide?", "4").images[0].model_copy(update={"path": "nowhere.png"})
     questions = [QUESTIONS[0], QUESTIONS[1].model_copy(update={"images": (lost,)}), question("c", "How deep?", "5")]
-    captions = list(captioner_outputs(questions, folder, Recorded(SAYS), caption_messages, 100, 60.0))
+    captions = in_order(captioner_outputs(questions, folder, Recorded(SAYS), caption_messages, 100, 60.0), questions)
     assert [row.error is None for row in captions] == [True, False, True]
     assert re.search(r"nowhere\.png: no such image", captions[1].error or "")
     reasoner = Recorded(ScriptedReply(when="How high", replies=(r"\boxed{3}",)))  # no rule for the third: refused

@@ -15,7 +15,7 @@ from racro.embedded.world import Fact
 from racro.engines.local.scripted import ScriptedEngine
 from racro.engines.protocol import Sampling
 from racro.evaluation.heldout import heldout_question, score_of
-from racro.evaluation.modes import answer, captioner_outputs
+from racro.evaluation.modes import answer, captioner_outputs, in_order
 from racro.evaluation.results import entry, results
 from racro.evaluation.scenes import caption_metrics, truthful
 from racro.prompts import caption_messages
@@ -52,7 +52,7 @@ def value_questions(count: int) -> list[Question]:
 def evaluated(questions: list[Question], caption: ScriptedReply, deadline: float = 60.0) -> Entry:
     """The entry of the questions, answered from captions by a reasoner that reads them."""
     looking, reading = ScriptedEngine([caption]), ScriptedEngine([*READERS, UNKNOWN])
-    captions = list(captioner_outputs(questions, ".", looking, caption_messages, 100, deadline))
+    captions = in_order(captioner_outputs(questions, ".", looking, caption_messages, 100, deadline), questions)
     answers = list(answer("caption", questions, captions, [], reading, Sampling(1, 0.6, 0.95, 100, deadline), 0))
     return entry(questions, list(results(questions, "caption", "c", "r", captions, [], answers)))
 

@@ -41,7 +41,8 @@ class World:
         made = captioner.caption(
             chosen, str(self.folder), model_digest(policy), engine, settings, 0, iteration, deadline=600
         )
-        return [scored(r, float(len(r.completion_ids) % 2), self.problems[r.uid]) for r in made]
+        rows = captioner.in_order(list(made), chosen)
+        return [scored(r, float(len(r.completion_ids) % 2), self.problems[r.uid]) for r in rows]
 
     def update(
         self, rollouts: list[ScoredRollout], policy: Path, out: Path, step: int, **changes: Any
