@@ -84,7 +84,8 @@ def _question(line: bytes, number: int) -> tuple[str | int, Question | BadInput]
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         wrong = "unknown key" if first["type"] == "extra_forbidden" else first["msg"].lower()
-        return name, BadOption(f"line {number}: {first['loc'][0]}: {wrong}; write it like {EXAMPLE_LINE}")
+        where = f"{first['loc'][0]}: " if first["loc"] else ""  # a key may be unreadable itself
+        return name, BadOption(f"line {number}: {where}{wrong}; write it like {EXAMPLE_LINE}")
     except (ValueError, RecursionError) as error:
         return name, BadOption(f"line {number}: not a JSON object ({error}); write it like {EXAMPLE_LINE}")
     gold = None if read.gold is None else str(read.gold)
@@ -115,6 +116,11 @@ def plain(answer: Answer) -> dict[str, Any]:
     return answer.model_dump(mode="json", exclude_none=True)
 
 
+def as_line(content: dict[str, Any]) -> str:
+    """One line of JSON. A lone surrogate, which UTF-8 cannot hold, stays the JSON escape that it was."""
+    return json.dumps(content, ensure_ascii=False).encode("utf-8", "backslashreplace").decode()
+
+
 def print_line(content: dict[str, Any]) -> None:
     """At once: somebody may wait for it."""
-    print(json.dumps(content, ensure_ascii=False), flush=True)
+    print(as_line(content), flush=True)

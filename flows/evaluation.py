@@ -22,12 +22,12 @@ from racro.evaluation.heldout import HELDOUT
 from racro.evaluation.modes import REASONED
 from racro.identity import digest, recipe_digest
 from racro.models import devices
-from racro.schema import CHAMPION, Mode, Policy, ProblemTable, QuestionTable
+from racro.schema import CHAMPION, FrozenModel, Mode, Policy, ProblemTable, QuestionTable
 from racro.storage import layout, runs
 from racro.summary import EvaluationSummary, PolicyRef
 from tasks.choose import choose
 from tasks.prepare import adopt_reasoner
-from tasks.questions import benchmark_stamp, load, own_columns, parts
+from tasks.questions import benchmark_stamp, load, load_own, own_columns, parts
 from tasks.recording import publish_evaluation, report, track
 from tasks.recording.closing import closing
 from tasks.recording.track import Judge
@@ -71,8 +71,11 @@ def evaluate(
         what = digest([policy, benchmarks or {}, modes, limit, reasoners, samples])
         runs.take(stages.root, run, runs.Owner(kind="evaluation", recipe=recipe_digest(recipe), asked=what))
     modes = tuple(dict.fromkeys(modes)) or (("joint",) if benchmarks else ("caption",))
-    reasoners = tuple(dict.fromkeys(reasoners)) or (recipe.reasoner,)
+    distinct = tuple(reasoner for i, reasoner in enumerate(reasoners) if reasoner not in reasoners[:i])
+    reasoners = distinct or (recipe.reasoner,)
     captioning = modes != ("text",)
+    asking = reasoners if not {*REASONED}.isdisjoint(modes) else ()
+    models = [adopt_reasoner(reasoner, recipe.runtime) for reasoner in asking]  # all are checked before one is asked
 
     judge = None
     if not benchmarks or (captioning and policy == CHAMPION):
@@ -86,7 +89,7 @@ def evaluate(
     with closing(mlflow_run, stages.root, name):
         seen = [arms.ask_captioner(recipe, stages, chosen, modes, *one) for one in asked.items()]
         release("captioner")  # the reasoners get its memory
-        found = list(_arms(recipe, stages, seen, modes, reasoners, samples))
+        found = list(_arms(recipe, stages, seen, modes, reasoners, models, samples))
         found.sort(key=lambda arm: (list(asked).index(arm.benchmark), modes.index(arm.mode)))
         entries = publish_evaluation.log_entries(mlflow_run, [arm.entry for arm in found])
         score = None
@@ -122,7 +125,13 @@ def load_benchmarks(
     stamps = {name: benchmark_stamp(name, source, columns[name]) for name, source in benchmarks.items()}
     return {
         name: stages.run(
-            load, f"load {name}", QuestionTable, name=name, source=source, columns=columns[name], stamp=stamps[name]
+            load if columns[name] is None else load_own,
+            f"load {name}",
+            QuestionTable,
+            name=name,
+            source=source,
+            columns=columns[name],
+            stamp=stamps[name],
         )
         for name, source in benchmarks.items()
     }
@@ -134,15 +143,18 @@ def _arms(
     seen: Sequence[Captioned],
     modes: Sequence[Mode],
     reasoners: Sequence[Reasoner],
+    models: Sequence[FrozenModel],
     samples: int,
 ) -> Iterator[Arm]:
-    """All answers, graded and scored. A reasoner answers everything before the next one is loaded."""
+    """All answers, graded and scored. A reasoner answers everything before the next one is loaded.
+
+    `models`: those of the reasoners, in their order; empty if no mode asks one.
+    """
     if "direct" in modes:
         for captioned in seen:
             yield arms.score(stages, captioned, "direct", None, None, captioned.attempts)
     reasoned = [mode for mode in modes if mode in REASONED]
-    for reasoner, name in zip(reasoners if reasoned else (), _names(reasoners), strict=False):
-        model = adopt_reasoner(reasoner, recipe.runtime)
+    for reasoner, name, model in zip(reasoners, _names(reasoners), models, strict=False):
         for captioned in seen:
             for mode in reasoned:
                 answers = arms.ask_reasoner(recipe, stages, captioned, mode, reasoner, model, samples)

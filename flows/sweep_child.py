@@ -2,7 +2,7 @@
 
 A process, because engines and the trainer hold one model per process, GPU memory comes back only with its end, and a
 child that takes its process down takes nobody else along. It writes its own outcome; `tasks.sweep` starts it and
-reads that. Exit status: 0 finished or stopped, 1 failed.
+reads that. Exit status: 0 finished, stopped or diverged, 1 failed.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from flows import interruption  # noqa: E402
 from flows.training import train  # noqa: E402
 from racro.identity import recipe_digest  # noqa: E402
 from racro.sweeps.ranking import Child  # noqa: E402
+from racro.training.divergence import Diverged  # noqa: E402
 from tasks.recording import report  # noqa: E402
 from tasks.sweep import Attempt, Hopeless  # noqa: E402
 
@@ -32,6 +33,8 @@ def main(specification: str) -> None:
             summary = train(child.recipe, run=child.name, root=child.root)
     except Hopeless as why:
         attempt.stopped(str(why))
+    except (Diverged, FloatingPointError) as error:  # in the update, or in an engine that holds the policy
+        attempt.diverged(error)
     except Exception as error:
         attempt.failed(error)
         sys.exit(1)

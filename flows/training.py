@@ -11,7 +11,7 @@ from prefect import flow, get_run_logger
 from prefect.runtime import flow_run
 
 from flows.arms import evaluate_heldout
-from racro.config import Recipe
+from racro.config import EmbeddedProblems, Recipe
 from racro.identity import recipe_digest
 from racro.models import devices
 from racro.schema import (
@@ -27,7 +27,16 @@ from racro.storage import layout, runs
 from racro.summary import PolicyRef, Summary
 from tasks.caption import caption
 from tasks.parity import parity
-from tasks.prepare import adopt_captioner, adopt_reasoner, fingerprint, prepare, show, source_stamp
+from tasks.prepare import (
+    adopt_captioner,
+    adopt_reasoner,
+    fingerprint,
+    prepare,
+    prepare_table,
+    prompt_readers,
+    show,
+    source_stamp,
+)
 from tasks.questions import benchmark_stamp, parts
 from tasks.questions import load as load_questions
 from tasks.reason import reason
@@ -170,8 +179,10 @@ def _train(recipe: Recipe, name: str, stages: Stages, mlflow_run: str, started: 
 def prepare_problems(recipe: Recipe, stages: Stages, heldout: int | None) -> ProblemTable:
     """The training problems, or that many held-out ones."""
     benchmarks = getattr(recipe.problems, "benchmarks", {})
+    embedded = isinstance(recipe.problems, EmbeddedProblems)
+    readers = {} if embedded else prompt_readers(recipe)
     problems = stages.run(
-        prepare,
+        prepare if embedded else prepare_table,
         "prepare training problems" if heldout is None else "prepare held-out problems",
         ProblemTable,
         problems_config=recipe.problems,
@@ -179,8 +190,12 @@ def prepare_problems(recipe: Recipe, stages: Stages, heldout: int | None) -> Pro
         seed=recipe.seed,
         heldout=heldout,
         benchmarks=tuple(fingerprint_benchmark(stages, name, source) for name, source in benchmarks.items()),
+        **readers,
     )
-    show(problems, "training" if heldout is None else "heldout")
+    if heldout is None:
+        show(problems, "training", recipe.rollout.problems)
+    else:
+        show(problems, "heldout", heldout)
     return problems
 
 

@@ -9,7 +9,7 @@ from racro import config as recipes
 from racro.engines.opening import prefetches
 from racro.prompts import CAPTION_DIGEST
 from racro.rollouts import captioner as captioning
-from racro.rollouts.reasoner import question_to, training_sampling
+from racro.rollouts.reasoner import no_question, question_to, training_sampling
 from racro.schema import FrozenModel, Policy, Problem, ProblemTable, Rollout, RolloutTable
 from racro.storage import artifacts
 from tasks.running.engines import captioner_engine, reasoner_engine
@@ -72,6 +72,8 @@ def caption(
     tokens = [len(row.completion_ids) for row in rows]
     output.metrics = {
         "captions": len(rows),
+        "problems": len(chosen),
+        "problems_asked": rollout.problems,
         "tokens": sum(tokens),
         "tokens_mean": statistics.fmean(tokens),
         "cut_share": statistics.fmean(row.finish_reason != "stop" for row in rows),
@@ -94,7 +96,7 @@ def _to_reasoner(
     how = training_sampling(ahead[0], seed, iteration, runtime.request_deadline)
 
     def pass_on(row: Rollout) -> None:
-        if row.finish_reason != "deadline":
+        if no_question(row.caption, row.finish_reason) is None:
             engine.prefetch([question_to(questions[row.uid], row.caption, *how)])
 
     return pass_on

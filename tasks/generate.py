@@ -23,6 +23,8 @@ from racro.prompts import (
     caption_messages,
     tentative_messages,
 )
+from racro.rollouts.reasoner import no_question
+from racro.rollouts.thoughts import spoken
 from racro.schema import FrozenModel, Mode, ModelOutput, Policy, Question, QuestionPart, WritingTable
 from racro.storage import artifacts
 from tasks.running.engines import captioner_engine, reasoner_engine
@@ -136,8 +138,8 @@ def _passed_on(
     engine = reasoner_engine(ahead.reasoner, ahead.model, runtime)
     asked = {question.uid: question.question for question in questions}
     for caption in captions:
-        if caption.finish_reason != "deadline":
-            inputs = (asked[caption.uid], caption.text)
+        if no_question(text := spoken(caption.text), caption.finish_reason) is None:
+            inputs = (asked[caption.uid], text)
             engine.prefetch([modes.reasoner_request("caption", inputs, _sampling(ahead, runtime), _base_seed(ahead))])
         yield caption
 

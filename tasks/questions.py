@@ -28,7 +28,7 @@ LISTED = 200
 
 
 class NoBenchmark(BadInput):
-    """A benchmark that is unknown, or missing at the place that was given."""
+    """An unknown benchmark, or one that is not at the given place."""
 
 
 def benchmark(name: str, columns: Columns | None) -> Benchmark:
@@ -56,8 +56,7 @@ def benchmark_stamp(name: str, source: str | None, columns: Columns | None) -> s
         raise NoBenchmark(f"benchmark {name}: {found} is not there; name its folder, file or hub id") from error
 
 
-@stage("load", version=1)
-def load(
+def _load(
     output: Output, name: str, source: str | None, columns: Columns | None, stamp: str, runtime: Runtime, root: str
 ) -> QuestionTable:
     """All questions of a benchmark. Unusable rows are dropped, counted and listed."""
@@ -76,6 +75,11 @@ def load(
         digest=content_digest(loaded.questions),
         dropped=len(loaded.dropped),
     )
+
+
+load = stage("load", version=1)(_load)
+load_own = stage("load", version=2)(_load)
+"""The same for the user's own data. How its rows are read changes apart from how published benchmarks are read."""
 
 
 @task(cache_policy=NO_CACHE, persist_result=False)

@@ -59,9 +59,9 @@ def outcome(root: str, sweep: str, child: str, recipe_digest: str) -> Outcome | 
 
 
 def ended(child: Child, recipe_digest: str) -> Outcome | None:
-    """Outcome of a child that needs no run: finished, or stopped by a rule that still holds."""
+    """Outcome of a child that needs no run: finished, diverged, or stopped by a rule that still holds."""
     known = outcome(child.root, child.sweep, child.name, recipe_digest)
-    final = ("finished", "stopped") if child.stop_hopeless else ("finished",)
+    final = ("finished", "diverged", *(("stopped",) if child.stop_hopeless else ()))
     return known if known and known.status in final else None
 
 
@@ -191,6 +191,10 @@ class Attempt:
         with get_client(sync_client=True) as prefect:
             prefect.set_flow_run_state(UUID(self.flow_run), Cancelled(message=why), force=True)
 
+    def diverged(self, error: Exception) -> None:
+        """Its numbers were no longer finite; the same sweep does not try again."""
+        self._account("diverged", " ".join(str(error).split()))
+
     def failed(self, error: Exception) -> None:
         """It raised; the same sweep tries again."""
         self._account("failed", " ".join(f"{type(error).__name__}: {error}".split()))
@@ -274,6 +278,7 @@ def ranking_rows(summary: SweepSummary) -> list[dict[str, object]]:
             "seeds": s.seeds,
             "n": s.n,
             "stopped": s.stopped,
+            "diverged": s.diverged,
             "failed": s.failed,
             "seconds": s.seconds,
         }

@@ -71,18 +71,28 @@ def show_summary(summary: Summary, report: str) -> None:
 def show_sweep(summary: SweepSummary, report: str) -> None:
     """The ranking of a sweep, what its children shared, and whose training failed."""
     ranking = Table(title=f"{summary.run}: mean final accuracy on held-out problems", title_justify="left")
-    for heading in ("rank", *summary.ranking[0].values, "accuracy", "seeds", "n", "stopped", "failed", "seconds"):
+    for heading in (
+        "rank",
+        *summary.ranking[0].values,
+        "accuracy",
+        "seeds",
+        "n",
+        "stopped",
+        "diverged",
+        "failed",
+        "seconds",
+    ):
         ranking.add_column(heading.replace(".", ".\n"), justify="right", no_wrap=heading == "accuracy")
     for s in summary.ranking:
         accuracy = f"{s.share.percent} %" if s.share else "-"
         values = [f"{value:g}" if isinstance(value, float) else str(value) for value in s.values.values()]
-        counts = [str(count or "") for count in (s.stopped, s.failed)]
+        counts = [str(count or "") for count in (s.stopped, s.diverged, s.failed)]
         place = [str(s.rank or "-"), *values, accuracy, str(s.seeds), str(s.n)]
         ranking.add_row(*place, *counts, f"{s.seconds:.1f}", style="bold" if s.rank == 1 else None)
     console.print(ranking)
     console.print(_stages(summary.stages, f"stages of finished children: {summary.seconds:.0f} s for the sweep"))
     for child in summary.children:
-        if child.status in ("failed", "stopped"):
+        if child.status in ("failed", "diverged", "stopped"):
             console.print(f"{child.status:<8} {child.child}: {child.note}", soft_wrap=True, markup=False)
     before = len(summary.children) - summary.started
     console.print(f"children {len(summary.children)}: {summary.started} started now, {before} had ended before")

@@ -13,14 +13,16 @@ from typing import Literal
 
 from PIL import Image
 
-from racro.data.golds import BadGold, Gold, read_gold
+from racro.data.cells import BadGold, Unusable, readable, sound
+from racro.data.golds import read_gold
 from racro.data.images import BadImage, decode, image_bytes, upright
 from racro.engines.protocol import Completion, Generation, Prompt, Refusal
 from racro.errors import BadInput
 from racro.grading import boxed, extract, final_part, grade
 from racro.prompts import caption_messages, joint_messages, question_parts, tentative_messages
 from racro.rollouts.reasoner import UNANSWERED
-from racro.schema import FinishReason, Row, Verdict
+from racro.rollouts.thoughts import spoken
+from racro.schema import FinishReason, Gold, Row, Verdict
 
 QUESTIONS = 64
 """Questions that are asked in one call of an engine, at most."""
@@ -119,8 +121,9 @@ class Case:
         return self.error is None and all(text.finish_reason != "deadline" for text in written)
 
     def texts(self) -> tuple[str, str, str]:
-        """Question, caption, tentative answer."""
-        return self.question, self.written["caption"].text, self.written["tentative"].text
+        """Question, caption, tentative answer; without the thoughts of a captioner that thinks."""
+        caption, tentative = (spoken(self.written[step].text) for step in ("caption", "tentative"))
+        return self.question, caption, tentative
 
     def question_to_reasoner(self) -> Prompt:
         """The reasoner's prompt."""
@@ -168,6 +171,11 @@ def windows(questions: Iterable[Question | BadInput]) -> Iterator[list[Case]]:
 
 
 def _case(number: int, asked: Question) -> Case:
+    try:
+        sound(asked.question, "question")
+        sound(asked.gold or "", "gold")
+    except Unusable as error:
+        raise Unanswerable(f"{error}; write it as valid UTF-8") from error
     if not asked.question.strip():
         raise Unanswerable("the question is empty; ask something about the image")
     sources = [asked.images] if isinstance(asked.images, ONE_IMAGE) else list(asked.images)
@@ -191,6 +199,8 @@ def load_image(source: ImageSource, number: int = 1) -> Image.Image:
     Raises BadImage.
     """
     name = f"image {number}" if isinstance(source, bytes | Image.Image) else os.fspath(source)
+    if readable(name) != name:
+        raise BadImage(f"{readable(name)}: no path of a file; give the path as valid UTF-8")
     try:
         if isinstance(source, Image.Image):
             return upright(source, name)

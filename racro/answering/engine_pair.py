@@ -6,6 +6,7 @@ Called by `racro.answering.pipeline`.
 from __future__ import annotations
 
 import json
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -13,7 +14,10 @@ from typing import Any, get_args
 from racro import config
 from racro.engines.opening import open_captioner, open_reasoner
 from racro.engines.protocol import Engine, Role
+from racro.models import compatibility
 from racro.models.folders import ModelNotFound, base_folder, model_folder
+
+logger = logging.getLogger(__name__)
 
 LONGEST = 8192
 """Tokens of a caption, a tentative answer or an answer, where the model has room for them."""
@@ -73,7 +77,10 @@ def resolve(role: Role, given: str | config.Captioner | config.Reasoner | Engine
     place: config.EnginePlacement = getattr(runtime, role)
     if given.engine.type == "scripted" or (given.engine.type == "server" and place.urls):
         return Model(role, given)
-    return Model(role, given, str(model_folder(given.model, role, given.revision)), here=True)
+    folder = model_folder(given.model, role, given.revision)
+    if note := compatibility.check(role, given.model, folder, given.template_kwargs):
+        logger.warning("%s: %s", role, note)
+    return Model(role, given, str(folder), here=True)
 
 
 def _checkpoint(folder: str) -> dict[str, Any]:

@@ -12,12 +12,13 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from racro.benchmarks.metrics import Graded, Scores
-from racro.data.golds import LETTERS, BadGold, Gold
-from racro.data.problems import MAX_DETAIL, in_batches, write_files
-from racro.data.rows import Draft, Files, Unusable, check, image_items
+from racro.data.cells import BadGold, Unusable
+from racro.data.options import LETTERS
+from racro.data.problems import in_batches, write_files
+from racro.data.rows import Draft, Files, check, image_items
 from racro.data.sources import BadSource, Row, Source, open_source
 from racro.prompts import IMAGE_TAG
-from racro.schema import DroppedRow, Label, Question
+from racro.schema import DroppedRow, Gold, Label, Question
 from racro.storage.files import opened
 
 
@@ -86,8 +87,7 @@ class Benchmark:
                 if isinstance(found, Question):
                     questions[found.uid] = found
                 elif found is not None:
-                    detail = " ".join(found.detail.split())[:MAX_DETAIL]
-                    dropped.append(DroppedRow(source=table.name, row=number, reason=found.reason, detail=detail))
+                    dropped.append(found.row(table.name, number))
         if not questions:
             why = f"; the first row: {dropped[0].reason}: {dropped[0].detail}" if dropped else ""
             raise BadSource(f"{source} holds no question of {self.name}{why}")
@@ -111,6 +111,7 @@ class Benchmark:
         if missing := [column for column in self.columns if column not in table.columns]:
             there = ", ".join(table.columns) or "none at all"
             raise BadSource(f"{table.name} is not {self.name}: no column {missing[0]!r} among {there}")
+        table.require_single(self.columns)
         files = Files()
 
         def convert(numbered: tuple[int, Row]) -> tuple[Question, dict[str, bytes]] | Unusable | None:
@@ -120,8 +121,8 @@ class Benchmark:
             try:
                 item = self.read_row(*numbered, split)
                 return item and self._question(item, table.base, files)
-            except (Unusable, BadGold) as error:
-                return Unusable(error.reason, error.detail)
+            except Unusable as error:
+                return error
 
         columns = [column for column in (*self.columns, *self.optional) if column in table.columns]
         written: set[str] = set()
@@ -184,11 +185,6 @@ def lettered(answer: Any, options: Sequence[Any]) -> Gold:
     if len(letter) != 1 or letter not in LETTERS[: len(options)]:
         raise BadGold("choice answer names no option", f"{answer!r} is not the letter of one of {list(options)}")
     return Gold(letter, "choice", tuple(map(str, options)))
-
-
-def options_text(options: Sequence[Any]) -> str:
-    """Options, one per line: (A) 12."""
-    return "\n".join(f"({letter}) {option}" for letter, option in zip(LETTERS, options, strict=False))
 
 
 PLACEHOLDER = re.compile(r"<image ?(\d+)>")

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 
 from racro.benchmarks.benchmark import Benchmark, Item, Part
 from racro.benchmarks.metrics import Graded, Scores, alike, families, ratio, scored
-from racro.data.golds import BadGold, Gold, read_gold
+from racro.data.cells import BadGold
+from racro.data.golds import read_gold
 from racro.data.rows import Draft
 from racro.data.sources import Row
-from racro.schema import Label, Metric, Verdict
+from racro.schema import Gold, Label, Metric, Verdict
 
 KINDS = {"float": "float", "multiple choice": "choice", "text": None}
 ASKED = {

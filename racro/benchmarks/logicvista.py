@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from racro.benchmarks.benchmark import Benchmark, Item, Part
 from racro.benchmarks.metrics import simple_scores
-from racro.data.golds import Gold, options_in, read_gold
+from racro.data.golds import read_gold
+from racro.data.options import options_in
 from racro.data.rows import Draft
 from racro.data.sources import Row
+from racro.schema import Gold
 
 
 def _read_row(number: int, row: Row, split: str) -> Item:

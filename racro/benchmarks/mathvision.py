@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from racro.benchmarks.benchmark import PLACEHOLDER, Benchmark, Item, Part, lettered, options_text, place_images
+from racro.benchmarks.benchmark import PLACEHOLDER, Benchmark, Item, Part, lettered, place_images
 from racro.benchmarks.metrics import simple_scores
 from racro.data.golds import read_gold
+from racro.data.options import options_text
 from racro.data.rows import Draft
 from racro.data.sources import Row
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from racro.benchmarks.benchmark import Benchmark, Item, Part, lettered, options_text
+from racro.benchmarks.benchmark import Benchmark, Item, Part, lettered
 from racro.benchmarks.metrics import simple_scores
-from racro.data.golds import LETTERS, BadGold, Gold, read_gold
+from racro.data.cells import BadGold
+from racro.data.golds import read_gold
+from racro.data.options import LETTERS, options_text
 from racro.data.rows import Draft
 from racro.data.sources import Row
+from racro.schema import Gold
 
 HINTS = {
     "choice": "Please answer the question and provide the correct option letter, e.g., A, B, C, D, at the end.",

@@ -5,9 +5,11 @@ from __future__ import annotations
 import ast
 from typing import Any
 
-from racro.benchmarks.benchmark import Benchmark, Item, Part, lettered, options_text, place_images
+from racro.benchmarks.benchmark import Benchmark, Item, Part, lettered, place_images
 from racro.benchmarks.metrics import simple_scores
-from racro.data.golds import BadGold, read_gold
+from racro.data.cells import BadGold
+from racro.data.golds import read_gold
+from racro.data.options import options_text
 from racro.data.rows import Draft
 from racro.data.sources import Row
 

@@ -17,7 +17,7 @@ def own_data(columns: config.Columns, split: str = "test") -> Benchmark:
         return Item(draft, labels=[("category", draft.category)] if columns.category else [])
 
     names = dict.fromkeys(name for name in columns.model_dump().values() if name is not None)
-    nullable = tuple(name for name in names if name not in (columns.question, columns.answer, columns.image))
+    nullable = tuple(name for name in names if name not in (columns.question, columns.answer))
     return Benchmark(
         name="own",
         source=None,

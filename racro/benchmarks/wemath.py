@@ -12,8 +12,9 @@ from collections.abc import Sequence
 
 from racro.benchmarks.benchmark import Benchmark, Item, Part
 from racro.benchmarks.metrics import Graded, Scores, accuracy, by_label, families, ratio, scored
+from racro.data.cells import Unusable
 from racro.data.golds import read_gold
-from racro.data.rows import Draft, Unusable
+from racro.data.rows import Draft
 from racro.data.sources import Row
 from racro.schema import Metric, Verdict
 

@@ -22,12 +22,13 @@ def build(role: Role, config: Captioner | Reasoner, folder: str, place: EnginePl
         from racro.engines.vllm.engine import VllmEngine
 
         if isinstance(config, Captioner):
-            return VllmEngine.captioner(folder, config.dtype, engine, place, config.lora)
-        return VllmEngine.reasoner(folder, config.dtype, engine, place)
+            return VllmEngine.captioner(folder, config.dtype, engine, place, config.lora, config.template_kwargs)
+        return VllmEngine.reasoner(folder, config.dtype, engine, place, config.template_kwargs)
     if engine.type == "transformers":
         from racro.engines.local.transformers import TransformersEngine
 
+        given = (folder, config.dtype, runtime.device)
         if role == "captioner":
-            return TransformersEngine.captioner(folder, config.dtype, runtime.device, runtime.caption_batch)
-        return TransformersEngine.reasoner(folder, config.dtype, runtime.device, runtime.reason_batch)
+            return TransformersEngine.captioner(*given, runtime.caption_batch, config.template_kwargs)
+        return TransformersEngine.reasoner(*given, runtime.reason_batch, config.template_kwargs)
     raise ValueError(f"an engine of type {engine.type} runs in a separate process")

@@ -67,7 +67,9 @@ def _open(role: Role, config: Captioner | Reasoner, folder: str, runtime: Runtim
     if config.engine.type == "server" and place.urls:
         from racro.engines.remote.client import Endpoint
 
-        return Endpoint(place.urls, config.model, place, role, folder, config.dtype)
+        return Endpoint(
+            place.urls, config.model, place, role, folder, config.dtype, template_kwargs=config.template_kwargs
+        )
     if config.engine.type == "server":
         from racro.engines.vllm.server import Server as Start
     else:

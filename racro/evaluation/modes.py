@@ -12,8 +12,9 @@ from itertools import chain
 
 from racro.engines.protocol import Engine, Generation, Prompt, Refusal, Request, Sampling, prompt_seed
 from racro.prompts import Message, joint_messages, text_messages
-from racro.rollouts.captioner import Progress, request, silent
+from racro.rollouts.captioner import Progress, missing, request, silent
 from racro.rollouts.reasoner import question_to
+from racro.rollouts.thoughts import spoken
 from racro.schema import Mode, ModelOutput, Problem
 
 CAPTIONED: tuple[Mode, ...] = ("caption", "joint")
@@ -80,13 +81,14 @@ def answer(
 ) -> Iterator[ModelOutput]:
     """The reasoner's `sampling.n` answers to each question, in order. Equal prompts are asked once.
 
-    `captions` and `attempts` hold one row per question where the mode needs them, otherwise none. Where one of them is
-    unfinished, the reasoner is not asked. Seeds come from the content: an answer depends on no other question.
+    `captions` and `attempts` hold one row per question where the mode needs them, otherwise none. The reasoner does not
+    see their thoughts, and is not asked where one of them is unfinished. Seeds come from the content: an answer depends
+    on no other question.
     """
     texts_Q = [tuple(row) for row in zip(*(rows for rows in (captions, attempts) if rows), strict=True)]
     texts_Q = texts_Q or [() for _ in questions]
-    lost_Q = [next((text for text in row if text.finish_reason == "deadline"), None) for row in texts_Q]
-    inputs_Q = [(q.question, *(text.text for text in row)) for q, row in zip(questions, texts_Q, strict=True)]
+    inputs_Q = [(q.question, *(spoken(text.text) for text in row)) for q, row in zip(questions, texts_Q, strict=True)]
+    lost_Q = [_lost(mode, row) for row in texts_Q]
     unique = list(dict.fromkeys(inputs for inputs, lost in zip(inputs_Q, lost_Q, strict=True) if lost is None))
     requests = [reasoner_request(mode, inputs, sampling, seed, key) for key, inputs in enumerate(unique)]
     made: dict[tuple[str, ...], Generation | Refusal] = {}
@@ -96,9 +98,22 @@ def answer(
     messages = {inputs: asked.prompt.messages for inputs, asked in zip(unique, requests, strict=True)}
     for question, inputs, lost in zip(questions, inputs_Q, lost_Q, strict=True):
         if lost is not None:
-            yield _unasked(question.uid, [], lost.error or "the captioner ran out of time")
+            yield lost.model_copy(update={"prompt": _json([]), "text": "", "tokens": 0})
         else:
             yield from _outputs(question.uid, messages[inputs], made[inputs])
+
+
+def _lost(mode: Mode, texts: tuple[ModelOutput, ...]) -> ModelOutput | None:
+    """What stands for the answer if the captioner did not finish; None if the reasoner is asked.
+
+    A caption that did not begin before its token limit counts as an answer that was cut there.
+    """
+    late = next((text for text in texts if text.finish_reason == "deadline"), None)
+    if late is not None:
+        return late.model_copy(update={"error": late.error or "the captioner ran out of time"})
+    if mode == "caption" and missing(spoken(texts[0].text), texts[0].finish_reason):
+        return texts[0]
+    return None
 
 
 def reasoner_request(mode: Mode, inputs: tuple[str, ...], sampling: Sampling, seed: int, key: int = 0) -> Request:

@@ -16,6 +16,7 @@ from racro.data.golds import Gold
 from racro.evaluation.scenes import caption_metrics
 from racro.grading import grade
 from racro.rewards.answer import counts
+from racro.rollouts.thoughts import spoken
 from racro.schema import Entry, Metric, Mode, ModelOutput, Question, Result, Verdict
 from racro.schema.shares import standard_error
 
@@ -56,9 +57,9 @@ def results(
                 reasoner=reasoner,
                 sample=output.sample,
                 caption_prompt=caption.prompt if caption else None,
-                caption=caption.text if caption else None,
+                caption=spoken(caption.text) if caption else None,
                 tentative_prompt=attempt.prompt if attempt else None,
-                tentative=attempt.text if attempt else None,
+                tentative=spoken(attempt.text) if attempt else None,
                 prompt=output.prompt,
                 response=output.text,
                 tokens=output.tokens,

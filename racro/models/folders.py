@@ -7,10 +7,12 @@ use.
 from __future__ import annotations
 
 import hashlib
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from racro.errors import BadInput
+from racro.models.adapters import WEIGHTS as ADAPTER_WEIGHTS
 from racro.models.adapters import Adapter, BadAdapter, attach
 from racro.storage.layout import RECORD
 
@@ -21,8 +23,16 @@ if TYPE_CHECKING:
 EMBEDDED = Path(__file__).parents[1] / "embedded" / "models"
 """The two tiny models that ship with the package: `captioner` and `reasoner`."""
 
-IDENTITY_SUFFIXES = (".safetensors", ".json", ".jinja", ".model", ".txt")
-"""Suffixes of the files in a model folder that determine what the model answers."""
+READER_SUFFIXES = (".json", ".jinja", ".model", ".txt")
+"""The files of a model folder that say how it reads prompts: configuration, template, tokenizer, processor."""
+IDENTITY_SUFFIXES = (".safetensors", *READER_SUFFIXES)
+"""The files that change what a model answers, its weights being in safetensors."""
+OTHER_WEIGHTS = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".h5", ".msgpack", ".gguf", ".ggml", ".onnx", ".npz", ".npy")
+"""Weights in other formats. They are counted unless there are safetensors, which are loaded in their place."""
+LOADABLE = (".safetensors", ".bin")
+"""The formats that engines and trainer load."""
+PREFERRED = ("model.safetensors", "model.safetensors.index.json", ADAPTER_WEIGHTS)
+"""Where one of these files is, no other format is loaded."""
 TRAINER = "trainer"
 """Folder beside the weights of a trained model with the state that the next update needs."""
 TRAINER_SUFFIXES = (".pt",)
@@ -33,10 +43,10 @@ class ModelNotFound(BadInput):
     """A model name that is neither `embedded`, nor a folder, nor a repository on Hugging Face or in its local cache."""
 
 
-def model_folder(name: str, role: str, revision: str | None = None) -> Path:
+def model_folder(name: str, role: str, revision: str | None = None, weights: bool = True) -> Path:
     """The local folder of a model. `name`: `embedded`, a folder, or a Hugging Face id (downloaded once, then cached).
 
-    `role` is `captioner` or `reasoner`. Raises ModelNotFound.
+    `role` is `captioner` or `reasoner`; without `weights`, only what reads prompts is downloaded. Raises ModelNotFound.
     """
     if name == "embedded":
         return EMBEDDED / role
@@ -47,8 +57,14 @@ def model_folder(name: str, role: str, revision: str | None = None) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
+    def download(suffixes: tuple[str, ...]) -> Path:
+        return Path(snapshot_download(name, revision=revision, allow_patterns=[f"*{suffix}" for suffix in suffixes]))
+
     try:
-        return Path(snapshot_download(name, revision=revision, allow_patterns=[f"*{s}" for s in IDENTITY_SUFFIXES]))
+        folder = download(IDENTITY_SUFFIXES if weights else READER_SUFFIXES)
+        if weights and not any(folder.glob("*.safetensors")):
+            folder = download((*READER_SUFFIXES, ".bin"))
+        return folder
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         raise ModelNotFound(
             f"{role}.model: {name!r} is not a folder and could not be downloaded from Hugging Face "
@@ -63,8 +79,15 @@ def lasting_name(name: str) -> str:
 
 def require_model(folder: Path, role: str) -> None:
     """Raises ModelNotFound unless the folder holds a model, or a LoRA adapter whose model can be found."""
-    if not (base_folder(folder) / "config.json").is_file():
+    base = base_folder(folder)
+    if not (base / "config.json").is_file():
         raise ModelNotFound(f"{role}.model: the folder {folder} holds no config.json; is it a model folder?")
+    if not any(file.suffix in LOADABLE for file in base.iterdir()):
+        found = ", ".join(sorted(file.name for file in base.iterdir() if file.suffix in OTHER_WEIGHTS)) or "none"
+        raise ModelNotFound(
+            f"{role}.model: the folder {base} holds no weights that can be loaded (found: {found}); save the model as "
+            "model.safetensors"
+        )
 
 
 def base_folder(folder: Path) -> Path:
@@ -83,19 +106,33 @@ def base_folder(folder: Path) -> Path:
         raise BadAdapter(f"{folder}: the model that it adapts was not found: {error}") from error
 
 
-def model_digest(folder: Path, suffixes: tuple[str, ...] = IDENTITY_SUFFIXES) -> str:
+def model_digest(folder: Path, suffixes: tuple[str, ...] = ()) -> str:
     """Digest of the files that determine what the model answers: weights, configuration, tokenizer, processor.
 
-    The digest of an adapter covers its model.
+    The digest of an adapter covers its model. `suffixes`: count only these files.
     """
     digest = hashlib.sha256()
     if (base := base_folder(folder)) != folder:
-        digest.update(f"base:{model_digest(base)}\n".encode())
+        digest.update(f"base:{model_digest(base, suffixes)}\n".encode())
+    counted = suffixes or _identity_suffixes(folder)
     for file in sorted(folder.iterdir()):
-        if file.suffix in suffixes and file.name != RECORD:
+        if file.suffix in counted and file.name != RECORD:
             with file.open("rb") as stream:
                 digest.update(f"{file.name}:{hashlib.file_digest(stream, 'sha256').hexdigest()}\n".encode())
     return digest.hexdigest()
+
+
+def _identity_suffixes(folder: Path) -> tuple[str, ...]:
+    safe = any((folder / name).is_file() for name in PREFERRED)
+    return IDENTITY_SUFFIXES if safe else (*IDENTITY_SUFFIXES, *OTHER_WEIGHTS)
+
+
+def max_positions(folder: Path) -> int | None:
+    """Tokens of prompt and answer together, at most, by a model's configuration; None where it does not say."""
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    parts = [config.get(key) for key in ("text_config", "llm_config", "language_config")]
+    found = [part["max_position_embeddings"] for part in (*parts, config) if part and "max_position_embeddings" in part]
+    return found[0] if found else None
 
 
 def torch_device(name: str) -> torch.device:
@@ -108,10 +145,16 @@ def torch_device(name: str) -> torch.device:
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
-    """The tokenizer, with padding on the left: completions start where prompts end."""
+    """The tokenizer, with padding on the left: completions start where prompts end.
+
+    One without a padding token pads with its end token; the attention mask says what is padding.
+    """
     from transformers import AutoTokenizer
 
-    return AutoTokenizer.from_pretrained(base_folder(folder), padding_side="left")
+    tokenizer = AutoTokenizer.from_pretrained(base_folder(folder), padding_side="left")
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
 
 
 def load_processor(folder: Path) -> Any:
@@ -145,11 +188,14 @@ def load_captioner(folder: Path, dtype: str, device: torch.device) -> PreTrained
 
 
 def load_reasoner(folder: Path, dtype: str, device: torch.device) -> PreTrainedModel:
-    """The text-only model in evaluation mode."""
-    from transformers import AutoModelForCausalLM
+    """The frozen model in evaluation mode: a text-only one, or a vision-language model that is shown no images."""
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
 
     _no_bars()
-    return AutoModelForCausalLM.from_pretrained(folder, dtype=dtype).to(device).eval()
+    kind = type(AutoConfig.from_pretrained(folder))
+    causal = kind in AutoModelForCausalLM._model_mapping
+    auto = AutoModelForCausalLM if causal else AutoModelForImageTextToText
+    return auto.from_pretrained(folder, dtype=dtype).to(device).eval()
 
 
 def _no_bars() -> None:

@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any, cast, get_args
 
 from racro.benchmarks.benchmark import lettered
-from racro.data.golds import LETTERS, BadGold, read_gold
+from racro.data.cells import BadGold
+from racro.data.golds import read_gold
+from racro.data.options import LETTERS
 from racro.grading import GraderFailed, canary, equal
 from racro.grading.prose import readable
 from racro.predictions.prediction import BadPredictions, Prediction, question, verdict

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from racro.benchmarks.logicvista import DATASET
-from racro.data.golds import BadGold
+from racro.data.cells import BadGold
 from racro.grading import canary
 from racro.predictions.prediction import BadPredictions, Prediction, question, rows, verdict
 from racro.schema import Gold

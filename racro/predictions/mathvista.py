@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from racro.benchmarks import mathvista
-from racro.data.golds import BadGold
+from racro.data.cells import BadGold
 from racro.grading import canary
 from racro.predictions.prediction import BadPredictions, Prediction, question, rows, verdict
 from racro.schema import Gold, Verdict

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,6 +11,8 @@ from typing import Any, NamedTuple
 from racro.benchmarks.benchmark import labels_of
 from racro.errors import BadInput
 from racro.schema import FinishReason, Gold, Question, Verdict
+
+_SURROGATE = re.compile(r"\\ud[89a-f]", re.IGNORECASE)
 
 
 class BadPredictions(BadInput):
@@ -72,6 +75,7 @@ def rows(file: Path, required: Sequence[str]) -> Iterator[tuple[str, dict[str, A
         content = json.loads(text)
     except json.JSONDecodeError:
         content = _lines(file, text)
+    content = _mended(content) if _SURROGATE.search(text) else content
     if isinstance(content, dict) and not all(isinstance(row, dict) for row in content.values()):
         content = [content]
     if not isinstance(content, dict | list):
@@ -83,6 +87,15 @@ def rows(file: Path, required: Sequence[str]) -> Iterator[tuple[str, dict[str, A
         if missing := [field for field in required if field not in row]:
             raise BadPredictions(f"{file}: row {name} has no field {missing[0]!r}; it has {', '.join(row) or 'none'}")
         yield name, row
+
+
+def _mended(value: Any) -> Any:
+    """The value with half characters, which UTF-8 cannot hold, replaced by U+FFFD: they cost no row its verdict."""
+    if isinstance(value, str):
+        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if isinstance(value, list):
+        return [_mended(item) for item in value]
+    return {_mended(key): _mended(item) for key, item in value.items()} if isinstance(value, dict) else value
 
 
 def _lines(file: Path, text: str) -> list[Any]:

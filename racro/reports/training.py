@@ -75,6 +75,8 @@ class ReportData(Frozen):
     outcomes: dict[Outcome, int] = Field(default_factory=dict)
     """Counts over all held-out problems (`outcomes.count_outcomes`), not only those shown."""
     samples: tuple[Sample, ...] = ()
+    shortages: tuple[str, ...] = ()
+    """Where the recipe asked for more problems than there are."""
     links: dict[str, str] = Field(default_factory=dict)
     """Label -> address or command, printed as text: where Prefect and MLflow show this run."""
 

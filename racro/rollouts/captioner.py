@@ -13,7 +13,8 @@ from racro import config
 from racro.data.images import open_image
 from racro.engines.protocol import Engine, Prompt, Refusal, Request, Sampling, prompt_seed
 from racro.prompts import Message, caption_messages
-from racro.schema import Problem, Rollout
+from racro.rollouts.thoughts import spoken
+from racro.schema import FinishReason, Problem, Rollout
 
 Progress = Callable[[int, int], None]
 """Called with (done, total) items as they come."""
@@ -21,6 +22,11 @@ Progress = Callable[[int, int], None]
 
 Refused = Callable[[Problem, str], None]
 """Called with a problem whose prompt an engine refuses, and the reason in one line."""
+
+
+def missing(caption: str, finish_reason: FinishReason) -> bool:
+    """True if the token limit came before the caption began: a thinking captioner was still thinking."""
+    return finish_reason == "length" and not caption
 
 
 def silent(done: int, total: int) -> None:
@@ -113,7 +119,7 @@ def caption(
                     completion_ids=completion.token_ids,
                     logprobs=completion.logprobs,
                     finish_reason=completion.finish_reason,
-                    caption=completion.text,
+                    caption=spoken(completion.text),
                 )
         progress(done, len(problems))
 

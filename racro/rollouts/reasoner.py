@@ -13,14 +13,16 @@ from racro.engines.protocol import Completion, Engine, Generation, Prompt, Refus
 from racro.grading import grade
 from racro.prompts import describes_messages, reasoner_messages
 from racro.rewards.answer import reward
-from racro.rollouts.captioner import Progress, Refused, ignored, silent
-from racro.schema import Gold, Problem, Rollout, ScoredRollout, Verdict
+from racro.rollouts.captioner import Progress, Refused, ignored, missing, silent
+from racro.schema import FinishReason, Gold, Problem, Rollout, ScoredRollout, Verdict
 
 JUDGEMENT_TOKENS = 8
 """Room for "Yes." in any tokenizer."""
 
 UNANSWERED = Completion((), (), "", "deadline")
 """Stands for an answer that there is not: the caption was not finished in time, or the reasoner refused it."""
+NO_CAPTION = Completion((), (), "", "length")
+"""Stands for an answer that there is not: the token limit came before the caption began."""
 
 
 def question_to(question: str, caption: str, sampling: Sampling, seed: int, key: int = 0) -> Request:
@@ -47,6 +49,13 @@ def _watched(answers: Iterator[Generation | Refusal], total: int, progress: Prog
     for done, made in enumerate(answers, 1):
         yield made
         progress(done, total)
+
+
+def no_question(caption: str, finish_reason: FinishReason) -> Completion | None:
+    """What stands for the answer from a caption about which the reasoner is not asked; None if it is asked."""
+    if finish_reason == "deadline":
+        return UNANSWERED
+    return NO_CAPTION if missing(caption, finish_reason) else None
 
 
 def training_sampling(reasoner: config.Reasoner, seed: int, iteration: int, deadline: float) -> tuple[Sampling, int]:
@@ -94,17 +103,20 @@ def reason(
 
     `problems` by uid. `policy`, the engine that wrote the captions, judges them if the reward has a penalty; it may be
     None otherwise. A caption that was cut by the deadline is failed without being asked: the engine was slow, which
-    says nothing about the caption. A caption that the reasoner refuses is failed too. Progress counts unique questions,
-    first those to the reasoner, then those to the policy.
+    says nothing about the caption. A caption that the reasoner refuses is failed too. If a thinking captioner used up
+    its tokens before the caption began, the reasoner is not asked either and the verdict is truncated: the policy wrote
+    too much, and `reward.truncated` says what that earns. Progress counts unique questions, first those to the
+    reasoner, then those to the policy.
     """
     if rewards.penalty and policy is None:
         raise ValueError("reward.penalty > 0 needs the policy's engine: the policy judges its own captions")
     pairs = [(problems[rollout.uid].question, rollout.caption) for rollout in rollouts]
-    asked = [pair for pair, rollout in zip(pairs, rollouts, strict=True) if rollout.finish_reason != "deadline"]
+    unasked = [no_question(rollout.caption, rollout.finish_reason) for rollout in rollouts]
+    asked = [pair for pair, stand_in in zip(pairs, unasked, strict=True) if stand_in is None]
     answers = answer(asked, engine, *training_sampling(reasoner, seed, iteration, deadline), progress)
     completions = []
-    for pair, rollout in zip(pairs, rollouts, strict=True):
-        made = UNANSWERED if rollout.finish_reason == "deadline" else answers[pair]
+    for pair, rollout, stand_in in zip(pairs, rollouts, unasked, strict=True):
+        made = stand_in or answers[pair]
         if isinstance(made, Refusal):
             refused(problems[rollout.uid], made.reason)
             made = UNANSWERED

@@ -96,5 +96,12 @@ class FrozenModel(Handle):
     """The reasoner: a Hugging Face model folder. `rows` is 0."""
 
 
+class PromptReader(Handle):
+    """How a model reads prompts: the tokenizer, chat template and image processor at `uri`. `rows` is 0."""
+
+    room: int | None
+    """Tokens that a prompt may have; None where the model names no limit."""
+
+
 class Parity(Handle):
     """Evidence that engine and trainer agree. `rows` is the number of compared captions; there is no table."""

@@ -19,7 +19,7 @@ class Verdict(StrEnum):
     UNPARSED = "unparsed"
     """The reasoner finished, but its text contains no answer."""
     TRUNCATED = "truncated"
-    """The reasoner reached its token limit before it gave an answer."""
+    """The reasoner reached its token limit before it gave an answer, or a thinking captioner before its caption."""
     FAILED = "failed"
     """The reasoner or the grader failed or ran out of time: nothing is known about the caption."""
 
@@ -39,6 +39,7 @@ class Rollout(Row):
     """T natural logarithms of probabilities under the sampling distribution."""
     finish_reason: FinishReason
     caption: str
+    """What the reasoner reads: without the thoughts of a captioner that thinks."""
 
 
 class ScoredRollout(Rollout):

@@ -53,7 +53,8 @@ class Shard(BaseModel):
 class Record(BaseModel):
     """What an artifact is and how it was made. If the record exists, everything it lists exists."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # A metric that is not finite is written as "NaN" or "Infinity", which is read back as the number that it was.
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
 
     stage: str
     identity: str

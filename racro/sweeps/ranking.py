@@ -40,12 +40,14 @@ class Outcome(Frozen):
     child: str
     """Name of the run."""
     recipe_digest: str
-    status: Literal["running", "finished", "stopped", "failed"]
+    status: Literal["running", "finished", "stopped", "diverged", "failed"]
+    """`diverged`: its numbers were no longer finite. That is a result: the same recipe diverges again. `failed`: it may
+    go better the next time."""
     curve: tuple[Measured, ...] = ()
     seconds: float = 0.0
     """Wall time of the run that ended with this status."""
     note: str = ""
-    """Why it was stopped or why it failed, in one line."""
+    """Why it was stopped, diverged or failed, in one line."""
     mlflow_run_id: str = ""
     stages: dict[str, StageTotal] = Field(default_factory=dict)
     """Of a finished child: its stages in the run that finished it."""
@@ -89,6 +91,7 @@ class Standing(Frozen):
     """Held-out problems behind the mean, all seeds together."""
     finished: int
     stopped: int
+    diverged: int = 0
     failed: int
     seconds: float
     """Wall time of all its children."""
@@ -112,7 +115,7 @@ class SweepSummary(Frozen):
     seed: int
     plan: Sweep
     ranking: tuple[Standing, ...]
-    """Best first; points with a stopped child after those without, unmeasured points last."""
+    """Best first; points with a stopped or diverged child after those without, points without any accuracy last."""
     children: tuple[Outcome, ...]
     started: int
     """Children that this command ran; the others had ended before."""
@@ -140,10 +143,10 @@ def hopeless(now: Measured, siblings: Sequence[Outcome]) -> str | None:
 
 
 def rank(trials: Sequence[Trial]) -> tuple[Standing, ...]:
-    """The ranking. A point with a stopped child ranks below those without: its other children flatter its mean."""
+    """The ranking. A point that lost a seed does not pass one that lost none: its mean is over the lucky seeds."""
     standings = sorted(
         (standing(trial) for trial in trials),
-        key=lambda s: (s.accuracy is None, s.stopped > 0, -(s.accuracy or 0.0)),
+        key=lambda s: (s.accuracy is None, s.stopped + s.diverged > 0, -(s.accuracy or 0.0)),
     )
     return tuple(
         s.model_copy(update={"rank": place if s.accuracy is not None else None}) for place, s in enumerate(standings, 1)
@@ -163,6 +166,7 @@ def standing(trial: Trial) -> Standing:
         n=sum(measured.n for measured in ended),
         finished=sum(child.status == "finished" for child in trial.children),
         stopped=sum(child.status == "stopped" for child in trial.children),
+        diverged=sum(child.status == "diverged" for child in trial.children),
         failed=sum(child.status == "failed" for child in trial.children),
         seconds=round(sum(child.seconds for child in trial.children), 3),
         children=tuple(child.child for child in trial.children),

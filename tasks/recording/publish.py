@@ -55,7 +55,7 @@ def answers(
 ) -> BatchSummary:
     """Write the answers, one line each, and say how many there are."""
     text = "".join(json.dumps(content, ensure_ascii=False) + "\n" for content in said)
-    artifacts.write_file(uri, text.encode())
+    artifacts.write_file(uri, text.encode("utf-8", "backslashreplace"))  # a lone surrogate stays a JSON escape
     right = Share.counted(verdicts["correct"], verdicts.total() - verdicts["failed"])
     summary = BatchSummary(
         questions=questions,

@@ -202,8 +202,19 @@ def _report_data(
         stages=summary.stages,
         outcomes=count_outcomes(*({row.uid: row.verdict for row in rows} for rows in (before, after))),
         samples=tuple(_samples(heldout, before, after)),
+        shortages=tuple(_shortages(recipe, heldout, iterations)),
         links={"Prefect flow run": summary.prefect_flow_run_id, "MLflow run": summary.mlflow_run_id},
     )
+
+
+def _shortages(
+    recipe: Recipe, heldout: ProblemTable, iterations: Sequence[tuple[RolloutTable, ScoredTable, Policy]]
+) -> Iterator[str]:
+    if heldout.rows < recipe.evaluation.problems:
+        yield f"The recipe asks for {recipe.evaluation.problems:,} held-out problems; there are {heldout.rows:,}."
+    taken = min((rollouts.rows // recipe.rollout.group_size for rollouts, _, _ in iterations), default=None)
+    if taken is not None and taken < recipe.rollout.problems:
+        yield f"The recipe asks for {recipe.rollout.problems:,} problems in an iteration; there are {taken:,}."
 
 
 def _eval_point(evaluated: Evaluated) -> EvalPoint:

@@ -35,7 +35,6 @@ from racro.engines.protocol import (
     Sampling,
     SwapFailed,
 )
-from racro.engines.templates import fill
 from racro.engines.vllm.weights import checkpoint_sums, tensor_sums, verify
 from racro.engines.worker.client import Worker
 from racro.models.folders import EMBEDDED
@@ -132,7 +131,7 @@ def scores(engine: TransformersEngine, prompt: Prompt, generation: Generation, h
     """The model's own log-probs of what was sampled, each from one forward of the whole text."""
     found = []
     for completion in generation.completions:
-        text = fill(prompt, engine.tokenizer, engine.processor)
+        text = engine.template.fill(prompt.messages, len(prompt.images))
         options = {"return_tensors": "pt", "add_special_tokens": False}
         added = torch.tensor([completion.token_ids])
         if engine.processor is None:

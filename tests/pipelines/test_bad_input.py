@@ -208,6 +208,51 @@ def test_an_image_that_changed_after_preparing_stops_the_run_and_its_remedy_work
     assert train(from_table(source), run="after-change", root=root).stages["caption"].executed == 1
 
 
+def bad_rows(folder: Path) -> str:
+    """A table with one row of each kind that costs itself, and options in a column."""
+    source = table(folder, 24)
+    rows = pq.ParquetFile(source).read(use_threads=False).to_pylist()
+    for row in rows:
+        row["choices"] = None
+    rows[0]["question"] = "word " * 5000
+    rows[1]["question"] = "What is <|image_pad|>?"
+    for row in rows[4:]:
+        row.update(answer="red", choices=["red", "blue"], question="Which colour?")
+    pq.write_table(pa.Table.from_pylist(rows), source)
+    return source
+
+
+def test_rows_that_cannot_be_asked_cost_themselves_and_options_reach_the_models(tmp_path: Path) -> None:
+    root, source = str(tmp_path / "root"), bad_rows(tmp_path)
+    models = ("captioner.engine={type: transformers}", "reasoner.engine={type: transformers}")
+    settings = {"max_bad_share": 0.2, "columns": {"choices": "choices"}}
+    recipe = from_table(source, *models, "rollout.problems=100", "evaluation.problems=50", **settings)
+    with task_log() as lines:
+        summary = train(recipe, run="unaskable", root=root)
+    assert summary.stages["prepare"].executed == 2
+    (training,) = (r for r in records(root).values() if r.stage == "prepare" and r.inputs["heldout"] is None)
+    (heldout,) = (r for r in records(root).values() if r.stage == "prepare" and r.inputs["heldout"] is not None)
+    assert training.metrics["dropped_prompt too long"] == training.metrics["dropped_special token in the text"] == 1
+    assert training.metrics["rows"] + heldout.metrics["rows"] == 22 and heldout.metrics["asked"] == 50
+    assert training.inputs["reasoner"]["room"] == 2048 - recipe.reasoner.max_tokens
+    folder = f"{root}/artifacts/prepare/{training.identity[:20]}"
+    problems = list(artifacts.read_table(schema.ProblemTable(uri=folder, rows=0, digest=""), Problem))
+    asked = {problem.question.removeprefix("<image>") for problem in problems if problem.kind == "choice"}
+    assert asked == {"Which colour?\n(A) red\n(B) blue"}
+
+    said = [line.partition(" problems:")[0] for line in lines if "but there are only" in line]
+    assert said == [
+        f"rollout.problems = 100, but there are only {len(problems)} training",
+        f"evaluation.problems = 50, but there are only {22 - len(problems)} held-out",
+    ]
+    report = (tmp_path / "root" / "unaskable" / "report.html").read_text()
+    assert f"there are {len(problems)}." in report and f"there are {22 - len(problems)}." in report
+    assert record_of(root, "caption").metrics["problems_asked"] == 100
+    with task_log() as lines:
+        assert train(recipe, run="unaskable", root=root).stages["prepare"].cached == 2
+    assert len([line for line in lines if "but there are only" in line]) == 2
+
+
 # --- rollouts that must not be trained on -----------------------------------------------------------------------------
 
 

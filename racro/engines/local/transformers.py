@@ -13,7 +13,7 @@ import gc
 import itertools
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,8 @@ from racro.engines.protocol import (
     too_long,
 )
 from racro.engines.templates import fill
+from racro.models.chat_template import ChatTemplate
+from racro.models.encoding import accepted, encode, positions
 from racro.models.folders import load_captioner, load_processor, load_reasoner, load_tokenizer, torch_device
 from racro.models.vision_tokens import vision_token_ids
 from racro.schema import FinishReason
@@ -44,10 +46,20 @@ of a stage in memory."""
 class TransformersEngine(Engine):
     """A model, its tokenizer or processor, and the number of requests in a batch."""
 
-    def __init__(self, load: Callable[[str], Any], folder: str, tokenizer: Any, processor: Any, batch: int) -> None:
-        """`load` makes a model of a folder; `processor` is None for a text-only model."""
+    def __init__(
+        self,
+        load: Callable[[str], Any],
+        folder: str,
+        tokenizer: Any,
+        processor: Any,
+        batch: int,
+        template_kwargs: Mapping[str, Any] | None = None,
+    ) -> None:
+        """`load` makes a model of a folder; `processor` is None for a text-only model. Raises BadTemplate."""
         self.load, self.tokenizer, self.processor, self.batch = load, tokenizer, processor, batch
+        self.template = ChatTemplate(folder, tokenizer, processor, template_kwargs)
         self.model = model = load(folder)
+        self.known = accepted(model)
         self.device = model.device
         self.turn = threading.Lock()
         eos = model.generation_config.eos_token_id
@@ -57,17 +69,29 @@ class TransformersEngine(Engine):
         self.longest = model.config.get_text_config().max_position_embeddings
 
     @classmethod
-    def captioner(cls, folder: str, dtype: str, device: str, batch: int) -> TransformersEngine:
+    def captioner(
+        cls, folder: str, dtype: str, device: str, batch: int, template_kwargs: Mapping[str, Any] | None = None
+    ) -> TransformersEngine:
         """An engine on a vision-language model's folder."""
         processor = load_processor(Path(folder))
         at = torch_device(device)
-        return cls(lambda path: load_captioner(Path(path), dtype, at), folder, processor.tokenizer, processor, batch)
+
+        def load(path: str) -> Any:
+            return load_captioner(Path(path), dtype, at)
+
+        return cls(load, folder, processor.tokenizer, processor, batch, template_kwargs)
 
     @classmethod
-    def reasoner(cls, folder: str, dtype: str, device: str, batch: int) -> TransformersEngine:
-        """An engine on a text-only model's folder."""
+    def reasoner(
+        cls, folder: str, dtype: str, device: str, batch: int, template_kwargs: Mapping[str, Any] | None = None
+    ) -> TransformersEngine:
+        """An engine on the folder of a text-only model, or of a vision-language model that is shown no images."""
         at = torch_device(device)
-        return cls(lambda path: load_reasoner(Path(path), dtype, at), folder, load_tokenizer(Path(folder)), None, batch)
+
+        def load(path: str) -> Any:
+            return load_reasoner(Path(path), dtype, at)
+
+        return cls(load, folder, load_tokenizer(Path(folder)), None, batch, template_kwargs)
 
     @property
     def positions(self) -> int:
@@ -104,7 +128,7 @@ class TransformersEngine(Engine):
             readable: list[tuple[Request, str]] = []
             for request in window:
                 try:
-                    readable.append((request, fill(request.prompt, self.tokenizer, self.processor)))
+                    readable.append((request, fill(request.prompt, self.template)))
                 except BadPrompt as error:
                     yield Refusal.of(request, error)
             # Longest first, so that what does not fit into memory fails at the start. An estimate suffices: an image
@@ -138,30 +162,16 @@ class TransformersEngine(Engine):
 
     def _encode(self, members: list[tuple[Request, str]], max_tokens: int) -> dict[str, torch.Tensor]:
         """Model inputs of B prompts, padded left, with position ids. Raises BadPrompt if one cannot be asked."""
-        # The chat template has written the special tokens; a second beginning-of-text would shift the distribution.
-        options = {"padding": True, "return_tensors": "pt", "add_special_tokens": False, "padding_side": "left"}
-        texts = [text for _, text in members]
-        images = [image for request, _ in members for image in request.prompt.images]
-        if self.processor is None:
-            inputs = dict(self.tokenizer(texts, **options))
-        else:
-            try:
-                inputs = dict(self.processor(images=images or None, text=texts, **options))
-            except ValueError as error:
-                raise BadPrompt(f"the model's processor does not take this: {error}") from error
-        inputs.pop("token_type_ids", None)
-        mask = inputs["attention_mask"]
-        longest = int(mask.sum(-1).max())
+        texts, images = [text for _, text in members], [request.prompt.images for request, _ in members]
+        try:
+            inputs = encode(self.processor, self.tokenizer, texts, images, self.known)
+        except ValueError as error:
+            raise BadPrompt(f"the model's processor does not take this: {error}") from error
+        longest = int(inputs["attention_mask"].sum(-1).max())
         if longest + max_tokens > self.positions:
             raise too_long(longest, max_tokens, f"the model's {self.positions} positions")
-        if self.processor is not None and hasattr(self.model.model, "get_rope_index"):
-            # Explicit: in decoding the model would continue from positions that it remembers of the last prefill.
-            types = inputs.pop("mm_token_type_ids")
-            inputs["position_ids"], _ = self.model.model.get_rope_index(
-                inputs["input_ids"], types, image_grid_thw=inputs.get("image_grid_thw"), attention_mask=mask
-            )
-        else:
-            inputs["position_ids"] = (mask.cumsum(-1) - 1).clamp(min=0)
+        # Explicit: in decoding the model would continue from positions that it remembers of the last prefill.
+        inputs["position_ids"] = positions(self.model, inputs)
         return {name: tensor.to(self.device) for name, tensor in inputs.items()}
 
     # --- decoding -----------------------------------------------------------------------------------------------------
@@ -206,7 +216,7 @@ class TransformersEngine(Engine):
         ids, values = record.cut(lengths.tolist())
         texts = self.tokenizer.batch_decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
         completions = [
-            Completion(tuple(i), tuple(v), text, "stop" if length else reason)
+            Completion(tuple(i), tuple(v), self.template.turn(text), "stop" if length else reason)
             for i, v, text, length in zip(ids, values, texts, lengths.tolist(), strict=True)
         ]
         n = sampling.n

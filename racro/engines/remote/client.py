@@ -8,13 +8,14 @@ All requests are made by one event loop in its own thread; `generate` may be cal
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import itertools
 import os
 import queue
 import random
 import threading
 import time
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
@@ -29,6 +30,7 @@ from racro.engines.protocol import (
     Engine,
     EngineLost,
     Generation,
+    Prompt,
     Refusal,
     Request,
     Role,
@@ -41,6 +43,7 @@ from racro.engines.remote.upstream import Hung, Upstream, retry_after
 from racro.engines.waiting import take
 from racro.errors import BadInput
 from racro.models.adapters import Adapter
+from racro.models.chat_template import ChatTemplate, folded
 from racro.models.folders import base_folder
 from racro.models.vision_tokens import vision_token_ids_of
 
@@ -70,12 +73,15 @@ class Endpoint(Engine):
         folder: str,
         dtype: str = "bfloat16",
         died: Callable[[], str | None] = lambda: None,
+        template_kwargs: Mapping[str, Any] | None = None,
+        template: ChatTemplate | None = None,
     ) -> None:
         """`urls`: base URLs. `model`: its name there. `folder`, `dtype`: a local copy of the model, and its precision.
 
         A captioner's completions carry token ids and log-probs, which only vLLM servers give. A reasoner's do not, nor
         do a captioner's if `folder` is empty: then it answers questions and is not trained. `died` says why, once no
-        server can ever answer again. Raises BadInput, and EngineLost when no server answers.
+        server can ever answer again. `template_kwargs` are for vLLM servers only. `template`: the model's, if its files
+        are here. Raises BadInput, and EngineLost when no server answers.
         """
         self.place, self.role, self.folder, self.dtype = place, role, folder, dtype
         self.sees = role == "captioner"
@@ -83,6 +89,7 @@ class Endpoint(Engine):
         self.banned = vision_token_ids_of(folder) if self.token_ids else []
         self.limit = "max_tokens"
         """The name of the token limit; servers of OpenAI's reasoning models require another one."""
+        self.template, self.template_kwargs = template, dict(template_kwargs or {})
         self.swap_failed = False
         self.closed, self.closing = False, threading.Lock()
         self.loop = asyncio.new_event_loop()
@@ -170,6 +177,11 @@ class Endpoint(Engine):
         self.room = self.place.sequences
         self.landed = asyncio.Event()
         await self.fleet.open()
+        if self.template_kwargs and not self.fleet.vllm:
+            raise BadInput(
+                f"{self.role}.template_kwargs: {urls[0]} is no vLLM server, and others take no arguments of the chat "
+                "template; leave them out"
+            )
 
     async def _close(self) -> None:
         others = asyncio.all_tasks() - {asyncio.current_task()}
@@ -210,7 +222,10 @@ class Endpoint(Engine):
     async def _one(self, request: Request, events: Events) -> None:
         try:
             # Images take time to be encoded; the request's clock starts when it is sent.
-            messages = await asyncio.to_thread(chat.messages, request.prompt, self.sees)
+            prompt = request.prompt
+            if self.template is not None and not self.template.form.system:
+                prompt = Prompt(folded(prompt.messages), prompt.images)
+            messages = await asyncio.to_thread(chat.messages, prompt, self.sees)
             async with asyncio.timeout(request.sampling.deadline):
                 answer: Generation | Refusal = await self._samples(messages, request)
         except TimeoutError:
@@ -232,7 +247,10 @@ class Endpoint(Engine):
             except BaseExceptionGroup as errors:  # one sample fails like the others
                 raise _first(errors) from None
             made = Generation(request.key, (), tuple(task.result().completions[0] for task in tasks))
-        return Generation(request.key, made.prompt_ids, made.completions * (request.sampling.n // n))
+        completions = made.completions * (request.sampling.n // n)
+        if self.template is not None:  # a server leaves out the start of a thought that the template writes
+            completions = tuple(dataclasses.replace(c, text=self.template.turn(c.text)) for c in completions)
+        return Generation(request.key, made.prompt_ids, completions)
 
     async def _ask(self, messages: bytes, request: Request, seed: int, n: int) -> Generation:
         """One HTTP request, from server to server until it is answered. The caller has set a deadline.
@@ -271,7 +289,8 @@ class Endpoint(Engine):
 
     def _fields(self, server: Upstream, sampling: Sampling, seed: int) -> dict[str, Any]:
         if server.vllm:
-            return {"model": server.name, **chat.vllm_fields(sampling, seed, self.banned, self.token_ids)}
+            fields = {"model": server.name, **chat.vllm_fields(sampling, seed, self.banned, self.token_ids)}
+            return fields | ({"chat_template_kwargs": self.template_kwargs} if self.template_kwargs else {})
         return {"model": server.name, **chat.plain_fields(sampling, seed, self.limit)}
 
     def _refused(self, server: Upstream, answer: httpx.Response, fields: dict[str, Any]) -> None:

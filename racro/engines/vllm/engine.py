@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 import math
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,7 @@ from racro.engines.vllm.lora import adapter_sums, fitting, room
 from racro.engines.vllm.owner import Owner, SequenceGroup, line
 from racro.engines.vllm.weights import checkpoint_sums, same_model, shapes
 from racro.models.adapters import Adapter
+from racro.models.chat_template import ChatTemplate
 from racro.models.folders import base_folder, load_processor, load_tokenizer
 from racro.models.vision_tokens import vision_token_ids
 
@@ -53,6 +54,7 @@ class VllmEngine(Engine):
         place: EnginePlacement,
         adapter: Adapter | None = None,
         rank: int | None = None,
+        template_kwargs: Mapping[str, Any] | None = None,
     ) -> None:
         """`processor` is None for a text-only model. `adapter`: the first one. `rank`: room for adapters.
 
@@ -61,6 +63,7 @@ class VllmEngine(Engine):
         self.folder, self.dtype, self.config, self.rank = folder, dtype, config, rank
         self.processor, self.shapes = processor, shapes(folder)
         self.tokenizer = load_tokenizer(folder) if processor is None else processor.tokenizer
+        self.template = ChatTemplate(str(folder), self.tokenizer, processor, template_kwargs)
         start = functools.partial(Core, str(folder), dtype, config, place, processor is not None, adapter, rank)
         self.owner = Owner(start, place.sequences)
         self.core = self.owner.core
@@ -70,19 +73,32 @@ class VllmEngine(Engine):
 
     @classmethod
     def captioner(
-        cls, folder: str, dtype: str, config: Settings, place: EnginePlacement, lora: Lora | None
+        cls,
+        folder: str,
+        dtype: str,
+        config: Settings,
+        place: EnginePlacement,
+        lora: Lora | None,
+        template_kwargs: Mapping[str, Any] | None = None,
     ) -> VllmEngine:
         """An engine on a vision-language model's folder, or on that of a LoRA adapter, whose model is found too.
 
         `lora`: adapters like this will be swapped in.
         """
         adapter, base = Adapter.read(Path(folder)), base_folder(Path(folder))
-        return cls(base, dtype, load_processor(base), config, place, adapter, room(adapter, lora))
+        return cls(base, dtype, load_processor(base), config, place, adapter, room(adapter, lora), template_kwargs)
 
     @classmethod
-    def reasoner(cls, folder: str, dtype: str, config: Settings, place: EnginePlacement) -> VllmEngine:
+    def reasoner(
+        cls,
+        folder: str,
+        dtype: str,
+        config: Settings,
+        place: EnginePlacement,
+        template_kwargs: Mapping[str, Any] | None = None,
+    ) -> VllmEngine:
         """An engine on a text-only model's folder."""
-        return cls(Path(folder), dtype, None, config, place)
+        return cls(Path(folder), dtype, None, config, place, template_kwargs=template_kwargs)
 
     @property
     def lost(self) -> bool:
@@ -160,7 +176,7 @@ class VllmEngine(Engine):
 
     def _render(self, prompt: Prompt, max_tokens: int) -> Any:
         """What vLLM's engine takes. Raises BadPrompt."""
-        parts: dict[str, Any] = {"prompt": fill(prompt, self.tokenizer, self.processor)}
+        parts: dict[str, Any] = {"prompt": fill(prompt, self.template)}
         if prompt.images:
             parts["multi_modal_data"] = {"image": list(prompt.images)}
         rendered = self.core.render(parts)
@@ -205,7 +221,9 @@ class VllmEngine(Engine):
         return Generation(
             group.key,
             tuple(group.inputs["prompt_token_ids"]),
-            tuple(_completion(output, text) for output, text in zip(group.outputs, texts, strict=True)),
+            tuple(
+                _completion(output, self.template.turn(text)) for output, text in zip(group.outputs, texts, strict=True)
+            ),
         )
 
 

@@ -24,6 +24,7 @@ from racro.engines.vllm.environment import cpu_build, environment
 from racro.engines.vllm.lora import not_served, room
 from racro.errors import BadInput
 from racro.models.adapters import Adapter
+from racro.models.chat_template import chat_template
 from racro.models.folders import base_folder, require_model
 from racro.processes.child import Child, ending, free_port, python
 
@@ -75,7 +76,10 @@ class Server(Engine):
         self.child, url = self._start(base, name, port, room(adapter, getattr(config, "lora", None)))
         try:
             keyless = self.place.model_copy(update={"api_key": ""})  # the user's key is for other servers
-            self.endpoint = Endpoint([url], name, keyless, role, base, config.dtype, self._died)
+            template = chat_template(role, Path(base), config.template_kwargs)
+            self.endpoint = Endpoint(
+                [url], name, keyless, role, base, config.dtype, self._died, config.template_kwargs, template
+            )
             if adapter:
                 self._adapt(adapter)
         except BaseException:  # Ctrl-C too: the server must not stay; raised again

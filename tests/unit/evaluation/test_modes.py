@@ -129,3 +129,17 @@ def test_a_caption_that_ran_out_of_time_is_not_answered() -> None:
         ("stop", None),
         ("deadline", "the captioner ran out of time"),
     ]
+
+
+def test_the_reasoner_reads_no_thoughts_and_gets_no_caption_that_never_began() -> None:
+    captions = [
+        output("a", "<think>hm, a bar</think>a red bar"),
+        output("b", "<think>so many bars", finish_reason="length"),
+    ]
+    engine = Recorded(SAYS)
+    rows = list(answer("caption", QUESTIONS, captions, [], engine, SAMPLING, 7))
+    assert [("a red bar" in asked, "hm, a bar" in asked) for asked, _ in engine.asked] == [(True, False)]
+    graded = list(results(QUESTIONS, "caption", "c", "r", captions, [], rows))
+    assert [row.verdict for row in graded] == [Verdict.CORRECT, Verdict.TRUNCATED]
+    assert [row.caption for row in graded] == ["a red bar", ""]
+    assert [row.response for row in graded] == [r"\boxed{3}", ""]

@@ -132,8 +132,10 @@ def test_the_kl_is_to_the_initial_model(world: World, first: Any, tmp_path: Path
     assert to_initial > 1e-5
 
 
-def test_a_processor_that_pads_right_is_refused(world: World, first: Any, tmp_path: Path, monkeypatch: Any) -> None:
-    """Silent failure 3: TRL tokenises again for the image positions; on the wrong side they are nonsense."""
+def test_the_side_on_which_a_processor_pads_does_not_matter(
+    world: World, first: Any, tmp_path: Path, monkeypatch: Any
+) -> None:
+    """Silent failure 3: fields of the prompts' tokens must stand where the stored prompts have those tokens."""
     load = update.load_processor
 
     def right(folder: Path) -> Any:
@@ -142,8 +144,8 @@ def test_a_processor_that_pads_right_is_refused(world: World, first: Any, tmp_pa
         return processor
 
     monkeypatch.setattr(update, "load_processor", right)
-    with pytest.raises(planning.BadRollouts, match="padding side"):
-        world.update(first[2], INITIAL, tmp_path / "out", 0)
+    world.update(first[2], INITIAL, tmp_path / "out", 0)
+    assert model_digest(tmp_path / "out") == model_digest(first[0])
 
 
 def test_a_tokenizer_that_cuts_otherwise_is_refused(world: World, first: Any, tmp_path: Path, monkeypatch: Any) -> None:
