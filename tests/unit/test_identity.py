@@ -17,7 +17,6 @@ from racro import config, schema
 from racro.identity import digest, fingerprint
 from racro.schema import Handle, Policy, ProblemTable, RolloutTable
 from tasks.caption import caption
-from tasks.evaluate import evaluate
 from tasks.generate import answer, attempt, describe
 from tasks.grade import aggregate, grade
 from tasks.parity import parity
@@ -29,9 +28,7 @@ from tasks.running.policies import Identity
 from tasks.update import update
 
 EVALUATION = (load, describe, attempt, answer, grade, aggregate)
-STAGES = {
-    task.name: task for task in (prepare, fingerprint_stage, parity, caption, reason, update, evaluate, *EVALUATION)
-}
+STAGES = {task.name: task for task in (prepare, fingerprint_stage, parity, caption, reason, update, *EVALUATION)}
 
 VALUES: dict[str, tuple[Any, Any]] = {
     "problems": tuple(ProblemTable(uri="a", rows=1, digest=d) for d in "ab"),
@@ -64,7 +61,6 @@ VALUES: dict[str, tuple[Any, Any]] = {
     "max_tokens": (1, 2),
     "seed": (0, 1),
     "iteration": (0, 1),
-    "caption_tokens": (1, 2),
     "temperature": (0.5, 1.0),
     "top_p": (0.5, 1.0),
     "runtime": (config.Runtime(), config.Runtime(device="cpu", retries=7, reason_batch=1)),
