@@ -105,7 +105,7 @@ def listing(folder: str) -> list[str]:
     """URIs of the files directly in a folder, sorted; empty where no such folder is."""
     fs, path = opened(folder)
     try:
-        found = patiently(lambda: fs.ls(path, detail=True))
+        found = with_retries(lambda: fs.ls(path, detail=True))
     except (FileNotFoundError, NotADirectoryError):
         return []
     return sorted(fs.unstrip_protocol(entry["name"]) for entry in found if entry["type"] == "file")
@@ -114,14 +114,14 @@ def listing(folder: str) -> list[str]:
 def exists(uri: str) -> bool:
     """Is there such a file or folder?"""
     fs, path = opened(uri)
-    return patiently(lambda: bool(fs.exists(path)))
+    return with_retries(lambda: bool(fs.exists(path)))
 
 
 def remove_folder(folder: str) -> None:
     """Remove a folder with all its files; nothing happens where it does not exist."""
     fs, path = opened(folder)
     with contextlib.suppress(FileNotFoundError):
-        patiently(lambda: fs.rm(path, recursive=True))
+        with_retries(lambda: fs.rm(path, recursive=True))
 
 
 @contextlib.contextmanager
