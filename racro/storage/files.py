@@ -101,6 +101,29 @@ def is_transient(error: BaseException) -> bool:
     return False
 
 
+def listing(folder: str) -> list[str]:
+    """URIs of the files directly in a folder, sorted; empty where no such folder is."""
+    fs, path = opened(folder)
+    try:
+        found = with_retries(lambda: fs.ls(path, detail=True))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    return sorted(fs.unstrip_protocol(entry["name"]) for entry in found if entry["type"] == "file")
+
+
+def exists(uri: str) -> bool:
+    """Is there such a file or folder?"""
+    fs, path = opened(uri)
+    return with_retries(lambda: bool(fs.exists(path)))
+
+
+def remove_folder(folder: str) -> None:
+    """Remove a folder with all its files; nothing happens where it does not exist."""
+    fs, path = opened(folder)
+    with contextlib.suppress(FileNotFoundError):
+        with_retries(lambda: fs.rm(path, recursive=True))
+
+
 @contextlib.contextmanager
 def full_disk_as_such(folder: str) -> Iterator[None]:
     """Libraries have words of their own for a full disk; with this it is the OSError that Python has for it."""
