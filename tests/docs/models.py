@@ -61,8 +61,8 @@ thoughts.
 ## Adapters
 
 `captioner.lora.targets` names layers by what they do. Where a model fuses gate and up projection (`gate_up_proj`), or
-has linear attention (`in_proj_qkv`, `in_proj_z`, `out_proj`), those take the part of the named ones. Whether vLLM serves
-such an adapter is checked when it is loaded.
+has linear attention (`in_proj_qkv`, `in_proj_z`, `out_proj`), those take the part of the named ones. Whether vLLM
+serves such an adapter is checked when it is loaded.
 """
 
 SPECIAL = {
