@@ -5,7 +5,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo quick test lint map bench bench-engines bench-gpu screenshots vllm ui clean
+.PHONY: demo quick test lint map models bench bench-engines bench-gpu screenshots vllm ui clean
 
 demo: .venv/.ready
 	@$(BIN)/racro train embedded
@@ -28,6 +28,10 @@ lint: .venv/.ready
 # docs/map.md, from the opening lines of folders and files.
 map: .venv/.ready
 	@$(BIN)/python -m tests.docs.map
+
+# docs/models.md, from the families that the tests build.
+models: .venv/.ready
+	@$(BIN)/python -m tests.docs.models
 
 # Side by side: this pipeline and a plain online TRL loop, same models, problems and number of rollouts.
 bench: .venv/.ready
