@@ -10,12 +10,12 @@ import time
 from prefect import flow, get_run_logger
 from prefect.runtime import flow_run
 
+from flows.arms import evaluate_heldout
 from racro.config import EmbeddedProblems, Recipe
-from racro.identity import digest
+from racro.identity import recipe_digest
+from racro.models import devices
 from racro.schema import (
-    Evaluation,
     FingerprintTable,
-    FrozenModel,
     Parity,
     Policy,
     ProblemTable,
@@ -23,10 +23,9 @@ from racro.schema import (
     RolloutTable,
     ScoredTable,
 )
-from racro.storage import layout
+from racro.storage import layout, runs
 from racro.summary import PolicyRef, Summary
 from tasks.caption import caption
-from tasks.evaluate import evaluate, score_of
 from tasks.parity import parity
 from tasks.prepare import (
     adopt_captioner,
@@ -38,18 +37,15 @@ from tasks.prepare import (
     show,
     source_stamp,
 )
-from tasks.questions import benchmark_stamp
+from tasks.questions import benchmark_stamp, parts
 from tasks.questions import load as load_questions
 from tasks.reason import reason
 from tasks.recording import report, track
-from tasks.running.closing import closing
+from tasks.recording.closing import closing
+from tasks.recording.report import Evaluated
+from tasks.recording.track import Judge
 from tasks.running.stages import Stages
 from tasks.update import update
-
-
-def recipe_digest(recipe: Recipe) -> str:
-    """Digest of what a recipe computes; the machine it runs on is no part of it."""
-    return digest({name: getattr(recipe, name) for name in Recipe.model_fields if name != "runtime"})
 
 
 def run_name() -> str:
@@ -77,8 +73,10 @@ def train(recipe: Recipe, run: str | None = None, root: str = "runs") -> Summary
     started = time.monotonic()
     name = run or default_name(recipe)
     layout.run(root, name)  # a name that cannot be a folder is refused before anything starts
+    devices.require(recipe)
     stages = Stages(layout.absolute(root), recipe.runtime)
     report.check_root(stages.root)
+    runs.take(stages.root, name, runs.Owner(kind="training", recipe=recipe_digest(recipe)))
     mlflow_run = track.open_run(recipe, recipe_digest(recipe), name, stages.root)
     with closing(mlflow_run, stages.root, name), track.system_metrics(mlflow_run):
         return _train(recipe, name, stages, mlflow_run, started)
@@ -92,6 +90,7 @@ def _train(recipe: Recipe, name: str, stages: Stages, mlflow_run: str, started: 
     heldout = prepare_problems(recipe, stages, heldout=recipe.evaluation.problems)
     track.log_problems(mlflow_run, "training", problems)
     track.log_problems(mlflow_run, "heldout", heldout)
+    heldout_parts = parts(heldout)
 
     if recipe.captioner.engine.type != "scripted":  # a script has no log-probs
         stages.run(
@@ -106,14 +105,14 @@ def _train(recipe: Recipe, name: str, stages: Stages, mlflow_run: str, started: 
             seed=recipe.seed,
         )
     policy = initial
-    evaluations: list[tuple[int, Policy, Evaluation]] = []
+    evaluations: list[Evaluated] = []
     iterations: list[tuple[RolloutTable, ScoredTable, Policy]] = []
     for k in range(recipe.iterations + 1):
         if k % recipe.evaluation.every == 0 or k == recipe.iterations:
-            evaluation = evaluate_policy(recipe, stages, f"evaluate {k}", policy, reasoner, heldout)
-            score = report.log_evaluation(mlflow_run, k, policy, reasoner, heldout, evaluation)
-            logger.info("iteration %d: accuracy %.3f +- %.3f (n = %d)", k, score.accuracy, score.stderr, score.n)
-            evaluations.append((k, policy, evaluation))
+            arm = evaluate_heldout(recipe, stages, policy, reasoner, heldout_parts, f", iteration {k}")
+            score = report.log_evaluation(mlflow_run, k, policy, Judge(reasoner, heldout), arm.entry)
+            logger.info("iteration %d: accuracy %s %% (n = %d)", k, score.share.percent, score.n)
+            evaluations.append(Evaluated(k, policy, score, arm.results, arm.entry))
         if k == recipe.iterations:
             break
         rollouts = stages.run(
@@ -127,6 +126,7 @@ def _train(recipe: Recipe, name: str, stages: Stages, mlflow_run: str, started: 
             seed=recipe.seed,
             iteration=k,
             ahead=(recipe.reasoner, reasoner),
+            max_unscored=recipe.reward.max_unscored,
         )
         scored = stages.run(
             reason,
@@ -164,8 +164,8 @@ def _train(recipe: Recipe, name: str, stages: Stages, mlflow_run: str, started: 
         seed=recipe.seed,
         iterations=recipe.iterations,
         optimizer_steps=policy.step,
-        base=score_of(evaluations[0][2]),
-        final=score_of(evaluations[-1][2]),
+        base=evaluations[0].score,
+        final=evaluations[-1].score,
         policy=PolicyRef(uri=policy.uri, digest=policy.digest),
         stages=stages.totals,
         seconds=round(time.monotonic() - started, 3),
@@ -206,23 +206,3 @@ def fingerprint_benchmark(stages: Stages, name: str, source: str | None) -> Fing
         load_questions, f"load {name}", QuestionTable, name=name, source=source, columns=None, stamp=stamp
     )
     return stages.run(fingerprint, f"fingerprint {name}", FingerprintTable, name=name, questions=questions)
-
-
-def evaluate_policy(
-    recipe: Recipe, stages: Stages, name: str, policy: Policy, reasoner: FrozenModel, heldout: ProblemTable
-) -> Evaluation:
-    """The judgements of a policy on the held-out problems."""
-    return stages.run(
-        evaluate,
-        name,
-        Evaluation,
-        problems=heldout,
-        policy=policy,
-        captioner=recipe.captioner,
-        caption_tokens=recipe.rollout.max_tokens,
-        reasoner_model=reasoner,
-        reasoner=recipe.reasoner,
-        temperature=recipe.evaluation.temperature,
-        top_p=recipe.evaluation.top_p,
-        seed=recipe.seed,
-    )

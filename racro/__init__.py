@@ -4,6 +4,8 @@ RACRO (caption-reward optimisation, arXiv 2506.04559) as a library. Start readin
 Prefect or MLflow; `tasks` and `flows` do.
 """
 
+from racro import environment
 from racro.models import torchvision_ops
 
+environment.apply()
 torchvision_ops.install()

@@ -7,18 +7,18 @@ Also the models as handles. Thin: `racro.data.problems` reads and checks, `racro
 from __future__ import annotations
 
 from itertools import chain, islice
+from pathlib import Path
 from typing import Literal
 
 from prefect import get_run_logger, task
-from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
 
 from racro.config import Captioner, EmbeddedProblems, EnginePlacement, Problems, Reasoner, Recipe, Runtime
-from racro.data import contamination, problems, sources
+from racro.data import contamination, problems, sources, statistics
 from racro.data.lengths import Fit
-from racro.data.statistics import Statistics
 from racro.engines.protocol import Role
 from racro.errors import BadInput
+from racro.models import compatibility
 from racro.models.adapters import Adapter
 from racro.models.folders import READER_SUFFIXES, base_folder, max_positions, model_digest, model_folder
 from racro.schema import (
@@ -35,10 +35,9 @@ from racro.schema import (
     QuestionTable,
 )
 from racro.storage import artifacts
+from tasks.running import telemetry
 from tasks.running.policies import Output, stage
 
-STATISTICS = "statistics.json"
-"""Beside the table of problems."""
 LISTED = 200
 """Rows in Prefect's tables."""
 SHORTAGE = {
@@ -105,7 +104,7 @@ def _written(output: Output, prepared: problems.Prepared) -> ProblemTable:
     output.shards = artifacts.write_table(output.folder, prepared.problems, Problem)
     artifacts.write_table(f"{output.folder}/dropped", prepared.dropped, DroppedRow)
     artifacts.write_table(f"{output.folder}/overlaps", prepared.overlaps, Overlap)
-    artifacts.write_file(f"{output.folder}/{STATISTICS}", artifacts.to_json(prepared.statistics).encode())
+    artifacts.write_file(f"{output.folder}/{statistics.FILE}", artifacts.to_json(prepared.statistics).encode())
     bad = sum(prepared.statistics.unusable.values())
     output.metrics = {"rows": len(prepared.problems), "dropped": len(prepared.dropped), "unusable": bad}
     output.metrics |= {f"dropped_{reason}": n for reason, n in prepared.statistics.unusable.items()}
@@ -139,22 +138,17 @@ def _reader(role: Role, config: Captioner | Reasoner, max_tokens: int, runtime: 
     return PromptReader(uri=str(folder.resolve()), rows=0, digest=model_digest(folder, READER_SUFFIXES), room=room)
 
 
-def statistics_of(problems: ProblemTable) -> Statistics:
-    """The counts of a preparation."""
-    return Statistics.model_validate_json(artifacts.read_file(f"{problems.uri}/{STATISTICS}"))
-
-
 @task(cache_policy=NO_CACHE, persist_result=False)
 def show(problems: ProblemTable, part: Literal["training", "heldout"], asked: int) -> None:
     """The counts of a preparation, and the first of the rows behind them, as Prefect artifacts.
 
     Says when there are fewer problems than the `asked` ones: of an iteration, or of the held-out part.
     """
-    found = statistics_of(problems)
+    found = statistics.read(problems)
     if problems.rows < asked:
         get_run_logger().warning(SHORTAGE[part], asked, problems.rows)
     page = f"{found.markdown(f'{part} problems')}\n\nTables: `{problems.uri}`"
-    create_markdown_artifact(page, key=f"problems-{part}", description=f"{found.problems} of {found.rows} rows")
+    telemetry.markdown(f"problems-{part}", page, f"{found.problems} of {found.rows} rows")
     for name, row_type, n in (
         ("dropped", DroppedRow, problems.dropped),
         ("overlaps", Overlap, sum(found.overlaps.values())),
@@ -162,9 +156,7 @@ def show(problems: ProblemTable, part: Literal["training", "heldout"], asked: in
         if n:
             rows = islice(artifacts.read_shard(f"{problems.uri}/{name}/part-00000.parquet", row_type), LISTED)
             table = [row.model_dump(mode="json") for row in rows]
-            create_table_artifact(
-                table, key=f"{name}-{part}", description=f"{n} rows; the table is beside the problems"
-            )
+            telemetry.table(f"{name}-{part}", table, f"{n} rows; the table is beside the problems")
 
 
 class CannotTrain(BadInput):
@@ -173,7 +165,7 @@ class CannotTrain(BadInput):
 
 @task(cache_policy=NO_CACHE, persist_result=False)
 def adopt_captioner(config: Captioner, runtime: Runtime) -> Policy:
-    """The initial policy: the captioner as it was given. Raises ModelNotFound and CannotTrain.
+    """The initial policy: the captioner as it was given. Raises ModelNotFound, UnsupportedModel and CannotTrain.
 
     A scripted engine needs no model, but the next policy is made from this one's files.
     """
@@ -188,15 +180,27 @@ def adopt_captioner(config: Captioner, runtime: Runtime) -> Policy:
             f"captioner.lora: captioner.model ({config.model}) is an adapter already, and is trained further as it is; "
             "leave lora out"
         )
+    if config.engine.type != "scripted":
+        _check("captioner", config, folder)
     return Policy(uri=str(folder.resolve()), rows=0, digest=model_digest(folder))
+
+
+def _check(role: Role, config: Captioner | Reasoner, folder: Path) -> None:
+    """Say what is special about how a model will be prompted. Raises UnsupportedModel and BadTemplate."""
+    if note := compatibility.check(role, config.model, folder, config.template_kwargs):
+        get_run_logger().warning("%s: %s", role, note)
 
 
 @task(cache_policy=NO_CACHE, persist_result=False)
 def adopt_reasoner(config: Reasoner, runtime: Runtime) -> FrozenModel:
-    """The frozen reasoner. One behind an endpoint is known by its name alone. Raises ModelNotFound."""
+    """The frozen reasoner. One behind an endpoint is known by its name alone.
+
+    Raises ModelNotFound and UnsupportedModel.
+    """
     if config.engine.type == "scripted":
         return FrozenModel(uri="scripted:", rows=0, digest="scripted")
     if config.engine.type == "server" and runtime.reasoner.urls:
         return FrozenModel(uri="endpoint:", rows=0, digest=f"endpoint:{config.model}")
     folder = model_folder(config.model, "reasoner", config.revision)
+    _check("reasoner", config, folder)
     return FrozenModel(uri=str(folder.resolve()), rows=0, digest=model_digest(folder))

@@ -1,6 +1,6 @@
 """A question about images on its way to its answer: what was asked, what was written so far, or why it cannot be asked.
 
-Images are decoded here, a bounded number at a time. No engine and no model. Called by `racro.answering.pipeline`.
+Images are decoded here, a limited number at a time. No engine and no model. Called by `racro.answering.pipeline`.
 """
 
 from __future__ import annotations
@@ -16,11 +16,12 @@ from PIL import Image
 from racro.data.cells import BadGold, Unusable, readable, sound
 from racro.data.golds import read_gold
 from racro.data.images import BadImage, decode, image_bytes, upright
-from racro.engines.protocol import Completion, Generation, Prompt
+from racro.engines.protocol import Completion, Generation, Prompt, Refusal
 from racro.errors import BadInput
 from racro.grading import boxed, extract, final_part, grade
 from racro.prompts import caption_messages, joint_messages, question_parts, tentative_messages
 from racro.rollouts.reasoner import UNANSWERED
+from racro.rollouts.thoughts import spoken
 from racro.schema import FinishReason, Gold, Row, Verdict
 
 QUESTIONS = 64
@@ -33,15 +34,18 @@ ImageSource = str | os.PathLike[str] | bytes | Image.Image
 ONE_IMAGE = (str, os.PathLike, bytes, Image.Image)
 
 Step = Literal["caption", "tentative", "answer"]
-LOOKS: tuple[Step, Step] = ("caption", "tentative")
-"""What the captioner is asked for."""
+CAPTIONER_STEPS: tuple[Step, Step] = ("caption", "tentative")
+"""The texts that the captioner writes, which may finish in any order."""
+STEPS: tuple[Step, ...] = (*CAPTIONER_STEPS, "answer")
 
 Watch = Callable[[int, Step, Completion], None]
-"""Called with each part of an answer when it is there; the number counts the questions of the call from 0."""
+"""Called with each part of an answer, in the order of STEPS, as soon as it is there.
+
+The number counts the questions of the call from 0."""
 
 
 def unwatched(number: int, step: Step, completion: Completion) -> None:
-    """The Watch of whoever waits for whole answers."""
+    """The Watch that does nothing."""
 
 
 @dataclass(frozen=True)
@@ -92,28 +96,34 @@ class Case:
     images: tuple[Image.Image, ...] = ()
     gold: Gold | None = None
     written: dict[Step, Completion] = field(default_factory=dict)
+    shown: int = 0
+    """Steps that the watcher has seen."""
 
-    def looks(self) -> list[Prompt]:
-        """The captioner's two prompts, in the order of LOOKS."""
+    def captioner_prompts(self) -> list[Prompt]:
+        """The captioner's two prompts, in the order of CAPTIONER_STEPS."""
         messages = caption_messages, tentative_messages
         return [Prompt(make(self.question, len(self.images)), self.images) for make in messages]
 
-    def take(self, step: Step, made: Generation | BadInput, watch: Watch) -> None:
+    def take(self, step: Step, made: Generation | Refusal, watch: Watch) -> None:
         """Write down what an engine made, or that it refused."""
-        if isinstance(made, BadInput):
-            self.error = self.error or made
+        if isinstance(made, Refusal):
+            self.error = self.error or Unanswerable(made.reason)
         else:
             [self.written[step]] = made.completions
-            watch(self.number, step, self.written[step])
+            while self.shown < len(STEPS) and STEPS[self.shown] in self.written:
+                watch(self.number, STEPS[self.shown], self.written[STEPS[self.shown]])
+                self.shown += 1
 
     @property
     def legible(self) -> bool:
-        """Has the captioner written all that the reasoner needs?"""
-        return self.error is None and all(self.written[step].finish_reason != "deadline" for step in LOOKS)
+        """Has the captioner written everything that the reasoner needs?"""
+        written = [self.written.get(step, UNANSWERED) for step in CAPTIONER_STEPS]
+        return self.error is None and all(text.finish_reason != "deadline" for text in written)
 
     def texts(self) -> tuple[str, str, str]:
-        """Question, caption, tentative answer."""
-        return self.question, self.written["caption"].text, self.written["tentative"].text
+        """Question, caption, tentative answer; without the thoughts of a captioner that thinks."""
+        caption, tentative = (spoken(self.written[step].text) for step in ("caption", "tentative"))
+        return self.question, caption, tentative
 
     def question_to_reasoner(self) -> Prompt:
         """The reasoner's prompt."""

@@ -4,13 +4,32 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, get_args
 
-from pydantic import Field, PositiveInt
+from pydantic import AfterValidator, Field, PositiveInt
 
-from racro.config.base import Config
+from racro.config.base import Config, NeutralDefault
 from racro.config.engines import EngineChoice, Transformers
 
 DType = Literal["float32", "bfloat16", "float16"]
 Linear = Literal["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+TemplateValue = bool | int | float | str
+RENDERING = {
+    "conversation",
+    "messages",
+    "add_generation_prompt",
+    "continue_final_message",
+    "tokenize",
+    "return_tensors",
+}
+"""Arguments of a chat template that are not the recipe's to set."""
+
+
+def _no_rendering(given: dict[str, TemplateValue]) -> dict[str, TemplateValue]:
+    if wrong := sorted(RENDERING & given.keys()):
+        raise ValueError(f"{', '.join(wrong)}: set by racro itself; give only what the chat template reads")
+    return given
+
+
+TemplateKwargs = Annotated[dict[str, TemplateValue], AfterValidator(_no_rendering), NeutralDefault()]
 
 
 class Lora(Config):
@@ -21,7 +40,8 @@ class Lora(Config):
     alpha: PositiveInt = 32
     """Scale: the product of the two matrices is multiplied by alpha / rank."""
     targets: Annotated[tuple[Linear, ...], Field(min_length=1)] = get_args(Linear)
-    """Names of the layers that are adapted, in every block of the language model."""
+    """Names of the layers that are adapted, in every block of the language model. If a model fuses some of them, or has
+    linear attention instead, the layers that take their part are adapted (`racro.models.adapters`)."""
 
 
 class Captioner(Config):
@@ -38,6 +58,8 @@ class Captioner(Config):
     lora: Lora | None = None
     """Train an adapter and leave the model's weights unchanged. None: train all weights, or the adapter that `model`
     names."""
+    template_kwargs: TemplateKwargs = Field(default_factory=dict)
+    """What the chat template is given besides the messages, for example {enable_thinking: false}."""
 
 
 class Reasoner(Config):
@@ -57,3 +79,5 @@ class Reasoner(Config):
     """Nucleus sampling during training: only the most likely tokens with this total probability; 1: all tokens."""
     max_tokens: PositiveInt = 8192
     """Longest answer in tokens. An answer that reaches it without a result gets the verdict `truncated`."""
+    template_kwargs: TemplateKwargs = Field(default_factory=dict)
+    """What the chat template is given besides the messages, for example {enable_thinking: false}."""

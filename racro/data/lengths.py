@@ -17,8 +17,7 @@ from typing import Any
 from PIL import Image
 
 from racro.data.cells import Unusable
-from racro.engines.protocol import Prompt
-from racro.engines.templates import fill
+from racro.models.chat_template import ChatTemplate
 from racro.models.folders import load_processor, load_tokenizer
 from racro.prompts import IMAGE_TAG, Message, caption_messages, reasoner_messages
 from racro.schema import PromptReader
@@ -73,7 +72,7 @@ class _Reader:
     def count(self, messages: list[Message], sizes: Sequence[Size]) -> int:
         """Tokens of a prompt. Blank images stand for its images: a processor goes by their size."""
         images = tuple(Image.new("RGB", size) for size in sizes)
-        text = fill(Prompt(messages, images), self.tokenizer, self.processor)
+        text = self.template.fill(messages, len(images))
         if self.processor is None:
             return len(self.tokenizer(text, add_special_tokens=False)["input_ids"])
         inputs = self.processor(images=list(images) or None, text=[text], add_special_tokens=False)
@@ -86,6 +85,11 @@ class _Reader:
     @cached_property
     def tokenizer(self) -> Any:
         return self.processor.tokenizer if self.sees else load_tokenizer(self.folder)
+
+    @cached_property
+    def template(self) -> ChatTemplate:
+        """Without `template_kwargs`: they change a few tokens, and a prompt that slips through costs its own row."""
+        return ChatTemplate(str(self.folder), self.tokenizer, self.processor)
 
     @cached_property
     def special_tokens(self) -> tuple[str, ...]:

@@ -10,8 +10,11 @@ from collections.abc import Iterable, Sequence
 
 from pydantic import BaseModel, ConfigDict
 
-from racro.schema import DroppedRow, Overlap, Problem
+from racro.schema import DroppedRow, Overlap, Problem, ProblemTable
+from racro.storage import artifacts
 
+FILE = "statistics.json"
+"""Beside the table of problems."""
 Counts = dict[str, int]
 
 
@@ -91,3 +94,8 @@ def pass_rate_band(rate: float | None) -> str:
 
 def _counts(values: Iterable[str]) -> Counts:
     return dict(Counter(values).most_common())
+
+
+def read(problems: ProblemTable) -> Statistics:
+    """The counts of a preparation. Raises FileNotFoundError."""
+    return Statistics.model_validate_json(artifacts.read_file(f"{problems.uri}/{FILE}"))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,15 @@ if TYPE_CHECKING:
     from peft import LoraConfig, PeftModel
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+STAND_INS: dict[str, tuple[str, ...]] = {
+    "gate_proj": ("gate_up_proj",),
+    "up_proj": ("gate_up_proj",),
+    "q_proj": ("in_proj_qkv", "in_proj_qkvz"),
+    "k_proj": ("in_proj_qkv", "in_proj_qkvz"),
+    "v_proj": ("in_proj_qkv", "in_proj_qkvz", "in_proj_z"),
+    "o_proj": ("out_proj",),
+}
+"""Layers that take the part of others, in models that fuse them or have linear attention."""
 
 
 class BadAdapter(BadInput):
@@ -57,12 +67,15 @@ class Adapter:
         return cls(folder, config["base_model_name_or_path"], config.get("revision"), config["r"], scale)
 
 
-def fresh(lora: Lora) -> LoraConfig:
-    """PEFT's configuration of a new adapter, which changes nothing yet because its second matrices are zero."""
+def fresh(lora: Lora, model: Any) -> LoraConfig:
+    """The configuration of a new adapter of `model`. It changes nothing yet, because its second matrices are zero."""
     from peft import LoraConfig
 
-    # Linear layers of the language model only: the vision tower has some of the same names, and vLLM cannot adapt it.
-    targets = rf".*\.language_model\..*\.({'|'.join(lora.targets)})"
+    # Linear layers of the language model only: the vision tower has some of the same names, and vLLM leaves it alone.
+    decoder = model.get_decoder()
+    prefix = next(name for name, module in model.named_modules() if module is decoder)
+    names = [name for target in lora.targets for name in (target, *STAND_INS.get(target, ()))]
+    targets = rf"{re.escape(prefix)}\..*\.({'|'.join(dict.fromkeys(names))})"
     return LoraConfig(r=lora.rank, lora_alpha=lora.alpha, target_modules=targets, task_type="CAUSAL_LM")
 
 

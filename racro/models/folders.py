@@ -145,10 +145,16 @@ def torch_device(name: str) -> torch.device:
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
-    """The tokenizer, with padding on the left: completions start where prompts end."""
+    """The tokenizer, with padding on the left: completions start where prompts end.
+
+    One without a padding token pads with its end token; the attention mask says what is padding.
+    """
     from transformers import AutoTokenizer
 
-    return AutoTokenizer.from_pretrained(base_folder(folder), padding_side="left")
+    tokenizer = AutoTokenizer.from_pretrained(base_folder(folder), padding_side="left")
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
 
 
 def load_processor(folder: Path) -> Any:
@@ -182,11 +188,14 @@ def load_captioner(folder: Path, dtype: str, device: torch.device) -> PreTrained
 
 
 def load_reasoner(folder: Path, dtype: str, device: torch.device) -> PreTrainedModel:
-    """The text-only model in evaluation mode."""
-    from transformers import AutoModelForCausalLM
+    """The frozen model in evaluation mode: a text-only one, or a vision-language model that is shown no images."""
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
 
     _no_bars()
-    return AutoModelForCausalLM.from_pretrained(folder, dtype=dtype).to(device).eval()
+    kind = type(AutoConfig.from_pretrained(folder))
+    causal = kind in AutoModelForCausalLM._model_mapping
+    auto = AutoModelForCausalLM if causal else AutoModelForImageTextToText
+    return auto.from_pretrained(folder, dtype=dtype).to(device).eval()
 
 
 def _no_bars() -> None:

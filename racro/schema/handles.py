@@ -20,6 +20,11 @@ class Handle(BaseModel):
     digest: str
     """Digest of the content, not of the place: what is computed from it is identified by it."""
 
+    @property
+    def has_folder(self) -> bool:
+        """False for what is known by its name alone: a model behind an endpoint, or a script."""
+        return not self.uri.endswith(":")
+
 
 class ProblemTable(Handle):
     """Rows: Problem."""
@@ -50,7 +55,7 @@ class QuestionPart(Handle):
 
 
 class WritingTable(Handle):
-    """Rows: Writing, k per question, in the order of the part's questions."""
+    """Rows: ModelOutput, k per question, in the order of the part's questions."""
 
 
 class ResultTable(Handle):
@@ -83,6 +88,8 @@ class Policy(Handle):
 
 CHAMPION = "champion"
 """Alias, in MLflow's model registry, of the best policy so far."""
+INITIAL = "initial"
+"""The policy that a training starts with."""
 
 
 class FrozenModel(Handle):
@@ -94,13 +101,6 @@ class PromptReader(Handle):
 
     room: int | None
     """Tokens that a prompt may have; None where the model names no limit."""
-
-
-class Evaluation(Handle):
-    """A policy evaluated on the held-out problems. Rows: Judgement."""
-
-    policy: str
-    """Digest of the evaluated policy."""
 
 
 class Parity(Handle):

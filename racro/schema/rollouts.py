@@ -19,7 +19,7 @@ class Verdict(StrEnum):
     UNPARSED = "unparsed"
     """The reasoner finished, but its text contains no answer."""
     TRUNCATED = "truncated"
-    """The reasoner reached its token limit before it gave an answer."""
+    """The reasoner reached its token limit before it gave an answer, or a thinking captioner before its caption."""
     FAILED = "failed"
     """The reasoner or the grader failed or ran out of time: nothing is known about the caption."""
 
@@ -39,6 +39,7 @@ class Rollout(Row):
     """T natural logarithms of probabilities under the sampling distribution."""
     finish_reason: FinishReason
     caption: str
+    """What the reasoner reads: without the thoughts of a captioner that thinks."""
 
 
 class ScoredRollout(Rollout):
@@ -50,22 +51,3 @@ class ScoredRollout(Rollout):
     """Does the caption describe the image (RAPID's check)? None if this was not asked."""
     reward: float | None
     """None: unscored; the caption takes no part in the baseline or the loss."""
-
-
-class Judgement(Row):
-    """One held-out problem answered from a greedy caption."""
-
-    uid: str
-    category: str
-    question: str
-    answer: str
-    caption: str
-    response: str
-    verdict: Verdict
-    facts_stated: int | None
-    """Number of statements about the image in the caption; None if the problem has no scene."""
-    facts_true: int | None
-    states_asked: bool | None
-    """Does the caption state, truthfully, every fact that the question asks for?"""
-    leaks: bool | None
-    """Does the caption announce an answer instead of only describing?"""

@@ -49,17 +49,18 @@ class Cache:
         Raises Corrupt.
         """
         place = self.root / key
-        for _ in range(ATTEMPTS):
+        fetched, corrupt = False, 0
+        while True:
             with _locked(place, fcntl.LOCK_SH) as there:
                 if there and intact(place):
                     os.utime(place)
                     yield place
                     return
-            self._fetch(place, size, fetch, intact)
-        with _locked(place, fcntl.LOCK_SH) as there:
-            if not (there and intact(place)):
+            corrupt += there and fetched  # an entry that is gone again is not corrupt: another process made room
+            if corrupt == ATTEMPTS:
                 raise Corrupt(key)
-            yield place
+            self._fetch(place, size, fetch, intact)
+            fetched = True
 
     def file(self, sha256: str, fetch: Callable[[], bytes]) -> bytes:
         """The bytes of the file with this digest: from the cache, or else whatever `fetch` returns."""
@@ -81,7 +82,8 @@ class Cache:
     def _fetch(self, place: Path, size: int, fetch: Callable[[Path], None], intact: Callable[[Path], bool]) -> None:
         """Fill `place`, one process at a time. Also returns when another process has done so meanwhile."""
         part = place.with_name(f"{place.name}.{size}{PART}")
-        part.mkdir(exist_ok=True)
+        with contextlib.suppress(FileExistsError):  # also where another process is just renaming or removing it
+            part.mkdir()
         with _locked(part, fcntl.LOCK_EX) as mine:
             if not mine:  # another process has renamed it to `place`
                 return
@@ -133,7 +135,10 @@ def _entries(root: Path) -> Iterator[tuple[float, int, Path]]:
 def _remove(path: Path) -> bool:
     """Remove an entry unless it is in use. Was it removed?"""
     if not path.is_dir():
-        path.unlink(missing_ok=True)
+        try:
+            path.unlink(missing_ok=True)
+        except IsADirectoryError:  # it was gone, and another process has just made it again
+            return False
         return True
     with _locked(path, fcntl.LOCK_EX | fcntl.LOCK_NB) as free:
         if free:

@@ -16,7 +16,7 @@ from racro.config import Recipe
 from racro.identity import digest
 from racro.schema import Policy
 from racro.storage import artifacts, layout
-from racro.storage.files import opened, patiently
+from racro.storage.files import opened, with_retries
 
 SETTINGS = ("captioner", "temperature", "config", "seed")
 """Inputs of an update that are the same throughout a training."""
@@ -61,7 +61,7 @@ def find(root: str) -> list[Checkpoint]:
     """All complete or pruned checkpoints under a root. Raises BadArtifact."""
     place = f"{root}/{layout.ARTIFACTS}/update"
     fs, path = opened(place)
-    found = patiently(lambda: fs.find(path, detail=True))
+    found = with_retries(lambda: fs.find(path, detail=True))
     sizes: dict[str, int] = defaultdict(int)
     for file, info in found.items():
         name, _, rest = file.removeprefix(path).strip("/").partition("/")
@@ -70,10 +70,11 @@ def find(root: str) -> list[Checkpoint]:
     for name, size in sorted(sizes.items()):
         record = artifacts.known_record(f"{place}/{name}")
         if record is not None:  # otherwise a process is writing it, or was killed while writing
-            policy = Policy(uri=f"{place}/{name}", **record.handle)
+            folder = f"{place}/{name}"
+            policy = Policy(uri=artifacts.files_of(folder, record), **record.handle)
             training = digest({key: record.inputs[key] for key in SETTINGS})
             parent = digest(record.inputs["policy"])
-            checkpoints.append(Checkpoint(policy.uri, policy.digest, digest(policy), parent, training, size))
+            checkpoints.append(Checkpoint(folder, policy.digest, digest(policy), parent, training, size))
     return checkpoints
 
 

@@ -7,6 +7,7 @@ function of (seed, step). Not here: sampling, rewards, where artifacts are. Call
 
 from __future__ import annotations
 
+import gc
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -18,8 +19,11 @@ from transformers import AutoModelForImageTextToText, PrinterCallback, TrainerCa
 from racro import config as recipes
 from racro.engines.protocol import prompt_seed
 from racro.models import adapters
-from racro.models.folders import IDENTITY_SUFFIXES, TRAINER, base_folder, lasting_name, load_processor, torch_device
+from racro.models.folders import READER_SUFFIXES, TRAINER, base_folder, lasting_name, load_processor, torch_device
+from racro.models.vision_tokens import vision_token_ids
+from racro.training.divergence import Diverged, not_finite
 from racro.training.planning import BadRollouts, Plan
+from racro.training.prompts import PromptEncoder
 from racro.training.replay import ReplayTrainer
 from racro.training.trl_without_vllm import GRPOConfig, GRPOTrainer
 
@@ -45,18 +49,45 @@ def update(
     initial: model folder of the KL reference. step: optimizer steps taken before. temperature: that of the rollouts.
     Trained weights are kept and saved in float32, even if `captioner.dtype` is bfloat16 (autocast): at a learning rate
     of 1e-6 a bfloat16 weight would not change. With `captioner.lora`, or if the initial policy is an adapter, only the
-    adapter is trained, and the policy's folder holds nothing else. Raises BadAdapter, and LogprobMismatch if the mean
-    |log-prob gap| exceeds config.max_logprob_gap.
+    adapter is trained, and the policy's folder holds nothing else. Afterwards nothing of the trainer is left in memory.
+    Raises BadAdapter, LogprobMismatch if the mean |log-prob gap| exceeds config.max_logprob_gap, and Diverged if a
+    number is no longer finite; nothing is written then.
     """
     if not work.steps:
         raise BadRollouts("no informative group: nothing to train on")
+    try:
+        return _update(
+            work, images_base, policy, initial, out, step, captioner, temperature, config, runtime, seed, progress
+        )
+    finally:
+        # Trainer, model and optimizer hold each other in cycles; a colocated engine that wakes needs their memory.
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+
+def _update(
+    work: Plan,
+    images_base: str,
+    policy: Path,
+    initial: Path,
+    out: Path,
+    step: int,
+    captioner: recipes.Captioner,
+    temperature: float,
+    config: recipes.UpdateSettings,
+    runtime: recipes.Runtime,
+    seed: int,
+    progress: Callable[[int, int], None],
+) -> dict[str, float]:
     processor = load_processor(initial)
     model, lora = _trainee(captioner, initial, policy)
     group_size = len(work.groups[0].rollouts)
     per_step = len(work.groups) // work.steps * group_size
     micro_batch = next(n for n in range(min(runtime.micro_batch, per_step), 0, -1) if per_step % n == 0)
     accumulation = per_step // micro_batch
-    on_cpu = torch_device(runtime.device).type == "cpu"
+    device = torch_device(runtime.device)
+    on_cpu = device.type == "cpu"
     arguments = GRPOConfig(
         output_dir=str(out),
         per_device_train_batch_size=micro_batch,
@@ -86,19 +117,24 @@ def update(
         save_strategy="no",
         logging_steps=1,
         logging_strategy="steps",
+        logging_nan_inf_filter=False,  # a loss that is no number ends the update, and is not smoothed away
         report_to=[],
         disable_tqdm=True,
         dataloader_pin_memory=not on_cpu,
     )
+    on_one_device(arguments, device)
+    core = model.get_base_model() if hasattr(model, "get_base_model") else model
+    watch = _Watch(progress, work.steps, config.learning_rate)
     trainer = ReplayTrainer(
         model=model,
         args=arguments,
         processing_class=processor,
         work=work,
-        images_base=images_base,
+        encoder=PromptEncoder(processor, core, images_base, captioner.template_kwargs),
+        banned=vision_token_ids(core.config, processor.tokenizer),
         config=config,
         peft_config=lora,
-        callbacks=[_Resume(policy / TRAINER if step else None), _Progress(progress, work.steps)],
+        callbacks=[_Resume(policy / TRAINER if step else None), watch],
     )
     if adapters.Adapter.read(policy):  # after TRL has made its reference from the initial adapter, or from none
         adapters.load(trainer.model, policy)
@@ -110,6 +146,10 @@ def update(
             f"the update should have taken {work.steps} optimizer steps after step {step}, but the trainer counts "
             f"{trainer.state.global_step} and the optimizer {taken}"
         )
+    if broken := next((name for name, value in trainer.model.named_parameters() if not value.isfinite().all()), None):
+        raise watch.diverged(f"weights are not finite ({broken})", work.steps)
+    if what := trainer.ruined():
+        raise watch.diverged(what, work.steps)
     _save(trainer, out, initial, captioner)
     return _metrics(trainer, work)
 
@@ -127,7 +167,7 @@ def _trainee(captioner: recipes.Captioner, initial: Path, policy: Path) -> tuple
     # Weights that are not trained need no more precision than the engine has.
     model = AutoModelForImageTextToText.from_pretrained(base_folder(initial), dtype=captioner.dtype)
     if captioner.lora is not None:
-        return model, adapters.fresh(captioner.lora)
+        return model, adapters.fresh(captioner.lora, model)
     return adapters.attach(model, initial, trainable=True), None
 
 
@@ -151,14 +191,35 @@ class _Resume(TrainerCallback):
         kwargs["lr_scheduler"].load_state_dict(_load(self.state / "scheduler.pt"))
 
 
-class _Progress(TrainerCallback):
-    """Reports optimizer steps."""
+class _Watch(TrainerCallback):
+    """Reports optimizer steps, and ends a training whose numbers are no longer finite."""
 
-    def __init__(self, report: Callable[[int, int], None], total: int) -> None:
-        self.report, self.total = report, total
+    def __init__(self, report: Callable[[int, int], None], total: int, learning_rate: float) -> None:
+        self.report, self.total, self.learning_rate = report, total, learning_rate
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self.report(state.global_step, self.total)
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **kwargs: Any) -> None:
+        if what := not_finite(logs or {}):
+            raise self.diverged(what, state.global_step)
+
+    def diverged(self, what: str, step: int) -> Diverged:
+        return Diverged(what, step, self.total, self.learning_rate)
+
+
+def on_one_device(arguments: GRPOConfig, device: torch.device) -> None:
+    """Have the trainer use this device and no other.
+
+    Of several visible GPUs transformers takes the first and wants to copy the model to all of them, which TRL refuses.
+    """
+    if device.type != "cuda":
+        return
+    device = torch.device("cuda", device.index or 0)
+    torch.cuda.set_device(device)
+    arguments.__dict__["_setup_devices"] = device  # transformers keeps here what `arguments.device` says
+    arguments._n_gpu = 1
+    arguments.distributed_state.device = device  # where accelerate puts the model
 
 
 def _load(file: Path) -> dict[str, Any]:
@@ -184,7 +245,9 @@ def _save(trainer: GRPOTrainer, out: Path, initial: Path, captioner: recipes.Cap
     else:
         model.save_pretrained(out)
         for file in initial.iterdir():
-            if file.suffix in IDENTITY_SUFFIXES and file.suffix != ".safetensors" and not (out / file.name).exists():
+            # Weights are those just saved, and so is the index of their shards, if there are several.
+            reader = file.suffix in READER_SUFFIXES and not file.name.endswith(".index.json")
+            if reader and not (out / file.name).exists():
                 shutil.copy(file, out / file.name)
     (out / TRAINER).mkdir(exist_ok=True)
     trainer._save_optimizer_and_scheduler(str(out / TRAINER))

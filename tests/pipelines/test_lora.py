@@ -150,7 +150,7 @@ def test_adapters_are_trained_through_every_engine(engine: str, tmp_path: Path) 
     opened: set[int] = set()
 
     def observe(stage: str, done: int, total: int) -> None:
-        opened.update(id(warm.engine) for role, warm in engines._warm.items() if role == "captioner")
+        opened.update(id(cached.engine) for role, cached in engines._cached.items() if role == "captioner")
 
     recipe = loading.load(EMBEDDED_RECIPE, [*SMALL, f"captioner.engine.type={engine}"])
     progress.observers.append(observe)
