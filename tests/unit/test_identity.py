@@ -21,7 +21,7 @@ from tasks.generate import answer, attempt, describe
 from tasks.grade import aggregate, grade
 from tasks.parity import parity
 from tasks.prepare import fingerprint as fingerprint_stage
-from tasks.prepare import prepare
+from tasks.prepare import prepare, prepare_table
 from tasks.questions import load
 from tasks.reason import reason
 from tasks.running.policies import Identity
@@ -87,6 +87,24 @@ def test_runtime_and_root_change_no_key_and_every_other_input_does(stage: str) -
     kept = {name for name in names if key(stage, inputs | {name: VALUES[name][1]}) == before}
     assert kept == {"runtime", "root", "ahead", "max_unscored"}.intersection(names)
     assert key(stage, dict(reversed(inputs.items()))) == before
+
+
+def test_what_models_can_read_is_in_the_key_of_foreign_tables_alone() -> None:
+    inputs = {name: VALUES[name][0] for name in inspect.signature(prepare.fn).parameters}
+    reader = schema.PromptReader(uri="a", rows=0, digest="a", room=5)
+    others = (
+        reader.model_copy(update=change)
+        for change in ({"digest": "b"}, {"room": 6}, {"room": None}, {"template_kwargs": {"enable_thinking": False}})
+    )
+    keys = {table_key(inputs, captioner, reader) for captioner in (None, reader, *others)}
+    assert len(keys | {key("prepare", inputs)}) == 7
+    assert table_key(inputs, reader.model_copy(update={"uri": "elsewhere"}), reader) in keys
+
+
+def table_key(inputs: dict[str, Any], captioner: schema.PromptReader | None, reasoner: schema.PromptReader) -> str:
+    assert isinstance(prepare_table.cache_policy, Identity)
+    named = inputs | {"captioner": captioner, "reasoner": reasoner}
+    return prepare_table.cache_policy.compute_key(SimpleNamespace(), named, {})  # type: ignore[arg-type]
 
 
 def test_no_two_stages_share_a_key() -> None:
