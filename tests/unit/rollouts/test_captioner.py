@@ -17,8 +17,7 @@ from racro.data.images import BadImage, sha256
 from racro.embedded import world
 from racro.engines.local.scripted import ScriptedEngine
 from racro.engines.protocol import Generation, Refusal, Request, Sampling
-from racro.prompts import tentative_messages
-from racro.rollouts.captioner import caption, greedy, in_order, select
+from racro.rollouts.captioner import caption, in_order, select
 from racro.rollouts.thoughts import spoken
 from racro.schema import ImageRef, Problem
 
@@ -172,18 +171,6 @@ def test_images_are_decoded_when_their_turn_comes(problems: list[Problem], tmp_p
     assert [next(rows).uid for _ in range(9)][-1] == problems[2].uid
     with pytest.raises(BadImage, match="changed"):
         next(rows)
-
-
-def test_greedy_serves_captions_and_tentative_answers(problems: list[Problem], tmp_path: Path) -> None:
-    engine = Watched(
-        ScriptedReply(when="DO NOT try to answer", replies=("a caption",)),
-        ScriptedReply(when=r"MUST BE put in \\boxed", replies=("an answer",)),
-    )
-    captions = greedy(problems, str(tmp_path), engine, 30, 60.0)
-    assert {i: c.text for i, c in captions} == dict.fromkeys(range(4), "a caption")
-    answers = greedy(problems, str(tmp_path), engine, 30, 60.0, messages=tentative_messages)
-    assert {i: c.text for i, c in answers} == dict.fromkeys(range(4), "an answer")
-    assert {(s.n, s.temperature, s.max_tokens) for s in engine.sampling} == {(1, 0.0, 30)}
 
 
 def test_a_thinking_captioner_keeps_its_tokens_and_gives_its_caption(problems: list[Problem], tmp_path: Path) -> None:
