@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from flows.engine_pair import BadOption
 from racro.errors import BadInput
+from racro.schema import Share
 
 if TYPE_CHECKING:
     from racro.answering.cases import Answer, Question, Watch
@@ -92,11 +93,8 @@ def _question(line: bytes, number: int) -> tuple[str | int, Question | BadInput]
 
 
 def _accuracy(verdicts: Counter[str]) -> str:
-    from racro.evaluation.heldout import rate
-
-    cases = [verdict == "correct" for verdict, n in verdicts.items() if verdict != "failed" for _ in range(n)]
-    right = rate(cases)
-    return f"; right: {100 * right.value:.1f} ± {100 * right.stderr:.1f} % of {right.n}" if right else ""
+    right = Share.counted(verdicts["correct"], verdicts.total() - verdicts["failed"])
+    return f"; right: {right.percent} % of {right.n}" if right else ""
 
 
 def answers(

@@ -10,13 +10,12 @@ import time
 from prefect import flow, get_run_logger
 from prefect.runtime import flow_run
 
+from flows.arms import evaluate_heldout
 from racro.config import EmbeddedProblems, Recipe
 from racro.identity import recipe_digest
 from racro.models import devices
 from racro.schema import (
-    Evaluation,
     FingerprintTable,
-    FrozenModel,
     Parity,
     Policy,
     ProblemTable,
@@ -27,7 +26,6 @@ from racro.schema import (
 from racro.storage import layout, runs
 from racro.summary import PolicyRef, Summary
 from tasks.caption import caption
-from tasks.evaluate import evaluate, score_of
 from tasks.parity import parity
 from tasks.prepare import (
     adopt_captioner,
@@ -39,11 +37,13 @@ from tasks.prepare import (
     show,
     source_stamp,
 )
-from tasks.questions import benchmark_stamp
+from tasks.questions import benchmark_stamp, parts
 from tasks.questions import load as load_questions
 from tasks.reason import reason
 from tasks.recording import report, track
 from tasks.recording.closing import closing
+from tasks.recording.report import Evaluated
+from tasks.recording.track import Judge
 from tasks.running.stages import Stages
 from tasks.update import update
 
@@ -90,6 +90,7 @@ def _train(recipe: Recipe, name: str, stages: Stages, mlflow_run: str, started: 
     heldout = prepare_problems(recipe, stages, heldout=recipe.evaluation.problems)
     track.log_problems(mlflow_run, "training", problems)
     track.log_problems(mlflow_run, "heldout", heldout)
+    heldout_parts = parts(heldout)
 
     if recipe.captioner.engine.type != "scripted":  # a script has no log-probs
         stages.run(
@@ -104,14 +105,14 @@ def _train(recipe: Recipe, name: str, stages: Stages, mlflow_run: str, started: 
             seed=recipe.seed,
         )
     policy = initial
-    evaluations: list[tuple[int, Policy, Evaluation]] = []
+    evaluations: list[Evaluated] = []
     iterations: list[tuple[RolloutTable, ScoredTable, Policy]] = []
     for k in range(recipe.iterations + 1):
         if k % recipe.evaluation.every == 0 or k == recipe.iterations:
-            evaluation = evaluate_policy(recipe, stages, f"evaluate {k}", policy, reasoner, heldout)
-            score = report.log_evaluation(mlflow_run, k, policy, reasoner, heldout, evaluation)
-            logger.info("iteration %d: accuracy %.3f +- %.3f (n = %d)", k, score.accuracy, score.stderr, score.n)
-            evaluations.append((k, policy, evaluation))
+            arm = evaluate_heldout(recipe, stages, policy, reasoner, heldout_parts, f", iteration {k}")
+            score = report.log_evaluation(mlflow_run, k, policy, Judge(reasoner, heldout), arm.entry)
+            logger.info("iteration %d: accuracy %s %% (n = %d)", k, score.share.percent, score.n)
+            evaluations.append(Evaluated(k, policy, score, arm.results, arm.entry))
         if k == recipe.iterations:
             break
         rollouts = stages.run(
@@ -163,8 +164,8 @@ def _train(recipe: Recipe, name: str, stages: Stages, mlflow_run: str, started: 
         seed=recipe.seed,
         iterations=recipe.iterations,
         optimizer_steps=policy.step,
-        base=score_of(evaluations[0][2]),
-        final=score_of(evaluations[-1][2]),
+        base=evaluations[0].score,
+        final=evaluations[-1].score,
         policy=PolicyRef(uri=policy.uri, digest=policy.digest),
         stages=stages.totals,
         seconds=round(time.monotonic() - started, 3),
@@ -205,23 +206,3 @@ def fingerprint_benchmark(stages: Stages, name: str, source: str | None) -> Fing
         load_questions, f"load {name}", QuestionTable, name=name, source=source, columns=None, stamp=stamp
     )
     return stages.run(fingerprint, f"fingerprint {name}", FingerprintTable, name=name, questions=questions)
-
-
-def evaluate_policy(
-    recipe: Recipe, stages: Stages, name: str, policy: Policy, reasoner: FrozenModel, heldout: ProblemTable
-) -> Evaluation:
-    """The judgements of a policy on the held-out problems."""
-    return stages.run(
-        evaluate,
-        name,
-        Evaluation,
-        problems=heldout,
-        policy=policy,
-        captioner=recipe.captioner,
-        caption_tokens=recipe.rollout.max_tokens,
-        reasoner_model=reasoner,
-        reasoner=recipe.reasoner,
-        temperature=recipe.evaluation.temperature,
-        top_p=recipe.evaluation.top_p,
-        seed=recipe.seed,
-    )

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
-
-from racro.schema import Entry
+from racro.schema import Entry, Frozen, Share
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Score(_Frozen):
-    """Scores of one policy on the held-out problems."""
+class Accuracy(Frozen):
+    """A share of right answers, with the names that its figures have in JSON files."""
 
     accuracy: float
     """Share of right answers, 0 to 1."""
     stderr: float
-    """Standard error of the accuracy, sqrt(p (1 - p) / n)."""
+    """Standard error of the accuracy (`racro.schema.shares.standard_error`)."""
     n: int
     """Number of problems with a verdict other than `failed`."""
+
+    @property
+    def share(self) -> Share:
+        """The accuracy, with its interval."""
+        return Share(value=self.accuracy, stderr=self.stderr, n=self.n)
+
+
+class Score(Accuracy):
+    """Scores of one policy on the held-out problems."""
+
     truthful: float | None
     """Share of the facts stated in captions that are true; None if the problems have no scene."""
     states_asked: float | None
@@ -28,7 +32,7 @@ class Score(_Frozen):
     """Share of captions that announce an answer."""
 
 
-class StageTotal(_Frozen):
+class StageTotal(Frozen):
     """One stage over the whole run."""
 
     seconds: float
@@ -39,14 +43,14 @@ class StageTotal(_Frozen):
     """How often its result came from the cache."""
 
 
-class PolicyRef(_Frozen):
+class PolicyRef(Frozen):
     """The trained captioner: a Hugging Face model folder."""
 
     uri: str
     digest: str
 
 
-class Summary(_Frozen):
+class Summary(Frozen):
     """summary.json of a training."""
 
     run: str
@@ -66,7 +70,7 @@ class Summary(_Frozen):
     mlflow_run_id: str
 
 
-class EvaluationSummary(_Frozen):
+class EvaluationSummary(Frozen):
     """summary.json of an evaluation outside a training."""
 
     run: str
@@ -87,7 +91,7 @@ class EvaluationSummary(_Frozen):
     mlflow_run_id: str
 
 
-class BatchSummary(_Frozen):
+class BatchSummary(Frozen):
     """Result of answering a file of questions."""
 
     questions: str

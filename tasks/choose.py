@@ -82,7 +82,15 @@ def champion(recipe: Recipe | None, judge: Judge | None = None) -> Policy:
         known = ", ".join(f"{v.name} ({float(v.tags['racro.accuracy']):.1%})" for v in crowned)
         raise NoPolicy(f"--policy {CHAMPION}: there are several, {known}; say which one by --recipe or --run")
     tags = crowned[0].tags
-    return Policy(uri=tags["racro.policy_uri"], rows=0, digest=tags["racro.policy"])
+    return _as_trained(Policy(uri=tags["racro.policy_uri"], rows=0, digest=tags["racro.policy"]))
+
+
+def _as_trained(policy: Policy) -> Policy:
+    """The policy with the step that its training gave it, so that both share the cache of evaluations."""
+    record = artifacts.known_record(policy.uri)
+    if record is None or record.handle_type != Policy.__name__ or record.handle["digest"] != policy.digest:
+        return policy
+    return Policy(uri=policy.uri, **record.handle)
 
 
 def _crowned(client: MlflowClient, name: str) -> ModelVersion | None:

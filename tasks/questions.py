@@ -1,13 +1,11 @@
 """Stage load: a benchmark -> its questions; and the parts of a table of questions, which are evaluated one by one.
 
-Thin: `racro.benchmarks` reads. A recipe's held-out problems are one more benchmark, their table that of stage prepare.
+Thin: `racro.benchmarks` reads. A recipe's held-out problems are a benchmark too; their table comes from stage prepare.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
-from itertools import islice
 
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
@@ -18,14 +16,12 @@ from racro.config import Columns, Recipe, Runtime
 from racro.data import sources
 from racro.data.problems import content_digest
 from racro.errors import BadInput
-from racro.evaluation.results import heldout_question
-from racro.schema import DroppedRow, Problem, ProblemTable, Question, QuestionPart, QuestionTable
+from racro.evaluation import parts as dividing
+from racro.schema import DroppedRow, ProblemTable, Question, QuestionPart, QuestionTable
 from racro.storage import artifacts
 from tasks.running import telemetry
 from tasks.running.policies import Output, stage
 
-PART = 256
-"""Questions per part: what a kill loses at most. A multiple of usual batch sizes."""
 OWN = "own"
 LISTED = 200
 """Dropped rows in Prefect's table."""
@@ -46,7 +42,7 @@ def benchmark(name: str, columns: Columns | None) -> Benchmark:
 
 
 def own_columns(name: str, recipe: Recipe) -> Columns | None:
-    """Columns of the user's own data: those of the recipe's problems. None for any other benchmark."""
+    """Columns of the benchmark `own`: those of the recipe's problems. None for any other benchmark."""
     return getattr(recipe.problems, "columns", Columns()) if name == OWN else None
 
 
@@ -63,7 +59,7 @@ def benchmark_stamp(name: str, source: str | None, columns: Columns | None) -> s
 def _load(
     output: Output, name: str, source: str | None, columns: Columns | None, stamp: str, runtime: Runtime, root: str
 ) -> QuestionTable:
-    """All questions of a benchmark. Rows that cannot be used are dropped, counted and listed."""
+    """All questions of a benchmark. Unusable rows are dropped, counted and listed."""
     loaded = benchmark(name, columns).read(source, output.folder)
     output.shards = artifacts.write_table(output.folder, loaded.questions, Question)
     reasons = Counter(row.reason for row in loaded.dropped)
@@ -87,26 +83,6 @@ load_own = stage("load", version=2)(_load)
 
 
 @task(cache_policy=NO_CACHE, persist_result=False)
-def parts(table: QuestionTable | ProblemTable, limit: int | None) -> tuple[QuestionPart, ...]:
-    """The first `limit` questions, or all, in parts. Runs with different limits have parts in common."""
-    questions = list(_rows(table.uri))
-    if limit is not None:
-        questions = list(benchmarks.first(questions, limit))
-    return tuple(
-        QuestionPart(uri=table.uri, rows=len(chunk), digest=content_digest(chunk), start=start)
-        for start in range(0, len(questions), PART)
-        for chunk in [questions[start : start + PART]]
-    )
-
-
-def questions_of(part: QuestionPart) -> list[Question]:
-    """The questions of a part. Their images are found from its uri."""
-    return list(islice(_rows(part.uri), part.start, part.start + part.rows))
-
-
-def _rows(uri: str) -> Iterator[Question]:
-    record = artifacts.read_record(uri)
-    if record is not None and record.handle_type == ProblemTable.__name__:
-        problems = artifacts.read_table(ProblemTable(uri=uri, rows=0, digest=""), Problem)
-        return (heldout_question(problem) for problem in problems)
-    return artifacts.read_table(QuestionTable(uri=uri, rows=0, digest=""), Question)
+def parts(table: QuestionTable | ProblemTable, limit: int | None = None) -> tuple[QuestionPart, ...]:
+    """The first `limit` questions, or all, in parts (`racro.evaluation.parts`)."""
+    return dividing.parts(table, limit)

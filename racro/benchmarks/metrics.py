@@ -5,7 +5,6 @@ What a benchmark counts is in the benchmark's file. Failed verdicts say nothing 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
@@ -13,7 +12,8 @@ import numpy as np
 
 from racro.data.golds import Gold
 from racro.grading import GraderFailed, equal
-from racro.schema import Metric, Question, Row, Verdict
+from racro.schema import Metric, Question, Row, Share, Verdict
+from racro.schema.shares import standard_error
 
 RESAMPLES = 1000
 SEED = 0
@@ -47,11 +47,8 @@ Family = dict[str, bool]
 
 def accuracy(graded: Iterable[Graded], name: str = "accuracy") -> list[Metric]:
     """Share of right answers, with the standard error of independent questions; empty if nothing is scored."""
-    right_Q = [g.verdict is Verdict.CORRECT for g in scored(graded)]
-    if not right_Q:
-        return []
-    share = sum(right_Q) / len(right_Q)
-    return [Metric(name=name, value=share, stderr=math.sqrt(share * (1 - share) / len(right_Q)), n=len(right_Q))]
+    share = Share.of(g.verdict is Verdict.CORRECT for g in scored(graded))
+    return [] if share is None else [Metric(name=name, **dict(share))]
 
 
 def by_label(graded: Sequence[Graded], name: str = "accuracy", only: Sequence[str] | None = None) -> list[Metric]:
@@ -98,8 +95,8 @@ def ratio(
 ) -> list[Metric]:
     """Sum of `part_F` divided by sum of `whole_F` (None: 1 each), for F families, which are the independent cases.
 
-    The standard error comes from a bootstrap over families with seeded resamples; `n` None: the sum of `whole_F`. Empty
-    if there is nothing to count.
+    The standard error comes from a bootstrap over families with seeded resamples; if no resample differs, it is that of
+    F independent cases. `n` None: the sum of `whole_F`. Empty if there is nothing to count.
     """
     part = np.asarray(part_F, float)
     whole = np.ones_like(part) if whole_F is None else np.asarray(whole_F, float)
@@ -109,4 +106,6 @@ def ratio(
     times_RF = np.random.default_rng(SEED).multinomial(F, np.full(F, 1 / F), RESAMPLES)
     whole_R = times_RF @ whole
     share_R = (times_RF @ part)[whole_R > 0] / whole_R[whole_R > 0]
-    return [Metric(name=name, value=part.sum() / whole.sum(), stderr=float(share_R.std()), n=n or round(whole.sum()))]
+    value = float(part.sum() / whole.sum())
+    stderr = float(share_R.std()) if np.ptp(share_R) > 1e-9 else standard_error(value, F)
+    return [Metric(name=name, value=value, stderr=stderr, n=n or round(whole.sum()))]

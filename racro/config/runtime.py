@@ -24,12 +24,10 @@ class Timeouts(Config):
     """The reasoner's answers of one iteration."""
     update: Seconds = 6 * 3600
     """The optimizer steps of one iteration."""
-    evaluate: Seconds = 6 * 3600
-    """One evaluation during a training."""
     load: Seconds = 6 * 3600
     """Reading one benchmark."""
     describe: Seconds = 6 * 3600
-    """Captions for one part (256 questions) of a benchmark."""
+    """Captions for one part (1,024 questions) of a benchmark or of the held-out problems."""
     attempt: Seconds = 6 * 3600
     """The captioner's answers to one part of a benchmark."""
     answer: Seconds = 6 * 3600

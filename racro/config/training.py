@@ -64,7 +64,7 @@ class UpdateSettings(Config):
 
 
 class EvaluationSettings(Config):
-    """Stage evaluate: the reasoner answers from greedy captions of held-out problems."""
+    """Evaluation: the reasoner answers from greedy captions of held-out problems."""
 
     every: PositiveInt = 10
     """Number of iterations between evaluations. The first and the last policy are always evaluated."""

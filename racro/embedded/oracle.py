@@ -1,7 +1,7 @@
 """The oracle: what a caption states about a synthetic scene, and whether it is true.
 
-Possible because the scene is known. Not a grader: it judges captions, not answers. Called by
-`racro.evaluation.heldout` for problems that have a scene.
+Possible because the scene is known. Not a grader: it judges captions, not answers. Called by `racro.evaluation.scenes`
+for problems that have a scene.
 """
 
 from __future__ import annotations

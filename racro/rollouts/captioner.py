@@ -1,4 +1,4 @@
-"""Problems x policy -> captions. The same code captions for training (sampled, in groups) and for evaluation (greedy).
+"""Problems x policy -> captions, sampled in groups for training; the prompts are also those of evaluations.
 
 Not an engine: this module says what is asked, `racro.engines` how it is generated. Called by the stage caption, by
 `racro.training.parity` and by `racro.evaluation`.
@@ -6,13 +6,12 @@ Not an engine: this module says what is asked, `racro.engines` how it is generat
 
 from __future__ import annotations
 
-import dataclasses
 import random
 from collections.abc import Callable, Iterator, Sequence
 
 from racro import config
 from racro.data.images import open_image
-from racro.engines.protocol import Completion, Engine, Prompt, Refusal, Request, Sampling, prompt_seed
+from racro.engines.protocol import Engine, Prompt, Refusal, Request, Sampling, prompt_seed
 from racro.prompts import Message, caption_messages
 from racro.rollouts.thoughts import spoken
 from racro.schema import FinishReason, Problem, Rollout
@@ -129,29 +128,3 @@ def in_order(rollouts: Sequence[Rollout], problems: Sequence[Problem]) -> list[R
     """The rollouts in the order of the problems, whatever the order in which they came."""
     places = {problem.uid: place for place, problem in enumerate(problems)}
     return sorted(rollouts, key=lambda rollout: (places[rollout.uid], rollout.sample))
-
-
-def greedy(
-    problems: Sequence[Problem],
-    images_base: str,
-    engine: Engine,
-    max_tokens: int,
-    deadline: float,
-    progress: Progress = silent,
-    messages: Callable[[str, int], list[Message]] = caption_messages,
-    refused: Refused = ignored,
-) -> Iterator[tuple[int, Completion]]:
-    """The likeliest text for each problem, with the problem's index, as they finish.
-
-    It is a caption, or a tentative answer with `tentative_messages`. A problem that the engine refuses has none.
-    The thoughts of a captioner that thinks are left out.
-    """
-    sampling = Sampling(n=1, temperature=0.0, max_tokens=max_tokens, deadline=deadline)
-    requests = (request(i, problem, images_base, messages, sampling, 0) for i, problem in enumerate(problems))
-    for done, made in enumerate(engine.generate(requests), 1):
-        if isinstance(made, Refusal):
-            refused(problems[made.key], made.reason)
-        else:
-            completion = made.completions[0]
-            yield made.key, dataclasses.replace(completion, text=spoken(completion.text))
-        progress(done, len(problems))

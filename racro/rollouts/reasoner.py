@@ -1,7 +1,7 @@
 """Rollouts x frozen LLM -> scored rollouts: the reasoner answers from each caption, the answer is graded.
 
-Not an engine and not the grader. Called by the stage reason; `answer` and `verdict_of` also by
-`racro.evaluation.heldout`; `question_to` by everything that asks the reasoner about a caption.
+Not an engine and not the grader. Called by the stage reason; `question_to` by everything that asks the reasoner about a
+caption.
 """
 
 from __future__ import annotations

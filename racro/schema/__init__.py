@@ -10,7 +10,6 @@ from racro.schema.handles import (
     CHAMPION,
     INITIAL,
     EntryTable,
-    Evaluation,
     FingerprintTable,
     FrozenModel,
     Handle,
@@ -26,9 +25,10 @@ from racro.schema.handles import (
     WritingTable,
 )
 from racro.schema.problems import AnswerKind, DroppedRow, Fingerprint, Gold, ImageRef, Label, Overlap, Problem, Question
-from racro.schema.results import Entry, Metric, Mode, Result, Writing
-from racro.schema.rollouts import FinishReason, Judgement, Rollout, ScoredRollout, Verdict
-from racro.schema.row import Row
+from racro.schema.results import Entry, Metric, Mode, ModelOutput, Result
+from racro.schema.rollouts import FinishReason, Rollout, ScoredRollout, Verdict
+from racro.schema.row import Frozen, Row
+from racro.schema.shares import Share
 
 __all__ = [
     "CHAMPION",
@@ -37,18 +37,18 @@ __all__ = [
     "DroppedRow",
     "Entry",
     "EntryTable",
-    "Evaluation",
     "Fingerprint",
     "FingerprintTable",
     "FinishReason",
+    "Frozen",
     "FrozenModel",
     "Gold",
     "Handle",
     "ImageRef",
-    "Judgement",
     "Label",
     "Metric",
     "Mode",
+    "ModelOutput",
     "Overlap",
     "Parity",
     "Policy",
@@ -65,7 +65,7 @@ __all__ = [
     "Row",
     "ScoredRollout",
     "ScoredTable",
+    "Share",
     "Verdict",
-    "Writing",
     "WritingTable",
 ]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from pydantic import BaseModel, ConfigDict
 
 
@@ -55,7 +57,7 @@ class QuestionPart(Handle):
 
 
 class WritingTable(Handle):
-    """Rows: Writing, k per question, in the order of the part's questions."""
+    """Rows: ModelOutput, k per question, in the order of the part's questions."""
 
 
 class ResultTable(Handle):
@@ -101,13 +103,8 @@ class PromptReader(Handle):
 
     room: int | None
     """Tokens that a prompt may have; None where the model names no limit."""
-
-
-class Evaluation(Handle):
-    """A policy evaluated on the held-out problems. Rows: Judgement."""
-
-    policy: str
-    """Digest of the evaluated policy."""
+    template_kwargs: dict[str, Any] = {}
+    """What its chat template is given beside the messages."""
 
 
 class Parity(Handle):

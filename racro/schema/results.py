@@ -7,6 +7,7 @@ from typing import Literal
 from racro.schema.problems import AnswerKind
 from racro.schema.rollouts import FinishReason, Verdict
 from racro.schema.row import Row
+from racro.schema.shares import Share
 
 Mode = Literal["caption", "direct", "joint", "text"]
 """How a question is answered in an evaluation. `caption`: the reasoner answers from the caption alone, as in training.
@@ -15,7 +16,7 @@ Mode = Literal["caption", "direct", "joint", "text"]
 """
 
 
-class Writing(Row):
+class ModelOutput(Row):
     """A text that a model wrote about one question."""
 
     uid: str
@@ -61,15 +62,11 @@ class Result(Row):
     """Why there is no response; None if there is one."""
 
 
-class Metric(Row):
-    """A share with its standard error and the number of cases behind it."""
+class Metric(Share):
+    """A share with a name."""
 
     name: str
     """ "accuracy", or of a part: "accuracy / subject / algebra"."""
-    value: float
-    """The share, 0 to 1."""
-    stderr: float
-    n: int
 
 
 class Entry(Row):

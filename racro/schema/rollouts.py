@@ -51,22 +51,3 @@ class ScoredRollout(Rollout):
     """Does the caption describe the image (RAPID's check)? None if this was not asked."""
     reward: float | None
     """None: unscored; the caption takes no part in the baseline or the loss."""
-
-
-class Judgement(Row):
-    """One held-out problem answered from a greedy caption."""
-
-    uid: str
-    category: str
-    question: str
-    answer: str
-    caption: str
-    response: str
-    verdict: Verdict
-    facts_stated: int | None
-    """Number of statements about the image in the caption; None if the problem has no scene."""
-    facts_true: int | None
-    states_asked: bool | None
-    """Does the caption state, truthfully, every fact that the question asks for?"""
-    leaks: bool | None
-    """Does the caption announce an answer instead of only describing?"""

@@ -1,11 +1,11 @@
-"""What came of a sweep: children's outcomes -> ranking, and the rule that ends hopeless children early.
+"""The result of a sweep: children's outcomes -> ranking, and the rule that stops hopeless children early.
 
-A child is a point (`racro.sweeps.axes`) with a seed, and a training like any other. Not here: how children are run
+A child is a point (`racro.sweeps.axes`) with a seed, and otherwise an ordinary training. Not here: how children are run
 (`tasks.sweep`), in which order (`flows.sweep`), what the page looks like (`racro.reports.sweep`).
 
 **The rule.** A child is stopped at an evaluation when its accuracy lies more than two standard errors (of the
-difference) below the median of the finished siblings' at the same iteration, three finished siblings at least. The
-start and the end of a training stop nobody.
+difference) below the median of at least three finished siblings at the same iteration. No child is stopped at the start
+or the end of its training.
 """
 
 from __future__ import annotations
@@ -15,33 +15,27 @@ import statistics
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import Field
 
 from racro.config import Recipe
-from racro.summary import StageTotal
+from racro.schema import Frozen, Share
+from racro.summary import Accuracy, StageTotal
 from racro.sweeps.axes import Sweep
 
 SIBLINGS = 3
-"""Finished siblings that the rule needs; the median of fewer is one child's luck."""
+"""Finished siblings that the rule needs; a median of fewer depends on the luck of one child."""
 MARGIN = 2.0
 """Standard errors of the difference below the median."""
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Measured(_Frozen):
+class Measured(Accuracy):
     """A child at one evaluation."""
 
     iteration: int
-    accuracy: float
-    stderr: float
-    n: int
 
 
-class Outcome(_Frozen):
-    """What became of a child; the file that makes it known to its siblings and to the next command."""
+class Outcome(Frozen):
+    """The state of a child: the file from which its siblings and the next command know it."""
 
     child: str
     """Name of the run."""
@@ -51,16 +45,16 @@ class Outcome(_Frozen):
     go better the next time."""
     curve: tuple[Measured, ...] = ()
     seconds: float = 0.0
-    """Wall time of the attempt that ended so."""
+    """Wall time of the run that ended with this status."""
     note: str = ""
     """Why it was stopped, diverged or failed, in one line."""
     mlflow_run_id: str = ""
-    stages: dict[str, StageTotal] = {}
-    """Of a finished child: what it executed and what it found, in the attempt that finished it."""
+    stages: dict[str, StageTotal] = Field(default_factory=dict)
+    """Of a finished child: its stages in the run that finished it."""
 
 
-class Child(_Frozen):
-    """A child as its process gets to know it."""
+class Child(Frozen):
+    """A child as its process receives it."""
 
     name: str
     """Of its run."""
@@ -73,7 +67,7 @@ class Child(_Frozen):
     stop_hopeless: bool
 
 
-class Trial(_Frozen):
+class Trial(Frozen):
     """A point and its children, one per seed."""
 
     values: dict[str, Any]
@@ -81,7 +75,7 @@ class Trial(_Frozen):
     children: tuple[Outcome, ...]
 
 
-class Standing(_Frozen):
+class Standing(Frozen):
     """A point in the ranking."""
 
     rank: int | None
@@ -104,8 +98,15 @@ class Standing(_Frozen):
     children: tuple[str, ...]
     """Names of their runs."""
 
+    @property
+    def share(self) -> Share | None:
+        """The mean accuracy for display."""
+        if self.accuracy is None or self.stderr is None:
+            return None
+        return Share(value=self.accuracy, stderr=self.stderr, n=self.n)
 
-class SweepSummary(_Frozen):
+
+class SweepSummary(Frozen):
     """summary.json of a sweep."""
 
     run: str
@@ -119,7 +120,7 @@ class SweepSummary(_Frozen):
     started: int
     """Children that this command ran; the others had ended before."""
     stages: dict[str, StageTotal]
-    """Sum over the finished children: what is shared is executed by one of them and cached in the others."""
+    """Sum over the finished children: a shared stage is executed in one of them and cached in the others."""
     seconds: float
     prefect_flow_run_id: str
     mlflow_run_id: str

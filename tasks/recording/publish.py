@@ -1,6 +1,6 @@
-"""What the flows beside the training leave behind: files, Prefect artifacts, the end of an MLflow run.
+"""What the flows `prepare` and `answer-batch` leave behind: files and Prefect artifacts.
 
-The training's are `tasks.recording.report`, those of an evaluation `tasks.recording.publish_evaluation`.
+Those of a training are in `tasks.recording.report`, those of an evaluation in `tasks.recording.publish_evaluation`.
 """
 
 from __future__ import annotations
@@ -14,8 +14,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from racro.errors import BadInput
-from racro.evaluation.heldout import rate
-from racro.schema import FrozenModel, Policy, ProblemTable
+from racro.schema import FrozenModel, Policy, ProblemTable, Share
 from racro.storage import artifacts
 from racro.summary import BatchSummary
 from tasks.running import telemetry
@@ -57,7 +56,7 @@ def answers(
     """Write the answers, one line each, and say how many there are."""
     text = "".join(json.dumps(content, ensure_ascii=False) + "\n" for content in said)
     artifacts.write_file(uri, text.encode("utf-8", "backslashreplace"))  # a lone surrogate stays a JSON escape
-    right = rate([verdict == "correct" for verdict, n in verdicts.items() if verdict != "failed" for _ in range(n)])
+    right = Share.counted(verdicts["correct"], verdicts.total() - verdicts["failed"])
     summary = BatchSummary(
         questions=questions,
         answers=uri,
@@ -68,7 +67,7 @@ def answers(
         n=right.n if right else 0,
         seconds=round(seconds, 3),
     )
-    graded = f", {right.value:.3f} ± {right.stderr:.3f} right (n = {right.n})" if right else ""
+    graded = f", {right.percent} % right (n = {right.n})" if right else ""
     page = f"{summary.total - unanswerable} of {summary.total} questions answered{graded}: `{uri}`"
     telemetry.markdown("answers", page, f"Answers to {questions}")
     return summary

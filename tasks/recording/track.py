@@ -29,7 +29,7 @@ from prefect.runtime import flow_run
 from racro.config import Recipe
 from racro.data import statistics
 from racro.identity import digest, judging_digest
-from racro.schema import CHAMPION, EntryTable, Evaluation, FrozenModel, Policy, ProblemTable
+from racro.schema import CHAMPION, EntryTable, FrozenModel, Policy, ProblemTable
 from racro.storage.retention import training_digest
 from racro.summary import Score
 from tasks.recording import store
@@ -166,7 +166,7 @@ def log_evaluation(
     policy: Policy,
     reasoner: FrozenModel,
     heldout: ProblemTable,
-    evaluation: Evaluation | EntryTable,
+    evaluation: EntryTable,
     score: Score,
     metrics: dict[str, float],
 ) -> None:

@@ -338,7 +338,7 @@ def test_many_questions_give_a_line_each_in_order(done: dict[str, Done]) -> None
     assert [error.startswith(start) for error, start in zip(errors, [*expected, "line 7: not a"], strict=True)] == [
         True
     ] * 5
-    assert "racro: 2 of 7 questions answered; right: 100.0 ± 0.0 % of 1\n" in err
+    assert "racro: 2 of 7 questions answered; right: 100.0 % of 1\n" in err
 
 
 def test_no_questions_at_all_is_a_mistake(done: dict[str, Done]) -> None:

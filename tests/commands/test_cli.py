@@ -114,7 +114,7 @@ MISTAKES: dict[str, tuple[list[str], int, str]] = {
     "failure": (
         ["--set", NEVER, "--set", SCRIPTED, "--set", "runtime.request_deadline=0.01", "--set", "evaluation.problems=2"],
         1,
-        "failed: NothingEvaluated: none of 2 held-out problems got an answer in time; raise runtime.request_deadline",
+        "failed: NothingEvaluated: heldout: none of 2 texts was finished in time; raise runtime.request_deadline",
     ),
 }
 

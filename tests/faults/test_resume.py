@@ -45,7 +45,7 @@ def test_killed_at_many_writes_in_every_stage(undisturbed: Summary, tmp_path: Pa
     assert result["rewritten"] == []
     assert result["stages"] == sum(stage.executed for stage in undisturbed.stages.values())
     places = {kill.split(" ")[1].split("/")[2] for kill in result["kills"] if "/artifacts/" in kill}
-    assert {"prepare", "caption", "reason", "update", "evaluate"} <= places, result["kills"]
+    assert {"prepare", "caption", "reason", "update", "describe", "answer"} <= places, result["kills"]
 
 
 def there_or_ended(folder: Path, pattern: str, process: subprocess.Popen[bytes]) -> bool:

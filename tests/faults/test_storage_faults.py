@@ -130,7 +130,7 @@ def test_a_run_goes_on_through_all_of_it_and_makes_nothing_twice(proxy: Proxy, u
         ("cut", r"PUT .*/prepare/.*/images/"),
         ("500", r"PUT .*/prepare/.*/part-"),
         ("cut", r"GET .*/prepare/.*/images/"),
-        ("refused", r"PUT .*/evaluate/.*/record"),
+        ("refused", r"PUT .*/describe/.*/record"),
         ("503", r"PUT .*/caption/.*/part-"),
         ("lost", r"PUT .*/caption/.*/record"),
         ("silent", r"GET .*/caption/.*/part-"),
@@ -162,7 +162,10 @@ def test_a_run_that_s3_outlasts_fails_and_the_same_again_resumes(
     assert {name for name, total in summary.stages.items() if total.cached} == {
         "prepare",
         "parity",
-        "evaluate",
+        "describe",
+        "answer",
+        "grade",
+        "aggregate",
         "caption",
     }
     assert summary.stages["caption"].executed == 0

@@ -30,6 +30,7 @@ from racro.config import Recipe, loading
 from racro.data.problems import TooManyBadRows
 from racro.data.sources import BadSource
 from racro.errors import BadInput
+from racro.evaluation.results import NothingEvaluated
 from racro.models.folders import EMBEDDED, model_digest
 from racro.schema import Problem, Rollout, ScoredRollout, Verdict
 from racro.storage import artifacts, files
@@ -37,7 +38,6 @@ from racro.storage.artifacts import BadArtifact
 from racro.storage.files import Unwritable
 from racro.summary import Summary
 from tasks.caption import TooManyRefused
-from tasks.evaluate import NothingEvaluated
 from tasks.reason import TooManyUnscored
 from tasks.recording.report import check_root
 from tasks.running import policies
@@ -224,9 +224,9 @@ def bad_rows(folder: Path) -> str:
 
 def test_rows_that_cannot_be_asked_cost_themselves_and_options_reach_the_models(tmp_path: Path) -> None:
     root, source = str(tmp_path / "root"), bad_rows(tmp_path)
-    models = ("captioner.engine={type: transformers}", "reasoner.engine={type: transformers}")
     settings = {"max_bad_share": 0.2, "columns": {"choices": "choices"}}
-    recipe = from_table(source, *models, "rollout.problems=100", "evaluation.problems=50", **settings)
+    real = "reasoner.engine={type: transformers}"
+    recipe = from_table(source, real, "rollout.problems=100", "evaluation.problems=50", **settings)
     with task_log() as lines:
         summary = train(recipe, run="unaskable", root=root)
     assert summary.stages["prepare"].executed == 2
@@ -235,6 +235,7 @@ def test_rows_that_cannot_be_asked_cost_themselves_and_options_reach_the_models(
     assert training.metrics["dropped_prompt too long"] == training.metrics["dropped_special token in the text"] == 1
     assert training.metrics["rows"] + heldout.metrics["rows"] == 22 and heldout.metrics["asked"] == 50
     assert training.inputs["reasoner"]["room"] == 2048 - recipe.reasoner.max_tokens
+    assert training.inputs["captioner"] is None, "a script reads anything"
     folder = f"{root}/artifacts/prepare/{training.identity[:20]}"
     problems = list(artifacts.read_table(schema.ProblemTable(uri=folder, rows=0, digest=""), Problem))
     asked = {problem.question.removeprefix("<image>") for problem in problems if problem.kind == "choice"}
@@ -273,6 +274,7 @@ def rollout(uid: str = "a", sample: int = 0, policy: str = "me", reward: float |
     )
 
 
+EVALUATION = ("describe", "answer", "grade", "aggregate")
 GOOD = tuple(rollout(uid, sample, reward=float(sample)) for uid in "ab" for sample in range(2))
 
 
@@ -350,7 +352,7 @@ def test_too_many_unscored_captions_stop_the_run_and_it_is_not_tried_twice(tmp_p
     with pytest.raises(TooManyUnscored, match=r"32 truncated.*reward\.max_unscored = 0\.2.*reasoner\.max_tokens"):
         train(dry("reward.truncated=unscored", reasoner=LONG), run="long-unscored", root=str(tmp_path))
     assert task_runs("long-unscored")["reason 0"] == 1
-    assert {record.stage for record in records(str(tmp_path)).values()} == {"prepare", "evaluate", "caption"}
+    assert {record.stage for record in records(str(tmp_path)).values()} == {"prepare", *EVALUATION, "caption"}
     tolerant = dry("reward.truncated=unscored", "reward.max_unscored=1", reasoner=LONG)
     assert train(tolerant, run="long-unscored", root=str(tmp_path)).optimizer_steps == 0
     assert record_of(str(tmp_path), "reason").metrics["unscored"] == 32
@@ -360,9 +362,9 @@ NEVER = {"replies": ["\\boxed{3}"], "delay": 3600}
 
 
 def test_a_reasoner_that_never_answers_stops_the_run_soon(tmp_path: Path) -> None:
-    with pytest.raises(NothingEvaluated, match=r"none of 4 held-out problems.*runtime\.request_deadline"):
+    with pytest.raises(NothingEvaluated, match=r"heldout: none of 4 texts.*runtime\.request_deadline"):
         train(dry("runtime.request_deadline=0.05", reasoner=NEVER), run="never", root=str(tmp_path))
-    assert task_runs("never")["evaluate 0"] == 1
+    assert task_runs("never")["answer heldout, caption 1/1, iteration 0"] == 1
 
 
 def test_a_reasoner_that_often_never_answers_stops_the_run_at_training(tmp_path: Path) -> None:
@@ -445,7 +447,7 @@ def test_a_full_disk_stops_the_run_and_with_space_it_ends_as_if_undisturbed(undi
     done: dict[str, artifacts.Record] = {}
     places = (
         r"/prepare/\w+/images/",
-        r"/evaluate/\w+/record\.json",
+        r"/describe/\w+/record\.json",
         r"/caption/\w+/part-",
         r"/update/\w+/model\.safetensors",
     )
@@ -454,7 +456,7 @@ def test_a_full_disk_stops_the_run_and_with_space_it_ends_as_if_undisturbed(undi
             train(real(), run="full", root=root)
         now = records(root)
         assert now | done == now, "what was done is done no more, or was done again"
-        assert place.split("/")[1] not in {record.stage for record in now.values()} - {"prepare", "evaluate"}
+        assert place.split("/")[1] not in {record.stage for record in now.values()} - {"prepare", *EVALUATION}
         done = now
         assert max(task_runs("full").values()) == 1
     healed = train(real(), run="full", root=root)

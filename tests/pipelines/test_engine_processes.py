@@ -70,7 +70,7 @@ def pid(role: Role) -> int:
 
 def test_workers_give_the_policy_that_engines_in_this_process_give(inline: Summary, tmp_path: Path, when) -> None:
     pids: set[tuple[Role, int]] = set()
-    for stage in ("caption 0", "caption 1", "evaluate"):
+    for stage in ("caption 0", "caption 1", "describe"):
         when(stage, lambda: pids.add(("captioner", pid("captioner"))))
     for stage in ("reason 0", "reason 1"):
         when(stage, lambda: pids.add(("reasoner", pid("reasoner"))))
@@ -96,7 +96,7 @@ def short(tmp_path_factory: pytest.TempPathFactory, prefect_server: str) -> Summ
     "role, stage, blow",
     [
         ("captioner", "caption 0", signal.SIGKILL),
-        ("captioner", "evaluate", signal.SIGSTOP),
+        ("captioner", "describe", signal.SIGSTOP),
         ("reasoner", "reason 0", signal.SIGKILL),
     ],
 )

@@ -247,7 +247,7 @@ def test_children_are_runs_and_what_they_share_ran_once(rates: SweepSummary, roo
     counts = {name: (total.executed, total.cached) for name, total in rates.stages.items()}
     assert counts["prepare"] == (4, 4)
     assert counts["parity"] == (2, 2)
-    assert counts["evaluate"] == (2 + 8, 2)
+    assert counts["describe"] == counts["answer"] == counts["grade"] == counts["aggregate"] == (2 + 8, 2)
     assert counts["caption"] == counts["reason"] == (2 + 4, 2)
     assert counts["update"] == (8, 0)
 

@@ -38,7 +38,7 @@ def test_the_count_is_the_engines(engine: TransformersEngine, sizes: list[tuple[
     images = tuple(Image.effect_noise(size, 50).convert("RGB") for size in sizes)
     messages = caption_messages(question.replace("<image>", ""), len(images))
     counting = _Reader(reader("captioner", 100), sees=True)
-    [made] = generations(engine, [Prompt(messages, images)], Sampling(max_tokens=1), [0])
+    (made,) = generations(engine, [Prompt(messages, images)], Sampling(max_tokens=1), [0])
     assert counting.count(messages, sizes) == len(made.prompt_ids)
     assert all(counting.most_tokens(size) >= counting.count(caption_messages("", 1), [size]) - 60 for size in sizes)
 
@@ -69,7 +69,7 @@ def test_what_is_dropped_is_what_the_engine_refuses(engine: TransformersEngine) 
             continue
         with pytest.raises(Unusable, match=f"prompt too long: {counted} tokens for the captioner, room for {room}"):
             fit.require(question, [image.size])
-        assert f"a prompt of {counted} tokens" in refusal(engine, Prompt(messages, (image,)), sampling)
+        assert "positions" in refusal(engine, Prompt(messages, (image,)), sampling)
 
 
 def test_the_reasoner_needs_room_too() -> None:

@@ -23,12 +23,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from racro.schema import DroppedRow, Handle, ImageRef, Judgement, Problem, Rollout, Row, ScoredRollout
+from racro.schema import DroppedRow, Entry, Handle, ImageRef, ModelOutput, Problem, Result, Rollout, Row, ScoredRollout
 from racro.storage import artifacts
 from racro.storage.arrow import arrow_schema
 from racro.storage.artifacts import BadArtifact, Record, Shard, read_shard, read_table, table_digest, write_table
 
-ROWS: tuple[type[Row], ...] = (Problem, DroppedRow, Rollout, ScoredRollout, Judgement)
+ROWS: tuple[type[Row], ...] = (Problem, DroppedRow, Rollout, ScoredRollout, ModelOutput, Result, Entry)
 
 PLAIN = {
     str: st.text(max_size=20),
