@@ -268,7 +268,10 @@ def test_a_question_of_ones_own(done: dict[str, Done]) -> None:
     code, out, err = done["about"]
     assert code == 0 and f"answer    {PROBLEM.answer}\n" in out
     assert "verdict" not in out
-    assert err == "racro: no --captioner and no --reasoner: the embedded model knows only coloured bars\n"
+    assert err == (
+        "racro: the embedded captioner and reasoner know only this project's own pictures of coloured bars; about "
+        "anything else the answer means nothing (--captioner, --reasoner)\n"
+    )
 
 
 def test_a_recipe_names_models_and_settings(done: dict[str, Done]) -> None:
