@@ -135,7 +135,10 @@ def _reader(role: Role, config: Captioner | Reasoner, max_tokens: int, runtime: 
     folder = base_folder(model_folder(config.model, role, config.revision, weights=False))
     positions = getattr(config.engine, "max_model_len", None) or max_positions(folder)
     room = None if positions is None else positions - max_tokens
-    return PromptReader(uri=str(folder.resolve()), rows=0, digest=model_digest(folder, READER_SUFFIXES), room=room)
+    digest = model_digest(folder, READER_SUFFIXES)
+    return PromptReader(
+        uri=str(folder.resolve()), rows=0, digest=digest, room=room, template_kwargs=config.template_kwargs
+    )
 
 
 @task(cache_policy=NO_CACHE, persist_result=False)

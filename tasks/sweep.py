@@ -37,9 +37,9 @@ from tasks.recording import store, track
 from tasks.recording.track import logged, recorded
 from tasks.running import telemetry
 
-PATIENCE = 15.0
+STOP_DEADLINE = 15.0
 """Seconds that a child has for closing its runs when the sweep is interrupted."""
-LOOK = 3600.0
+WAIT = 3600.0
 """Seconds of one wait for a child; it is waited for again."""
 
 
@@ -97,7 +97,7 @@ class Children:
             self.closed = True
             running = list(self._running)
         with ThreadPoolExecutor(max(1, len(running))) as pool:
-            list(pool.map(lambda process: process.stop(PATIENCE), running))
+            list(pool.map(lambda process: process.stop(STOP_DEADLINE), running))
 
     def run(self, command: Sequence[str], env: dict[str, str], log: Path) -> int | None:
         """Run a command to its end; its exit status, None when the context ended before."""
@@ -108,7 +108,7 @@ class Children:
             process = Process(command, env=env | share, log=log)
             self._running.add(process)
         try:
-            while (status := process.wait(LOOK)) is None:
+            while (status := process.wait(WAIT)) is None:
                 pass
             return None if self.closed else status
         finally:

@@ -1,9 +1,9 @@
 """The servers and workers of this working directory: starting them, finding them again, stopping them.
 
-`racro up` starts one process, the keeper (`flows.station.service_manager`), which starts the rest and keeps it alive;
-what is known of it stands in `.racro/station.json`. Not here: what Prefect is told (`flows.station.registration`).
-Called by `flows.station.starting` and, to find a station that runs, by `flows.station.local`. Imports neither prefect
-nor mlflow: their settings are read when they are.
+`racro up` starts one process, the service manager (`flows.station.service_manager`), which starts the others and keeps
+them alive; what runs is recorded in `.racro/station.json`. Not here: what Prefect is told, which is in
+`flows.station.registration`. Called by `flows.station.starting` and, to find a station that runs, by
+`flows.station.local`. Imports neither prefect nor mlflow: their settings are read when they are.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from racro.processes.child import SAFE_PATH, SITE, python
 START_DEADLINE = 180.0
 """Seconds until the servers must answer; the first start makes two databases."""
 STOP_DEADLINE = 120.0
-"""Seconds for the keeper to stop everything; a flow run has 30 of them to end in order."""
+"""Seconds for the service manager to stop everything; a flow run has 30 of them to end in order."""
 WILDCARDS = ("0.0.0.0", "::")
 SHORTEST_SILENCE = 45
 """Seconds; a flow run gives a sign of life every 30."""
@@ -95,15 +95,15 @@ class Station(_Frozen):
     """What runs: the content of station.json."""
 
     pid: int
-    """Of the keeper."""
+    """Of the manager."""
     started: float
     """When it was, by the system's clock; tells it from another process that got its pid."""
     options: Options
     children: dict[str, int]
-    """Name -> pid of what the keeper started last under that name."""
+    """Name -> pid of what the service manager started last under that name."""
 
     def alive(self) -> bool:
-        """Does the keeper run?"""
+        """Does the service manager run?"""
         try:
             process = psutil.Process(self.pid)
             return abs(process.create_time() - self.started) < 2 and process.status() != psutil.STATUS_ZOMBIE
@@ -134,7 +134,7 @@ def addresses(home: Path) -> dict[str, str]:
 
 
 def up(home: Path, options: Options, postgres: str | None) -> Station:
-    """Start the keeper, and return when the servers answer; or return the station that runs already.
+    """Start the service manager, and return when the servers answer; or return the station that runs already.
 
     Raises BadOption for a port that is taken or a station that runs with other options, StationFailed.
     """
@@ -146,11 +146,11 @@ def up(home: Path, options: Options, postgres: str | None) -> Station:
         return station
     for option, port in (("--prefect-port", options.prefect_port), ("--mlflow-port", options.mlflow_port)):
         check_port(option, options.host, port)
-    log = home / "station" / "keeper.log"
+    log = home / "station" / "service_manager.log"
     log.parent.mkdir(exist_ok=True)
     file(home).unlink(missing_ok=True)
     with log.open("ab") as stream:
-        keeper = subprocess.Popen(
+        manager = subprocess.Popen(
             python("flows.station.service_manager", str(home), options.model_dump_json()),
             env=_environment(options, postgres),
             stdin=subprocess.DEVNULL,
@@ -160,16 +160,16 @@ def up(home: Path, options: Options, postgres: str | None) -> Station:
         )
     end = time.monotonic() + START_DEADLINE
     try:
-        while keeper.poll() is None and time.monotonic() < end:
+        while manager.poll() is None and time.monotonic() < end:
             station = running(home)
-            if station is not None and station.pid == keeper.pid:
+            if station is not None and station.pid == manager.pid:
                 return station
             time.sleep(0.1)
     except BaseException:  # Ctrl-C above all: half a station must not stay; raised again
-        _stop(keeper.pid)
+        _stop(manager.pid)
         raise
-    if keeper.poll() is None:
-        _stop(keeper.pid)
+    if manager.poll() is None:
+        _stop(manager.pid)
     said = log.read_text(errors="replace").strip().splitlines() or ["nothing was said"]
     raise StationFailed(f"the servers did not come up: {said[-1]} (logs in {log.parent})")
 
@@ -184,20 +184,20 @@ def down(home: Path) -> bool:
 
 
 def _stop(pid: int) -> None:
-    """Ask the keeper; where it does not answer, its death ends its children (`racro.processes.supervisor`)."""
+    """Ask the service manager; where it does not answer, its death ends its children (`racro.processes.supervisor`)."""
     with contextlib.suppress(psutil.NoSuchProcess):
-        keeper = psutil.Process(pid)
-        family = keeper.children(recursive=True)
-        keeper.terminate()
+        manager = psutil.Process(pid)
+        family = manager.children(recursive=True)
+        manager.terminate()
         try:
-            keeper.wait(STOP_DEADLINE)
+            manager.wait(STOP_DEADLINE)
         except psutil.TimeoutExpired:
-            keeper.kill()
+            manager.kill()
         psutil.wait_procs(family, timeout=30)
 
 
 def _environment(options: Options, postgres: str | None) -> dict[str, str]:
-    """Of the keeper, and so of workers and flow runs; it takes out the database's URL, which is for the servers."""
+    """Of the service manager, and so of workers and flow runs. The database's URL it keeps for the servers."""
     ours = {
         "PREFECT_API_URL": f"{options.prefect_url}/api",
         "MLFLOW_TRACKING_URI": options.mlflow_url,

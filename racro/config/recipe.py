@@ -23,7 +23,7 @@ class Recipe(Config):
     problems: Problems = EmbeddedProblems()
     """Where questions, images and gold answers come from."""
     captioner: Captioner = Captioner()
-    """The vision-language model that is trained."""
+    """The model that is trained to write captions."""
     reasoner: Reasoner = Reasoner()
     """The frozen model that answers from captions."""
     rollout: RolloutSettings = RolloutSettings()

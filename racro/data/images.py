@@ -14,7 +14,7 @@ from PIL import Image, ImageOps
 from racro.errors import BadInput
 from racro.schema import ImageRef
 from racro.storage import downloads
-from racro.storage.files import opened, patiently
+from racro.storage.files import opened, with_retries
 
 LOG = logging.getLogger(__name__)
 
@@ -34,7 +34,7 @@ def image_bytes(path: str) -> bytes:
     """The file's bytes. Raises BadImage when it is missing."""
     try:
         fs, place = opened(path)
-        return patiently(lambda: fs.cat_file(place))
+        return with_retries(lambda: fs.cat_file(place))
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
         raise BadImage(f"{path}: no such image") from error
 

@@ -1,7 +1,7 @@
 """Do a problem's prompts fit the models? Counted as the models count: tokens of template, text and images.
 
-Counted is only what could be too long by a bound that needs no model; so a usual table loads none. Not here: captions
-that make a reasoner's prompt too long, which only exist at run time. Called by `racro.data.problems`.
+A bound that needs no model comes first, and only what exceeds it is counted, so a usual table loads no model. Not here:
+captions that make a reasoner's prompt too long; they only exist at run time. Called by `racro.data.problems`.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ Size = tuple[int, int]
 
 
 class Fit:
-    """Holds problems against what captioner and reasoner can read; None for one whose files are not here."""
+    """Checks questions against what captioner and reasoner can read; None for a model whose files are not here."""
 
     def __init__(self, captioner: PromptReader | None = None, reasoner: PromptReader | None = None) -> None:
         self.captioner = _Reader(captioner, sees=True) if captioner else None
@@ -51,6 +51,7 @@ class _Reader:
 
     def __init__(self, reader: PromptReader, sees: bool) -> None:
         self.folder, self.room, self.sees = Path(reader.uri), reader.room, sees
+        self.template_kwargs = reader.template_kwargs
         self.turn = threading.Lock()  # tokenizers may not be used by several threads at once
 
     def require(self, role: str, question: str, messages: list[Message], sizes: Sequence[Size]) -> None:
@@ -71,12 +72,15 @@ class _Reader:
 
     def count(self, messages: list[Message], sizes: Sequence[Size]) -> int:
         """Tokens of a prompt. Blank images stand for its images: a processor goes by their size."""
-        images = tuple(Image.new("RGB", size) for size in sizes)
-        text = self.template.fill(messages, len(images))
-        if self.processor is None:
-            return len(self.tokenizer(text, add_special_tokens=False)["input_ids"])
-        inputs = self.processor(images=list(images) or None, text=[text], add_special_tokens=False)
-        return len(inputs["input_ids"][0])
+        from racro.models.encoding import encode  # late: it loads torch
+
+        try:
+            text = self.template.fill(messages, len(sizes))
+        except ValueError as error:
+            raise Unusable("prompt refused", str(error)) from error
+        images = [Image.new("RGB", size) for size in sizes]
+        inputs = encode(self.processor, self.tokenizer, [text], [images], frozenset(["input_ids"]))
+        return int(inputs["input_ids"].shape[1])
 
     @cached_property
     def processor(self) -> Any:
@@ -88,8 +92,7 @@ class _Reader:
 
     @cached_property
     def template(self) -> ChatTemplate:
-        """Without `template_kwargs`: they change a few tokens, and a prompt that slips through costs its own row."""
-        return ChatTemplate(str(self.folder), self.tokenizer, self.processor)
+        return ChatTemplate(str(self.folder), self.tokenizer, self.processor, self.template_kwargs)
 
     @cached_property
     def special_tokens(self) -> tuple[str, ...]:

@@ -30,7 +30,7 @@ from racro.embedded import world
 from racro.errors import BadInput
 from racro.identity import digest
 from racro.schema import DroppedRow, Fingerprint, Overlap, Problem
-from racro.storage.files import is_local, opened, patiently
+from racro.storage.files import is_local, opened, with_retries
 
 WRITE_BATCH = 32
 """Images that are written at a time."""
@@ -296,4 +296,4 @@ def write_files(files: Iterable[tuple[str, bytes]], folder: str) -> None:
     files = iter(files)
     while batch := dict(islice(files, WRITE_BATCH)):
         content = {f"{root}/{name}": data for name, data in batch.items()}
-        patiently(functools.partial(fs.pipe, content))
+        with_retries(functools.partial(fs.pipe, content))

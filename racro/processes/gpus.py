@@ -15,7 +15,7 @@ class NoGpuMemory(RuntimeError):
     """Another process holds the memory of a GPU."""
 
 
-PATIENCE = 60.0
+MEMORY_DEADLINE = 60.0
 """Seconds to wait for memory to be freed."""
 
 
@@ -24,7 +24,7 @@ def wait_for_memory(gpus: Sequence[int], share: float, deadline: float) -> None:
 
     Raises NoGpuMemory, naming the GPUs, after a minute or `deadline` seconds.
     """
-    until = time.monotonic() + min(PATIENCE, deadline)
+    until = time.monotonic() + min(MEMORY_DEADLINE, deadline)
     while taken := [gpu for gpu, free in free_shares().items() if (gpu in gpus or not gpus) and free < share]:
         if time.monotonic() > until:
             raise NoGpuMemory(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from pydantic import BaseModel, ConfigDict
 
 
@@ -101,6 +103,8 @@ class PromptReader(Handle):
 
     room: int | None
     """Tokens that a prompt may have; None where the model names no limit."""
+    template_kwargs: dict[str, Any] = {}
+    """What its chat template is given beside the messages."""
 
 
 class Parity(Handle):

@@ -24,7 +24,7 @@ from racro.errors import BadInput
 from racro.schema import Handle, Row
 from racro.storage.arrow import arrow_schema
 from racro.storage.attempts import keep_only, split
-from racro.storage.files import is_local, opened, patiently
+from racro.storage.files import is_local, opened, with_retries
 from racro.storage.layout import PRUNED, RECORD
 
 R = TypeVar("R", bound=Row)
@@ -94,7 +94,7 @@ def write_file(uri: str, data: bytes) -> None:
         finally:
             Path(temporary).unlink(missing_ok=True)
     else:  # object stores show an object only after its upload is complete
-        patiently(lambda: fs.pipe_file(path, data))
+        with_retries(lambda: fs.pipe_file(path, data))
 
 
 def create_file(uri: str, data: bytes) -> bool:
@@ -102,7 +102,7 @@ def create_file(uri: str, data: bytes) -> bool:
     fs, path = opened(uri)
     if not is_local(fs):
         try:
-            patiently(lambda: fs.pipe_file(path, data, mode="create"))
+            with_retries(lambda: fs.pipe_file(path, data, mode="create"))
             return True
         except FileExistsError:  # perhaps from an attempt of ours whose answer was lost
             return read_file(uri) == data
@@ -129,13 +129,13 @@ def create_file(uri: str, data: bytes) -> bool:
 def read_file(uri: str) -> bytes:
     """The bytes of a file. Raises FileNotFoundError."""
     fs, path = opened(uri)
-    return patiently(lambda: fs.cat_file(path))
+    return with_retries(lambda: fs.cat_file(path))
 
 
 def delete_file(uri: str) -> None:
     """Delete an existing file."""
     fs, path = opened(uri)
-    patiently(lambda: fs.rm_file(path))
+    with_retries(lambda: fs.rm_file(path))
 
 
 # --- records ----------------------------------------------------------------------------------------------------------
@@ -193,9 +193,9 @@ def prune(folder: str) -> None:
         write_file(f"{folder}/{PRUNED}", record.model_dump_json(indent=1).encode())
         delete_file(f"{folder}/{RECORD}")
     fs, path = opened(folder)
-    files = [file for file in patiently(lambda: fs.find(path)) if file.rpartition("/")[2] not in RECORDS]
+    files = [file for file in with_retries(lambda: fs.find(path)) if file.rpartition("/")[2] not in RECORDS]
     if files:
-        patiently(lambda: fs.rm(files))
+        with_retries(lambda: fs.rm(files))
     if is_local(fs):
         for emptied in sorted((p for p in Path(path).rglob("*") if p.is_dir()), reverse=True):
             emptied.rmdir()

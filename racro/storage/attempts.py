@@ -15,7 +15,7 @@ import socket
 import uuid
 
 from racro.home import home
-from racro.storage.files import in_time, is_local, opened, patiently
+from racro.storage.files import in_time, is_local, opened, with_retries
 from racro.storage.layout import PRUNED, RECORD
 
 NAME = re.compile(r"attempt-[0-9a-f]{8}-[0-9a-f]{8}")
@@ -39,7 +39,7 @@ def new(folder: str) -> str:
 def _entries(folder: str) -> list[str]:
     fs, path = opened(folder)
     try:
-        found = patiently(lambda: os.listdir(path) if is_local(fs) else fs.ls(path, detail=False))
+        found = with_retries(lambda: os.listdir(path) if is_local(fs) else fs.ls(path, detail=False))
     except (FileNotFoundError, NotADirectoryError):
         return []
     return [file.rstrip("/").rpartition("/")[2] for file in found]
@@ -49,7 +49,7 @@ def _remove(folder: str) -> None:
     """Remove a folder with all that is in it, if it is there."""
     fs, path = opened(folder)
     with contextlib.suppress(FileNotFoundError):
-        patiently(lambda: fs.rm(path, recursive=True))
+        with_retries(lambda: fs.rm(path, recursive=True))
 
 
 def keep_only(folder: str, name: str) -> None:

@@ -16,7 +16,7 @@ from racro.config import Recipe
 from racro.identity import digest
 from racro.schema import Policy
 from racro.storage import artifacts, layout
-from racro.storage.files import opened, patiently
+from racro.storage.files import opened, with_retries
 
 SETTINGS = ("captioner", "temperature", "config", "seed")
 """Inputs of an update that are the same throughout a training."""
@@ -61,7 +61,7 @@ def find(root: str) -> list[Checkpoint]:
     """All complete or pruned checkpoints under a root. Raises BadArtifact."""
     place = f"{root}/{layout.ARTIFACTS}/update"
     fs, path = opened(place)
-    found = patiently(lambda: fs.find(path, detail=True))
+    found = with_retries(lambda: fs.find(path, detail=True))
     sizes: dict[str, int] = defaultdict(int)
     for file, info in found.items():
         name, _, rest = file.removeprefix(path).strip("/").partition("/")

@@ -128,6 +128,28 @@ class ReplayTrainer(GRPOTrainer):
         )
         return logprobs
 
+    @torch.no_grad()
+    def ruined(self) -> str | None:
+        """What is wrong with the trained policy if it cannot write any more, in words; from its last micro-batch.
+
+        The last step's own loss is of the weights before it, so the step itself shows here for the first time.
+        """
+        last = self._buffered_inputs[-1]
+        self._rows = last["rows"]
+        logprobs, _, _ = self._get_per_token_logps_and_entropies(
+            self.model,
+            torch.cat([last["prompt_ids"], last["completion_ids"]], dim=1),
+            torch.cat([last["prompt_mask"], last["completion_mask"]], dim=1),
+            last["completion_ids"].shape[1],
+        )
+        self.allowed.clear()
+        mask = last["completion_mask"].bool()
+        if not logprobs[mask].isfinite().all():
+            return "the policy's probabilities are not numbers after the step"
+        if (logprobs - last["old_per_token_logps"])[mask].exp().median() == 0:  # below float32's smallest number
+            return "the policy gives no probability any more to what it wrote itself, after the step"
+        return None
+
     # --- per micro-batch ----------------------------------------------------------------------------------------------
 
     def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> torch.Tensor:

@@ -19,7 +19,7 @@ from transformers import AutoModelForImageTextToText, PrinterCallback, TrainerCa
 from racro import config as recipes
 from racro.engines.protocol import prompt_seed
 from racro.models import adapters
-from racro.models.folders import IDENTITY_SUFFIXES, TRAINER, base_folder, lasting_name, load_processor, torch_device
+from racro.models.folders import READER_SUFFIXES, TRAINER, base_folder, lasting_name, load_processor, torch_device
 from racro.models.vision_tokens import vision_token_ids
 from racro.training.divergence import Diverged, not_finite
 from racro.training.planning import BadRollouts, Plan
@@ -148,6 +148,8 @@ def _update(
         )
     if broken := next((name for name, value in trainer.model.named_parameters() if not value.isfinite().all()), None):
         raise watch.diverged(f"weights are not finite ({broken})", work.steps)
+    if what := trainer.ruined():
+        raise watch.diverged(what, work.steps)
     _save(trainer, out, initial, captioner)
     return _metrics(trainer, work)
 
@@ -244,8 +246,8 @@ def _save(trainer: GRPOTrainer, out: Path, initial: Path, captioner: recipes.Cap
         model.save_pretrained(out)
         for file in initial.iterdir():
             # Weights are those just saved, and so is the index of their shards, if there are several.
-            weights = file.suffix == ".safetensors" or file.name.endswith(".index.json")
-            if file.suffix in IDENTITY_SUFFIXES and not weights and not (out / file.name).exists():
+            reader = file.suffix in READER_SUFFIXES and not file.name.endswith(".index.json")
+            if reader and not (out / file.name).exists():
                 shutil.copy(file, out / file.name)
     (out / TRAINER).mkdir(exist_ok=True)
     trainer._save_optimizer_and_scheduler(str(out / TRAINER))

@@ -32,10 +32,10 @@ def on_disk(model: Handle, runtime: Runtime) -> Iterator[Path]:
         return
 
     def fetch(place: Path) -> None:
-        files.patiently(lambda: fs.get(f"{path}/", f"{place}/", recursive=True))
+        files.with_retries(lambda: fs.get(f"{path}/", f"{place}/", recursive=True))
 
     key = digest([model.digest, _trainer(model)])[:20]
-    size = files.patiently(lambda: fs.du(path))
+    size = files.with_retries(lambda: fs.du(path))
     with contextlib.ExitStack() as stack:
         try:
             entry = share_cache(runtime).folder(key, size, fetch, lambda place: _intact(model, place))

@@ -120,7 +120,7 @@ def can_heal(task: Task[..., Any], run: TaskRun, state: State) -> bool:
 
 def heals(error: Exception) -> bool:
     """Can another attempt get past this? Everything else (bad input, full disk, a bug) would only repeat."""
-    return isinstance(error, EngineLost) or files.falters(error)
+    return isinstance(error, EngineLost) or files.is_transient(error)
 
 
 def stage(name: str, version: int, prompts: str = "") -> Callable[[Callable[..., schema.Handle]], Task[..., Any]]:

@@ -104,7 +104,7 @@ def adapter(folder: Path) -> str:
     from racro.models.folders import EMBEDDED, load_captioner
 
     model = load_captioner(EMBEDDED / "captioner", "float32", torch.device("cpu"))
-    adapters.save(get_peft_model(model, adapters.fresh(Lora())), folder, "embedded", None)
+    adapters.save(get_peft_model(model, adapters.fresh(Lora(), model)), folder, "embedded", None)
     return str(folder)
 
 

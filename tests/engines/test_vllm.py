@@ -40,6 +40,7 @@ from racro.engines.worker.client import Worker
 from racro.models.folders import EMBEDDED
 from racro.prompts import caption_messages, describes_messages, reasoner_messages
 from tests.support.asking import answers, generations, refusal, requests
+from tests.support.tiny_training import TinyTraining
 
 GREEDY = Sampling(temperature=0.0, max_tokens=20)
 PLACE = EnginePlacement(sequences=32, cpu_cache=0.25)
@@ -355,6 +356,29 @@ def test_a_swap_leaves_nothing_of_the_old_weights(
         agree(captioner, TransformersEngine.captioner(folder, "float32", "cpu", batch=32), prompts)
     captioner.swap(str(EMBEDDED / "captioner"))
     agree(captioner, plain_captioner, prompts)
+
+
+def test_a_policy_of_a_sharded_captioner_is_swapped_in(tmp_path: Path) -> None:
+    """What an update saves beside its weights must not be the index of the shards that it began with."""
+    from transformers import AutoModelForImageTextToText
+
+    initial = tmp_path / "initial"
+    AutoModelForImageTextToText.from_pretrained(EMBEDDED / "captioner").save_pretrained(initial, max_shard_size="500KB")
+    for file in (EMBEDDED / "captioner").iterdir():
+        if file.suffix != ".safetensors" and not (initial / file.name).exists():
+            shutil.copy(file, initial / file.name)
+    assert len(list(initial.glob("*.safetensors"))) > 1
+    training = TinyTraining(initial, tmp_path)
+    training.update(tmp_path / "policy", mini_batch=2)
+    section = Captioner(model=str(initial), dtype="float32", engine=Vllm())
+    runtime = Runtime(device="cpu", captioner=PLACE)
+    engine = Worker("captioner", section, str(initial), runtime, tmp_path / "captioner.log")
+    try:
+        for folder in (initial, tmp_path / "policy", initial):
+            engine.swap(str(folder))
+            agree(engine, TransformersEngine.captioner(str(folder), "float32", "cpu", batch=32), caption_prompts(4))
+    finally:
+        engine.close()
 
 
 def test_a_folder_that_is_no_checkpoint_of_the_model_changes_nothing(

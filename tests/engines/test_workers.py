@@ -359,7 +359,7 @@ def test_prompts_are_read_late(worker: Worker) -> None:
 
 def test_calls_run_side_by_side_and_can_be_abandoned(worker: Worker) -> None:
     process = psutil.Process(worker.pid)
-    list(worker.generate([asked("number 1")], Sampling(), [0]))  # whatever thread a first call starts is there
+    generations(worker, [asked("number 1")], Sampling(), [0])  # whatever thread a first call starts is there
     threads = process.num_threads()
     long = Watched("slow", 100_000)
     results = worker.generate(long)

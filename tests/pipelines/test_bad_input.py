@@ -224,9 +224,9 @@ def bad_rows(folder: Path) -> str:
 
 def test_rows_that_cannot_be_asked_cost_themselves_and_options_reach_the_models(tmp_path: Path) -> None:
     root, source = str(tmp_path / "root"), bad_rows(tmp_path)
-    models = ("captioner.engine={type: transformers}", "reasoner.engine={type: transformers}")
     settings = {"max_bad_share": 0.2, "columns": {"choices": "choices"}}
-    recipe = from_table(source, *models, "rollout.problems=100", "evaluation.problems=50", **settings)
+    real = "reasoner.engine={type: transformers}"
+    recipe = from_table(source, real, "rollout.problems=100", "evaluation.problems=50", **settings)
     with task_log() as lines:
         summary = train(recipe, run="unaskable", root=root)
     assert summary.stages["prepare"].executed == 2
@@ -235,6 +235,7 @@ def test_rows_that_cannot_be_asked_cost_themselves_and_options_reach_the_models(
     assert training.metrics["dropped_prompt too long"] == training.metrics["dropped_special token in the text"] == 1
     assert training.metrics["rows"] + heldout.metrics["rows"] == 22 and heldout.metrics["asked"] == 50
     assert training.inputs["reasoner"]["room"] == 2048 - recipe.reasoner.max_tokens
+    assert training.inputs["captioner"] is None, "a script reads anything"
     folder = f"{root}/artifacts/prepare/{training.identity[:20]}"
     problems = list(artifacts.read_table(schema.ProblemTable(uri=folder, rows=0, digest=""), Problem))
     asked = {problem.question.removeprefix("<image>") for problem in problems if problem.kind == "choice"}

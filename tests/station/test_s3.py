@@ -82,7 +82,7 @@ def test_no_secret_is_in_anything_that_is_left(place: Workplace, store: s3.Store
         with sqlite3.connect(database) as connection:
             connection.execute("PRAGMA wal_checkpoint(FULL)")
     left = {str(file): file.read_bytes() for file in place.folder.rglob("*") if file.is_file()} | store.objects()
-    for kind in ("prefect.db", "mlflow.db", "keeper.log", "report.html", "record.json", "station.json"):
+    for kind in ("prefect.db", "mlflow.db", "service_manager.log", "report.html", "record.json", "station.json"):
         assert [name for name in left if name.endswith(kind)], f"no {kind} was searched"
     assert [(name, secret) for name, data in left.items() for secret, value in secrets.items() if value in data] == []
     commands = [" ".join(process.cmdline()).encode() for process in place.processes()]

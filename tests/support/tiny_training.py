@@ -111,10 +111,11 @@ class TinyTraining:
         return {name.partition(f"{prefix}.")[2].partition(".lora_")[0] for name in names}
 
     def linear_layers(self) -> set[str]:
-        """Names of all linear layers of the language model but the tiny ones of linear attention's gates."""
+        """Names of all linear layers of the language model but small gates: linear attention's, and Gemma 4's input."""
         decoder = self._model().get_decoder()
         layers = {name for name, module in decoder.named_modules() if isinstance(module, torch.nn.Linear)}
-        return {name for name in layers if name.rpartition(".")[2] not in ("in_proj_a", "in_proj_b")}
+        gates = ("in_proj_a", "in_proj_b", "per_layer_")
+        return {name for name in layers if not name.rpartition(".")[2].startswith(gates)}
 
     def _prefix(self) -> str:
         model = self._model()

@@ -18,6 +18,7 @@ from racro.embedded import world
 from racro.engines.local.scripted import ScriptedEngine
 from racro.engines.protocol import Generation, Refusal, Request, Sampling
 from racro.rollouts.captioner import caption, in_order, select
+from racro.rollouts.thoughts import spoken
 from racro.schema import ImageRef, Problem
 
 GROUPS = config.RolloutSettings(problems=4, group_size=3, temperature=0.9, max_tokens=50)
@@ -28,6 +29,14 @@ def pool(size: int) -> list[Problem]:
         Problem(uid=f"p{i}", question="?", answer="1", kind="integer", category="c", choices=(), images=(), scene=None)
         for i in range(size)
     ]
+
+
+@given(st.text().filter(lambda text: "think>" not in text), st.text().filter(lambda text: "think>" not in text))
+def test_a_caption_is_what_follows_the_thoughts(thoughts: str, caption: str) -> None:
+    assert spoken(caption) == caption
+    assert spoken(f"<think>{thoughts}</think>{caption}") == caption.strip()
+    assert spoken(f"{thoughts}</think>{caption}") == caption.strip(), "the template had opened the thought"
+    assert spoken(f"<think>{thoughts}") == ""
 
 
 @given(st.integers(1, 30), st.integers(1, 40), st.integers(0, 5), st.integers(0, 30))
@@ -162,3 +171,14 @@ def test_images_are_decoded_when_their_turn_comes(problems: list[Problem], tmp_p
     assert [next(rows).uid for _ in range(9)][-1] == problems[2].uid
     with pytest.raises(BadImage, match="changed"):
         next(rows)
+
+
+def test_a_thinking_captioner_keeps_its_tokens_and_gives_its_caption(problems: list[Problem], tmp_path: Path) -> None:
+    thinking = ScriptedReply(
+        replies=("<think>bars...</think>\nThe red bar is 3.", "<think>" + "so " * 60, "No thought.")
+    )
+    rows = list(caption(problems[:1], str(tmp_path), "digest", ScriptedEngine((thinking,)), GROUPS, 0, 0, 60.0))
+    assert [row.caption for row in rows] == ["The red bar is 3.", "", "No thought."]
+    assert [row.finish_reason for row in rows] == ["stop", "length", "stop"]
+    assert bytes(rows[0].completion_ids).startswith(b"<think>bars"), "the policy is trained on all that it writes"
+    assert all(len(row.completion_ids) == len(row.logprobs) for row in rows)

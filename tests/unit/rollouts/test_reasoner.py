@@ -195,3 +195,14 @@ def test_the_embedded_reasoner_answers_from_captions() -> None:
     assert set(answers) == set(pairs)
     assert len(reasoner_messages(*pairs[0])) == 2
     assert all(isinstance(a, Completion) and a.finish_reason in ("stop", "length") for a in answers.values())
+
+
+@pytest.mark.parametrize(("truncated", "earned"), [("wrong", 0.0), ("unscored", None)])
+def test_a_captioner_that_thinks_to_its_limit_is_truncated_and_nobody_is_asked(truncated: Any, earned: Any) -> None:
+    engine = Counted(READER, UNKNOWN)
+    rewards = config.RewardSettings(truncated=truncated)
+    rows = [rollout("", "length"), rollout("The red bar is 3.", "length", 1), rollout("", "stop", 2)]
+    scored = list(reason(rows, PROBLEMS, engine, config.Reasoner(), rewards, None, 0, 0, 60.0))
+    assert [row.verdict for row in scored] == [Verdict.TRUNCATED, Verdict.CORRECT, Verdict.WRONG]
+    assert [row.reward for row in scored] == [earned, 1.0, 0.0]
+    assert len(engine.asked) == 2

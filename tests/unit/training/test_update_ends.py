@@ -57,12 +57,13 @@ def test_nothing_of_the_trainer_is_left(tiny: TinyTraining, tmp_path: Path, monk
     assert after - before < weights / 4
 
 
+@pytest.mark.parametrize("learning_rate", [10.0, 1e30])
 @pytest.mark.parametrize("mini_batch", [2, 4], ids=["several steps", "one step"])
 def test_a_training_that_diverges_ends_in_one_line_and_writes_nothing(
-    tiny: TinyTraining, tmp_path: Path, mini_batch: int
+    tiny: TinyTraining, tmp_path: Path, mini_batch: int, learning_rate: float
 ) -> None:
     with pytest.raises(Diverged, match=r"diverged: .* at optimizer step \d of \d; .*update\.learning_rate") as caught:
-        tiny.update(tmp_path / "policy", mini_batch=mini_batch, learning_rate=1e30)
+        tiny.update(tmp_path / "policy", mini_batch=mini_batch, learning_rate=learning_rate)
     assert "\n" not in str(caught.value)
     assert not list((tmp_path / "policy").glob("*.safetensors"))
 
