@@ -259,7 +259,7 @@ def test_a_pair_behind_urls_answers_within_the_servers_context(
     answer = json.loads(done.stdout)
     with Racro(plain_captioner, "embedded") as local:
         expected = local.answer(image, problem.question)
-    assert (answer["caption"], answer["tentative"]) == (expected.caption, expected.tentative)
+    assert (answer["caption"], answer["attempt"]) == (expected.caption, expected.attempt)
     assert answer["finish"]["answer"] == "stop"
 
 
