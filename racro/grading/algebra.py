@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+import math_verify.grader
 import sympy
 from math_verify import LatexExtractionConfig, parse, verify
 
@@ -32,6 +33,38 @@ _PLAIN = tuple(
         (r"\\\$|(?<!\\)\$", " "),
     )
 )
+
+
+EXACT, DECIMAL = 1e-12, 5e-6
+"""What values may differ by, relatively: two that are computed, and two of which one is a decimal (six digits)."""
+NOISE = 1e-15
+"""What may be left of a coefficient when decimals cancel, relative to the largest."""
+_absolute = math_verify.grader.sympy_numeric_eq
+
+
+def _relative(one: sympy.Basic, other: sympy.Basic, *rounding: int) -> bool:
+    """Are two values the same? math-verify rounds to six decimals and takes 2^-99 for 2^-98; this compares relatively."""
+    if isinstance(one, sympy.MatrixBase) or isinstance(other, sympy.MatrixBase):
+        return bool(_absolute(one, other, *rounding))  # which comes back here for each element
+    decimal = one.has(sympy.Float) or other.has(sympy.Float)
+    near = DECIMAL if decimal else EXACT
+    if one.free_symbols or other.free_symbols:
+        a, b = (sympy.expand(value).evalf().as_coefficients_dict() for value in (one, other))
+        if a.keys() | b.keys() and all(number.is_real for number in (*a.values(), *b.values())):
+            noise = NOISE * float(max(map(abs, (*a.values(), *b.values())))) if decimal else 0.0
+            pairs = [(float(a[term]), float(b[term])) for term in a.keys() | b.keys()]
+            return all(abs(x - y) <= max(near * max(abs(x), abs(y)), noise) for x, y in pairs)
+        return False
+    if any(math_verify.grader.get_pct_val(value) is not None for value in (one, other)):
+        return bool(_absolute(one, other, *rounding))
+    a, b = (math_verify.grader.safe_sympy_doit(value) for value in (one, other))
+    if a == b or not (a.is_finite and b.is_finite) or (not decimal and a.is_Rational and b.is_Rational):
+        return bool(a == b)
+    apart = abs((a - b).evalf(15))
+    return bool(apart == 0 or getattr(apart, "_prec", 0) == 1 or apart <= near * max(abs(sympy.N(a)), abs(sympy.N(b))))
+
+
+math_verify.grader.sympy_numeric_eq = _relative
 
 
 def _parsed(text: str) -> list[object]:

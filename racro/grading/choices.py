@@ -52,7 +52,7 @@ def same_option(text: str, option: str) -> bool:
     theirs, ours = number(text), number(option)
     if theirs and ours:
         return same_number(theirs, ours, Gold(option, "integer"))
-    return bool(_MATHS.search(text) and _MATHS.search(option)) and same_expression(text, option)
+    return bool(_MATHS.search(text) and _MATHS.search(option)) and same_expression(text, Gold(option, "expression"))
 
 
 def letters(text: str, choices: Sequence[str]) -> frozenset[str] | None:

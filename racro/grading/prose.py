@@ -9,9 +9,12 @@ from __future__ import annotations
 import re
 import string
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from racro.grading import choices, expressions, numbers
 from racro.grading.plain import clean
+from racro.grading.restating import answers
+from racro.grading.units import unit
 from racro.grading.words import words, yes_or_no
 from racro.schema import Gold
 
@@ -70,6 +73,8 @@ def conclusion(text: str, gold: Gold) -> str | None:
         case "yesno":
             said = stance(read, gold.question)
             return None if said is None else "yes" if said else "no"
+        case "text":
+            return next((sentence for sentence in read if answers(sentence, gold.question)), None)
         case _:
             return None
 
@@ -167,22 +172,52 @@ def _content(text: str) -> frozenset[str]:
 # --- numbers ----------------------------------------------------------------------------------------------------------
 
 _TOKEN = re.compile(
-    rf"(?<![\w.,^_{{:-])(?:-?(?:[$€£]\s?)?{numbers.DECIMAL}(?:\s?/\s?\d+)?(?![\w^:])\s?(?:%|°)?|(?:{'|'.join(numbers.WORDS)})\b)",
+    rf"(?:(?<![\w.,^_{{:-])|(?<=[\u4e00-\u9fff]))"
+    rf"(?:-?(?:[$€£]\s?)?{numbers.DECIMAL}(?:\s?/\s?\d+)?(?![\d_^:])\s?(?:%|°(?![CF]))?|(?:{'|'.join(numbers.WORDS)})\b)",
     re.IGNORECASE,
 )
+_BESIDE = re.compile(r"[^\s,;:!?=|<>\u4e00-\u9fff]+")
+_UNIT_WORDS, LONGEST_UNIT = 4, 60
 _ANNOUNCED = re.compile(
     r"(?:=|\b(?:is|are|was|were|be|equals?|needs?|costs?|has|have|had|get|gives?|makes?|contain(?:s|ing)?))"
-    r"\s(?:\w+\s){0,2}$"
+    r"\s(?:\w+\s){0,2}$|(?:[是为得有]|等于)\s?$"
 )
 _COUNTED = re.compile(r"\b(?:\d+|one|two|three|no)\s$")  # "1 zero"
 _BOLD = re.compile(r"\*\*([^*]+)\*\*")
 _COMPARED = re.compile(r"\b(?:than|least|most|below|above|under|over|exceed(?:s|ing)?|between|exactly)\s$")
 
 
-def _tokens(plain: str) -> list[re.Match[str]]:
+class _Token(NamedTuple):
+    """A number in a sentence, with its unit."""
+
+    text: str
+    start: int
+
+
+def _tokens(plain: str) -> list[_Token]:
     """The numbers of a sentence, but not those that it only compares with."""
-    found = [token for token in _TOKEN.finditer(plain) if not _COUNTED.search(plain[: token.start()])]
-    return [token for token in found if not _COMPARED.search(plain[: token.start()])] or found
+    found = []
+    for token in _TOKEN.finditer(plain):
+        number = token[0].rstrip()
+        end = token.start() + len(number)
+        measure, whole = _measure(plain[end : end + LONGEST_UNIT])
+        if whole and not _COUNTED.search(plain[: token.start()]):
+            found.append(_Token(number + measure, token.start()))
+    return [token for token in found if not _COMPARED.search(plain[: token.start])] or found
+
+
+def _measure(after: str) -> tuple[str, bool]:
+    """The unit that follows a number, and whether the number ends where it seemed to: not in "5x", "2nd", "1990s"."""
+    joined = after[:1].isalpha() and not "\u4e00" <= after[:1] <= "\u9fff"
+    words = list(_BESIDE.finditer(after))[:_UNIT_WORDS]
+    if words and words[0].start() <= 1 and after[words[0].start()] not in "0123456789":
+        for last in words[::-1]:
+            text = after[: last.end()].rstrip(".*)")
+            if text.strip() == "in" and after[last.end() :].strip(" ."):
+                break
+            if unit(text) and not (joined and text == "s"):
+                return text, True
+    return "", not joined
 
 
 def concluded(sentence: str) -> str | None:
@@ -209,13 +244,14 @@ def _bold(sentence: str) -> list[re.Match[str]]:
 def announced(sentence: str) -> str | None:
     """The last number that stands after "=" or "is"."""
     plain = clean(sentence)
-    return next((t[0].strip() for t in _tokens(plain)[::-1] if _ANNOUNCED.search(plain[: t.start()])), None)
+    return next((t.text for t in _tokens(plain)[::-1] if _ANNOUNCED.search(plain[: t.start])), None)
 
 
 def only(sentence: str) -> str | None:
     """The one number of a sentence."""
-    tokens = [token for token in _tokens(clean(sentence)) if token[0].lower() not in numbers.WORDS]
-    return tokens[0][0].strip() if len({numbers.number(token[0]) for token in tokens}) == 1 else None
+    texts = [token.text for token in _tokens(clean(sentence)) if token.text.lower() not in numbers.WORDS]
+    values = {read and (read.value, read.percent) for read in map(numbers.number, texts)}
+    return texts[0] if len(values) == 1 else None
 
 
 NUMBER_RULES = (concluded, announced_in_bold, in_bold, announced, only)
@@ -247,6 +283,14 @@ def whole_lines(text: str, gold: Gold) -> list[str]:
         return [last_formula]
     alone = gold.kind in ("integer", "float", "choice", "choices", "yesno") or last == text
     return [last] if last and len(last) <= SHORT and alone and not _REFUSAL.search(last) else []
+
+
+_WORDS = re.compile(r"(?:\b[^\W\d_]{2,}\b[^\w\\{}]+){4}")
+
+
+def is_prose(text: str) -> bool:
+    """Does a text hold whole sentences?"""
+    return _WORDS.search(text) is not None
 
 
 def readable(text: str, gold: Gold) -> bool:

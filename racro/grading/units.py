@@ -1,0 +1,279 @@
+"""Units of measurement as people write them, in words, symbols or LaTeX: what they measure and how much, by pint.
+
+A text may have several readings: "C" is a coulomb or a degree Celsius. Names are accepted from a list, because pint
+knows many words that in an answer are none ("point", "hand", "pole") and constants ("c", "k", "e"). pint is loaded when
+the first possible unit is met.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import re
+import threading
+from fractions import Fraction
+from functools import lru_cache
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    import pint
+
+METRIC = frozenset(
+    "meter gram second ampere kelvin mole candela newton joule watt volt ohm siemens farad coulomb tesla weber henry "
+    "hertz pascal bar liter calorie electron_volt watt_hour ampere_hour volt_ampere becquerel gray sievert lumen lux "
+    "katal byte bit baud metric_ton parsec molar dalton poise".split()
+)
+"""Units that take prefixes, by pint's names."""
+OTHER = frozenset(
+    "minute hour day week month year century inch foot yard mile nautical_mile angstrom micron light_year "
+    "astronomical_unit pound ounce ton unified_atomic_mass_unit carat degree_Celsius degree_Fahrenheit radian "
+    "steradian degree arcminute arcsecond turn standard_atmosphere torr millimeter_Hg pound_force_per_square_inch "
+    "dyne erg british_thermal_unit horsepower knot mile_per_hour kilometer_per_hour revolutions_per_minute hectare "
+    "acre gallon quart pint cup fluid_ounce tablespoon teaspoon cubic_centimeter foot_pound curie gauss".split()
+)
+SINGLE = frozenset("msghdAVNJWKCFTHLlStBM")
+"""Letters that are units on their own. Others are variables far more often."""
+_RARE = {"hecto": ("pascal",), "deca": (), "centi": ("meter", "liter"), "deci": ("meter", "liter"), "peta": ("byte", "joule")}
+_FEW = {"molar": ("milli", "micro", "nano"), "metric_ton": ("kilo", "mega", "giga")}
+"""Prefixes whose symbol is taken before these units alone; written out before all."""
+_NEVER = frozenset("atto zepto yocto ronto quecto exa zetta yotta ronna quetta semi sesqui".split())
+_NAMES = {
+    "degree_Celsius": "°C degC celsius centigrade 摄氏度",
+    "degree_Fahrenheit": "°F degF fahrenheit 华氏度",
+    "kelvin": "°K degK",
+    "degree degree_Celsius degree_Fahrenheit": "° deg degs degree degrees 度",
+    "coulomb degree_Celsius": "C",
+    "farad degree_Fahrenheit": "F",
+    "us_dollar": "$ usd dollar dollars buck bucks 美元",
+    "us_cent euro_cent": "¢ cent cents",
+    "euro": "€ eur euro euros 欧元",
+    "sterling": "£ gbp quid",
+    "penny": "penny pence",
+    "pound sterling": "lb lbs pound pounds 磅",
+    "yuan": "¥ cny rmb yuan yen jpy 元 日元 人民币",
+    "rupee": "₹ inr rupee rupees",
+    "ohm": "Ω ohm ohms 欧 欧姆",
+    "ounce fluid_ounce": "oz ounce ounces",
+    "ton metric_ton": "ton tons",
+    "metric_ton": "tonne tonnes 吨",
+    "standard_atmosphere": "atm atms atmosphere atmospheres",
+    "millimeter_Hg": "mmHg",
+    "turn": "rev revs revolution revolutions turn turns 圈",
+    "arcminute": "arcmin arcminute arcminutes",
+    "arcsecond": "arcsec arcsecond arcseconds",
+    "astronomical_unit": "AU au",
+    "light_year": "ly lightyear lightyears light-year light-years",
+    "hertz": "cps 赫 赫兹",
+    "month": "mo month months 月 个月",
+    "year": "yr yrs year years 年",
+    "week": "wk wks week weeks 周 星期",
+    "day": "d day days 天 日",
+    "hour": "h hr hrs hour hours 时 小时",
+    "minute": "min mins minute minutes 分 分钟",
+    "second": "s sec secs second seconds 秒",
+    "meter": "m 米",
+    "kilometer": "kms 千米 公里",
+    "centimeter": "cms 厘米 公分",
+    "millimeter": "mms 毫米",
+    "decimeter": "分米",
+    "gram": "克",
+    "kilogram": "kgs 千克 公斤",
+    "milligram": "毫克",
+    "liter": "升",
+    "milliliter": "毫升",
+    "volt": "伏 伏特",
+    "ampere": "安 安培",
+    "newton": "牛 牛顿",
+    "joule": "焦 焦耳",
+    "watt": "瓦 瓦特",
+    "pascal": "帕 帕斯卡",
+    "kilometer_per_hour": "kph kmph kmh",
+    "mile_per_hour": "mph",
+    "knot": "knot knots kn",
+    "decibel_level": "dB db decibel decibels",
+    "fluid_ounce": "floz",
+    "inch": "in inch inches",
+}
+_CURRENCIES = ("us_dollar", "euro", "sterling", "yuan", "rupee", "decibel_level")
+_PARTS = {"us_cent": "us_dollar", "euro_cent": "euro", "penny": "sterling"}
+
+
+class Unit(NamedTuple):
+    """One reading of a unit: what it measures, by powers of pint's root units, and how many of those it is."""
+
+    measures: frozenset[tuple[str, int]]
+    factor: float
+    offset: float = 0.0
+    """Where the zero of a thermometer's scale is, in kelvin."""
+
+
+Readings = tuple[Unit, ...]
+"""All that a text may mean as a unit; empty where it is none."""
+
+_lock = threading.RLock()
+COMBINATIONS, LONGEST = 16, 6
+"""Readings of a product that are looked at, and units in one."""
+
+
+@lru_cache(1)
+def _registry() -> pint.UnitRegistry:
+    import pint
+
+    registry = pint.UnitRegistry()
+    for name in _CURRENCIES:
+        registry.define(f"{name} = [{name}]")
+    for name, whole in _PARTS.items():
+        registry.define(f"{name} = {whole} / 100")
+    return registry
+
+
+@lru_cache(1)
+def _aliases() -> dict[str, tuple[str, ...]]:
+    return {name: tuple(meant.split()) for meant, names in _NAMES.items() for name in names.split()}
+
+
+@lru_cache(4096)
+def _word(word: str) -> Readings:
+    """What a single word or symbol may mean."""
+    with _lock:
+        return tuple(map(_defined, _aliases().get(word) or _parsed(word)))
+
+
+def _parsed(word: str) -> list[str]:
+    """The units from the list that pint reads in a word, by pint's names; those without a prefix before the others."""
+    if not word.isidentifier() or (len(word) == 1 and word not in SINGLE):
+        return []
+    found = []
+    for prefix, name, _ in _registry().parse_unit_name(word):
+        written_out = bool(prefix) and word.startswith(prefix)
+        if prefix in _NEVER or (prefix in _RARE and name not in _RARE[prefix] and not written_out):
+            continue
+        if prefix and name in _FEW and prefix not in _FEW[name]:
+            continue
+        if name in METRIC or (name in OTHER and not prefix):
+            found.append((bool(prefix), prefix + name))
+    return [name for prefixed, name in found if prefixed == min(found)[0]]
+
+
+def _defined(name: str) -> Unit:
+    one, zero = (_registry().Quantity(value, name).to_root_units() for value in (1.0, 0.0))
+    powers = {root: round(power) for root, power in one.unit_items() if root != "count"}
+    return Unit(frozenset(powers.items()), one.magnitude - zero.magnitude, zero.magnitude)
+
+
+_REWRITES = tuple(
+    (re.compile(pattern), new)
+    for pattern, new in (
+        (r"\\(?:mu|micro)(?![a-zA-Z])\s?", "µ"),
+        (r"\\(?:Omega|ohm)(?![a-zA-Z])", "Ω"),
+        (r"\\(?:AA|angstrom)(?![a-zA-Z])|Å", "angstrom"),
+        (r"\\(?:degree)?[cC]elsius(?![a-zA-Z])", "°C"),
+        (r"\\(?:rm|mathrm|text|bf|it|thinspace|quad|,|;|:|!)(?![a-zA-Z])|[{}~\\]", " "),
+        (r"(?:°|\bdeg(?:ree)?s?\b)\s?(?:([CFK])\b|(?:([CFKcfk])(?:elsius|ahrenheit|elvin|entigrade)\b))", r" °\1\2 "),
+        (r"\b(?:per|每)\b|每", "/"),
+        (r"\bsq(?:uare)?\b\.?|平方", " square "),
+        (r"\bcu(?:bic)?\b\.?|立方", " cubic "),
+        (r"\bsquared\b", "^2"),
+        (r"\bcubed\b", "^3"),
+        (r"[·×*⋅]|(?<=[A-Za-z])[-.](?=[A-Za-z])|(?<=[A-Za-z])\.", " "),
+        (r"[()\[\]]", " "),
+        (r"\b(light|nautical|fluid|electron|astronomical)[ -](year|mile|ounce|volt|unit)", r"\1_\2"),
+        (r"\bmm Hg\b", "mmHg"),
+        (r"\bfl ?oz\b", "fluid_ounce"),
+        (r"\b(?:ft|foot)[ -]?(?:lbs?|lbf|pounds?)\b", "foot_pound"),
+        (r"([µμ])\s+(?=[A-Za-zΩ])|\b([kMGm])\s+(?=Ω)", r"\1\2"),
+    )
+)
+_TERM = re.compile(
+    r"\s*(?:(/)|(square|cubic)\b|(°[CFKcfk]?|[$€£¥₹¢]|[A-Za-zµμΩ_]+|[\u4e00-\u9fff]+)(?:\s?\^\s?([-+]?\d)|([-+]?\d))?(?![\d.]))\s*"
+)
+_POWERS = {"square": 2, "cubic": 3}
+_SYMBOLS = re.compile(r"k?N|[kM]?[JWV]|m?A|k?Pa|[CTmshg]")
+
+
+@lru_cache(4096)
+def unit(text: str) -> Readings:
+    """What a text may mean as a unit: "cm", "square meters", "m/s^2", "m s^{-1}", "J/(kg K)", "miles per hour".
+
+    What stands behind "/" is below the line until the next "/". Empty where a part is no unit.
+    """
+    for pattern, new in _REWRITES:
+        text = pattern.sub(new, text)
+    found: list[Readings] = []
+    at, sign, power = 0, 1, 1
+    while at < len(text):
+        term = _TERM.match(text, at)
+        if term is None or len(found) > LONGEST:
+            return ()
+        at = term.end()
+        if term[1]:
+            sign = -1
+        elif term[2]:
+            power = _POWERS[term[2]]
+        else:
+            found.append(_term(term[3], sign * power * int(term[4] or term[5] or 1)))
+            power = 1
+    return _product(found) if found and all(found) and power == 1 else ()
+
+
+def _term(word: str, power: int) -> Readings:
+    """A word raised to a power: one unit, or several that are written as one word ("Nm", "kWs")."""
+    parts = _SYMBOLS.findall(word)
+    joined = 1 < len(parts) <= 3 and "".join(parts) == word and not word.islower()
+    spellings = (word,) if joined or len(word) == 1 else (word, word[0].lower() + word[1:], word.lower())
+    meant = next(filter(None, map(_word, spellings)), ())
+    readings = tuple(_raised(reading, power) for reading in meant)
+    if word == "ms" and power < 0:  # of speeds rather than of milliseconds
+        readings += _product([_word("m"), _term("s", power)])
+    if joined and not readings:
+        sign = 1 if power > 0 else -1
+        return _product([*(_term(part, sign) for part in parts[:-1]), _term(parts[-1], power)])
+    return readings
+
+
+def _raised(reading: Unit, power: int) -> Unit:
+    if power == 1:
+        return reading
+    return Unit(frozenset((name, times * power) for name, times in reading.measures), reading.factor**power)
+
+
+def _product(terms: list[Readings]) -> Readings:
+    """All that a product may mean. A scale has no zero in it."""
+    if len(terms) == 1:
+        return terms[0]
+    found = []
+    for choice in itertools.islice(itertools.product(*terms), COMBINATIONS):
+        powers: dict[str, int] = {}
+        for name, times in itertools.chain.from_iterable(reading.measures for reading in choice):
+            powers[name] = powers.get(name, 0) + times
+        measures = frozenset((name, times) for name, times in powers.items() if times)
+        found.append(Unit(measures, math.prod(reading.factor for reading in choice)))
+    return tuple(found)
+
+
+class Converted(NamedTuple):
+    """A value in another unit."""
+
+    value: Fraction
+    rounding: Fraction
+    """How far off it may be, relatively: factors like that of degrees and radians have no end."""
+
+
+SHORT, ENDLESS = Fraction(1, 10**9), Fraction(1, 10**5)
+
+
+def converted(value: Fraction, theirs: Readings, ours: Readings) -> list[Converted]:
+    """A value in our unit, once for all readings that measure the same; empty where none do."""
+    found = []
+    for their, our in itertools.product(theirs, ours):
+        if their == our:
+            found.append(Converted(value, Fraction(0)))
+        elif their.measures == our.measures:
+            in_roots = value * Fraction(their.factor) + Fraction(their.offset) - Fraction(our.offset)
+            short = any(_digits(ratio) <= 6 for ratio in (their.factor / our.factor, our.factor / their.factor))
+            found.append(Converted(in_roots / Fraction(our.factor), SHORT if short else ENDLESS))
+    return found
+
+
+def _digits(factor: float) -> int:
+    return len(f"{factor:.11e}".partition("e")[0].rstrip("0")) - 1
