@@ -6,13 +6,18 @@ import re
 
 import math_verify.grader
 import sympy
+from latex2sympy2_extended import NormalizationConfig
 from math_verify import LatexExtractionConfig, parse, verify
 
 LARGEST = 1e300
 """Beyond it a float may be infinite."""
 
-TARGETS = [LatexExtractionConfig(boxed_match_priority=0)]
-"""Not its plain expressions: those are the first number in whatever text cannot be parsed as a whole."""
+_PLAIN_LATEX = NormalizationConfig(
+    basic_latex=True, units=False, malformed_operators=True, nits=True, boxed="all", equations=False
+)
+"""As by default, but units stay: it takes the s of "3x+2s" for one, and so 3x+2s for 3x+2."""
+TARGETS = [LatexExtractionConfig(boxed_match_priority=0, normalization_config=_PLAIN_LATEX)]
+"""Not its plain expressions: those are the first number in any text that cannot be parsed as a whole."""
 _PLAIN = tuple(
     (re.compile(pattern), new)
     for pattern, new in (

@@ -6,7 +6,7 @@ import re
 from fractions import Fraction
 
 from racro.grading import symbolic
-from racro.grading.numbers import Number, attached, number, same_number
+from racro.grading.numbers import Number, attached, noun, number, same_number
 from racro.grading.plain import NESTED, balanced, clean, nested, undressed
 from racro.grading.units import Readings, unit
 from racro.grading.words import same_text
@@ -60,8 +60,8 @@ def _computed(text: str) -> Number | None:
 
 
 _LAST_WORDS = re.compile(
-    r"(?<=[\d)}°π\s])(?:\\[,;:! ]|[~\s])*"
-    r"((?:\\(?:text|math|mbox|operatorname|rm|Omega|mu|circ|degree)|[A-Za-zµμΩ°€£¥])[^=<>|]{0,60})$"
+    r"(?:\\[,;:! ]|[~\s])*"
+    r"((?:\\(?:text|math|mbox|operatorname|rm|Omega|mu|circ|degree)|(?<=[\d)}°π\s])[A-Za-zµμΩ°€£¥])[^=<>|]{0,60})$"
 )
 _UPRIGHT = re.compile(r"\\(?:text|math|mbox|rm|operatorname|Omega|circ|degree)|[°Ω/]|(?<![A-Za-z])[A-Za-zµμ]{2,}(?![A-Za-z])")
 
@@ -76,8 +76,11 @@ def measured(text: str) -> tuple[str, Readings]:
     while found is not None:
         before, last = plain[: found.start()], found[1]
         lone = len(last) == 1 and plain[found.start(1) - 1].isspace() and computable(before)
-        if (lone or _UPRIGHT.search(last)) and balanced(last) and before.strip() and (known := unit(clean(last))):
-            return before, known
+        if (lone or _UPRIGHT.search(last)) and balanced(last) and before.strip():
+            if known := unit(clean(last)):
+                return before, known
+            if noun(clean(last)) and computable(before):  # "2\\sqrt{3} apples"
+                return before, ()
         found = _LAST_WORDS.search(plain, found.start(1) + 1)
     return text, ()
 
@@ -112,9 +115,9 @@ def _asked(gold: Gold, one: Number, other: Number, near: Fraction | None = None)
     """How near values must be: as near as the gold asks for; else fractions and integers equal, decimals nearly."""
     if gold.tolerance is not None or gold.precision is not None:
         return gold._replace(kind="float")
-    if near is None and not (one.decimals or other.decimals):
+    if near is None and not (one.rounded or other.rounded):
         return gold._replace(kind="integer")
-    endless = any(value.denominator != 1 and not decimals for value, decimals in ((o.value, o.decimals) for o in (one, other)))
+    endless = any(read.value.denominator != 1 and not read.rounded for read in (one, other))
     near = near or (SIX_DIGITS if endless else NOISE)
     return gold._replace(kind="float", tolerance=float(abs(one.value) * near))
 

@@ -135,6 +135,7 @@ _STATED_IN_CHINESE = re.compile(
     r"(?:答案|结果|正确的?选项)(?:应该?|应当)?(?:是|为|选|:)[ \t]?(?:选项)?[ \t]?:?[ \t]?([^\n。]{1,100})"
     r"|(?<![可待备])选(?:择|项)?[ \t]?:?[ \t]?(\(?[A-J](?![A-Za-z])[^\n。]{0,60})"
 )
+_QUOTES = " *`\t\"'“”<>"
 _HEADING = re.compile(
     r"\b(?:final )?answer\b[*\s]{0,4}(?:is|:)?[*:#\s]{0,6}\n\s*"
     r"(?:\$\$\s*([^$]{1,200}?)\s*\$\$|\\\[\s*(.{1,200}?)\s*\\\]|([^\n]{1,60})(?:\n\s*\n|\s*\Z))",
@@ -152,8 +153,13 @@ def stated(text: str) -> list[str]:
     if "\n" in text and "answer" in text.lower():
         last += _HEADING.finditer(text)
     last = sorted(last, key=lambda match: match.start())[-STATEMENTS:]
-    found = (_SENTENCE.split(match[match.lastindex or 0])[0].strip(" *`\t\"'“”<>") for match in last)
+    found = (_statement(match[match.lastindex or 0]) for match in last)
     return [statement for statement in found if statement][::-1]
+
+
+def _statement(text: str) -> str:
+    text = _SENTENCE.split(text)[0].strip(_QUOTES)
+    return text.rstrip("}" + _QUOTES) if text.endswith("}") and "{" not in text else text  # of JSON
 
 
 def bare(text: str) -> list[str]:

@@ -81,6 +81,8 @@ def _in_tags(content: str, gold: Gold) -> str | None:
     """The answer in what stands between answer tags: all of it, unless that is prose."""
     if (box := _box(content, gold)) is not None:
         return box
+    if said := next((statement for statement in stated(content) if readable(statement, gold)), None):
+        return said
     if not is_prose(content) and readable(content, gold):
         return content
     return _in_text(content, gold) or (content if len(content) <= LONGEST_ANSWER else None)
@@ -98,7 +100,7 @@ def _box(text: str, gold: Gold) -> str | None:
 
 def equal(found: str, gold: Gold) -> bool:
     """Do a found answer and the gold answer say the same? Raises GraderFailed."""
-    found, gold = unstyled(normalised(found)), target(gold)
+    found, gold = unstyled(normalised(found)).rstrip("。 "), target(gold)
     if len(found) > LONGEST_ANSWER:
         return False
     match gold.kind:

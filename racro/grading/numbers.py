@@ -31,10 +31,13 @@ class Number(NamedTuple):
     """Digits after the point; 0 for fractions and powers of ten."""
     units: Readings = ()
     """Empty for none, and for a word that is no unit of measurement ("5 apples")."""
+    rounded: bool = False
+    """Written with a decimal point or a power of ten, and so perhaps not exact."""
     following: str = ""
     """What stands after the number, a percent sign aside."""
 
 
+_ROUNDING = re.compile(r"[.eE]|\d,\d{1,2}(?!\d)")
 _THOUSANDS = r"[1-9]\d{0,2}(?:(?:,\d{3})+|(?: \d{3})+)(?:\.\d+)?"
 _PLAIN = rf"(?:{_THOUSANDS}|\d+,\d{{1,2}}|0,\d+|\d+(?:\.\d*)?|\.\d+)"
 DECIMAL = rf"{_PLAIN}(?:[eE][-+]?\d{{1,2}})?(?![\d,.]?\d)"
@@ -43,7 +46,7 @@ _PART = rf"(?:\(\s?([-+]?)\s?({_INNER})\s?\)|({DECIMAL}))"
 _NUMBER = re.compile(rf"([-+]?)\s?{_PART}(?:\s?/\s?{_PART})?")
 _MIXED = re.compile(r"([-+]?)\s?(\d+)(?: (\d+)\s?/\s?(\d+)| ?\((\d+)\)/\((\d+)\))")
 _LEADING = re.compile(r"(?:about|approximately|around|roughly|nearly|exactly|is|are)\s|(?:是|为|约|共|大约)(?=[-\d])", re.IGNORECASE)
-_PAID = re.compile(r"(?:([-+])\s?)?(?:US)?([$€£¥₹])\s?([-+])?")
+_PAID = re.compile(r"(?:([-+])\s?)?(?:US)?([$€£¥₹]|(?:USD|EUR|GBP|CNY|RMB|INR)\b)\s?([-+])?")
 _RATE = re.compile(r"^(?!\s?(?:/|per\b)).*|(.+)", re.DOTALL)
 _COUNTS = (
     "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
@@ -105,10 +108,12 @@ def _counted(text: str, currency: str = "") -> Number | None:
     value, decimals = _value(match)
     if value is None:
         return None
+    rounded = bool(_ROUNDING.search(match[0]))
     rest = text[match.end() :].strip().rstrip(".")
     if currency and (short := _SHORT_SCALE.match(rest)):
         rest = _SHORT_SCALES[short[0].upper()] + rest[short.end() :]
-    return _followed(value, decimals, rest)
+    found = _followed(value, decimals, rest)
+    return found and found._replace(rounded=rounded)
 
 
 def _followed(value: Fraction, decimals: int, rest: str) -> Number | None:
@@ -116,17 +121,17 @@ def _followed(value: Fraction, decimals: int, rest: str) -> Number | None:
         return Number(value, False, decimals)
     if percent := _PERCENT.match(rest):
         rest = rest[percent.end() :]
-        return Number(value, True, decimals, (), rest) if not rest or _noun(rest) else None
+        return Number(value, True, decimals, following=rest) if not rest or noun(rest) else None
     if scale := _SCALE.match(rest):
         value, decimals, rest = value * _SCALES[scale[1].lower()], 0, rest[scale.end() :]
         if not rest:
             return Number(value)
     if known := unit(rest):
-        return Number(value, False, decimals, known, rest)
+        return Number(value, False, decimals, known, following=rest)
     if both := _LONGER.match(rest):
-        return _sum(Number(value, False, decimals, unit(both[1]), rest), _number(both[2]))
+        return _sum(Number(value, False, decimals, unit(both[1]), following=rest), _number(both[2]))
     first, words = _first(rest)
-    return Number(value, False, decimals, first, rest) if _noun(words) else None
+    return Number(value, False, decimals, first, following=rest) if noun(words) else None
 
 
 def _first(text: str) -> tuple[Readings, str]:
@@ -148,7 +153,8 @@ def _sum(large: Number, small: Number | None) -> Number | None:
     return large._replace(value=large.value + found[0].value)
 
 
-def _noun(text: str) -> bool:
+def noun(text: str) -> bool:
+    """Is a text a few words for what is counted?"""
     return _NOUN.fullmatch(text) is not None and not _NO_NOUN.search(text)
 
 

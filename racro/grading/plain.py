@@ -15,6 +15,7 @@ _REWRITES = tuple(
         (r"[−–﹣－]", "-"),
         (r"≈|≃|\\(?:approx|simeq)(?![a-zA-Z])", "="),
         (r"\s?\{\s?,\s?\}|,\\!\s?", ","),
+        (r"(?<=[A-Za-z}])\\,(?=\s?[A-Za-z\\])", " "),
         (r"\\[,!]", ""),
         (r"\\([%$&#_])", r"\1"),
         (r"\\(?:text(?:bf|it|rm|sf|tt|normal)?|math(?:rm|bf|it|sf)|mbox|operatorname)\s?\{([^{}]*)\}", r" \1 "),

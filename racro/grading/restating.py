@@ -29,6 +29,11 @@ _REASON = re.compile(
     r"[,;(:-]?\s(?:because|since|as (?:it|the|they|he|she|its|this|that|shown|can|we)|due to|given that|so that|for the reason)\b"
     r"|[,;(]\s?(?:which|who|where|whose|for|it|the|this|because|since|as)\s|\s\(|(?<=[a-z])[.]\s|,?因为|,?由于|。"
 )
+_OPENING = re.compile(
+    r"^(?:so|thus|therefore|hence|then|finally|overall|clearly|indeed|consequently|yes|in|on|from|based|looking|according"
+    r"|given|comparing|as)\b[^,]{0,60},\s",
+    re.IGNORECASE,
+)
 _BUT = re.compile(r"[,;(]?\s(?:(?:and|but) )?(?:rather than|instead of|as opposed to|unlike)\b|,\s(?:and )?not\s|\(not\s", re.IGNORECASE)
 _COMPARED = re.compile(r"\s(?:than|compared (?:to|with)|in comparison (?:to|with))\s", re.IGNORECASE)
 _DENIED = re.compile(
@@ -37,6 +42,7 @@ _DENIED = re.compile(
     re.IGNORECASE,
 )
 _SUBJECT = re.compile(r"(?:it|this|that|they|he|she|these|those|there)(?:['’]s| is| are| was| were)\b", re.IGNORECASE)
+_ASKING = frozenset("which what who whom whose where when how why".split())
 _GRADED = re.compile(r"\w{2,}(?:er|est)|more|most|less|least")
 _ALTERNATIVES = re.compile(r"\b(?:between|among|of|from)\s+([^?.;:]{3,120})", re.IGNORECASE)
 
@@ -45,6 +51,9 @@ def same_answer(found: str, gold: Gold) -> bool:
     """Is a text the gold answer, or a sentence that gives it?"""
     if same_text(found, gold.answer):
         return True
+    spelled = words(found).split()
+    if len(spelled) > 1 and all(len(word) == 1 for word in spelled) and "".join(spelled) == words(gold.answer):
+        return True  # "x y"
     ours = unit(gold.answer)
     if ours and not any(map(str.isdigit, found)) and set(ours) & set(unit(clean(found))):
         return True
@@ -70,7 +79,7 @@ def answers(sentence: str, question: str) -> bool:
 @lru_cache(4096)
 def said(sentence: str, question: str) -> str | None:
     """What a sentence gives for an answer, in lower case; None where it gives none, or more than one."""
-    plain = clean(sentence)
+    plain = _OPENING.sub("", clean(sentence))
     head = _REASON.split(plain, maxsplit=1)[0]
     head = _COMPARED.split(_BUT.split(head, maxsplit=1)[0], maxsplit=1)[0]
     if _DENIED.search(head):
@@ -118,11 +127,11 @@ def _items(question: str) -> list[frozenset[str]]:
     last = re.split(r"[?.,;:!)]", after)[0].split()[:LONGEST]
     while last and last[0] in FILLERS:
         last.pop(0)
-    items = [part.split() for part in re.split(r"[,;:?.!(]", before) if part.strip()]
+    items = [part.split() for part in re.split(r"[,;:?.!(]|\b(?:among|between|of)\b", before) if part.strip()]
     length = max(1, len(last))
     chosen = [items[-1][-length:]] if items else []
     for item in items[-2::-1]:
-        if len(item) > length + 3:
+        if item[0] in _ASKING:
             break
         chosen.append(item[-length:])
     return [frozenset(words(" ".join(item)).split()) - FILLERS for item in (*chosen, last)]

@@ -28,7 +28,7 @@ _DATE = re.compile(r"\d{1,4}([/.-])\d{1,2}\1\d{1,4}")
 @lru_cache(4096)
 def target(gold: Gold) -> Gold:
     """The gold answer as it is compared with."""
-    answer = unstyled(normalised(gold.answer))
+    answer = unstyled(normalised(gold.answer)).rstrip("。 ")
     return gold._replace(
         answer=answer,
         kind=_kind(answer, gold.answer) if gold.kind == "text" else gold.kind,

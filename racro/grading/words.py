@@ -32,7 +32,7 @@ def same_text(found: str, answer: str) -> bool:
     return bool(gold and value and same_number(value, gold, Gold(answer, "integer")))
 
 
-_INDEX = re.compile(r"(?<=[a-z])_\{?(\d+)\}?")
+_INDEX = re.compile(r"(?<=[a-z)])\s?_\s?\{?(\d+)\}?(?:\s(?=[a-z(](?![a-z]{2})))?")
 
 
 def words(text: str) -> str:
