@@ -34,7 +34,9 @@ _INSIDE = re.compile(r"\s*(?:[}\])$*]|</)")
 def final_part(response: str) -> str:
     """What follows the reasoner's thinking, and of that the end; with plain characters and without special tokens."""
     end = max((last.end() for last in _THOUGHT.finditer(response)), default=0)
-    end = max(end, *(at + len(mark) for mark in _THOUGHTS if (at := response.rfind(mark)) >= 0), 0)
+    for mark in _THOUGHTS:
+        if mark in response:
+            end = max(end, response.rfind(mark) + len(mark))
     text = response[end:]
     if thinking := _THINKING.search(text):  # what comes after is thinking that never ended
         text = text[: thinking.start()]

@@ -148,7 +148,7 @@ def _sum(large: Number, small: Number | None) -> Number | None:
     if small is None or not large.units or not small.units:
         return None
     found = converted(small.value, small.units, large.units)
-    if not found or not found[0].rounding or not 0 <= found[0].value < 1:
+    if not found or set(small.units) & set(large.units) or not 0 <= found[0].value < 1:
         return None
     return large._replace(value=large.value + found[0].value)
 

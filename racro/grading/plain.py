@@ -6,6 +6,7 @@ Not a parser: what it leaves is text still. Every rewrite is linear in the lengt
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 _SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻", "0123456789-")
 _RAISED = re.compile(r"[⁰¹²³⁴-⁹⁻]+")
@@ -31,8 +32,14 @@ _REWRITES = tuple(
 )
 
 
+_MARKED_UP = re.compile(r"[\\{}$*`~^]|[^\x00-\x7f]")
+
+
+@lru_cache(4096)
 def clean(text: str) -> str:
     """LaTeX and Markdown taken off, typographic variants made plain, outer punctuation dropped."""
+    if not _MARKED_UP.search(text):
+        return " ".join(text.split()).rstrip(".,;: ")
     text = _RAISED.sub(lambda raised: "^" + raised[0].translate(_SUPERSCRIPTS), undressed(text))
     if "$" in text:
         text = _FORMULA.sub(r" \1 ", text)

@@ -271,21 +271,41 @@ class Converted(NamedTuple):
     """How far off it may be, relatively: factors like that of degrees and radians have no end."""
 
 
-SHORT, ENDLESS = Fraction(1, 10**9), Fraction(1, 10**5)
+ENDLESS = Fraction(1, 10**5)
+_SHORT = 6
 
 
 def converted(value: Fraction, theirs: Readings, ours: Readings) -> list[Converted]:
     """A value in our unit, once for all readings that measure the same; empty where none do."""
     found = []
-    for their, our in itertools.product(theirs, ours):
-        if their == our:
-            found.append(Converted(value, Fraction(0)))
-        elif their.measures == our.measures:
-            in_roots = value * Fraction(their.factor) + Fraction(their.offset) - Fraction(our.offset)
-            short = any(_digits(ratio) <= 6 for ratio in (their.factor / our.factor, our.factor / their.factor))
-            found.append(Converted(in_roots / Fraction(our.factor), SHORT if short else ENDLESS))
+    for scale in _scales(theirs, ours):
+        found.append(Converted(value * scale.factor + scale.shift, scale.rounding))
     return found
 
 
-def _digits(factor: float) -> int:
-    return len(f"{factor:.11e}".partition("e")[0].rstrip("0")) - 1
+class _Scale(NamedTuple):
+    factor: Fraction
+    shift: Fraction
+    rounding: Fraction
+
+
+@lru_cache(4096)
+def _scales(theirs: Readings, ours: Readings) -> list[_Scale]:
+    """How to convert, for all pairs of readings that measure the same."""
+    found = []
+    for their, our in itertools.product(theirs, ours):
+        if their.measures == our.measures:
+            factor, ends = _factor(their.factor / our.factor)
+            shift = Fraction((their.offset - our.offset) / our.factor).limit_denominator(1000)
+            found.append(_Scale(factor, shift, Fraction(0) if ends else ENDLESS))
+    return found
+
+
+def _factor(ratio: float) -> tuple[Fraction, bool]:
+    """A factor without what floats add to it, and whether it, or one over it, has few digits."""
+    there, back = f"{ratio:.12g}", f"{1 / ratio:.12g}"
+    if len(there.partition("e")[0].replace(".", "").strip("0")) <= _SHORT:
+        return Fraction(there), True
+    if len(back.partition("e")[0].replace(".", "").strip("0")) <= _SHORT:
+        return 1 / Fraction(back), True
+    return Fraction(ratio), False

@@ -5,6 +5,7 @@ from __future__ import annotations
 import calendar
 import re
 import unicodedata
+from functools import lru_cache
 
 from racro.grading.numbers import number, same_number
 from racro.grading.plain import clean
@@ -35,6 +36,7 @@ def same_text(found: str, answer: str) -> bool:
 _INDEX = re.compile(r"(?<=[a-z)])\s?_\s?\{?(\d+)\}?(?:\s(?=[a-z(](?![a-z]{2})))?")
 
 
+@lru_cache(4096)
 def words(text: str) -> str:
     """In lower case, without punctuation that means nothing between words."""
     text = _INDEX.sub(r"\1", unicodedata.normalize("NFKC", clean(text)).casefold())
