@@ -130,7 +130,7 @@ _STATED = re.compile(
     r"\b(?:answer|ans|solution|result|(?:correct|right|best) (?:option|choice|letter))"
     r"(?: (?:to (?:the|this|your) question|choice|option|letter))?[>\]*\"']{0,3}"
     r"\s?(?:is|are|would be|should be|must be|:|=)[ \t:=*<]{0,9}(?=([^\n]{1,100}))"
-    r"|\b([A-Z])\)? is (?:the )?(?:correct|right)(?: (?:answer|option|choice|one)\b|[.,]|$)",
+    r"|(?<![-–/])\b([A-Z])\)? is (?:the )?(?:correct|right)(?: (?:answer|option|choice|one)\b|[.,]|$)",
     re.IGNORECASE,
 )
 _STATED_IN_CHINESE = re.compile(

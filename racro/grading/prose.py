@@ -9,12 +9,11 @@ from __future__ import annotations
 import re
 import string
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from racro.grading import choices, expressions, numbers
 from racro.grading.plain import clean
+from racro.grading.quantities import CONCLUDING, announced, concluded_number
 from racro.grading.restating import answers
-from racro.grading.units import unit
 from racro.grading.words import words, yes_or_no
 from racro.schema import Gold
 
@@ -27,7 +26,6 @@ _END = re.compile(r"(?<=[.!?。])[\s*]+|\n+|(?<=。)")
 _CODE = re.compile(r"```.*?(?:```|\Z)", re.DOTALL)
 _LISTED = re.compile(r"^[ \t]*\(?([A-Z])[).][^\n]*$", re.MULTILINE)
 _TABLE = re.compile(r"^[^\n|]*\|[^\n]*$", re.MULTILINE)
-_CONCLUDING = re.compile(r"(?:so|thus|therefore|hence|in conclusion|consequently|finally)\b", re.IGNORECASE)
 _POLITE = re.compile(
     r"\b(?:hope (?:this|that|it)|let me know|anything else|other questions|help you|feel free|note that)\b",
     re.IGNORECASE,
@@ -50,7 +48,7 @@ def sentences(text: str) -> list[str]:
     last = kept[: -SENTENCES - 1 : -1]
     refused = next((at for at, part in enumerate(last) if _REFUSAL.search(part)), None)
     read = last[:refused] if refused is not None else last + kept[:2]
-    return sorted(read, key=lambda sentence: not _CONCLUDING.match(sentence))
+    return sorted(read, key=lambda sentence: not CONCLUDING.match(sentence))
 
 
 def conclusion(text: str, gold: Gold) -> str | None:
@@ -66,10 +64,9 @@ def conclusion(text: str, gold: Gold) -> str | None:
         case "choices":
             return next(filter(None, (letters_in(sentence, gold.choices) for sentence in read)), None)
         case "integer" | "float":
-            return next(filter(None, (rule(sentence) for rule in NUMBER_RULES for sentence in read)), None)
+            return concluded_number(read, gold)
         case "expression":
-            rules = (formula, *NUMBER_RULES)
-            return next(filter(None, (rule(sentence) for rule in rules for sentence in read)), None)
+            return next(filter(None, map(formula, read)), None) or concluded_number(read, gold)
         case "yesno":
             said = stance(read, gold.question)
             return None if said is None else "yes" if said else "no"
@@ -101,14 +98,20 @@ def option_in(sentence: str, options: Sequence[str]) -> str | None:
     return _by_value(sentence, options)
 
 
-_CAPITALS = re.compile(r"(?<![\w'’])([A-Z])(?![\w'’])(?! [a-z]{2,} (?:is|was|has)\b)")
+_CAPITALS = re.compile(r"(?<![\w'’&])([A-Z])(?![\w'’&])(?! [a-z]{2,} (?:is|was|has)\b)")
+_TITLE = re.compile(r"[A-Z][a-z]+ $")
 
 
 def letters_in(sentence: str, options: Sequence[str]) -> str | None:
     """The letters that stand alone in a sentence, "A, C"; "A" as its first word is an article."""
     known = string.ascii_uppercase[: len(options) or 26].replace("I", "")
     capitals = [found for found in _CAPITALS.finditer(sentence) if found[1] in known]
-    named = [found[1] for found in capitals if not (found.start() == 0 and re.match(r"A [a-z]", sentence))]
+    named = [
+        found[1]
+        for found in capitals
+        if not (found.start() == 0 and re.match(r"A [a-z]", sentence))
+        and not (sentence[found.end() : found.end() + 1] == ":" and _TITLE.search(sentence[: found.start()]))
+    ]
     return None if _NEGATED.search(sentence) else ", ".join(dict.fromkeys(named)) or None
 
 
@@ -142,6 +145,7 @@ _FILLING = (
 _FILLERS = frozenset(_FILLING.split())
 _LABEL = re.compile(r"^\(?[A-Z](?:[).:]+\s|\n)")
 _NAMED = re.compile(r"\([A-Z]\)\s*([A-Za-z]+)")
+_HEDGED = re.compile(r"\b(?:either\b.*\bor|chance|guess)\b", re.IGNORECASE)
 ECHO = 0.6
 """Share of a question's words that come again in a sentence that restates it."""
 
@@ -154,6 +158,8 @@ def stance(read: Sequence[str], question: str) -> bool | None:
             said = yes_or_no(named[-1])
         if said is not None:
             return said
+    if any(_HEDGED.search(sentence) for sentence in read):
+        return None
     asked = _content(question)
     shares = [len(asked & _content(s)) / len(asked) if asked and not s.endswith("?") else 0.0 for s in read]
     if max(shares, default=0.0) < ECHO:
@@ -167,95 +173,6 @@ def stance(read: Sequence[str], question: str) -> bool | None:
 def _content(text: str) -> frozenset[str]:
     last = re.split(r"(?<=[.!?])\s", re.split(r"\n|\bChoices\b", text.strip())[0])[-1]
     return frozenset(words(last).split()) - _FILLERS
-
-
-# --- numbers ----------------------------------------------------------------------------------------------------------
-
-_TOKEN = re.compile(
-    rf"(?:(?<![\w.,^_{{:-])|(?<=[\u4e00-\u9fff]))"
-    rf"(?:-?(?:[$€£]\s?)?{numbers.DECIMAL}(?:\s?/\s?\d+)?(?![\d_^:])\s?(?:%|°(?![CF]))?|(?:{'|'.join(numbers.WORDS)})\b)",
-    re.IGNORECASE,
-)
-_BESIDE = re.compile(r"[^\s,;:!?=|<>\u4e00-\u9fff]+")
-_UNIT_WORDS, LONGEST_UNIT = 4, 60
-_ANNOUNCED = re.compile(
-    r"(?:=|\b(?:is|are|was|were|be|equals?|needs?|costs?|has|have|had|get|gives?|makes?|contain(?:s|ing)?))"
-    r"\s(?:\w+\s){0,2}$|(?:[是为得有]|等于)\s?$"
-)
-_COUNTED = re.compile(r"\b(?:\d+|one|two|three|no)\s$")  # "1 zero"
-_BOLD = re.compile(r"\*\*([^*]+)\*\*")
-_COMPARED = re.compile(r"\b(?:than|least|most|below|above|under|over|exceed(?:s|ing)?|between|exactly)\s$")
-
-
-class _Token(NamedTuple):
-    """A number in a sentence, with its unit."""
-
-    text: str
-    start: int
-
-
-def _tokens(plain: str) -> list[_Token]:
-    """The numbers of a sentence, but not those that it only compares with."""
-    found = []
-    for token in _TOKEN.finditer(plain):
-        number = token[0].rstrip()
-        end = token.start() + len(number)
-        measure, whole = _measure(plain[end : end + LONGEST_UNIT])
-        if whole and not _COUNTED.search(plain[: token.start()]):
-            found.append(_Token(number + measure, token.start()))
-    return [token for token in found if not _COMPARED.search(plain[: token.start])] or found
-
-
-def _measure(after: str) -> tuple[str, bool]:
-    """The unit that follows a number, and whether the number ends where it seemed to: not in "5x", "2nd", "1990s"."""
-    joined = after[:1].isalpha() and not "\u4e00" <= after[:1] <= "\u9fff"
-    words = list(_BESIDE.finditer(after))[:_UNIT_WORDS]
-    if words and words[0].start() <= 1 and after[words[0].start()] not in "0123456789":
-        for last in words[::-1]:
-            text = after[: last.end()].rstrip(".*)")
-            if text.strip() == "in" and after[last.end() :].strip(" ."):
-                break
-            if unit(text) and not (joined and text == "s"):
-                return text, True
-    return "", not joined
-
-
-def concluded(sentence: str) -> str | None:
-    """The number of a sentence that says it concludes."""
-    if not _CONCLUDING.match(sentence):
-        return None
-    return announced_in_bold(sentence) or in_bold(sentence) or announced(sentence) or only(sentence)
-
-
-def in_bold(sentence: str) -> str | None:
-    """The last number in bold."""
-    return next((str(part[1]) for part in _bold(sentence)[::-1]), None)
-
-
-def announced_in_bold(sentence: str) -> str | None:
-    """The last number in bold that stands after "=" or "is"."""
-    return next((str(p[1]) for p in _bold(sentence)[::-1] if _ANNOUNCED.search(sentence[: p.start()])), None)
-
-
-def _bold(sentence: str) -> list[re.Match[str]]:
-    return [part for part in _BOLD.finditer(sentence) if numbers.number(part[1])]
-
-
-def announced(sentence: str) -> str | None:
-    """The last number that stands after "=" or "is"."""
-    plain = clean(sentence)
-    return next((t.text for t in _tokens(plain)[::-1] if _ANNOUNCED.search(plain[: t.start])), None)
-
-
-def only(sentence: str) -> str | None:
-    """The one number of a sentence."""
-    texts = [token.text for token in _tokens(clean(sentence)) if token.text.lower() not in numbers.WORDS]
-    values = {read and (read.value, read.percent) for read in map(numbers.number, texts)}
-    return texts[0] if len(values) == 1 else None
-
-
-NUMBER_RULES = (concluded, announced_in_bold, in_bold, announced, only)
-"""The surest first; each is tried on all sentences."""
 
 
 # --- lines ------------------------------------------------------------------------------------------------------------
@@ -281,8 +198,15 @@ def whole_lines(text: str, gold: Gold) -> list[str]:
     last = text.rpartition("\n")[2].strip()
     if gold.kind in _VALUED and (last_formula := formula(last[-LONGEST:])):
         return [last_formula]
+    if len({match[1] for match in _LISTED.finditer(text)}) > 1 and _LISTED.fullmatch(last):
+        return []  # the last of the options, copied
     alone = gold.kind in ("integer", "float", "choice", "choices", "yesno") or last == text
-    return [last] if last and len(last) <= SHORT and alone and not _REFUSAL.search(last) else []
+    return [last] if last and len(last) <= SHORT and alone and not _refuses(last, gold) else []
+
+
+def _refuses(line: str, gold: Gold) -> bool:
+    labelled = gold.kind in ("choice", "choices") and _LISTED.match(line)  # "C) None of the others"
+    return not labelled and _REFUSAL.search(line) is not None
 
 
 _WORDS = re.compile(r"(?:\b[^\W\d_]{2,}\b[^\w\\{}]+){4}")
