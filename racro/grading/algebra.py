@@ -48,7 +48,7 @@ _absolute = math_verify.grader.sympy_numeric_eq
 
 
 def _relative(one: sympy.Basic, other: sympy.Basic, *rounding: int) -> bool:
-    """Are two values the same? math-verify rounds to six decimals and takes 2^-99 for 2^-98; this compares relatively."""
+    """Are two values the same, relatively? math-verify rounds to six decimals and takes 2^-99 for 2^-98."""
     if isinstance(one, sympy.MatrixBase) or isinstance(other, sympy.MatrixBase):
         return bool(_absolute(one, other, *rounding))  # which comes back here for each element
     decimal = one.has(sympy.Float) or other.has(sympy.Float)

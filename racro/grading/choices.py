@@ -13,7 +13,8 @@ from racro.grading.words import same_text, words
 from racro.schema import Gold
 
 _LETTER = re.compile(
-    r"(?:(?:故|所以|因此|应|本题|答案|正确)*(?:是|为|选(?:项|择)?),?:?\s?|答案:?\s?)?(?:the )?(?:(?:correct |right )?(?:option|choice|answer|letter|figure|image|diagram)s? (?:is )?)?"
+    r"(?:(?:故|所以|因此|应|本题|答案|正确)*(?:是|为|选(?:项|择)?),?:?\s?|答案:?\s?)?"
+    r"(?:the )?(?:(?:correct |right )?(?:option|choice|answer|letter|figure|image|diagram)s? (?:is )?)?"
     r"([(\[]?)([A-Z])(?![A-Z0-9'’])([)\]]?[.:)]?)\s?",
     re.IGNORECASE,
 )
@@ -66,7 +67,10 @@ def letters(text: str, choices: Sequence[str]) -> frozenset[str] | None:
         return frozenset(one)
     known = string.ascii_uppercase[: len(choices) or 26]
     plain = re.sub(
-        r"^(?:故?(?:应|答案)?选(?:项|择)?:?\s?)?(?:the )?(?:both )?(?:(?:options?|choices?|letters?)\s)?", "", clean(text).strip("{}[]"), flags=re.I
+        r"^(?:故?(?:应|答案)?选(?:项|择)?:?\s?)?(?:the )?(?:both )?(?:(?:options?|choices?|letters?)\s)?",
+        "",
+        clean(text).strip("{}[]"),
+        flags=re.I,
     )
     if re.fullmatch(rf"[{known}]{{2,10}}", plain):
         return frozenset(plain)

@@ -30,7 +30,12 @@ def same_quantity(found: str, gold: Gold) -> bool:
         return same_text(found, gold.answer)
     if theirs is None and not _MATHS.search(found):
         return False
-    if ours and theirs is None and attached(ours, gold.answer) and re.search(rf"(?<![a-z]){ours.following}(?![a-z])", found):
+    if (
+        ours
+        and theirs is None
+        and attached(ours, gold.answer)
+        and re.search(rf"(?<![a-z]){ours.following}(?![a-z])", found)
+    ):
         return same_expression(found, gold)
     ours, theirs = ours or _computed(gold.answer), theirs or _computed(found)
     return ours is not None and theirs is not None and same_number(theirs, ours, gold)
@@ -63,7 +68,9 @@ _LAST_WORDS = re.compile(
     r"(?:\\[,;:! ]|[~\s])*"
     r"((?:\\(?:text|math|mbox|operatorname|rm|Omega|mu|circ|degree)|(?<=[\d)}°π\s])[A-Za-zµμΩ°€£¥])[^=<>|]{0,60})$"
 )
-_UPRIGHT = re.compile(r"\\(?:text|math|mbox|rm|operatorname|Omega|circ|degree)|[°Ω/]|(?<![A-Za-z])[A-Za-zµμ]{2,}(?![A-Za-z])")
+_UPRIGHT = re.compile(
+    r"\\(?:text|math|mbox|rm|operatorname|Omega|circ|degree)|[°Ω/]|(?<![A-Za-z])[A-Za-zµμ]{2,}(?![A-Za-z])"
+)
 
 
 def measured(text: str) -> tuple[str, Readings]:

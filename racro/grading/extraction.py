@@ -7,7 +7,6 @@ of these is read by `racro.grading.prose`.
 from __future__ import annotations
 
 import re
-
 from typing import NamedTuple
 
 from racro.grading.normalise import normalised
@@ -25,7 +24,8 @@ _THINKING = re.compile(r"<(?i:think|thinking|thought)>|<\|begin_of_thought\|>")
 _BRACKETED = re.compile(r"\[(?:(?i:EOS|EOT|PAD)|END|/INST|UNUSED_TOKEN_\d+)\]")
 _BOX_TOKEN = re.compile(r"<\|(begin|end)_of_(?:box|solution|answer)\|>")
 _END_TOKEN = re.compile(
-    r"<(?:(?i:\|?(?:end|eo[a-z]|im_end|return|stop|user|assistant_end|pad|unk)[\w▁ ]{0,30}\|?)|/s|\|(?:im_start|start_header_id)\|>user)>"
+    r"<(?:(?i:\|?(?:end|eo[a-z]|im_end|return|stop|user|assistant_end|pad|unk)[\w▁ ]{0,30}\|?)|/s"
+    r"|\|(?:im_start|start_header_id)\|>user)>"
 )
 _TOKEN = re.compile(r"<(?:\|[\w▁]{1,40}\|>(?:assistant\b)?|(?:s|bos|start_of_turn)>(?:model\b)?)")
 _INSIDE = re.compile(r"\s*(?:[}\])$*]|</)")
@@ -71,7 +71,7 @@ class Tagged(NamedTuple):
 
 
 def tagged(text: str) -> Tagged | None:
-    """The last content of answer tags that is not blank; an end tag or a begin tag may be missing at the text's ends."""
+    """The last content of answer tags that is not blank; the first or the last tag may be missing."""
     found, start, opened = None, 0, False
     for tag in _TAG.finditer(text):
         closing = bool(tag[1])
@@ -136,6 +136,7 @@ _STATED = re.compile(
 _STATED_IN_CHINESE = re.compile(
     r"(?:答案|结果|正确的?选项)(?:应该?|应当)?(?:是|为|选|:)[ \t]?(?:选项)?[ \t]?:?[ \t]?([^\n。]{1,100})"
     r"|(?<![可待备])选(?:择|项)?[ \t]?:?[ \t]?(\(?[A-J](?![A-Za-z])[^\n。]{0,60})"
+    r"|\[答案\][ \t]?([^\n。\[]{1,100})"
 )
 _QUOTES = " *`\t\"'“”<>"
 _HEADING = re.compile(
@@ -167,7 +168,7 @@ def _statement(text: str) -> str:
 def bare(text: str) -> list[str]:
     """The last line and the first, where they are a number or a letter and nothing else."""
     text = text.strip()
-    lines = (clean(line) for line in (text.rpartition("\n")[2][-200:], text.partition("\n")[0][:200]))
+    lines = (clean(line.lstrip("# ")) for line in (text.rpartition("\n")[2][-200:], text.partition("\n")[0][:200]))
     return [line for line in lines if _BARE.fullmatch(line)]
 
 

@@ -63,4 +63,3 @@ def _power(raised: re.Match[str]) -> str:
 
 def _quotient(char: str) -> str:
     return unicodedata.normalize("NFKC", char).replace("⁄", "/")
-

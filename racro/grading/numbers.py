@@ -45,7 +45,9 @@ _INNER = r"(?:\d+(?:\.\d*)?|\.\d+)"  # "(0,9)" is a pair
 _PART = rf"(?:\(\s?([-+]?)\s?({_INNER})\s?\)|({DECIMAL}))"
 _NUMBER = re.compile(rf"([-+]?)\s?{_PART}(?:\s?/\s?{_PART})?")
 _MIXED = re.compile(r"([-+]?)\s?(\d+)(?: (\d+)\s?/\s?(\d+)| ?\((\d+)\)/\((\d+)\))")
-_LEADING = re.compile(r"(?:about|approximately|around|roughly|nearly|exactly|is|are)\s|(?:是|为|约|共|大约)(?=[-\d])", re.IGNORECASE)
+_LEADING = re.compile(
+    r"(?:about|approximately|around|roughly|nearly|exactly|is|are)\s|(?:是|为|约|共|大约)(?=[-\d])", re.IGNORECASE
+)
 _PAID = re.compile(r"(?:([-+])\s?)?(?:US)?([$€£¥₹]|(?:USD|EUR|GBP|CNY|RMB|INR)\b)\s?([-+])?")
 _RATE = re.compile(r"^(?!\s?(?:/|per\b)).*|(.+)", re.DOTALL)
 _COUNTS = (

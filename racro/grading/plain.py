@@ -50,11 +50,12 @@ def clean(text: str) -> str:
 
 _FORMULA = re.compile(r"(?<!\\)\$\$?([^$]*[^$\\])\$\$?(?!\s?\d)")
 """Dollars around a formula; one that a number follows is a currency's."""
-_ENDING = re.compile(r"(?:\\[,;:! ]|\\q?quad(?![a-zA-Z])|\\thinspace(?![a-zA-Z])|[~\s.,;:]|\\(?=\\*$)|(?<![\\\w}])\{\})+$")
+_ENDING = re.compile(r"(?:\\[,;:! ]|\\q?quad(?![a-zA-Z])|\\thinspace(?![a-zA-Z])|[~\s.,;:]|\\(?=\\*$)|(?<!\\)\{\})+$")
 """Spaces of all kinds and punctuation at the end."""
 LONGEST_ENDING = 100
 _WRAPPED = re.compile(
-    r"\\(?:text(?:bf|it|rm)?|math(?:bf|rm|it))\s?\{(.+)\}|\*\*(.+)\*\*|\\\((.+)\\\)|\\\[(.+)\\\]|\{([^{},]+)\}", re.DOTALL
+    r"\\(?:text(?:bf|it|rm)?|math(?:bf|rm|it))\s?\{(.+)\}|\*\*(.+)\*\*|\\\((.+)\\\)|\\\[(.+)\\\]|\{([^{},]+)\}",
+    re.DOTALL,
 )
 
 

@@ -11,7 +11,6 @@ import string
 from collections.abc import Sequence
 
 from racro.grading import choices, expressions, numbers
-from racro.grading.plain import clean
 from racro.grading.quantities import CONCLUDING, announced, concluded_number
 from racro.grading.restating import answers
 from racro.grading.words import words, yes_or_no

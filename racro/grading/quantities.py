@@ -16,7 +16,8 @@ from racro.grading.units import unit
 from racro.schema import Gold
 
 CONCLUDING = re.compile(
-    r"(?:so|thus|therefore|hence|in conclusion|consequently|finally|following th(?:is|ese)|based on th(?:is|ese))\b", re.IGNORECASE
+    r"(?:so|thus|therefore|hence|in conclusion|consequently|finally|following th(?:is|ese)|based on th(?:is|ese))\b",
+    re.IGNORECASE,
 )
 
 _TOKEN = re.compile(
@@ -52,7 +53,7 @@ Fits = Callable[[numbers.Number], bool]
 
 
 def concluded_number(read: Sequence[str], gold: Gold) -> str | None:
-    """The number that sentences come to, the likeliest sentence first; where none is asked for but whole ones, one of those."""
+    """The number that sentences come to, the likeliest sentence first: a whole one, where that is asked for."""
     asked = _ASKED.findall(gold.question.partition("\nChoices")[0].lower())
     if asked and (named := next(filter(None, (_numbered(asked[-1], sentence) for sentence in read)), None)):
         return named
@@ -111,7 +112,12 @@ def _concluded(sentence: str, fits: Fits) -> str | None:
     """The number of a sentence that says it concludes."""
     if not CONCLUDING.match(sentence):
         return None
-    return _announced_in_bold(sentence, fits) or _in_bold(sentence, fits) or announced(sentence, fits) or _only(sentence, fits)
+    return (
+        _announced_in_bold(sentence, fits)
+        or _in_bold(sentence, fits)
+        or announced(sentence, fits)
+        or _only(sentence, fits)
+    )
 
 
 def _in_bold(sentence: str, fits: Fits) -> str | None:

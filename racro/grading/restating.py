@@ -26,7 +26,7 @@ _FILLING = (
 )
 FILLERS = frozenset(_FILLING.split())
 _REASON = re.compile(
-    r"[,;(:-]?\s(?:because|since|as (?:it|the|they|he|she|its|this|that|shown|can|we)|due to|given that|so that|for the reason)\b"
+    r"[,;(:-]?\s(?:because|since|as (?:it|the|they|he|she|its|this|that|shown|can|we)|due to|given that|so that)\b"
     r"|[,;(]\s?(?:which|who|where|whose|for|it|the|this|because|since|as)\s|\s\(|(?<=[a-z])[.]\s|,?因为|,?由于|。"
 )
 _OPENING = re.compile(
@@ -34,7 +34,10 @@ _OPENING = re.compile(
     r"|given|comparing|as)\b[^,]{0,60},\s",
     re.IGNORECASE,
 )
-_BUT = re.compile(r"[,;(]?\s(?:(?:and|but) )?(?:rather than|instead of|as opposed to|unlike)\b|,\s(?:and )?not\s|\(not\s", re.IGNORECASE)
+_BUT = re.compile(
+    r"[,;(]?\s(?:(?:and|but) )?(?:rather than|instead of|as opposed to|unlike)\b|,\s(?:and )?not\s|\(not\s",
+    re.IGNORECASE,
+)
 _COMPARED = re.compile(r"\s(?:than|compared (?:to|with)|in comparison (?:to|with))\s", re.IGNORECASE)
 _DENIED = re.compile(
     r"\b(?:not|neither|nor|no|never|none|isn|aren|wasn|weren|doesn|don|didn|cannot|without|except|but|however|or|either"
@@ -42,7 +45,8 @@ _DENIED = re.compile(
     re.IGNORECASE,
 )
 _SUBJECT = re.compile(r"(?:it|this|that|they|he|she|these|those|there)(?:['’]s| is| are| was| were)\b", re.IGNORECASE)
-_ASKING = frozenset("which what who whom whose where when how why".split())
+_ENDINGS = re.compile(r"(?:ing|ed|es|s)$")
+_ASKING = frozenset(["which", "what", "who", "whom", "whose", "where", "when", "how", "why"])
 _GRADED = re.compile(r"\w{2,}(?:er|est)|more|most|less|least")
 _ALTERNATIVES = re.compile(r"\b(?:between|among|of|from)\s+([^?.;:]{3,120})", re.IGNORECASE)
 
@@ -55,7 +59,7 @@ def same_answer(found: str, gold: Gold) -> bool:
     if len(spelled) > 1 and all(len(word) == 1 for word in spelled) and "".join(spelled) == words(gold.answer):
         return True  # "x y"
     ours = unit(gold.answer)
-    if ours and not any(map(str.isdigit, found)) and set(ours) & set(unit(clean(found))):
+    if ours and set(ours) & set(unit(clean(found))):
         return True
     theirs = said(found, gold.question)
     return theirs is not None and (same_text(theirs, gold.answer) or theirs == _named(gold.answer, gold.question))
@@ -65,7 +69,7 @@ def _named(answer: str, question: str) -> str:
     """A gold answer without the words that it shares with the question: "red" of "the red bar"."""
     asked, alternatives = _asked(question)
     meant = set[str]().union(*alternatives)
-    return " ".join(word for word in words(answer).split() if word in meant or word not in asked)
+    return " ".join(word for word in words(answer).split() if word in meant or _stem(word) not in asked)
 
 
 def answers(sentence: str, question: str) -> bool:
@@ -73,7 +77,9 @@ def answers(sentence: str, question: str) -> bool:
     found = said(sentence, question)
     if found is None:
         return False
-    return _SUBJECT.match(sentence.lstrip(" *")) is not None or bool(set(words(sentence).split()) & _asked(question)[0])
+    return _SUBJECT.match(sentence.lstrip(" *")) is not None or bool(
+        set(map(_stem, words(sentence).split())) & _asked(question)[0]
+    )
 
 
 @lru_cache(4096)
@@ -94,7 +100,7 @@ def said(sentence: str, question: str) -> str | None:
     kept = [
         at
         for at, word in enumerate(spoken)
-        if word in meant or (word not in asked and (word not in FILLERS or (at == last > 0 and len(word) == 1)))
+        if word in meant or (_stem(word) not in asked and (word not in FILLERS or (at == last > 0 and len(word) == 1)))
     ]
     if not kept or len(kept) > LONGEST:
         return None
@@ -105,11 +111,16 @@ def said(sentence: str, question: str) -> str | None:
     return " ".join(spoken[at] for at in kept)
 
 
+def _stem(word: str) -> str:
+    """A word without its ending: "roll" of "rolls" and "rolling"."""
+    return _ENDINGS.sub("", word) if len(word) > 4 else word
+
+
 @lru_cache(1024)
 def _asked(question: str) -> tuple[frozenset[str], tuple[frozenset[str], ...]]:
     """The words of a question, and the alternatives that it names, each by the words that only it has."""
     plain = " ".join(question.split())
-    asked = frozenset(words(plain).split())
+    asked = frozenset(map(_stem, words(plain).split()))
     listed = _items(plain)
     shared = frozenset.intersection(*listed) if listed else frozenset()
     own = [frozenset(word for word in item - shared if not _GRADED.fullmatch(word)) for item in listed]

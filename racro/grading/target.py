@@ -12,6 +12,7 @@ from functools import lru_cache
 from racro.grading.normalise import normalised
 from racro.grading.numbers import attached, number
 from racro.grading.plain import clean, unstyled
+from racro.grading.units import unit
 from racro.schema import AnswerKind, Gold
 
 _FUNCTIONS = re.compile(r"\\?\b(?:sin|cos|tan|cot|sec|csc|log|ln|exp|sqrt|pi|theta|alpha|beta|gamma|lambda|mu)\b")
@@ -49,6 +50,8 @@ def _kind(answer: str, written: str) -> AnswerKind:
         return "integer" if value.value.denominator == 1 else "expression"
     if answer != written and _VALUES.fullmatch(plain) and not _WORD.search(plain):
         return "expression" if plain[0] in "([" else "set"
+    if "/" in plain and unit(plain):
+        return "text"
     symbols = _FUNCTIONS.sub("x", plain)
     return "expression" if len(plain) <= LONGEST_ALGEBRA and _ALGEBRA.fullmatch(symbols) else "text"
 

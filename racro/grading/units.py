@@ -1,8 +1,7 @@
 """Units of measurement as people write them, in words, symbols or LaTeX: what they measure and how much, by pint.
 
-A text may have several readings: "C" is a coulomb or a degree Celsius. Names are accepted from a list, because pint
-knows many words that in an answer are none ("point", "hand", "pole") and constants ("c", "k", "e"). pint is loaded when
-the first possible unit is met.
+A text may have several readings: "C" is a coulomb or a degree Celsius. pint is loaded when the first possible unit is
+met, and its registry is built once.
 """
 
 from __future__ import annotations
@@ -13,100 +12,12 @@ import re
 import threading
 from fractions import Fraction
 from functools import lru_cache
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, cast
+
+from racro.grading.unit_names import CURRENCIES, FEW, METRIC, NAMES, NEVER, OTHER, PARTS, RARE, SINGLE
 
 if TYPE_CHECKING:
     import pint
-
-METRIC = frozenset(
-    "meter gram second ampere kelvin mole candela newton joule watt volt ohm siemens farad coulomb tesla weber henry "
-    "hertz pascal bar liter calorie electron_volt watt_hour ampere_hour volt_ampere becquerel gray sievert lumen lux "
-    "katal byte bit baud metric_ton parsec molar dalton poise".split()
-)
-"""Units that take prefixes, by pint's names."""
-OTHER = frozenset(
-    "minute hour day week month year century inch foot yard mile nautical_mile angstrom micron light_year "
-    "astronomical_unit pound ounce ton unified_atomic_mass_unit carat degree_Celsius degree_Fahrenheit radian "
-    "steradian degree arcminute arcsecond turn standard_atmosphere torr millimeter_Hg pound_force_per_square_inch "
-    "dyne erg british_thermal_unit horsepower knot mile_per_hour kilometer_per_hour revolutions_per_minute hectare "
-    "acre gallon quart pint cup fluid_ounce tablespoon teaspoon cubic_centimeter foot_pound curie gauss".split()
-)
-SINGLE = frozenset("msghdAVNJWKCFTHLlStBM")
-"""Letters that are units on their own. Others are variables far more often."""
-_RARE = {"hecto": ("pascal",), "deca": (), "centi": ("meter", "liter"), "deci": ("meter", "liter"), "peta": ("byte", "joule")}
-_FEW = {"molar": ("milli", "micro", "nano"), "metric_ton": ("kilo", "mega", "giga")}
-"""Prefixes whose symbol is taken before these units alone; written out before all."""
-_NEVER = frozenset("atto zepto yocto ronto quecto exa zetta yotta ronna quetta semi sesqui".split())
-_NAMES = {
-    "degree_Celsius": "°C degC celsius centigrade 摄氏度",
-    "degree_Fahrenheit": "°F degF fahrenheit 华氏度",
-    "kelvin": "°K degK",
-    "degree degree_Celsius degree_Fahrenheit": "° deg degs degree degrees 度",
-    "coulomb degree_Celsius": "C",
-    "farad degree_Fahrenheit": "F",
-    "us_dollar": "$ usd USD dollar dollars buck bucks 美元",
-    "us_cent euro_cent": "¢ cent cents",
-    "euro": "€ eur EUR euro euros 欧元",
-    "sterling": "£ gbp GBP quid",
-    "penny": "penny pence",
-    "pound sterling": "lb lbs pound pounds 磅",
-    "yuan": "¥ cny CNY RMB rmb yuan yen jpy 元 日元 人民币",
-    "rupee": "₹ inr INR rupee rupees",
-    "ohm": "Ω ohm ohms 欧 欧姆",
-    "ounce fluid_ounce": "oz ounce ounces",
-    "ton metric_ton": "ton tons",
-    "metric_ton": "tonne tonnes 吨",
-    "standard_atmosphere": "atm atms atmosphere atmospheres",
-    "millimeter_Hg": "mmHg",
-    "turn": "rev revs revolution revolutions turn turns 圈",
-    "arcminute": "arcmin arcminute arcminutes",
-    "arcsecond": "arcsec arcsecond arcseconds",
-    "astronomical_unit": "AU au",
-    "light_year": "ly lightyear lightyears light-year light-years",
-    "hertz": "cps 赫 赫兹",
-    "month": "mo month months 月 个月",
-    "year": "yr yrs year years 年",
-    "week": "wk wks week weeks 周 星期",
-    "day": "d day days 天 日",
-    "hour": "h hr hrs hour hours 时 小时",
-    "minute": "min mins minute minutes 分 分钟",
-    "second": "s sec secs second seconds 秒",
-    "meter": "m 米",
-    "kilometer": "kms 千米 公里",
-    "centimeter": "cms 厘米 公分",
-    "millimeter": "mms 毫米",
-    "decimeter": "分米",
-    "gram": "克",
-    "kilogram": "kgs 千克 公斤",
-    "milligram": "毫克",
-    "liter": "升",
-    "milliliter": "毫升",
-    "volt": "伏 伏特",
-    "ampere": "安 安培",
-    "newton": "牛 牛顿",
-    "joule": "焦 焦耳",
-    "watt": "瓦 瓦特",
-    "pascal": "帕 帕斯卡",
-    "kilometer_per_hour": "kph kmph kmh",
-    "mile_per_hour": "mph",
-    "knot": "knot knots kn",
-    "decibel_level": "dB db decibel decibels",
-    "fluid_ounce": "floz",
-    "inch": "in inch inches",
-    "kilobit": "Kb",
-    "megabit": "Mb",
-    "gigabit": "Gb",
-    "terabit": "Tb",
-    "kilobyte": "kb KB",
-    "megabyte": "mb",
-    "gigabyte": "gb",
-    "terabyte": "tb",
-    "kilobaud": "kbps Kbps",
-    "megabaud": "Mbps mbps",
-    "gigabaud": "Gbps gbps",
-}
-_CURRENCIES = ("us_dollar", "euro", "sterling", "yuan", "rupee", "decibel_level")
-_PARTS = {"us_cent": "us_dollar", "euro_cent": "euro", "penny": "sterling"}
 
 
 class Unit(NamedTuple):
@@ -130,17 +41,18 @@ COMBINATIONS, LONGEST = 16, 6
 def _registry() -> pint.UnitRegistry:
     import pint
 
-    registry = pint.UnitRegistry()
-    for name in _CURRENCIES:
+    registry: pint.UnitRegistry = pint.UnitRegistry()
+    for name in CURRENCIES:
         registry.define(f"{name} = [{name}]")
-    for name, whole in _PARTS.items():
+    for name, whole in PARTS.items():
         registry.define(f"{name} = {whole} / 100")
+    registry.define("gauss_of_field = 1e-4 * tesla")  # pint's own is of another system of units
     return registry
 
 
 @lru_cache(1)
 def _aliases() -> dict[str, tuple[str, ...]]:
-    return {name: tuple(meant.split()) for meant, names in _NAMES.items() for name in names.split()}
+    return {name: tuple(meant.split()) for meant, names in NAMES.items() for name in names.split()}
 
 
 @lru_cache(4096)
@@ -157,9 +69,9 @@ def _parsed(word: str) -> list[str]:
     found = []
     for prefix, name, _ in _registry().parse_unit_name(word):
         written_out = bool(prefix) and word.startswith(prefix)
-        if prefix in _NEVER or (prefix in _RARE and name not in _RARE[prefix] and not written_out):
+        if prefix in NEVER or (prefix in RARE and name not in RARE[prefix] and not written_out):
             continue
-        if prefix and name in _FEW and prefix not in _FEW[name]:
+        if prefix and name in FEW and prefix not in FEW[name]:
             continue
         if name in METRIC or (name in OTHER and not prefix):
             found.append((bool(prefix), prefix + name))
@@ -168,7 +80,7 @@ def _parsed(word: str) -> list[str]:
 
 def _defined(name: str) -> Unit:
     one, zero = (_registry().Quantity(value, name).to_root_units() for value in (1.0, 0.0))
-    powers = {root: round(power) for root, power in one.unit_items() if root != "count"}
+    powers = {root: round(cast(float, power)) for root, power in one.unit_items() if root != "count"}
     return Unit(frozenset(powers.items()), one.magnitude - zero.magnitude, zero.magnitude)
 
 
