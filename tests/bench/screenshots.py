@@ -47,6 +47,13 @@ CHARTS = "heldout/(accuracy|truthful|states_asked)$|reward_mean|captions_distinc
 ASSISTANT_SEEN = "localStorage.setItem('mlflow.assistant.fab.autoOpenedOnFirstLoad_v1', 'true')"
 """A browser that has this set does not open MLflow's assistant on the first visit."""
 
+CALM = """
+const calm = document.createElement("style");
+calm.textContent = "* { animation: none !important; transition: none !important; caret-color: transparent !important }";
+document.documentElement.append(calm);
+"""
+"""Stops what moves for ever: Prefect's pulsing lights, a blinking caret."""
+
 
 class Page(NamedTuple):
     """What a picture is taken of."""
@@ -111,6 +118,7 @@ def picture(browser: webdriver.Chrome, page: Page) -> bytes:
     wait = WebDriverWait(browser, DEADLINE)
     shown = visibility_of_element_located((By.CSS_SELECTOR, page.shows))
     wait.until(shown, f"{page.url} shows no {page.shows}")
+    browser.execute_script(CALM)
     if page.sought:
         browser.find_element(By.CSS_SELECTOR, "input[role=searchbox]").send_keys(page.sought)
         wait.until(still, f"{page.url} does not stand still")
