@@ -85,11 +85,26 @@ def reach(option: str, urls: Sequence[str]) -> None:
 
 
 def warn(models: Models, recipe: config.Recipe | None) -> None:
-    """Somebody who names no model may take the embedded ones for more than they are."""
-    captioner = models.captioner or models.captioner_urls or models.policy or recipe
-    reasoner = models.reasoner or models.reasoner_urls or recipe
-    if unnamed := [name for name, given in (("--captioner", captioner), ("--reasoner", reasoner)) if not given]:
-        print(f"racro: no {' and no '.join(unnamed)}: the embedded model knows only coloured bars", file=sys.stderr)
+    """The embedded models answer any question about any image; people may take them for more than they are."""
+    used = {"captioner": models.captioner, "reasoner": models.reasoner}
+    if recipe is not None:
+        used = {role: model or _loaded(getattr(recipe, role)) for role, model in used.items()}
+    elif models.policy:
+        used["captioner"] = models.policy  # trained from a model that only its folder knows
+    embedded = [
+        role for role, model in used.items() if model in (None, "embedded") and not getattr(models, f"{role}_urls")
+    ]
+    if embedded:
+        print(
+            f"racro: the embedded {' and '.join(embedded)} know{'s' * (len(embedded) == 1)} only this project's own "
+            "pictures of coloured bars; about anything else the answer means nothing (--captioner, --reasoner)",
+            file=sys.stderr,
+        )
+
+
+def _loaded(section: config.Captioner | config.Reasoner) -> str:
+    """The model that is loaded for a section of a recipe; empty for a script."""
+    return "" if section.engine.type == "scripted" else section.model
 
 
 def open_racro(models: Models, recipe: config.Recipe | None) -> Racro:

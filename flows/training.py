@@ -1,4 +1,4 @@
-"""Flow `train`: the whole of RACRO. Composition only: which stage follows which, with what.
+"""Flow `train`: all of RACRO. Composition only: which stage follows which, with which inputs.
 
 prepare -> K x (caption -> reason -> update), evaluation at the start, every k iterations and at the end.
 """
@@ -200,7 +200,7 @@ def prepare_problems(recipe: Recipe, stages: Stages, heldout: int | None) -> Pro
 
 
 def fingerprint_benchmark(stages: Stages, name: str, source: str | None) -> FingerprintTable:
-    """What training rows are held against; `source` None: the authors'."""
+    """What training rows are compared with; `source` None: the authors'."""
     stamp = benchmark_stamp(name, source, None)
     questions = stages.run(
         load_questions, f"load {name}", QuestionTable, name=name, source=source, columns=None, stamp=stamp

@@ -20,7 +20,7 @@ CAPTION_SYSTEM = (
     "Do not try to answer the question."
 )
 CAPTION_USER = "Question: {q}\nPlease describe the image. DO NOT try to answer the question!"
-TENTATIVE_USER = "{q} Please think step by step. The final answer MUST BE put in \\boxed{{}}."
+ATTEMPT_USER = "{q} Please think step by step. The final answer MUST BE put in \\boxed{{}}."
 REASONER_SYSTEM = "You are a helpful assistant."
 REASONER_TRAINING_USER = (
     "### The detailed caption of the provided image: {c}\n\n### Question: {q} "
@@ -129,9 +129,9 @@ def caption_messages(question: str, images: int) -> list[Message]:
     ]
 
 
-def tentative_messages(question: str, images: int) -> list[Message]:
-    """Captioner: answer the question itself; the result is the tentative response of joint inference."""
-    return [{"role": "user", "content": question_parts(TENTATIVE_USER, question, images)}]
+def attempt_messages(question: str, images: int) -> list[Message]:
+    """Captioner: answer the question itself; its attempt is the "tentative response" of joint inference."""
+    return [{"role": "user", "content": question_parts(ATTEMPT_USER, question, images)}]
 
 
 def reasoner_messages(question: str, caption: str) -> list[Message]:
@@ -140,15 +140,15 @@ def reasoner_messages(question: str, caption: str) -> list[Message]:
     return _text_messages(REASONER_SYSTEM, REASONER_TRAINING_USER.format(c=caption, q=q))
 
 
-def joint_messages(question: str, caption: str, tentative: str) -> list[Message]:
-    """Reasoner at inference: weigh the caption and the captioner's tentative answer."""
-    text = REASONER_JOINT_USER.format(c=caption, q=plain_question(question), tentative=tentative)
+def joint_messages(question: str, caption: str, attempt: str) -> list[Message]:
+    """Reasoner at inference: weigh the caption and the captioner's attempt."""
+    text = REASONER_JOINT_USER.format(c=caption, q=plain_question(question), tentative=attempt)
     return _text_messages(REASONER_SYSTEM, text)
 
 
 def text_messages(question: str) -> list[Message]:
     """Reasoner without image and caption: the blind baseline of an evaluation."""
-    return _text_messages(REASONER_SYSTEM, TENTATIVE_USER.format(q=plain_question(question)))
+    return _text_messages(REASONER_SYSTEM, ATTEMPT_USER.format(q=plain_question(question)))
 
 
 def describes_messages(caption: str) -> list[Message]:
@@ -176,6 +176,6 @@ def digest(*prompts: str) -> str:
 
 CAPTION_DIGEST = digest(CAPTION_SYSTEM, CAPTION_USER)
 REASONER_DIGEST = digest(REASONER_SYSTEM, REASONER_TRAINING_USER, SHORT_ANSWER_SENTENCE)
-TENTATIVE_DIGEST = digest(TENTATIVE_USER)
-ANSWER_DIGEST = digest(REASONER_DIGEST, REASONER_JOINT_USER, TENTATIVE_USER)
+ATTEMPT_DIGEST = digest(ATTEMPT_USER)
+ANSWER_DIGEST = digest(REASONER_DIGEST, REASONER_JOINT_USER, ATTEMPT_USER)
 DESCRIBES_DIGEST = digest(DESCRIBES_SYSTEM, DESCRIBES_USER)

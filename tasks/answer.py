@@ -12,13 +12,13 @@ from racro.answering.cases import CAPTIONER_STEPS, Answer, Question, Step, Watch
 from racro.answering.pipeline import Racro
 from racro.engines.protocol import Completion
 from racro.errors import BadInput
-from racro.prompts import caption_messages, joint_messages, tentative_messages
+from racro.prompts import attempt_messages, caption_messages, joint_messages
 
 
 def traced(
     racro: Racro, questions: Iterable[Question | BadInput], watch: Watch = unwatched
 ) -> Iterator[Answer | BadInput]:
-    """`Racro.answer_many`, recorded: a trace for each question, with spans `caption`, `tentative` and `answer`.
+    """`Racro.answer_many`, recorded: a trace for each question, with spans `caption`, `attempt` and `answer`.
 
     Where many questions travel together a span lasts as long as its text took to come, waiting included.
     """
@@ -67,9 +67,9 @@ class _Trace:
         """A text has come."""
         now = time.time_ns()
         if step == "answer":
-            messages = joint_messages(self.question, self.texts["caption"], self.texts["tentative"])
+            messages = joint_messages(self.question, self.texts["caption"], self.texts["attempt"])
         else:
-            messages = (caption_messages if step == "caption" else tentative_messages)(self.question, len(self.images))
+            messages = (caption_messages if step == "caption" else attempt_messages)(self.question, len(self.images))
         inputs = {"messages": messages} | ({"images": self.images} if step in CAPTIONER_STEPS else {})
         span = self.mlflow.start_span_no_context(step, "LLM", self.root, inputs, start_time_ns=self.since)
         outputs = {"text": completion.text, "finish_reason": completion.finish_reason}
@@ -77,7 +77,7 @@ class _Trace:
         span.end(outputs=outputs, end_time_ns=now)
         self.texts[step] = completion.text
         if step == CAPTIONER_STEPS[-1]:
-            self.since = now  # caption and tentative answer are asked together, the reasoner after both
+            self.since = now  # caption and attempt are asked together, the reasoner after both
 
     def end(self, answer: Answer | BadInput) -> None:
         """It is answered, or cannot be."""

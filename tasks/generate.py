@@ -17,11 +17,11 @@ from racro.evaluation.parts import questions_of
 from racro.evaluation.results import NothingEvaluated
 from racro.prompts import (
     ANSWER_DIGEST,
+    ATTEMPT_DIGEST,
     CAPTION_DIGEST,
-    TENTATIVE_DIGEST,
     Message,
+    attempt_messages,
     caption_messages,
-    tentative_messages,
 )
 from racro.rollouts.reasoner import no_question
 from racro.rollouts.thoughts import spoken
@@ -63,7 +63,7 @@ def describe(
     return _table(output, questions, _passed_on(questions, captions, ahead, runtime), progress)
 
 
-@stage("attempt", version=1, prompts=TENTATIVE_DIGEST)
+@stage("attempt", version=1, prompts=ATTEMPT_DIGEST)
 def attempt(
     output: Output,
     part: QuestionPart,
@@ -75,7 +75,7 @@ def attempt(
 ) -> WritingTable:
     """The captioner's own greedy answer to each question, which joint inference shows to the reasoner."""
     questions, progress = questions_of(part), Progress("attempt", "questions")
-    attempts = _captioner_outputs(questions, part, policy, captioner, tentative_messages, max_tokens, runtime, progress)
+    attempts = _captioner_outputs(questions, part, policy, captioner, attempt_messages, max_tokens, runtime, progress)
     return _table(output, questions, attempts, progress)
 
 

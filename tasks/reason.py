@@ -25,7 +25,7 @@ class TooManyUnscored(RuntimeError):
     """So many captions without a reward that training on the rest would be training on chance."""
 
 
-@stage("reason", version=2, prompts=REASONER_DIGEST + DESCRIBES_DIGEST)
+@stage("reason", version=3, prompts=REASONER_DIGEST + DESCRIBES_DIGEST)
 def reason(
     output: Output,
     rollouts: RolloutTable,

@@ -95,21 +95,18 @@ def _parts(scores: dict[str, Scores]) -> list[str]:
 
 
 def _write(out: Path, read: Sequence[Prediction], grades: Sequence[Grade | None]) -> None:
-    lines = (
-        json.dumps(
-            {
-                "uid": prediction.question.uid,
-                "verdict": grade and grade.verdict,
-                "extracted": grade and grade.extracted,
-                "extraction": prediction.extraction,
-                "by_rule": prediction.by_rule,
-                "published": prediction.published,
-                "trouble": prediction.trouble,
-            },
-            ensure_ascii=False,
-        )
-        for prediction, grade in zip(read, grades, strict=True)
-    )
+    lines = []
+    for prediction, grade in zip(read, grades, strict=True):
+        known = {
+            "extraction": prediction.extraction,
+            "by_rule": prediction.by_rule,
+            "published": prediction.published,
+            "trouble": prediction.trouble,
+        }
+        line = {"uid": prediction.question.uid, "verdict": grade and grade.verdict}
+        line["extracted"] = grade and grade.extracted
+        line |= {name: value for name, value in known.items() if value is not None}  # only what the file told
+        lines.append(json.dumps(line, ensure_ascii=False))
     try:
         out.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
     except OSError as error:

@@ -6,7 +6,7 @@ import contextlib
 import logging
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from flows import interruption
@@ -34,8 +34,17 @@ def settle() -> Path:
 
 @contextlib.contextmanager
 def server() -> Iterator[None]:
-    """A settled machine with a Prefect server: the station's, or one that ends with the context."""
-    with local.prefect_server(settle()):
+    """A settled machine with a Prefect server: the station's, or one that ends with the context.
+
+    Says what is being started, because it takes seconds until the flow speaks for itself.
+    """
+    home = settle()
+    own = "PREFECT_API_URL" not in os.environ
+    where = f"starting a Prefect server (log: {home}/prefect/server.log)" if own else "connecting to the Prefect server"
+    print(f"racro: {where}, then the flow", file=sys.stderr, flush=True)
+    with local.prefect_server(home):
+        if own:
+            _hide_addresses_that_end_with_the_command()
         yield
 
 
@@ -51,9 +60,17 @@ def flow() -> Iterator[None]:
 
 def _hide_tracebacks_of_bad_input() -> None:
     """`flows.cli.main` says in one line what to change; where it was found is in the Prefect UI."""
+    _show_only(lambda record: not (record.exc_info and isinstance(record.exc_info[1], BadInput)))
 
-    def wanted(record: logging.LogRecord) -> bool:
-        return not (record.exc_info and isinstance(record.exc_info[1], BadInput))
 
+def _hide_addresses_that_end_with_the_command() -> None:
+    """Prefect prints the run's page; nobody can open it when the command and its server have ended."""
+    from prefect.logging.configuration import ensure_logging_setup
+
+    ensure_logging_setup()  # the console's handler must be there to be filtered
+    _show_only(lambda record: not record.getMessage().startswith("View at "))
+
+
+def _show_only(wanted: Callable[[logging.LogRecord], bool]) -> None:
     for handler in logging.getLogger().handlers:  # Prefect's console is a handler of the root logger
         handler.addFilter(wanted)

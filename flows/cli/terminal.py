@@ -42,9 +42,12 @@ def progress_bars() -> Iterator[None]:
         running: dict[str, TaskID] = {}
 
         def show(what: str, done: int, total: int) -> None:
-            if what not in running:
-                running[what] = bars.add_task(what, total=total)
-            bars.update(running[what], completed=done, total=total)
+            bar = running.get(what)
+            if bar is None or bars.tasks[bar].completed > done:  # a later stage of the same kind takes the place
+                if bar is not None:
+                    bars.update(bar, visible=False)
+                bar = running[what] = bars.add_task(what, total=total)
+            bars.update(bar, completed=done, total=total)
 
         progress.observers.append(show)
         try:

@@ -19,7 +19,7 @@ from racro.data.images import BadImage, decode, image_bytes, upright
 from racro.engines.protocol import Completion, Generation, Prompt, Refusal
 from racro.errors import BadInput
 from racro.grading import boxed, extract, final_part, grade
-from racro.prompts import caption_messages, joint_messages, question_parts, tentative_messages
+from racro.prompts import attempt_messages, caption_messages, joint_messages, question_parts
 from racro.rollouts.reasoner import UNANSWERED
 from racro.rollouts.thoughts import spoken
 from racro.schema import FinishReason, Gold, Row, Verdict
@@ -33,8 +33,8 @@ ImageSource = str | os.PathLike[str] | bytes | Image.Image
 """Path or URI of an image file, its bytes, or an image that Pillow has opened."""
 ONE_IMAGE = (str, os.PathLike, bytes, Image.Image)
 
-Step = Literal["caption", "tentative", "answer"]
-CAPTIONER_STEPS: tuple[Step, Step] = ("caption", "tentative")
+Step = Literal["caption", "attempt", "answer"]
+CAPTIONER_STEPS: tuple[Step, Step] = ("caption", "attempt")
 """The texts that the captioner writes, which may finish in any order."""
 STEPS: tuple[Step, ...] = (*CAPTIONER_STEPS, "answer")
 
@@ -62,7 +62,7 @@ class Finish(Row):
     """Why each of the three texts ended; `length` and `deadline` say that it was cut off."""
 
     caption: FinishReason
-    tentative: FinishReason
+    attempt: FinishReason
     answer: FinishReason
 
 
@@ -70,7 +70,7 @@ class Answer(Row):
     """An answer, with everything that led to it."""
 
     caption: str
-    tentative: str
+    attempt: str
     """The captioner's own answer, with its steps."""
     reasoning: str
     """All that the reasoner wrote, a blank line where the tags around its thinking were."""
@@ -101,7 +101,7 @@ class Case:
 
     def captioner_prompts(self) -> list[Prompt]:
         """The captioner's two prompts, in the order of CAPTIONER_STEPS."""
-        messages = caption_messages, tentative_messages
+        messages = caption_messages, attempt_messages
         return [Prompt(make(self.question, len(self.images)), self.images) for make in messages]
 
     def take(self, step: Step, made: Generation | Refusal, watch: Watch) -> None:
@@ -121,9 +121,9 @@ class Case:
         return self.error is None and all(text.finish_reason != "deadline" for text in written)
 
     def texts(self) -> tuple[str, str, str]:
-        """Question, caption, tentative answer; without the thoughts of a captioner that thinks."""
-        caption, tentative = (spoken(self.written[step].text) for step in ("caption", "tentative"))
-        return self.question, caption, tentative
+        """Question, caption, attempt; without the thoughts of a captioner that thinks."""
+        caption, attempt = (spoken(self.written[step].text) for step in ("caption", "attempt"))
+        return self.question, caption, attempt
 
     def question_to_reasoner(self) -> Prompt:
         """The reasoner's prompt."""
@@ -136,16 +136,16 @@ class Case:
         made = self.written.get("answer", UNANSWERED)
         gold, cut_off = self.gold, made.finish_reason != "stop"
         found = boxed(final_part(made.text)) if cut_off else extract(made.text) or final_part(made.text).strip()
-        _, caption, tentative = self.texts()
+        _, caption, attempt = self.texts()
         return Answer(
             caption=caption,
-            tentative=tentative,
+            attempt=attempt,
             reasoning=re.sub(r"\s*</?think>\s*", "\n\n", made.text).strip(),
             final=found or "",
             verdict=gold and grade(made.text, made.finish_reason, gold).verdict,
             finish=Finish(
                 caption=self.written["caption"].finish_reason,
-                tentative=self.written["tentative"].finish_reason,
+                attempt=self.written["attempt"].finish_reason,
                 answer=made.finish_reason,
             ),
         )

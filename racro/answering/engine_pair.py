@@ -20,7 +20,7 @@ from racro.models.folders import ModelNotFound, base_folder, model_folder
 logger = logging.getLogger(__name__)
 
 LONGEST = 8192
-"""Tokens of a caption, a tentative answer or an answer, where the model has room for them."""
+"""Tokens of a caption, an attempt or an answer, where the model has room for them."""
 SHARED = 0.45
 """Of a GPU's memory, for either of two engines on it."""
 

@@ -1,6 +1,6 @@
 """Questions about images -> answers: a captioner and any reasoner, as the model card has them work together.
 
-The captioner writes a caption with the question in view, and its own tentative answer, both greedily; the reasoner
+The captioner writes a caption with the question in view, and its own attempt at the answer, both greedily; the reasoner
 reads the two and answers. Not an evaluation: nothing here knows a data set. Called by the command `racro answer` and by
 users of the library.
 """
@@ -120,7 +120,7 @@ class Racro:
         greedy = Sampling(1, 0.0, 1.0, self._limits[0], deadline)
         sampled = Sampling(1, self.temperature, self.top_p, self._limits[1], deadline)
         asked = [case for case in cases if case.error is None]
-        # Caption and tentative answer side by side: an engine may look at the image once for both.
+        # Caption and attempt side by side: an engine may look at the image once for both.
         steps = [(case, step) for case in asked for step in CAPTIONER_STEPS]
         prompts = (prompt for case in asked for prompt in case.captioner_prompts())
         requests = [Request(key, prompt, greedy, 0) for key, prompt in enumerate(prompts)]

@@ -13,6 +13,7 @@ from racro.data.cells import BadGold, Unusable, is_number, quoted, sound
 from racro.data.options import LETTERS, Options, options_in, read_options
 from racro.grading.choices import letters
 from racro.grading.expressions import parts
+from racro.grading.normalise import normalised
 from racro.grading.numbers import number
 from racro.grading.plain import balanced
 from racro.grading.words import yes_or_no
@@ -102,6 +103,8 @@ def _letter(text: str, options: Options) -> str:
         if not options.texts or (meant is not None and _plain(meant) == _plain(match[2])):
             named.add(match[1])
     named |= {letter for letter, option in lettered.items() if _plain(option) == wanted}
+    if not named and (plain := normalised(text)) != text:
+        return _letter(plain, options)
     if len(named) != 1:
         what = "no option" if not named else f"options {' and '.join(sorted(named))}"
         raise BadGold("choice answer names no option", f"{text!r} names {what} of {list(options.texts)}")
@@ -140,6 +143,15 @@ def _number_or_text(text: str, kind: AnswerKind | None) -> Gold:
 
 _SEVERAL = re.compile(r"\(?[A-J]\)?(?:\s?(?:,|;|and|&)\s?\(?[A-J]\)?)+")
 _PAIR = re.compile(r"\d+,\d{1,2}")  # "1,5": 1.5 or 1 and 5?
+_UNIT = (
+    r"(?:(?:square|sq|cubic|cu)\.? )?(?:[mgshLl]|[mcdk]m|[mk]g|m[lL]|in|ft|yd|mi|lbs?|secs?|mins?|hrs?|yrs?|rad|degs?"
+    r"|°[CF]?|[米厘]+|[A-Za-z]{4,})\s?(?:\^\s?\{?\(?[23]\)?\}?)?"
+)
+_COUNTED = re.compile(
+    rf"(?!.*\b(?:squared|cubed)\b)(?:|-?[A-Za-z]{{2,}}(?:[ -][A-Za-z]{{2,}}){{0,3}}|[€£¥₹]|[\u4e00-\u9fff]+"
+    rf"|{_UNIT}(?:\s?(?:/|\bper\b)\s?{_UNIT})?)"
+)
+"""What may follow a number in an answer that is a number."""
 _DATE = re.compile(r"\d{1,4}([/.-])\d{1,2}\1\d{1,4}")  # no quotient of quotients
 _WORD = re.compile(r"[^\W\d_]{2,}")
 _COMMAND = re.compile(r"\\[a-zA-Z]+|\b(?:and|or)\b")
@@ -149,15 +161,17 @@ _MATHS = re.compile(r"\\(?!text\b)[a-zA-Z]+|[=<>≤≥^√π∞∪°]|\d\s?[-+*/
 def kind_of(text: str) -> AnswerKind:
     """The kind of an answer that is neither an option nor a bare number, by its form.
 
-    Two values in brackets are an interval as well as a pair: an expression. Values without brackets are a set.
+    Two values in brackets are an interval as well as a pair: an expression. Values without brackets are a set. The kind
+    is part of a problem's digest, so this stays as it is; what the grader reads beyond it ("20 N", "n+1") is compared
+    by `racro.grading.target`.
     """
     if _DATE.fullmatch(text):
         return "text"
     found = None if _PAIR.fullmatch(text) else number(text)
-    if found is not None and "=" not in text:
+    if found is not None and "=" not in text and _COUNTED.fullmatch(found.following):
         whole = found.value.denominator == 1 and not found.percent
         return "float" if found.decimals or found.percent else "integer" if whole else "expression"
-    if yes_or_no(text) is not None and text.isalpha():
+    if yes_or_no(text) is not None and text.isalpha() and text.isascii():
         return "yesno"
     if len(parts(text)) > 1 and not _WORD.search(_COMMAND.sub("", text)):
         if text[0] in "([" and len(parts(text[1:-1])) == len(parts(text)):

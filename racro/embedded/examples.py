@@ -47,9 +47,9 @@ def caption_example(rng: random.Random, asked: BarProblem, mix: CaptionMix, dens
     return Example(prompts.caption_messages(asked.question, len(asked.scenes)), asked.images(), caption)
 
 
-def tentative_example(asked: BarProblem) -> Example:
+def attempt_example(asked: BarProblem) -> Example:
     """The captioner answers the question."""
-    messages = prompts.tentative_messages(asked.question, len(asked.scenes))
+    messages = prompts.attempt_messages(asked.question, len(asked.scenes))
     return Example(messages, asked.images(), reasoning(asked.category, asked.asked))
 
 
@@ -88,7 +88,7 @@ def reading_example(rng: random.Random, asked: BarProblem, mix: ReadingMix) -> E
 
 
 def joint_example(rng: random.Random, asked: BarProblem, mix: ReadingMix) -> Example:
-    """The reasoner answers from caption and tentative answer; where they differ, the caption is right."""
+    """The reasoner answers from caption and attempt; where they differ, the caption is right."""
     caption = read_caption(rng, asked, mix)
     believed = asked.asked
     if rng.random() < 0.5:

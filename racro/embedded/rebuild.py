@@ -60,7 +60,7 @@ def write_recipe(out: Path, recipe: EmbeddedRecipe) -> None:
 
 
 def captioner_batches(recipe: EmbeddedRecipe) -> Iterator[list[Example]]:
-    """Captions, tentative answers, and sometimes RAPID's yes/no question."""
+    """Captions, attempts at answers, and sometimes RAPID's yes/no question."""
     schedule = recipe.captioner_training
     rng = random.Random(schedule.seed)
     for step in range(schedule.steps):
@@ -76,12 +76,12 @@ def captioner_example(rng: random.Random, recipe: EmbeddedRecipe, dense: float) 
     if draw < mix.describes:
         return examples.describes_example(rng, problem, mix)
     if draw < mix.describes + mix.tentative:
-        return examples.tentative_example(problem)
+        return examples.attempt_example(problem)
     return examples.caption_example(rng, problem, mix, dense)
 
 
 def reasoner_batches(recipe: EmbeddedRecipe) -> Iterator[list[Example]]:
-    """Answers from a caption only, and some from caption and tentative answer."""
+    """Answers from a caption only, and some from caption and attempt."""
     schedule = recipe.reasoner_training
     rng = random.Random(schedule.seed)
     for step in range(schedule.steps):

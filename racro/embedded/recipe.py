@@ -81,7 +81,7 @@ class ReadingMix(Part):
     """Which captions the reasoner learns to answer from."""
 
     joint: float = 0.12
-    """Share of examples with the inference prompt, which adds a tentative answer."""
+    """Share of examples with the inference prompt, which adds the attempt."""
     informed: float = 0.6
     """Share of captions that certainly state what is asked; the others state random bars, or none."""
     announced: float = 0.06

@@ -66,7 +66,7 @@ def corpus(recipe: EmbeddedRecipe) -> Iterator[str]:
         asked = examples.training_problem(rng, recipe.problems_seed)
         for example in (
             examples.caption_example(rng, asked, recipe.captions, dense=0.0),
-            examples.tentative_example(asked),
+            examples.attempt_example(asked),
             examples.reading_example(rng, asked, recipe.reading),
         ):
             yield from texts(example)

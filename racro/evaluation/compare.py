@@ -132,9 +132,7 @@ def _answers(rows: Iterable[Result]) -> Answers:
     found: Answers = {}
     for row in rows:
         if row.sample == 0:
-            slim = row.model_copy(
-                update={"prompt": "", "caption_prompt": None, "tentative_prompt": None, "response": ""}
-            )
+            slim = row.model_copy(update={"prompt": "", "caption_prompt": None, "attempt_prompt": None, "response": ""})
             found.setdefault(Arm(row.benchmark, row.mode, row.reasoner), {})[row.uid] = slim
     return found
 

@@ -1,4 +1,4 @@
-"""A recipe's held-out problems as a benchmark of their own, and their entry as trainings show it.
+"""A recipe's held-out problems as one more benchmark, and their entry as trainings show it.
 
 Not the asking (`racro.evaluation.modes`) and not the scoring (`racro.evaluation.results`), which treat held-out
 problems like any benchmark.

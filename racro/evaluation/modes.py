@@ -57,7 +57,7 @@ def captioner_outputs(
 
 
 def in_order(outputs: Iterable[ModelOutput], questions: Sequence[Problem]) -> list[ModelOutput]:
-    """The outputs in the order of the questions, whatever the order in which they came."""
+    """The outputs in the order of the questions and, of one question, of the samples."""
     places = {question.uid: place for place, question in enumerate(questions)}
     return sorted(outputs, key=lambda output: (places[output.uid], output.sample))
 

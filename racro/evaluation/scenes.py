@@ -1,4 +1,4 @@
-"""Captions of synthetic images against the scenes behind them: shares of true, sufficient and leaking captions.
+"""Captions of synthetic images compared with their scenes: shares of true, sufficient and leaking captions.
 
 Only the embedded world has scenes. Captions of real images have none of these metrics. Called by
 `racro.evaluation.results`.

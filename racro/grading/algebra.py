@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import re
 
+import math_verify.grader
 import sympy
+from latex2sympy2_extended import NormalizationConfig
 from math_verify import LatexExtractionConfig, parse, verify
 
 LARGEST = 1e300
 """Beyond it a float may be infinite."""
 
-TARGETS = [LatexExtractionConfig(boxed_match_priority=0)]
-"""Not its plain expressions: those are the first number in whatever text cannot be parsed as a whole."""
+_PLAIN_LATEX = NormalizationConfig(
+    basic_latex=True, units=False, malformed_operators=True, nits=True, boxed="all", equations=False
+)
+"""As by default, but units stay: it takes the s of "3x+2s" for one, and so 3x+2s for 3x+2."""
+TARGETS = [LatexExtractionConfig(boxed_match_priority=0, normalization_config=_PLAIN_LATEX)]
+"""Not its plain expressions: those are the first number in any text that cannot be parsed as a whole."""
 _PLAIN = tuple(
     (re.compile(pattern), new)
     for pattern, new in (
@@ -32,6 +38,40 @@ _PLAIN = tuple(
         (r"\\\$|(?<!\\)\$", " "),
     )
 )
+
+
+EXACT, DECIMAL = 1e-12, 5e-6
+"""What values may differ by, relatively: two that are computed, and two of which one is a decimal (six digits)."""
+NOISE = 1e-15
+"""What may be left of a coefficient when decimals cancel, relative to the largest."""
+_absolute = math_verify.grader.sympy_numeric_eq
+
+
+def _relative(one: sympy.Basic, other: sympy.Basic, *rounding: int) -> bool:
+    """Are two values the same, relatively? math-verify rounds to six decimals and takes 2^-99 for 2^-98."""
+    if isinstance(one, sympy.MatrixBase) or isinstance(other, sympy.MatrixBase):
+        return bool(_absolute(one, other, *rounding))  # which comes back here for each element
+    decimal = one.has(sympy.Float) or other.has(sympy.Float)
+    near = DECIMAL if decimal else EXACT
+    if one.free_symbols or other.free_symbols:
+        if not decimal and sympy.expand(one - other) == 0:
+            return True
+        a, b = (sympy.expand(value).evalf().as_coefficients_dict() for value in (one, other))
+        if a.keys() | b.keys() and all(number.is_real for number in (*a.values(), *b.values())):
+            noise = NOISE * float(max(map(abs, (*a.values(), *b.values())))) if decimal else 0.0
+            pairs = [(float(a[term]), float(b[term])) for term in a.keys() | b.keys()]
+            return all(abs(x - y) <= max(near * max(abs(x), abs(y)), noise) for x, y in pairs)
+        return False
+    if any(math_verify.grader.get_pct_val(value) is not None for value in (one, other)):
+        return bool(_absolute(one, other, *rounding))
+    a, b = (math_verify.grader.safe_sympy_doit(value) for value in (one, other))
+    if a == b or not (a.is_finite and b.is_finite) or (not decimal and a.is_Rational and b.is_Rational):
+        return bool(a == b)
+    apart = abs((a - b).evalf(15))
+    return bool(apart == 0 or getattr(apart, "_prec", 0) == 1 or apart <= near * max(abs(sympy.N(a)), abs(sympy.N(b))))
+
+
+math_verify.grader.sympy_numeric_eq = _relative
 
 
 def _parsed(text: str) -> list[object]:

@@ -13,17 +13,23 @@ from racro.grading.words import same_text, words
 from racro.schema import Gold
 
 _LETTER = re.compile(
+    r"(?:(?:故|所以|因此|应|本题|答案|正确)*(?:是|为|选(?:项|择)?),?:?\s?|答案:?\s?)?"
     r"(?:the )?(?:(?:correct |right )?(?:option|choice|answer|letter|figure|image|diagram)s? (?:is )?)?"
     r"([(\[]?)([A-Z])(?![A-Z0-9'’])([)\]]?[.:)]?)\s?",
     re.IGNORECASE,
 )
+_ALIKE = re.compile(r"\b[ΑΒΕΗАВСЕН]\b")
+_LOOKS = dict(zip("ΑΒΕΗАВСЕН", (0, 1, 3, 4, 0, 1, 2, 3, 4), strict=True))
+"""Greek and Cyrillic capitals that look like the letters of options."""
 _MATHS = re.compile(r"[√π^]|\\(?:[dtc]?frac|sqrt|pi)\b")
-_SEPARATOR = re.compile(r"\s?(?:,? (?:and|or) |[,;/&+]|\s)\s?", re.IGNORECASE)
+_SEPARATOR = re.compile(r"\s?(?:,? (?:and|or) |[和与及或]|[,;/&+]|\s)\s?", re.IGNORECASE)
 
 
 def letter(text: str, choices: Sequence[str]) -> str | None:
     """The letter of the one option that a text names: "A", "(a)", "Option A", "A. 12", "12". None for two of them."""
     text = clean(text).strip("\"'“”")
+    if not text.isascii():
+        text = _ALIKE.sub(lambda char: "ABCEH"[_LOOKS[char[0]]], text)
     if text.startswith("{") and text.endswith("}"):
         text = text[1:-1]
     letters = string.ascii_uppercase[: len(choices) or 26]
@@ -33,9 +39,9 @@ def letter(text: str, choices: Sequence[str]) -> str | None:
         rest = text[start.end() :].lstrip("=:,-– ")
         if not rest or (named in options and same_option(rest, options[named])):
             return named
-        others = {key for key in letters if re.search(rf"\b{key}\b", rest)} - {named}
+        others = {key for key in letters if re.search(rf"(?<![A-Za-z0-9]){key}(?![A-Za-z0-9])", rest)} - {named}
         others |= {key for key, option in options.items() if key != named and same_option(rest, option)}
-        marked = bool(start[1] or start[3]) or (rest.startswith("(") and start[2].isupper())
+        marked = rest[:1] >= "\u4e00" or bool(start[1] or start[3]) or (rest.startswith("(") and start[2].isupper())
         if marked and not others:
             return named
     if text.startswith("A:"):  # "Answer:"
@@ -52,7 +58,7 @@ def same_option(text: str, option: str) -> bool:
     theirs, ours = number(text), number(option)
     if theirs and ours:
         return same_number(theirs, ours, Gold(option, "integer"))
-    return bool(_MATHS.search(text) and _MATHS.search(option)) and same_expression(text, option)
+    return bool(_MATHS.search(text) and _MATHS.search(option)) and same_expression(text, Gold(option, "expression"))
 
 
 def letters(text: str, choices: Sequence[str]) -> frozenset[str] | None:
@@ -61,7 +67,10 @@ def letters(text: str, choices: Sequence[str]) -> frozenset[str] | None:
         return frozenset(one)
     known = string.ascii_uppercase[: len(choices) or 26]
     plain = re.sub(
-        r"^(?:the )?(?:both )?(?:(?:options?|choices?|letters?)\s)?", "", clean(text).strip("{}[]"), flags=re.I
+        r"^(?:故?(?:应|答案)?选(?:项|择)?:?\s?)?(?:the )?(?:both )?(?:(?:options?|choices?|letters?)\s)?",
+        "",
+        clean(text).strip("{}[]"),
+        flags=re.I,
     )
     if re.fullmatch(rf"[{known}]{{2,10}}", plain):
         return frozenset(plain)
@@ -69,5 +78,5 @@ def letters(text: str, choices: Sequence[str]) -> frozenset[str] | None:
     named = [letter(part, choices) for part in parts]
     if parts and all(named):
         return frozenset(filter(None, named))
-    named = [letter(part, choices) for part in re.split(r"[,;]|\band\b|\n", plain) if part.strip()]
+    named = [letter(part, choices) for part in re.split(r"[,;和与及]|\band\b|\n", plain) if part.strip()]
     return frozenset(filter(None, named)) if named and all(named) else None

@@ -6,20 +6,23 @@ import re
 from fractions import Fraction
 
 from racro.grading import symbolic
-from racro.grading.numbers import Number, number, same_number
-from racro.grading.plain import NESTED, clean, nested, undressed
+from racro.grading.numbers import Number, attached, noun, number, same_number
+from racro.grading.plain import NESTED, balanced, clean, nested, undressed
+from racro.grading.units import Readings, unit
 from racro.grading.words import same_text
 from racro.schema import Gold
 
-MILLIONTH = 1e-6
-"""Absolute; what two numbers may differ by where neither is asked for in a precision (math-verify rounds so too)."""
+SIX_DIGITS = Fraction(5, 10**6)
+"""Relative; what rounding to six digits changes at most: 0.166667 for 1/6."""
+NOISE = Fraction(1, 10**9)
+"""Relative; what decimals that have an end may differ by: 0.30000000000000004 for 0.3."""
 
 _WORDS = re.compile(r"[^\W\d_]{2,}(?:[ '-][^\W\d_]+)*")
 _MATHS = re.compile(r"\d|\\[a-zA-Z]+|[πe√∞]")
 
 
 def same_quantity(found: str, gold: Gold) -> bool:
-    """Two numbers, either of which may be written as an expression: "\\sqrt{2}", "2^{10}", "\\pi/4"."""
+    """Two numbers, either of which may be written as an expression: "\\sqrt{2}", "2^{10}", "\\pi/4 rad"."""
     ours, theirs = number(gold.answer), number(found)
     if clean(found) == clean(gold.answer):
         return True
@@ -27,6 +30,13 @@ def same_quantity(found: str, gold: Gold) -> bool:
         return same_text(found, gold.answer)
     if theirs is None and not _MATHS.search(found):
         return False
+    if (
+        ours
+        and theirs is None
+        and attached(ours, gold.answer)
+        and re.search(rf"(?<![a-z]){ours.following}(?![a-z])", found)
+    ):
+        return same_expression(found, gold)
     ours, theirs = ours or _computed(gold.answer), theirs or _computed(found)
     return ours is not None and theirs is not None and same_number(theirs, ours, gold)
 
@@ -47,39 +57,92 @@ def computable(text: str) -> bool:
 
 
 def _computed(text: str) -> Number | None:
+    text, units = measured(text)
     if not computable(text) or nested(text) > NESTED:
         return None
     value = symbolic.value(undressed(text).rpartition("=")[2])
-    return None if value is None else Number(Fraction(value))
+    return None if value is None else Number(Fraction(value), units=units)
 
 
-def same_expression(found: str, answer: str) -> bool:
+_LAST_WORDS = re.compile(
+    r"(?:\\[,;:! ]|[~\s])*"
+    r"((?:\\(?:text|math|mbox|operatorname|rm|Omega|mu|circ|degree)|(?<=[\d)}°π\s])[A-Za-zµμΩ°€£¥])[^=<>|]{0,60})$"
+)
+_UPRIGHT = re.compile(
+    r"\\(?:text|math|mbox|rm|operatorname|Omega|circ|degree)|[°Ω/]|(?<![A-Za-z])[A-Za-zµμ]{2,}(?![A-Za-z])"
+)
+
+
+def measured(text: str) -> tuple[str, Readings]:
+    """An expression without the unit that it ends with, and that unit: "2\\sqrt{3}\\text{ cm}", "\\pi/4 rad".
+
+    A letter in italics is a unit only behind a number and a space: "5m" and "m g h" are products.
+    """
+    plain = undressed(text)
+    found = _LAST_WORDS.search(plain)
+    while found is not None:
+        before, last = plain[: found.start()], found[1]
+        lone = len(last) == 1 and plain[found.start(1) - 1].isspace() and computable(before)
+        if (lone or _UPRIGHT.search(last)) and balanced(last) and before.strip():
+            if known := unit(clean(last)):
+                return before, known
+            if noun(clean(last)) and computable(before):  # "2\\sqrt{3} apples"
+                return before, ()
+        found = _LAST_WORDS.search(plain, found.start(1) + 1)
+    return text, ()
+
+
+def same_expression(found: str, gold: Gold) -> bool:
     """Do two expressions, equations or intervals say the same? Raises GraderFailed."""
+    answer = gold.answer
     ours, theirs = _squeeze(answer), _squeeze(found)
     if ours == theirs:
         return True
     if not ("=" in ours and ("=" in theirs or not _NAME.fullmatch(ours.partition("=")[0]))):
         one, other = number(answer), number(found)
-        if one and other:
-            return same_number(other, one, Gold(answer, "float", tolerance=MILLIONTH))
+        if one and other and not attached(one, answer) and not attached(other, found):
+            return same_number(other, one, _asked(gold, one, other))
     if _WORDS.fullmatch(clean(answer)):
         return same_text(found, answer)
-    return nested(found) <= NESTED and symbolic.equal(undressed(answer), undressed(found))
+    if nested(found) > NESTED:
+        return False
+    (answer, ours_in), (found, theirs_in) = measured(answer), measured(found)
+    converting = bool(ours_in and theirs_in and ours_in != theirs_in)
+    if converting or gold.tolerance is not None or gold.precision is not None:
+        one, other = number(answer) or _computed(answer), number(found) or _computed(found)
+        if one and other:
+            one, other = one._replace(units=ours_in), other._replace(units=theirs_in)
+            return same_number(other, one, _asked(gold, one, other, near=SIX_DIGITS))
+        if converting:
+            return False
+    return symbolic.equal(undressed(answer), undressed(found))
 
 
-def same_list(found: str, answer: str) -> bool:
+def _asked(gold: Gold, one: Number, other: Number, near: Fraction | None = None) -> Gold:
+    """How near values must be: as near as the gold asks for; else fractions and integers equal, decimals nearly."""
+    if gold.tolerance is not None or gold.precision is not None:
+        return gold._replace(kind="float")
+    if near is None and not (one.rounded or other.rounded):
+        return gold._replace(kind="integer")
+    endless = any(read.value.denominator != 1 and not read.rounded for read in (one, other))
+    near = near or (SIX_DIGITS if endless else NOISE)
+    return gold._replace(kind="float", tolerance=float(abs(one.value) * near))
+
+
+def same_list(found: str, gold: Gold) -> bool:
     """The same values in the same order."""
-    ours, theirs = parts(answer), parts(found)
-    return len(ours) == len(theirs) and all(same_expression(t, o) for o, t in zip(ours, theirs, strict=True))
+    ours, theirs = parts(gold.answer), parts(found)
+    pairs = zip(ours, theirs, strict=False)
+    return len(ours) == len(theirs) and all(same_expression(t, gold._replace(answer=o)) for o, t in pairs)
 
 
-def same_set(found: str, answer: str) -> bool:
+def same_set(found: str, gold: Gold) -> bool:
     """The same values in any order, none of them twice."""
-    ours, theirs = _distinct(parts(answer)), _distinct(parts(found))
+    ours, theirs = _distinct(parts(gold.answer)), _distinct(parts(found))
     if len(ours) != len(theirs):
         return False
     for value in ours:
-        match = next((other for other in theirs if same_expression(other, value)), None)
+        match = next((other for other in theirs if same_expression(other, gold._replace(answer=value))), None)
         if match is None:
             return False
         theirs.remove(match)

@@ -7,7 +7,9 @@ of these is read by `racro.grading.prose`.
 from __future__ import annotations
 
 import re
+from typing import NamedTuple
 
+from racro.grading.normalise import normalised
 from racro.grading.plain import clean
 
 STATEMENTS = 20
@@ -16,14 +18,70 @@ LONGEST = 20_000
 """Characters at the end of an output in which the answer is looked for."""
 
 
-_SPECIAL = re.compile(r"(?:</s>|<\|[a-z_]{1,20}\|>(?:user|assistant)?)\s*$")
+_THOUGHT = re.compile(r"</(?i:think|thinking|thoughts?|reasoning)>")
+_THOUGHTS = ("[/THINK]", "◁/think▷", "<|end_of_thought|>", "<|channel|>final<|message|>")
+_THINKING = re.compile(r"<(?i:think|thinking|thought)>|<\|begin_of_thought\|>")
+_BRACKETED = re.compile(r"\[(?:(?i:EOS|EOT|PAD)|END|/INST|UNUSED_TOKEN_\d+)\]")
+_BOX_TOKEN = re.compile(r"<\|(begin|end)_of_(?:box|solution|answer)\|>")
+_END_TOKEN = re.compile(
+    r"<(?:(?i:\|?(?:end|eo[a-z]|im_end|return|stop|user|assistant_end|pad|unk)[\w▁ ]{0,30}\|?)|/s"
+    r"|\|(?:im_start|start_header_id)\|>user)>"
+)
+_TOKEN = re.compile(r"<(?:\|[\w▁]{1,40}\|>(?:assistant\b)?|(?:s|bos|start_of_turn)>(?:model\b)?)")
+_INSIDE = re.compile(r"\s*(?:[}\])$*]|</)")
 
 
 def final_part(response: str) -> str:
-    """What follows the reasoner's thinking, and of that the end."""
-    text = response[response.rfind("</think>") + len("</think>") :] if "</think>" in response else response
-    text = text.partition("<think>")[0]  # what comes after is thinking that never ended
-    return _SPECIAL.sub("", text[-LONGEST:])
+    """What follows the reasoner's thinking, and of that the end; with plain characters and without special tokens."""
+    end = max((last.end() for last in _THOUGHT.finditer(response)), default=0)
+    for mark in _THOUGHTS:
+        if mark in response:
+            end = max(end, response.rfind(mark) + len(mark))
+    text = response[end:]
+    if thinking := _THINKING.search(text):  # what comes after is thinking that never ended
+        text = text[: thinking.start()]
+    return _without_tokens(normalised(text[-LONGEST:]))
+
+
+def _without_tokens(text: str) -> str:
+    """Up to the first token that ends an output: what follows is another turn. Other special tokens are left out."""
+    if "[" in text:
+        text = _BRACKETED.sub("</s>", text).replace("[ANSWER]", "<answer>").replace("[/ANSWER]", "</answer>")
+    if "<" not in text:
+        return text
+    text = _BOX_TOKEN.sub(lambda token: "<answer>" if token[1] == "begin" else "</answer>", text)
+    at = 0
+    while end := _END_TOKEN.search(text, at):
+        if text[: end.start()].strip() and not _INSIDE.match(text, end.end()):
+            text = text[: end.start()]
+            break
+        text, at = text[: end.start()] + text[end.end() :], end.start()
+    return _TOKEN.sub(" ", text)
+
+
+_TAG = re.compile(r"<(/?)(?i:(?:final[_ ]?)?(?:answer|ans|solution|conclusion|response|result|output))\s?>")
+
+
+class Tagged(NamedTuple):
+    """What stands in answer tags, and where that ends."""
+
+    content: str
+    end: int
+    closed: bool
+
+
+def tagged(text: str) -> Tagged | None:
+    """The last content of answer tags that is not blank; the first or the last tag may be missing."""
+    found, start, opened = None, 0, False
+    for tag in _TAG.finditer(text):
+        closing = bool(tag[1])
+        if closing and text[start : tag.start()].strip():
+            found = Tagged(text[start : tag.start()].strip(), tag.end(), True)
+        start = tag.end()
+        opened = not closing
+    if start and opened and text[start:].strip():
+        return Tagged(text[start:].strip(), len(text), False)
+    return found
 
 
 _BRACES = re.compile(r"\\f?box(?:ed)?\s{0,9}\{|\\.|[{}]", re.DOTALL)
@@ -69,11 +127,21 @@ def _boxes(text: str) -> list[_Box]:
 
 
 _STATED = re.compile(
-    r"\b(?:answer|solution|result|(?:correct|right|best) (?:option|choice|letter))"
-    r"(?: (?:to (?:the|this|your) question|choice|option|letter))?[>\]*]{0,3}"
+    r"\b(?:answer|ans|solution|result|(?:correct|right|best) (?:option|choice|letter))"
+    r"(?: (?:to (?:the|this|your) question|choice|option|letter))?[>\]*\"']{0,3}"
     r"\s?(?:is|are|would be|should be|must be|:|=)[ \t:=*<]{0,9}(?=([^\n]{1,100}))"
-    r"|\b([A-Z])\)? is (?:the )?(?:correct|right)(?: (?:answer|option|choice|one)\b|[.,]|$)"
-    r"|答案(?:是|为|：|:)\s?([^\n。]{1,100})",
+    r"|(?<![-–/])\b([A-Z])\)? is (?:the )?(?:correct|right)(?: (?:answer|option|choice|one)\b|[.,]|$)",
+    re.IGNORECASE,
+)
+_STATED_IN_CHINESE = re.compile(
+    r"(?:答案|结果|正确的?选项)(?:应该?|应当)?(?:是|为|选|:)[ \t]?(?:选项)?[ \t]?:?[ \t]?([^\n。]{1,100})"
+    r"|(?<![可待备])选(?:择|项)?[ \t]?:?[ \t]?(\(?[A-J](?![A-Za-z])[^\n。]{0,60})"
+    r"|\[答案\][ \t]?([^\n。\[]{1,100})"
+)
+_QUOTES = " *`\t\"'“”<>"
+_HEADING = re.compile(
+    r"\b(?:final )?answer\b[*\s]{0,4}(?:is|:)?[*:#\s]{0,6}\n\s*"
+    r"(?:\$\$\s*([^$]{1,200}?)\s*\$\$|\\\[\s*(.{1,200}?)\s*\\\]|([^\n]{1,60})(?:\n\s*\n|\s*\Z))",
     re.IGNORECASE,
 )
 _SENTENCE = re.compile(r"\.(?=[\"'”*)]{0,3}(?:\s|$))|;(?=\s)|。")
@@ -82,15 +150,25 @@ _BARE = re.compile(r"[-+]?\d[\d,./]{0,40}\s?[%°]?|\([A-Za-z]\)|[A-Z]")
 
 def stated(text: str) -> list[str]:
     """What is said to be the answer, the last statement first."""
-    last = list(_STATED.finditer(text))[-STATEMENTS:]
-    found = (_SENTENCE.split(match[match.lastindex or 0])[0].strip(" *`\t\"'“”<>") for match in last)
+    last = list(_STATED.finditer(text))
+    if not text.isascii():
+        last += _STATED_IN_CHINESE.finditer(text)
+    if "\n" in text and "answer" in text.lower():
+        last += _HEADING.finditer(text)
+    last = sorted(last, key=lambda match: match.start())[-STATEMENTS:]
+    found = (_statement(match[match.lastindex or 0]) for match in last)
     return [statement for statement in found if statement][::-1]
+
+
+def _statement(text: str) -> str:
+    text = _SENTENCE.split(text)[0].strip(_QUOTES)
+    return text.rstrip("}" + _QUOTES) if text.endswith("}") and "{" not in text else text  # of JSON
 
 
 def bare(text: str) -> list[str]:
     """The last line and the first, where they are a number or a letter and nothing else."""
     text = text.strip()
-    lines = (clean(line) for line in (text.rpartition("\n")[2][-200:], text.partition("\n")[0][:200]))
+    lines = (clean(line.lstrip("# ")) for line in (text.rpartition("\n")[2][-200:], text.partition("\n")[0][:200]))
     return [line for line in lines if _BARE.fullmatch(line)]
 
 

@@ -12,9 +12,13 @@ from typing import NamedTuple
 
 from racro.grading.choices import letter, letters
 from racro.grading.expressions import same_expression, same_list, same_quantity, same_set
-from racro.grading.extraction import all_boxed, bare, boxed, final_part, stated
-from racro.grading.prose import conclusion, readable, whole_lines
+from racro.grading.extraction import all_boxed, bare, boxed, final_part, stated, tagged
+from racro.grading.normalise import normalised
+from racro.grading.plain import unstyled
+from racro.grading.prose import conclusion, is_prose, readable, whole_lines
+from racro.grading.restating import same_answer
 from racro.grading.symbolic import GraderFailed
+from racro.grading.target import target
 from racro.grading.words import same_text, yes_or_no
 from racro.schema import FinishReason, Gold, Verdict
 
@@ -29,7 +33,7 @@ class Grade(NamedTuple):
 
     verdict: Verdict
     extracted: str | None
-    """As it was written; None where nothing was found."""
+    """As it was written, in plain characters; None where nothing was found."""
 
 
 def grade(response: str, finish_reason: FinishReason, gold: Gold) -> Grade:
@@ -41,8 +45,8 @@ def grade(response: str, finish_reason: FinishReason, gold: Gold) -> Grade:
         return Grade(Verdict.FAILED, None)
     cut_off, found = finish_reason == "length", None
     try:
-        # "The answer is 1" may be the beginning of 12; only a closed box survives a cut.
-        found = _box(final_part(response), gold) if cut_off else find(response, gold)
+        # "The answer is 1" may be the beginning of 12; only a closed box or tag survives a cut.
+        found = _closed(response, gold) if cut_off else find(response, gold)
         if found is None:
             return Grade(Verdict.TRUNCATED if cut_off else Verdict.UNPARSED, None)
         return Grade(Verdict.CORRECT if equal(found, gold) else Verdict.WRONG, found)
@@ -51,13 +55,40 @@ def grade(response: str, finish_reason: FinishReason, gold: Gold) -> Grade:
 
 
 def find(response: str, gold: Gold) -> str | None:
-    """The answer in an output, as written: of several places the first that holds an answer of the kind asked for.
+    """The answer in an output: of several places the first that holds an answer of the kind asked for.
 
     Raises GraderFailed.
     """
-    text = final_part(response)
+    text, gold = final_part(response), target(gold)
+    mark = tagged(text)
+    if mark is not None and _box(text[mark.end :], gold) is None and (found := _in_tags(mark.content, gold)):
+        return found
     if (box := _box(text, gold)) is not None:
         return box
+    return _in_text(text, gold)
+
+
+def _closed(response: str, gold: Gold) -> str | None:
+    """The answer of an output that was cut off."""
+    text, gold = final_part(response), target(gold)
+    mark = tagged(text)
+    if mark is not None and mark.closed and _box(text[mark.end :], gold) is None:
+        return _in_tags(mark.content, gold)
+    return _box(text, gold)
+
+
+def _in_tags(content: str, gold: Gold) -> str | None:
+    """The answer in what stands between answer tags: all of it, unless that is prose."""
+    if (box := _box(content, gold)) is not None:
+        return box
+    if said := next((statement for statement in stated(content) if readable(statement, gold)), None):
+        return said
+    if not is_prose(content) and readable(content, gold):
+        return content
+    return _in_text(content, gold) or (content if len(content) <= LONGEST_ANSWER else None)
+
+
+def _in_text(text: str, gold: Gold) -> str | None:
     said = [*stated(text), *bare(text)]
     fitting = next((statement for statement in (*said, *whole_lines(text, gold)) if readable(statement, gold)), None)
     return fitting or conclusion(text, gold) or next(iter(said), None)
@@ -69,6 +100,7 @@ def _box(text: str, gold: Gold) -> str | None:
 
 def equal(found: str, gold: Gold) -> bool:
     """Do a found answer and the gold answer say the same? Raises GraderFailed."""
+    found, gold = unstyled(normalised(found)).rstrip("。 "), target(gold)
     if len(found) > LONGEST_ANSWER:
         return False
     match gold.kind:
@@ -84,13 +116,13 @@ def equal(found: str, gold: Gold) -> bool:
             said = yes_or_no(gold.answer)
             return same_text(found, gold.answer) if said is None else yes_or_no(found) == said
         case "text":
-            return same_text(found, gold.answer)
+            return same_answer(found, gold)
         case "expression":
-            return same_expression(found, gold.answer)
+            return same_expression(found, gold)
         case "list":
-            return same_list(found, gold.answer)
+            return same_list(found, gold)
         case "set":
-            return same_set(found, gold.answer)
+            return same_set(found, gold)
 
 
 def canary(gold: Gold) -> bool:

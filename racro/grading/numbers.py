@@ -12,77 +12,13 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from racro.grading.plain import clean
+from racro.grading.units import Readings, converted, unit
 from racro.schema import Gold
 
 DIGITS = 50
 """A number of more digits is none."""
 TOLERANCE = Fraction(1, 1000)
 """Relative, for floats without a precision or a tolerance of their own."""
-
-
-class Unit(NamedTuple):
-    """What a unit measures, and how many of the dimension's first unit it is."""
-
-    dimension: str
-    factor: Fraction
-
-
-def _table() -> dict[str, Unit]:
-    factors: dict[str, dict[str, str | int]] = {
-        "length": {
-            "m meter meters metre metres 米": 1,
-            "mm millimeter millimeters millimetre millimetres": "1/1000",
-            "cm centimeter centimeters centimetre centimetres 厘米": "1/100",
-            "dm decimeter decimeters decimetre decimetres": "1/10",
-            "km kilometer kilometers kilometre kilometres": 1000,
-            "in inch inches": "0.0254",
-            "ft foot feet": "0.3048",
-            "yd yard yards": "0.9144",
-            "mi mile miles": "1609.344",
-        },
-        "mass": {"g gram grams": 1, "mg": "1/1000", "kg kilogram kilograms": 1000, "lb lbs pound pounds": "453.59237"},
-        "time": {
-            "s sec secs second seconds": 1,
-            "min mins minute minutes": 60,
-            "h hr hrs hour hours": 3600,
-            "day days": 86400,
-            "week weeks": 604800,
-        },
-        "volume": {"L l liter liters litre litres": 1, "mL ml milliliter milliliters": "1/1000"},
-        "months": {"month months": 1, "yr yrs year years": 12},
-        "angle": {"° deg degs degree degrees": 1},
-        "radian": {"rad radian radians": 1},
-        "celsius": {"°C": 1},
-        "fahrenheit": {"°F": 1},
-    }
-    return {
-        name: Unit(dimension, Fraction(factor))
-        for dimension, units in factors.items()
-        for names, factor in units.items()
-        for name in names.split()
-    }
-
-
-UNITS = _table()
-
-_POWERS = {"square": 2, "sq": 2, "cubic": 3, "cu": 3}
-_POWER = re.compile(r"(?:(square|sq|cubic|cu)\.? )?([A-Za-z]+|°[CF]?|[米厘]+)\s?(?:\^\s?\{?\(?([23])\)?\}?)?")
-
-
-def unit(text: str) -> Unit | None:
-    """The unit that a text names: "cm", "square meters", "m^2", "km/h", "miles per hour"; None for another word."""
-    top, per, bottom = re.sub(r"\bper\b", "/", text).partition("/")
-    if per:
-        above, below = unit(top), unit(bottom)
-        if above is None or below is None:
-            return None
-        return Unit(f"{above.dimension}/{below.dimension}", above.factor / below.factor)
-    match = _POWER.fullmatch(text.strip())
-    if match is None:
-        return None
-    known = UNITS.get(match[2]) or UNITS.get(match[2].lower())
-    power = _POWERS.get(match[1], int(match[3] or 1))
-    return known and (known if power == 1 else Unit(f"{known.dimension}^{power}", known.factor**power))
 
 
 class Number(NamedTuple):
@@ -93,10 +29,15 @@ class Number(NamedTuple):
     """Written with a percent sign, by which `value` is not divided."""
     decimals: int = 0
     """Digits after the point; 0 for fractions and powers of ten."""
-    unit: Unit | None = None
-    """None for none, and for a word that is no unit of measurement ("5 apples")."""
+    units: Readings = ()
+    """Empty for none, and for a word that is no unit of measurement ("5 apples")."""
+    rounded: bool = False
+    """Written with a decimal point or a power of ten, and so perhaps not exact."""
+    following: str = ""
+    """What stands after the number, a percent sign aside."""
 
 
+_ROUNDING = re.compile(r"[.eE]|\d,\d{1,2}(?!\d)")
 _THOUSANDS = r"[1-9]\d{0,2}(?:(?:,\d{3})+|(?: \d{3})+)(?:\.\d+)?"
 _PLAIN = rf"(?:{_THOUSANDS}|\d+,\d{{1,2}}|0,\d+|\d+(?:\.\d*)?|\.\d+)"
 DECIMAL = rf"{_PLAIN}(?:[eE][-+]?\d{{1,2}})?(?![\d,.]?\d)"
@@ -104,14 +45,26 @@ _INNER = r"(?:\d+(?:\.\d*)?|\.\d+)"  # "(0,9)" is a pair
 _PART = rf"(?:\(\s?([-+]?)\s?({_INNER})\s?\)|({DECIMAL}))"
 _NUMBER = re.compile(rf"([-+]?)\s?{_PART}(?:\s?/\s?{_PART})?")
 _MIXED = re.compile(r"([-+]?)\s?(\d+)(?: (\d+)\s?/\s?(\d+)| ?\((\d+)\)/\((\d+)\))")
-_LEADING = re.compile(r"(?:about|approximately|around|roughly|nearly|exactly|is|are)\s|[€£¥₹]\s?", re.IGNORECASE)
+_LEADING = re.compile(
+    r"(?:about|approximately|around|roughly|nearly|exactly|is|are)\s|(?:是|为|约|共|大约)(?=[-\d])", re.IGNORECASE
+)
+_PAID = re.compile(r"(?:([-+])\s?)?(?:US)?([$€£¥₹]|(?:USD|EUR|GBP|CNY|RMB|INR)\b)\s?([-+])?")
+_RATE = re.compile(r"^(?!\s?(?:/|per\b)).*|(.+)", re.DOTALL)
 _COUNTS = (
     "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
     "eighteen nineteen twenty"
 )
 WORDS = {word: value for value, word in enumerate(_COUNTS.split())}
 _ROUNDED = re.compile(r"≈|≃|\\(?:approx|simeq)(?![a-zA-Z])")
-_SCALES = {"thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
+_SCALES = {
+    **{"thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12},
+    **{"百": 10**2, "千": 10**3, "万": 10**4, "亿": 10**8},
+}
+_SCALE = re.compile(r"(thousand|million|billion|trillion|[万亿]|[百千](?![米克瓦帕焦伏卡]))(?![a-z])\s?", re.IGNORECASE)
+_SHORT_SCALES = {"K": "thousand", "M": "million", "B": "billion"}
+_SHORT_SCALE = re.compile(r"[kKMB](?![A-Za-z])")
+_PERCENT = re.compile(r"(?:%|per\s?cent(?:age)?s?\b|pct\b)\s?", re.IGNORECASE)
+_LONGER = re.compile(r"([A-Za-z°]{1,12}\.?),?\s(?:and\s)?(\d.*)")
 _NOUN = re.compile(r"-?[A-Za-z]{2,}(?:[ -][A-Za-z]{2,}){0,3}|[€£¥₹]|[\u4e00-\u9fff]+")
 _NO_NOUN = re.compile(
     r"\b(?:and|or|to|plus|minus|times|over|pi|e|half|halves|third|quarter|hundred|dozen|sqrt|root|more|less|than|not"
@@ -139,31 +92,71 @@ def _number(text: str) -> Number | None:
     text = text.strip()
     while (leading := _LEADING.match(text)) is not None:
         text = text[leading.end() :]
-    if re.match(r"[-+]\s?[€£¥₹]", text):
-        text = text[0] + text[1:].lstrip(" €£¥₹")
+    paid = _PAID.match(text)
+    if paid is None:
+        return _counted(text)
+    found = _counted((paid[1] or paid[3] or "") + text[paid.end() :], paid[2])
+    return found and found._replace(units=unit(paid[2] + _RATE.sub(r"\1", found.following)) or unit(paid[2]))
+
+
+def _counted(text: str, currency: str = "") -> Number | None:
+    """A number and what follows it."""
     first, _, counted = text.partition(" ")
     if first.lower() in WORDS:
-        return Number(Fraction(WORDS[first.lower()])) if not counted or _noun(counted) else None
+        return _followed(Fraction(WORDS[first.lower()]), 0, counted)
     match = _MIXED.match(text) or _NUMBER.match(text)
     if match is None or sum(map(str.isdigit, match[0])) > DIGITS:
         return None
     value, decimals = _value(match)
-    rest = text[match.end() :].strip().rstrip(".")
     if value is None:
         return None
+    rounded = bool(_ROUNDING.search(match[0]))
+    rest = text[match.end() :].strip().rstrip(".")
+    if currency and (short := _SHORT_SCALE.match(rest)):
+        rest = _SHORT_SCALES[short[0].upper()] + rest[short.end() :]
+    found = _followed(value, decimals, rest)
+    return found and found._replace(rounded=rounded)
+
+
+def _followed(value: Fraction, decimals: int, rest: str) -> Number | None:
     if not rest:
         return Number(value, False, decimals)
-    if percent := re.match(r"(?:%|percent(?:age)?s?\b|pct\b)\s?", rest, re.IGNORECASE):
-        return Number(value, True, decimals) if not rest[percent.end() :] or _noun(rest[percent.end() :]) else None
-    scale, _, noun = rest.partition(" ")
-    if scale.lower() in _SCALES:
-        return Number(value * _SCALES[scale.lower()]) if not noun or _noun(noun) else None
+    if percent := _PERCENT.match(rest):
+        rest = rest[percent.end() :]
+        return Number(value, True, decimals, following=rest) if not rest or noun(rest) else None
+    if scale := _SCALE.match(rest):
+        value, decimals, rest = value * _SCALES[scale[1].lower()], 0, rest[scale.end() :]
+        if not rest:
+            return Number(value)
     if known := unit(rest):
-        return Number(value, False, decimals, known)
-    return Number(value, False, decimals) if _noun(rest) else None
+        return Number(value, False, decimals, known, following=rest)
+    if both := _LONGER.match(rest):
+        return _sum(Number(value, False, decimals, unit(both[1]), following=rest), _number(both[2]))
+    first, words = _first(rest)
+    return Number(value, False, decimals, first, following=rest) if noun(words) else None
 
 
-def _noun(text: str) -> bool:
+def _first(text: str) -> tuple[Readings, str]:
+    """The unit that words begin with, as in "cm long", and the other words; "in" is none there."""
+    words = text.split()
+    for length in range(min(3, len(words) - 1), 0, -1):
+        if words[0] != "in" and (known := unit(" ".join(words[:length]))):
+            return known, " ".join(words[length:])
+    return (), text
+
+
+def _sum(large: Number, small: Number | None) -> Number | None:
+    """One quantity of two, as "1 h 30 min"."""
+    if small is None or not large.units or not small.units:
+        return None
+    found = converted(small.value, small.units, large.units)
+    if not found or set(small.units) & set(large.units) or not 0 <= found[0].value < 1:
+        return None
+    return large._replace(value=large.value + found[0].value)
+
+
+def noun(text: str) -> bool:
+    """Is a text a few words for what is counted?"""
     return _NOUN.fullmatch(text) is not None and not _NO_NOUN.search(text)
 
 
@@ -193,23 +186,32 @@ def _point(text: str) -> str:
     return text.replace(",", "").replace(" ", "")
 
 
+def attached(read: Number, text: str) -> bool:
+    """Does a single letter stand right behind a number, "5m"? It may be a variable."""
+    return len(read.following) == 1 and re.search(rf"\d{re.escape(read.following)}", text) is not None
+
+
 def same_number(found: Number, gold: Number, asked: Gold) -> bool:
     """Integers: equal. Floats: within the tolerance, or equal when rounded to the precision asked for.
 
-    With neither, within TOLERANCE or equal when rounded to the gold answer's decimals. Units that are both known are
-    converted; of one dimension they must be. 50 % equals 0.5 and equals 50: questions for a percentage have golds of
-    both forms.
+    With neither, within TOLERANCE or equal when rounded to the gold answer's decimals. Zero is equal to zero alone,
+    where no tolerance is asked for. Units that are both known are converted; of one dimension they must be. 50 % equals
+    0.5 and equals 50: questions for a percentage have golds of both forms.
     """
-    theirs, ours = found.unit, gold.unit or (asked.unit and unit(clean(asked.unit))) or None
-    value = found.value
-    if theirs and ours:
-        if theirs.dimension != ours.dimension:
-            return False
-        value *= theirs.factor / ours.factor
+    ours = gold.units or (unit(clean(asked.unit)) if asked.unit else ())
+    if found.units and ours:
+        values = converted(found.value, found.units, ours)
+        return any(_near(value, gold, asked, rounding) for value, rounding in values)
+    if (found.percent and ours) or (gold.percent and found.units):
+        return False
     scales = [Fraction(1)]
     if gold.percent != found.percent:
         scales.append(Fraction(100) if gold.percent else Fraction(1, 100))
-    return any(abs(value * scale - gold.value) <= _allowed(gold, asked) for scale in scales)
+    return any(_near(found.value * scale, gold, asked) for scale in scales)
+
+
+def _near(value: Fraction, gold: Number, asked: Gold, rounding: Fraction = Fraction(0)) -> bool:
+    return abs(value - gold.value) <= max(_allowed(gold, asked), abs(gold.value) * rounding)
 
 
 def _allowed(gold: Number, asked: Gold) -> Fraction:
@@ -220,5 +222,5 @@ def _allowed(gold: Number, asked: Gold) -> Fraction:
         return Fraction(asked.tolerance)
     if asked.precision is not None:
         return Fraction(1, 2 * 10**asked.precision)
-    rounding = Fraction(1, 2 * 10**gold.decimals) if gold.decimals else Fraction(0)
+    rounding = Fraction(1, 2 * 10**gold.decimals) if gold.decimals and gold.value else Fraction(0)
     return max(abs(gold.value) * TOLERANCE, rounding)

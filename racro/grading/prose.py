@@ -11,7 +11,8 @@ import string
 from collections.abc import Sequence
 
 from racro.grading import choices, expressions, numbers
-from racro.grading.plain import clean
+from racro.grading.quantities import CONCLUDING, announced, concluded_number
+from racro.grading.restating import answers
 from racro.grading.words import words, yes_or_no
 from racro.schema import Gold
 
@@ -24,7 +25,6 @@ _END = re.compile(r"(?<=[.!?。])[\s*]+|\n+|(?<=。)")
 _CODE = re.compile(r"```.*?(?:```|\Z)", re.DOTALL)
 _LISTED = re.compile(r"^[ \t]*\(?([A-Z])[).][^\n]*$", re.MULTILINE)
 _TABLE = re.compile(r"^[^\n|]*\|[^\n]*$", re.MULTILINE)
-_CONCLUDING = re.compile(r"(?:so|thus|therefore|hence|in conclusion|consequently|finally)\b", re.IGNORECASE)
 _POLITE = re.compile(
     r"\b(?:hope (?:this|that|it)|let me know|anything else|other questions|help you|feel free|note that)\b",
     re.IGNORECASE,
@@ -47,7 +47,7 @@ def sentences(text: str) -> list[str]:
     last = kept[: -SENTENCES - 1 : -1]
     refused = next((at for at, part in enumerate(last) if _REFUSAL.search(part)), None)
     read = last[:refused] if refused is not None else last + kept[:2]
-    return sorted(read, key=lambda sentence: not _CONCLUDING.match(sentence))
+    return sorted(read, key=lambda sentence: not CONCLUDING.match(sentence))
 
 
 def conclusion(text: str, gold: Gold) -> str | None:
@@ -63,13 +63,14 @@ def conclusion(text: str, gold: Gold) -> str | None:
         case "choices":
             return next(filter(None, (letters_in(sentence, gold.choices) for sentence in read)), None)
         case "integer" | "float":
-            return next(filter(None, (rule(sentence) for rule in NUMBER_RULES for sentence in read)), None)
+            return concluded_number(read, gold)
         case "expression":
-            rules = (formula, *NUMBER_RULES)
-            return next(filter(None, (rule(sentence) for rule in rules for sentence in read)), None)
+            return next(filter(None, map(formula, read)), None) or concluded_number(read, gold)
         case "yesno":
             said = stance(read, gold.question)
             return None if said is None else "yes" if said else "no"
+        case "text":
+            return next((sentence for sentence in read if answers(sentence, gold.question)), None)
         case _:
             return None
 
@@ -96,14 +97,20 @@ def option_in(sentence: str, options: Sequence[str]) -> str | None:
     return _by_value(sentence, options)
 
 
-_CAPITALS = re.compile(r"(?<![\w'’])([A-Z])(?![\w'’])(?! [a-z]{2,} (?:is|was|has)\b)")
+_CAPITALS = re.compile(r"(?<![\w'’&])([A-Z])(?![\w'’&])(?! [a-z]{2,} (?:is|was|has)\b)")
+_TITLE = re.compile(r"[A-Z][a-z]+ $")
 
 
 def letters_in(sentence: str, options: Sequence[str]) -> str | None:
     """The letters that stand alone in a sentence, "A, C"; "A" as its first word is an article."""
     known = string.ascii_uppercase[: len(options) or 26].replace("I", "")
     capitals = [found for found in _CAPITALS.finditer(sentence) if found[1] in known]
-    named = [found[1] for found in capitals if not (found.start() == 0 and re.match(r"A [a-z]", sentence))]
+    named = [
+        found[1]
+        for found in capitals
+        if not (found.start() == 0 and re.match(r"A [a-z]", sentence))
+        and not (sentence[found.end() : found.end() + 1] == ":" and _TITLE.search(sentence[: found.start()]))
+    ]
     return None if _NEGATED.search(sentence) else ", ".join(dict.fromkeys(named)) or None
 
 
@@ -137,6 +144,7 @@ _FILLING = (
 _FILLERS = frozenset(_FILLING.split())
 _LABEL = re.compile(r"^\(?[A-Z](?:[).:]+\s|\n)")
 _NAMED = re.compile(r"\([A-Z]\)\s*([A-Za-z]+)")
+_HEDGED = re.compile(r"\b(?:either\b.*\bor|chance|guess)\b", re.IGNORECASE)
 ECHO = 0.6
 """Share of a question's words that come again in a sentence that restates it."""
 
@@ -149,6 +157,8 @@ def stance(read: Sequence[str], question: str) -> bool | None:
             said = yes_or_no(named[-1])
         if said is not None:
             return said
+    if any(_HEDGED.search(sentence) for sentence in read):
+        return None
     asked = _content(question)
     shares = [len(asked & _content(s)) / len(asked) if asked and not s.endswith("?") else 0.0 for s in read]
     if max(shares, default=0.0) < ECHO:
@@ -162,64 +172,6 @@ def stance(read: Sequence[str], question: str) -> bool | None:
 def _content(text: str) -> frozenset[str]:
     last = re.split(r"(?<=[.!?])\s", re.split(r"\n|\bChoices\b", text.strip())[0])[-1]
     return frozenset(words(last).split()) - _FILLERS
-
-
-# --- numbers ----------------------------------------------------------------------------------------------------------
-
-_TOKEN = re.compile(
-    rf"(?<![\w.,^_{{:-])(?:-?(?:[$€£]\s?)?{numbers.DECIMAL}(?:\s?/\s?\d+)?(?![\w^:])\s?(?:%|°)?|(?:{'|'.join(numbers.WORDS)})\b)",
-    re.IGNORECASE,
-)
-_ANNOUNCED = re.compile(
-    r"(?:=|\b(?:is|are|was|were|be|equals?|needs?|costs?|has|have|had|get|gives?|makes?|contain(?:s|ing)?))"
-    r"\s(?:\w+\s){0,2}$"
-)
-_COUNTED = re.compile(r"\b(?:\d+|one|two|three|no)\s$")  # "1 zero"
-_BOLD = re.compile(r"\*\*([^*]+)\*\*")
-_COMPARED = re.compile(r"\b(?:than|least|most|below|above|under|over|exceed(?:s|ing)?|between|exactly)\s$")
-
-
-def _tokens(plain: str) -> list[re.Match[str]]:
-    """The numbers of a sentence, but not those that it only compares with."""
-    found = [token for token in _TOKEN.finditer(plain) if not _COUNTED.search(plain[: token.start()])]
-    return [token for token in found if not _COMPARED.search(plain[: token.start()])] or found
-
-
-def concluded(sentence: str) -> str | None:
-    """The number of a sentence that says it concludes."""
-    if not _CONCLUDING.match(sentence):
-        return None
-    return announced_in_bold(sentence) or in_bold(sentence) or announced(sentence) or only(sentence)
-
-
-def in_bold(sentence: str) -> str | None:
-    """The last number in bold."""
-    return next((str(part[1]) for part in _bold(sentence)[::-1]), None)
-
-
-def announced_in_bold(sentence: str) -> str | None:
-    """The last number in bold that stands after "=" or "is"."""
-    return next((str(p[1]) for p in _bold(sentence)[::-1] if _ANNOUNCED.search(sentence[: p.start()])), None)
-
-
-def _bold(sentence: str) -> list[re.Match[str]]:
-    return [part for part in _BOLD.finditer(sentence) if numbers.number(part[1])]
-
-
-def announced(sentence: str) -> str | None:
-    """The last number that stands after "=" or "is"."""
-    plain = clean(sentence)
-    return next((t[0].strip() for t in _tokens(plain)[::-1] if _ANNOUNCED.search(plain[: t.start()])), None)
-
-
-def only(sentence: str) -> str | None:
-    """The one number of a sentence."""
-    tokens = [token for token in _tokens(clean(sentence)) if token[0].lower() not in numbers.WORDS]
-    return tokens[0][0].strip() if len({numbers.number(token[0]) for token in tokens}) == 1 else None
-
-
-NUMBER_RULES = (concluded, announced_in_bold, in_bold, announced, only)
-"""The surest first; each is tried on all sentences."""
 
 
 # --- lines ------------------------------------------------------------------------------------------------------------
@@ -245,8 +197,23 @@ def whole_lines(text: str, gold: Gold) -> list[str]:
     last = text.rpartition("\n")[2].strip()
     if gold.kind in _VALUED and (last_formula := formula(last[-LONGEST:])):
         return [last_formula]
+    if len({match[1] for match in _LISTED.finditer(text)}) > 1 and _LISTED.fullmatch(last):
+        return []  # the last of the options, copied
     alone = gold.kind in ("integer", "float", "choice", "choices", "yesno") or last == text
-    return [last] if last and len(last) <= SHORT and alone and not _REFUSAL.search(last) else []
+    return [last] if last and len(last) <= SHORT and alone and not _refuses(last, gold) else []
+
+
+def _refuses(line: str, gold: Gold) -> bool:
+    labelled = gold.kind in ("choice", "choices") and _LISTED.match(line)  # "C) None of the others"
+    return not labelled and _REFUSAL.search(line) is not None
+
+
+_WORDS = re.compile(r"(?:\b[^\W\d_]{2,}\b[^\w\\{}]+){4}")
+
+
+def is_prose(text: str) -> bool:
+    """Does a text hold whole sentences?"""
+    return _WORDS.search(text) is not None
 
 
 def readable(text: str, gold: Gold) -> bool:

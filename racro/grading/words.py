@@ -5,6 +5,7 @@ from __future__ import annotations
 import calendar
 import re
 import unicodedata
+from functools import lru_cache
 
 from racro.grading.numbers import number, same_number
 from racro.grading.plain import clean
@@ -32,16 +33,25 @@ def same_text(found: str, answer: str) -> bool:
     return bool(gold and value and same_number(value, gold, Gold(answer, "integer")))
 
 
+_INDEX = re.compile(r"(?<=[a-z)])\s?_\s?\{?(\d+)\}?(?:\s(?=[a-z(](?![a-z]{2})))?")
+
+
+@lru_cache(4096)
 def words(text: str) -> str:
     """In lower case, without punctuation that means nothing between words."""
-    text = unicodedata.normalize("NFKC", clean(text)).casefold()
+    text = _INDEX.sub(r"\1", unicodedata.normalize("NFKC", clean(text)).casefold())
     text = re.sub(r"(?<=[^\W\d])-(?=[^\W\d])|[^\w\s./%+<>=°^-]|\.(?!\d)", " ", text)
     return re.sub(r"^(?:an?|the)\s(?=.)", "", " ".join(text.split()))
+
+
+_CHINESE = re.compile(r"(?:答案)?(?:是|为)?:?(?:(是|对|正确|能|可以|会)|(?:否|不|错|没))(?![\u4e00-\u9fff]{4})")
 
 
 def yes_or_no(text: str) -> bool | None:
     """What a text begins by saying: "Yes", "yes, because ...", "True", "No." None for neither, and for both."""
     said = re.findall(r"[a-z]+", clean(text).lower())
+    if not said and (chinese := _CHINESE.match(clean(text))):
+        return chinese[1] is not None
     first = said[0] if said else ""
     if (first in YES) == (first in NO) or (first in YES and set(said) & NO) or (first in NO and set(said) & YES):
         return None

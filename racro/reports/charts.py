@@ -116,7 +116,7 @@ def reward(iterations: Sequence[IterationPoint]) -> Draw:
 
 
 def oracle(evaluations: Sequence[EvalPoint]) -> Draw:
-    """What the captions say, held against the known scene."""
+    """What the captions say, compared with the known scene."""
     series = (
         ("true statements", "after", [e.truthful for e in evaluations]),
         ("states what is asked", "one", [e.states_asked for e in evaluations]),

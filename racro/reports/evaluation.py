@@ -53,7 +53,7 @@ class Case(Frozen):
     images: tuple[bytes, ...] = ()
     """Thumbnails."""
     caption: str | None
-    tentative: str | None
+    attempt: str | None
     answers: tuple[Answer, ...]
 
 
@@ -144,7 +144,7 @@ def case(rows: Sequence[Result], images: Sequence[bytes]) -> Case:
         gold=first[0].answer,
         images=tuple(images),
         caption=next((_cut(row.caption) for row in first if row.caption is not None), None),
-        tentative=next((_cut(row.tentative) for row in first if row.tentative is not None), None),
+        attempt=next((_cut(row.attempt) for row in first if row.attempt is not None), None),
         answers=tuple(
             Answer(
                 mode=row.mode,

@@ -40,7 +40,7 @@ class Answered(Frozen):
     response: str
     verdict: Verdict
     facts: Facts | None = None
-    """The caption held against its scene; None where no scene is known."""
+    """The caption compared with its scene; None if the problem has no scene."""
 
 
 class Sample(Frozen):

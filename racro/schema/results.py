@@ -48,8 +48,8 @@ class Result(Row):
     sample: int
     caption_prompt: str | None
     caption: str | None
-    tentative_prompt: str | None
-    tentative: str | None
+    attempt_prompt: str | None
+    attempt: str | None
     prompt: str
     response: str
     tokens: int

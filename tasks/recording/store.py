@@ -54,7 +54,7 @@ def _look_up() -> None:
 
 
 def _wait_for(url: str, end: float) -> None:
-    """Until the server answers, whatever it says. Raises what it last failed with, OSError or ValueError."""
+    """Wait until the server answers anything. Raises the last failure, OSError or ValueError."""
     while True:
         try:
             urllib.request.urlopen(url, timeout=max(1.0, min(10.0, end - time.monotonic()))).close()

@@ -172,7 +172,7 @@ def log_evaluation(
 ) -> None:
     """An evaluated policy: metrics, a logged model, a version of the registered model.
 
-    Versions of one registered model were judged by the same reasoner on the same problems, so they compare. The best
+    Versions of one registered model were judged by the same reasoner on the same problems and are comparable. The best
     becomes champion when its run is finished (`close_run`).
     """
     client = MlflowClient()
@@ -228,7 +228,7 @@ def end_run(run_id: str, error: BaseException) -> None:
 
 
 def experiment_id(client: MlflowClient) -> str:
-    """The experiment; made where there is none, with artifacts beside a local sqlite store.
+    """The experiment; created if missing, with artifacts beside a local sqlite store.
 
     MLflow's default would be the working directory.
     """

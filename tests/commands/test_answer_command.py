@@ -259,7 +259,7 @@ def test_without_anything_the_embedded_pair_answers_an_example(done: dict[str, D
     code, out, err = done["nothing"]
     assert (code, err) == (0, "")
     parts = dict(line.split(maxsplit=1) for line in out.splitlines())
-    assert list(parts) == ["image", "question", "caption", "tentative", "reasoning", "answer", "verdict"]
+    assert list(parts) == ["image", "question", "caption", "attempt", "reasoning", "answer", "verdict"]
     assert (work / parts["image"]).is_file()
     assert parts["verdict"] == f"correct; the right answer is {parts['answer']}"
 
@@ -268,7 +268,10 @@ def test_a_question_of_ones_own(done: dict[str, Done]) -> None:
     code, out, err = done["about"]
     assert code == 0 and f"answer    {PROBLEM.answer}\n" in out
     assert "verdict" not in out
-    assert err == "racro: no --captioner and no --reasoner: the embedded model knows only coloured bars\n"
+    assert err == (
+        "racro: the embedded captioner and reasoner know only this project's own pictures of coloured bars; about "
+        "anything else the answer means nothing (--captioner, --reasoner)\n"
+    )
 
 
 def test_a_recipe_names_models_and_settings(done: dict[str, Done]) -> None:
@@ -276,7 +279,7 @@ def test_a_recipe_names_models_and_settings(done: dict[str, Done]) -> None:
     assert (code, err) == (0, "")
     assert out.splitlines()[2:] == [
         "caption   CAPTION",
-        "tentative TENTATIVE",
+        "attempt TENTATIVE",
         "reasoning so",
         "",
         r"          \boxed{3}",
@@ -297,26 +300,26 @@ def test_a_trace_has_a_span_for_each_text(done: dict[str, Done], work: Path) -> 
     assert done["trace"].code == 0, done["trace"].err
     answer = line_of(done["trace"])
     assert answer["verdict"] == "correct" and answer["images"] == [".racro/example.png"]
-    assert answer["finish"] == {"caption": "stop", "tentative": "stop", "answer": "stop"}
+    assert answer["finish"] == {"caption": "stop", "attempt": "stop", "answer": "stop"}
     client = MlflowClient(f"sqlite:///{work}/.racro/mlflow/mlflow.db")
     experiment = client.get_experiment_by_name("racro")
     assert experiment is not None
     [trace] = client.search_traces(locations=[experiment.experiment_id])
     root, *texts = trace.data.spans
     assert root.inputs["question"] == answer["question"] and root.outputs["final"] == answer["final"]
-    assert [span.name for span in texts] == ["caption", "tentative", "answer"]
+    assert [span.name for span in texts] == ["caption", "attempt", "answer"]
     assert {span.parent_id for span in texts} == {root.span_id}
-    assert [span.outputs["text"] for span in texts] == [answer["caption"], answer["tentative"], answer["reasoning"]]
+    assert [span.outputs["text"] for span in texts] == [answer["caption"], answer["attempt"], answer["reasoning"]]
     assert answer["caption"] in json.dumps(texts[2].inputs["messages"])
     assert trace.info.state == "OK"
 
 
 def test_the_reasoner_may_be_an_endpoint(done: dict[str, Done]) -> None:
     answer = line_of(done["endpoint"])
-    assert (answer["tentative"], answer["final"], answer["finish"]["answer"]) == ("TENTATIVE", "3", "stop")
+    assert (answer["attempt"], answer["final"], answer["finish"]["answer"]) == ("TENTATIVE", "3", "stop")
     code, out, err = done["not at the endpoint"]
     assert code == 2 and "has no model 'n'; it has m" in err and len(err.splitlines()) == 1
-    assert "tentative TENTATIVE" in out, "the captioner had answered by then"
+    assert "attempt TENTATIVE" in out, "the captioner had answered by then"
 
 
 # --- many -------------------------------------------------------------------------------------------------------------

@@ -259,7 +259,7 @@ def test_a_pair_behind_urls_answers_within_the_servers_context(
     answer = json.loads(done.stdout)
     with Racro(plain_captioner, "embedded") as local:
         expected = local.answer(image, problem.question)
-    assert (answer["caption"], answer["tentative"]) == (expected.caption, expected.tentative)
+    assert (answer["caption"], answer["attempt"]) == (expected.caption, expected.attempt)
     assert answer["finish"]["answer"] == "stop"
 
 
@@ -274,7 +274,7 @@ def test_a_server_that_cannot_start_says_why(tmp_path: Path) -> None:
     with pytest.raises(EngineLost, match=r"did not answer within runtime\.reasoner\.start_deadline \(0\.5 s\)"):
         Server("reasoner", REASONER, str(EMBEDDED / "reasoner"), runtime, tmp_path / "log")
     assert gone(list(set(psutil.Process().children(recursive=True)) - before))
-    awq = CAPTIONER.model_copy(update={"engine": Server(quantization="nonsense")})
+    awq = CAPTIONER.model_copy(update={"engine": config.Server(quantization="nonsense")})
     with pytest.raises(BadInput, match=r"^captioner\.engine: vLLM refuses the model or the settings: .*nonsense"):
         Server("captioner", awq, str(EMBEDDED / "captioner"), runtime, tmp_path / "log")
 

@@ -109,11 +109,11 @@ def test_benchmarks_are_scored_as_their_authors_do(tmp_path: Path, benchmarks: d
 def _check_rows(rows: list[Result]) -> None:
     """A row for each answer, with all that led to it."""
     joint = next(row for row in rows if (row.mode, row.reasoner) == ("joint", "says-3"))
-    assert (joint.caption, joint.tentative, joint.extracted) == ("a red square", r"\boxed{3}", "3")
-    for prompt, words in ((joint.caption_prompt, "Please describe"), (joint.tentative_prompt, "step by step")):
+    assert (joint.caption, joint.attempt, joint.extracted) == ("a red square", r"\boxed{3}", "3")
+    for prompt, words in ((joint.caption_prompt, "Please describe"), (joint.attempt_prompt, "step by step")):
         assert words in str(prompt) and '{"type": "image"}' in str(prompt)
     assert "a red square" in joint.prompt and "tentative model response" in joint.prompt
-    assert {row.tentative for row in rows if row.mode in ("caption", "text")} == {None}
+    assert {row.attempt for row in rows if row.mode in ("caption", "text")} == {None}
     assert {row.caption for row in rows if row.mode in ("direct", "text")} == {None}
 
 

@@ -38,7 +38,7 @@ def lost(place: Workplace) -> str:
     answer = place.post(f"/deployments/{identity}/create_flow_run", **content)
     run = str(answer.raise_for_status().json()["id"])
     with place.prefect("flow-run", "execute", run):
-        place.wait(run, "RUNNING")
+        assert eventually(lambda: 6 in prepared(place)), place.log(run)  # it is in the second stage
     assert place.get(f"/flow_runs/{run}")["state"]["type"] == "RUNNING"
     return run
 
@@ -115,7 +115,7 @@ def taken_port(text: str) -> str:
 
 def test_the_form_is_the_recipe_with_bounds_choices_and_descriptions(place: Workplace) -> None:
     schema = place.deployment("train")["parameter_openapi_schema"]
-    update = schema["definitions"]["Update"]
+    update = schema["definitions"]["UpdateSettings"]
     assert update["properties"]["clip_low"]["exclusiveMaximum"] == 1
     assert update["properties"]["clip_low"]["description"].startswith("PPO clip below")
     assert update["additionalProperties"] is False

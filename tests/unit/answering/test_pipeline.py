@@ -116,7 +116,7 @@ JOINT = (
 def test_the_three_prompts_are_the_model_cards() -> None:
     eyes, mind = scribes()
     answer = Racro(eyes, mind).answer(WHITE, "How many?")
-    assert (answer.caption, answer.tentative, answer.final, answer.verdict) == ("CAPTION", "TENTATIVE", "3", None)
+    assert (answer.caption, answer.attempt, answer.final, answer.verdict) == ("CAPTION", "TENTATIVE", "3", None)
     [(looks, greedy)], [([joint], sampled)] = eyes.calls, mind.calls
     assert [look.messages for look in looks] == [CAPTION, TENTATIVE]
     assert all(look.images[0].tobytes() == WHITE.tobytes() for look in looks)
@@ -132,7 +132,7 @@ def test_each_engine_is_called_once_for_many_questions() -> None:
     asked = [Question([WHITE], f"How many {i}?") for i in range(20)]
     answers = list(Racro(eyes, mind).answer_many(asked))
     assert [type(answer) for answer in answers] == [Answer] * 20
-    assert [len(prompts) for prompts, _ in eyes.calls] == [40], "caption and tentative answer, side by side"
+    assert [len(prompts) for prompts, _ in eyes.calls] == [40], "caption and attempt, side by side"
     assert [len(prompts) for prompts, _ in mind.calls] == [20]
 
 
@@ -304,7 +304,7 @@ def heldout() -> list[world.BarProblem]:
 
 
 def test_the_embedded_pair_answers(pair: Racro, heldout: list[world.BarProblem]) -> None:
-    """What its caption lacks, the reasoner takes from the tentative answer: from captions alone it is under 60 %."""
+    """What its caption lacks, the reasoner takes from the attempt: from captions alone it is under 60 %."""
     answers = list(pair.answer_many(Question(p.images(), p.question, p.answer) for p in heldout))
     right = sum(isinstance(a, Answer) and a.verdict is Verdict.CORRECT for a in answers)
     assert right >= 0.85 * len(heldout)
@@ -324,8 +324,8 @@ def test_parts_come_in_order(pair: Racro, heldout: list[world.BarProblem]) -> No
 
     problem = heldout[0]
     answer = pair.answer(problem.images(), problem.question, watch=watch)
-    assert [(number, step) for number, step, _ in seen] == [(0, "caption"), (0, "tentative"), (0, "answer")]
-    assert [text for _, _, text in seen][:2] == [answer.caption, answer.tentative]
+    assert [(number, step) for number, step, _ in seen] == [(0, "caption"), (0, "attempt"), (0, "answer")]
+    assert [text for _, _, text in seen][:2] == [answer.caption, answer.attempt]
 
 
 def test_an_image_may_be_a_path_bytes_or_opened(pair: Racro, heldout: list[world.BarProblem], tmp_path: Path) -> None:
@@ -379,6 +379,6 @@ def test_answers_keep_the_order_of_the_questions_whatever_the_engines_finish_fir
     seen: list[tuple[int, str]] = []
     *answers, refused = Racro(eyes, mind).answer_many(asked, lambda number, step, _: seen.append((number, step)))
     for number in range(9):
-        assert [step for n, step in seen if n == number] == ["caption", "tentative", "answer"]
+        assert [step for n, step in seen if n == number] == ["caption", "attempt", "answer"]
     assert [a.final for a in answers if isinstance(a, Answer)] == [str(i) for i in range(9)]
     assert isinstance(refused, Unanswerable) and "no rule of the scripted engine" in str(refused)

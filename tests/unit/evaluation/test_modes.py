@@ -14,7 +14,7 @@ from racro.engines.local.scripted import ScriptedEngine
 from racro.engines.protocol import Generation, Refusal, Request, Sampling
 from racro.evaluation.modes import answer, captioner_outputs, in_order
 from racro.evaluation.results import entry, results
-from racro.prompts import caption_messages, reasoner_messages, tentative_messages
+from racro.prompts import attempt_messages, caption_messages, reasoner_messages
 from racro.schema import Mode, ModelOutput, Verdict
 from tests.support.asked import NAME, PICTURE, question
 
@@ -95,7 +95,7 @@ def test_equal_prompts_are_asked_once() -> None:
 
 
 def test_the_captioner_is_asked_greedily_with_its_images(folder: str) -> None:
-    for messages in (caption_messages, tentative_messages):
+    for messages in (caption_messages, attempt_messages):
         engine = Recorded(ScriptedReply(replies=("seen",)))
         rows = in_order(captioner_outputs(QUESTIONS, folder, engine, messages, 100, 60.0), QUESTIONS)
         assert [json.loads(row.prompt) for row in rows] == [messages(q.question, 1) for q in QUESTIONS]

@@ -1,0 +1,65 @@
+"""Characters that look alike made one: full width, hyphens for minus, ½, ², invisible ones. At the grader's door.
+
+Not LaTeX and not Markdown (`racro.grading.plain`). Linear; a text of ASCII alone comes back as it is.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+_INVISIBLE = re.compile(
+    "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164\ufe00-\ufe0f"
+    "\ufeff\uffa0\ufff9-\ufffb\U000e0000-\U000e007f]"
+)
+_TABLE = str.maketrans(
+    {
+        **dict.fromkeys("‐‑‒–−➖˗⁃﹘﹣－", "-"),
+        **dict.fromkeys("⁄∕⧸", "/"),
+        **dict.fromkeys("º˚", "°"),  # NFKC takes both for a letter
+        **dict.fromkeys("⋅∙・･", "·"),
+        **dict.fromkeys("\u2028\u2029\u0085\v\f", "\n"),
+        **dict.fromkeys("⩽≦⪕", "≤"),
+        **dict.fromkeys("⩾≧⪖", "≥"),
+        "∗": "*",
+        "✕": "×",
+        "✖": "×",
+        "∶": ":",
+        "、": ", ",
+        "،": ",",
+        "٫": ".",
+        "٬": ",",
+        "´": "'",
+        "¨": '"',
+        "【": "[",
+        "】": "]",
+        "〔": "(",
+        "〕": ")",
+    }
+)
+_RAISED = re.compile(r"[⁰¹²³⁴-⁹⁺⁻]+")
+_LOWERED = re.compile(r"[₀-₉]+")
+_VULGAR = re.compile(r"(?:(\d)\s?)?([¼-¾⅐-⅞↉])")
+_LONG_DASH = re.compile(r"(^|[\s:({])[—―](?=\d)")
+_FOREIGN_DIGIT = re.compile(r"(?![0-9])\d")
+
+
+def normalised(text: str) -> str:
+    """One character where several look or mean the same: NFKC, with what NFKC would join or lose written out before."""
+    if text.isascii():
+        return text
+    text = _INVISIBLE.sub("", text.replace("\u2064", "+")).translate(_TABLE)
+    text = _RAISED.sub(_power, text)
+    text = _LOWERED.sub(lambda low: "_" + unicodedata.normalize("NFKC", low[0]), text)
+    text = _VULGAR.sub(lambda part: (f"{part[1]} " if part[1] else "") + _quotient(part[2]), text)
+    text = _LONG_DASH.sub(r"\1-", unicodedata.normalize("NFKC", text)).translate(_TABLE)
+    return _FOREIGN_DIGIT.sub(lambda digit: str(unicodedata.decimal(digit[0])), text)
+
+
+def _power(raised: re.Match[str]) -> str:
+    digits = unicodedata.normalize("NFKC", raised[0]).replace("−", "-")
+    return f"^{digits}" if len(digits) == 1 else f"^{{{digits}}}"
+
+
+def _quotient(char: str) -> str:
+    return unicodedata.normalize("NFKC", char).replace("⁄", "/")

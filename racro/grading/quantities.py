@@ -1,0 +1,155 @@
+"""The number that prose comes to, with its unit: after "is" or "=", in bold, or the one that a sentence holds.
+
+Not the reading of a number (`racro.grading.numbers`). Called by `racro.grading.prose` sentence by sentence.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from typing import NamedTuple
+
+from racro.grading import numbers
+from racro.grading.plain import clean
+from racro.grading.units import unit
+from racro.schema import Gold
+
+CONCLUDING = re.compile(
+    r"(?:so|thus|therefore|hence|in conclusion|consequently|finally|following th(?:is|ese)|based on th(?:is|ese))\b",
+    re.IGNORECASE,
+)
+
+_TOKEN = re.compile(
+    rf"(?:(?<![\w.,^_{{:-])|(?<=[\u4e00-\u9fff]))"
+    rf"(?:-?(?:[$€£]\s?)?{numbers.DECIMAL}(?:\s?/\s?\d+)?(?![\d_^:])\s?(?:%|°(?![CF]))?|(?:{'|'.join(numbers.WORDS)})\b)",
+    re.IGNORECASE,
+)
+_BESIDE = re.compile(r"[^\s,;:!?=|<>\u4e00-\u9fff]+")
+_UNIT_WORDS, LONGEST_UNIT = 4, 60
+_ANNOUNCED = re.compile(
+    r"(?:=|\b(?:is|are|was|were|be|equals?|needs?|costs?|has|have|had|get|gives?|makes?|contain(?:s|ing)?))"
+    r"\s(?:\w+\s){0,2}$|(?:[是为得有]|等于)\s?$"
+)
+_COUNTED = re.compile(r"\b(?:\d+|one|two|three|no)\s$")  # "1 zero"
+_BOLD = re.compile(r"\*\*([^*]+)\*\*")
+_COMPARED = re.compile(r"\b(?:than|least|most|below|above|under|over|exceed(?:s|ing)?|between|exactly)\s$")
+
+
+_SERIES = re.compile(r"\s?(?:[,;]|,? (?:and|or))\s?")
+
+
+class _Token(NamedTuple):
+    """A number in a sentence, with its unit."""
+
+    text: str
+    start: int
+    end: int
+    read: numbers.Number | None
+
+
+Fits = Callable[[numbers.Number], bool]
+"""May a number be the answer?"""
+
+
+def concluded_number(read: Sequence[str], gold: Gold) -> str | None:
+    """The number that sentences come to, the likeliest sentence first: a whole one, where that is asked for."""
+    asked = _ASKED.findall(gold.question.partition("\nChoices")[0].lower())
+    if asked and (named := next(filter(None, (_numbered(asked[-1], sentence) for sentence in read)), None)):
+        return named
+    answer = numbers.number(gold.answer)
+    whole = gold.kind == "integer" and not gold.unit and not (answer and answer.units)
+
+    def fits(found: numbers.Number) -> bool:
+        return not whole or found.percent or found.value.denominator == 1
+
+    return next(filter(None, (rule(sentence, fits) for rule in _RULES for sentence in read)), None)
+
+
+_ASKED = re.compile(r"\b(?:which|what) (?!is\b|are\b|was\b|were\b|does\b|do\b|did\b|of\b|number\b)([a-z]{3,15})\b")
+
+
+def _numbered(noun: str, sentence: str) -> str | None:
+    """The number of "week 3", where the question asks which week."""
+    found = re.findall(rf"\b{noun} (\d{{1,6}})\b(?!\s?%|[.,]\d|,? (?:and|or|to)\b|-)", clean(sentence), re.IGNORECASE)
+    return found[0] if len(set(found)) == 1 else None
+
+
+def _tokens(plain: str, fits: Fits) -> list[_Token]:
+    """The numbers of a sentence, but not those that it only compares with, nor the members of a series."""
+    found: list[_Token] = []
+    for token in _TOKEN.finditer(plain):
+        number = token[0].rstrip()
+        end = token.start() + len(number)
+        measure, ends = _measure(plain[end : end + LONGEST_UNIT])
+        if ends and not _COUNTED.search(plain[: token.start()]):
+            text = number + measure
+            found.append(_Token(text, token.start(), end + len(measure), numbers.number(text)))
+    series = {at for at, (one, other) in enumerate(pairwise(found)) if _SERIES.fullmatch(plain, one.end, other.start)}
+    fitting = [
+        token
+        for at, token in enumerate(found)
+        if not {at, at - 1} & series and token.read is not None and fits(token.read)
+    ]
+    return [token for token in fitting if not _COMPARED.search(plain[: token.start])] or fitting
+
+
+def _measure(after: str) -> tuple[str, bool]:
+    """The unit that follows a number, and whether the number ends where it seemed to: not in "5x", "2nd", "1990s"."""
+    joined = after[:1].isalpha() and not "\u4e00" <= after[:1] <= "\u9fff"
+    words = list(_BESIDE.finditer(after))[:_UNIT_WORDS]
+    if words and words[0].start() <= 1 and after[words[0].start()] not in "0123456789":
+        for last in words[::-1]:
+            text = after[: last.end()].rstrip(".*)")
+            if text.strip() == "in" and after[last.end() :].strip(" ."):
+                break
+            if unit(text) and not (joined and text == "s"):
+                return text, True
+    return "", not joined
+
+
+def _concluded(sentence: str, fits: Fits) -> str | None:
+    """The number of a sentence that says it concludes."""
+    if not CONCLUDING.match(sentence):
+        return None
+    return (
+        _announced_in_bold(sentence, fits)
+        or _in_bold(sentence, fits)
+        or announced(sentence, fits)
+        or _only(sentence, fits)
+    )
+
+
+def _in_bold(sentence: str, fits: Fits) -> str | None:
+    """The last number in bold."""
+    return next((token.text for token in _bold(sentence, fits)[::-1]), None)
+
+
+def _announced_in_bold(sentence: str, fits: Fits) -> str | None:
+    """The last number in bold that stands after "=" or "is"."""
+    return next((t.text for t in _bold(sentence, fits)[::-1] if _ANNOUNCED.search(sentence[: t.start])), None)
+
+
+def _bold(sentence: str, fits: Fits) -> list[_Token]:
+    found = []
+    for part in _BOLD.finditer(sentence):
+        if (read := numbers.number(part[1])) and fits(read):
+            measure = "" if read.following else _measure(sentence[part.end() : part.end() + LONGEST_UNIT])[0]
+            found.append(_Token(part[1] + measure, part.start(), part.end(), read))
+    return found
+
+
+def announced(sentence: str, fits: Fits = bool) -> str | None:
+    """The last number that stands after "=" or "is"."""
+    plain = clean(sentence)
+    return next((t.text for t in _tokens(plain, fits)[::-1] if _ANNOUNCED.search(plain[: t.start])), None)
+
+
+def _only(sentence: str, fits: Fits) -> str | None:
+    """The one number of a sentence."""
+    tokens = [token for token in _tokens(clean(sentence), fits) if token.text.lower() not in numbers.WORDS]
+    return tokens[0].text if len({(t.read.value, t.read.percent) for t in tokens if t.read}) == 1 else None
+
+
+_RULES = (_concluded, _announced_in_bold, _in_bold, announced, _only)
+"""The surest first; each is tried on all sentences."""

@@ -1,0 +1,148 @@
+"""A short text said in a sentence: "The red bar is taller.", "It is red", "red, since ..." for the answer "red".
+
+A sentence gives an answer when all its other words come from the question or mean nothing by themselves; one that
+denies, or that names two of the question's alternatives, gives none. Called for golds of kind text.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from itertools import pairwise
+
+from racro.grading.plain import clean
+from racro.grading.units import unit
+from racro.grading.words import same_text, words
+from racro.schema import Gold
+
+LONGEST = 6
+"""Words of an answer that is said in a sentence."""
+_FILLING = (
+    "a an the is are was were be been being am do does did has have had of in on at to it its this that these those "
+    "there here he she they his her their him them i we you my your our s re so thus therefore hence then and by with "
+    "as for from which who what whom whose when where how why will would should could can must may think believe see "
+    "say know seems seem appears appear looks look shown given based image picture figure photo graph chart diagram "
+    "answer correct final clearly definitely indeed also just only simply called named one as thing"
+)
+FILLERS = frozenset(_FILLING.split())
+_REASON = re.compile(
+    r"[,;(:-]?\s(?:because|since|as (?:it|the|they|he|she|its|this|that|shown|can|we)|due to|given that|so that)\b"
+    r"|[,;(]\s?(?:which|who|where|whose|for|it|the|this|because|since|as)\s|\s\(|(?<=[a-z])[.]\s|,?因为|,?由于|。"
+)
+_OPENING = re.compile(
+    r"^(?:so|thus|therefore|hence|then|finally|overall|clearly|indeed|consequently|yes|in|on|from|based|looking|according"
+    r"|given|comparing|as)\b[^,]{0,60},\s",
+    re.IGNORECASE,
+)
+_BUT = re.compile(
+    r"[,;(]?\s(?:(?:and|but) )?(?:rather than|instead of|as opposed to|unlike)\b|,\s(?:and )?not\s|\(not\s",
+    re.IGNORECASE,
+)
+_COMPARED = re.compile(r"\s(?:than|compared (?:to|with)|in comparison (?:to|with))\s", re.IGNORECASE)
+_DENIED = re.compile(
+    r"\b(?:not|neither|nor|no|never|none|isn|aren|wasn|weren|doesn|don|didn|cannot|without|except|but|however|or|either"
+    r"|maybe|perhaps|unless)\b|n['’]t\b|不|非",
+    re.IGNORECASE,
+)
+_SUBJECT = re.compile(r"(?:it|this|that|they|he|she|these|those|there)(?:['’]s| is| are| was| were)\b", re.IGNORECASE)
+_ENDINGS = re.compile(r"(?:ing|ed|es|s)$")
+_ASKING = frozenset(["which", "what", "who", "whom", "whose", "where", "when", "how", "why"])
+_GRADED = re.compile(r"\w{2,}(?:er|est)|more|most|less|least")
+_ALTERNATIVES = re.compile(r"\b(?:between|among|of|from)\s+([^?.;:]{3,120})", re.IGNORECASE)
+
+
+def same_answer(found: str, gold: Gold) -> bool:
+    """Is a text the gold answer, or a sentence that gives it?"""
+    if same_text(found, gold.answer):
+        return True
+    spelled = words(found).split()
+    if len(spelled) > 1 and all(len(word) == 1 for word in spelled) and "".join(spelled) == words(gold.answer):
+        return True  # "x y"
+    ours = unit(gold.answer)
+    if ours and set(ours) & set(unit(clean(found))):
+        return True
+    theirs = said(found, gold.question)
+    return theirs is not None and (same_text(theirs, gold.answer) or theirs == _named(gold.answer, gold.question))
+
+
+def _named(answer: str, question: str) -> str:
+    """A gold answer without the words that it shares with the question: "red" of "the red bar"."""
+    asked, alternatives = _asked(question)
+    meant = set[str]().union(*alternatives)
+    return " ".join(word for word in words(answer).split() if word in meant or _stem(word) not in asked)
+
+
+def answers(sentence: str, question: str) -> bool:
+    """Does a sentence of an output give an answer to the question?"""
+    found = said(sentence, question)
+    if found is None:
+        return False
+    return _SUBJECT.match(sentence.lstrip(" *")) is not None or bool(
+        set(map(_stem, words(sentence).split())) & _asked(question)[0]
+    )
+
+
+@lru_cache(4096)
+def said(sentence: str, question: str) -> str | None:
+    """What a sentence gives for an answer, in lower case; None where it gives none, or more than one."""
+    plain = _OPENING.sub("", clean(sentence))
+    head = _REASON.split(plain, maxsplit=1)[0]
+    head = _COMPARED.split(_BUT.split(head, maxsplit=1)[0], maxsplit=1)[0]
+    if _DENIED.search(head):
+        return None
+    asked, alternatives = _asked(question)
+    spoken = words(head).split()
+    named = [one for one in alternatives if one & set(spoken)]
+    meant = set[str]().union(*alternatives)
+    if len(named) > 1:
+        return None
+    last = len(spoken) - 1  # "vitamin A"
+    kept = [
+        at
+        for at, word in enumerate(spoken)
+        if word in meant or (_stem(word) not in asked and (word not in FILLERS or (at == last > 0 and len(word) == 1)))
+    ]
+    if not kept or len(kept) > LONGEST:
+        return None
+    if named and any(spoken[at] not in named[0] for at in kept):
+        return None
+    if any(spoken[at] not in FILLERS - {"and"} for a, b in pairwise(kept) for at in range(a + 1, b)):
+        return None
+    return " ".join(spoken[at] for at in kept)
+
+
+def _stem(word: str) -> str:
+    """A word without its ending: "roll" of "rolls" and "rolling"."""
+    return _ENDINGS.sub("", word) if len(word) > 4 else word
+
+
+@lru_cache(1024)
+def _asked(question: str) -> tuple[frozenset[str], tuple[frozenset[str], ...]]:
+    """The words of a question, and the alternatives that it names, each by the words that only it has."""
+    plain = " ".join(question.split())
+    asked = frozenset(map(_stem, words(plain).split()))
+    listed = _items(plain)
+    shared = frozenset.intersection(*listed) if listed else frozenset()
+    own = [frozenset(word for word in item - shared if not _GRADED.fullmatch(word)) for item in listed]
+    return asked, tuple(item for item in own if item)
+
+
+def _items(question: str) -> list[frozenset[str]]:
+    """The words of each alternative: around "or", and in "between ... and ..."."""
+    before, found, after = question.lower().rpartition(" or ")
+    if not found:
+        between = _ALTERNATIVES.search(question.lower())
+        if between is None or " and " not in between[1]:
+            return []
+        before, _, after = between[1].rpartition(" and ")
+    last = re.split(r"[?.,;:!)]", after)[0].split()[:LONGEST]
+    while last and last[0] in FILLERS:
+        last.pop(0)
+    items = [part.split() for part in re.split(r"[,;:?.!(]|\b(?:among|between|of)\b", before) if part.strip()]
+    length = max(1, len(last))
+    chosen = [items[-1][-length:]] if items else []
+    for item in items[-2::-1]:
+        if item[0] in _ASKING:
+            break
+        chosen.append(item[-length:])
+    return [frozenset(words(" ".join(item)).split()) - FILLERS for item in (*chosen, last)]

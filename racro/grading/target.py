@@ -1,0 +1,59 @@
+"""What the grader compares with: a gold answer in plain characters, and of a kind that says how.
+
+Prepared problems keep the kind that `racro.data.golds` gave them, because it is part of their digest; here a gold of
+kind text that is a quantity or algebra is compared as one.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+
+from racro.grading.normalise import normalised
+from racro.grading.numbers import attached, number
+from racro.grading.plain import clean, unstyled
+from racro.grading.units import unit
+from racro.schema import AnswerKind, Gold
+
+_FUNCTIONS = re.compile(r"\\?\b(?:sin|cos|tan|cot|sec|csc|log|ln|exp|sqrt|pi|theta|alpha|beta|gamma|lambda|mu)\b")
+_ALGEBRA = re.compile(
+    r"(?=.*[A-Za-z])(?=.*(?:[-+*/^|·×÷]|\d\s?[A-Za-z(]|[A-Za-z)]\s?\(|\\))(?!.*[A-Za-z]\d)"
+    r"(?:[A-Za-z](?![A-Za-z]{2})|[\s\d.()\[\]{}+*/^|!_,·×÷π√-])+"
+)
+"""Letters and numbers with an operator between them, and no words."""
+_VALUES = re.compile(r"[(\[]?[^()\[\],]{1,40}(?:,[^()\[\],]{1,40})+[)\]]?")
+_WORD = re.compile(r"[^\W\d_]{2,}")
+_DATE = re.compile(r"\d{1,4}([/.-])\d{1,2}\1\d{1,4}")
+
+
+@lru_cache(4096)
+def target(gold: Gold) -> Gold:
+    """The gold answer as it is compared with."""
+    answer = unstyled(normalised(gold.answer)).rstrip("。 ")
+    return gold._replace(
+        answer=answer,
+        kind=_kind(answer, gold.answer) if gold.kind == "text" else gold.kind,
+        choices=tuple(map(normalised, gold.choices)),
+        unit=gold.unit and normalised(gold.unit),
+        question=normalised(gold.question),
+    )
+
+
+def _kind(answer: str, written: str) -> AnswerKind:
+    """The kind of a gold of kind text."""
+    plain = clean(answer)
+    value = None if _DATE.fullmatch(plain) else number(answer)
+    measured = value is not None and bool(value.units) and not attached(value, plain)
+    if value is not None and (measured or value.percent or answer != written):
+        if value.decimals or value.percent:
+            return "float"
+        return "integer" if value.value.denominator == 1 else "expression"
+    if answer != written and _VALUES.fullmatch(plain) and not _WORD.search(plain):
+        return "expression" if plain[0] in "([" else "set"
+    if "/" in plain and unit(plain):
+        return "text"
+    symbols = _FUNCTIONS.sub("x", plain)
+    return "expression" if len(plain) <= LONGEST_ALGEBRA and _ALGEBRA.fullmatch(symbols) else "text"
+
+
+LONGEST_ALGEBRA = 80
