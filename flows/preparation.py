@@ -9,6 +9,7 @@ from prefect import flow
 
 from flows.training import prepare_problems, run_name
 from racro.config import Recipe
+from racro.models import devices
 from racro.schema import ProblemTable
 from racro.storage import layout
 from tasks.prepare import adopt_captioner, adopt_reasoner
@@ -25,6 +26,7 @@ def prepare(recipe: Recipe, run: str | None = None, root: str = "runs") -> tuple
         run: Name of the flow run; made of the recipe when empty.
         root: Folder or URI (s3://...) for runs and artifacts.
     """
+    devices.require(recipe)
     stages = Stages(layout.absolute(root), recipe.runtime)
     report.check_root(stages.root)
     models = adopt_captioner(recipe.captioner, recipe.runtime), adopt_reasoner(recipe.reasoner, recipe.runtime)

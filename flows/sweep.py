@@ -8,7 +8,6 @@ possible.
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -19,18 +18,19 @@ from prefect.futures import PrefectFuture, as_completed
 from prefect.runtime import flow_run
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from flows.sweep_plan import check, child_name, distinct, sweep_name
-from flows.training import recipe_digest
+from flows.sweep_plan import check, child_name, distinct, require_room, sweep_name
 from racro.config import Recipe
-from racro.identity import digest
-from racro.storage import layout
+from racro.identity import digest, recipe_digest
+from racro.models import devices
+from racro.processes.child import python
+from racro.storage import layout, runs
 from racro.sweeps.axes import Sweep, propose
 from racro.sweeps.ranking import Child, Outcome, SweepSummary, Trial, rank, standing, total
 from tasks.recording import report, track
 from tasks.running.progress import Progress
 from tasks.sweep import Children, ended, open_sweep, outcome, publish, run_child
 
-COMMAND = (sys.executable, "-m", "flows.sweep_child")
+COMMAND = python("flows.sweep_child")
 
 
 def _run_name() -> str:
@@ -54,9 +54,11 @@ def sweep(recipe: Recipe, plan: Sweep, run: str | None = None, root: str = "runs
     started = time.monotonic()
     axes = check(recipe, plan)
     name = run or sweep_name(recipe, plan)
-    layout.run(root, name)  # a name that cannot be a folder is refused before anything starts
+    require_room(name)
+    devices.require(recipe)
     place = layout.absolute(root)
     report.check_root(place)
+    runs.take(place, name, runs.Owner(kind="sweep", recipe=recipe_digest(recipe)))
     mlflow_run = open_sweep(name, place, plan.axes)
     trials = _Trials(plan, name, place, mlflow_run)
     try:
@@ -72,8 +74,8 @@ def sweep(recipe: Recipe, plan: Sweep, run: str | None = None, root: str = "runs
                 break
         summary = _summary(recipe, plan, name, trials, started)
         publish(recipe, summary, place)
-    except BaseException:  # Ctrl-C and a cancellation too; raised again
-        track.fail_run(mlflow_run)
+    except BaseException as error:  # Ctrl-C and a cancellation too; raised again
+        track.end_run(mlflow_run, error)
         raise
     return summary
 

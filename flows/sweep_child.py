@@ -2,7 +2,7 @@
 
 A process, because engines and the trainer hold one model per process, GPU memory comes back only with its end, and a
 child that takes its process down takes nobody else along. It writes its own outcome; `tasks.sweep` starts it and
-reads that. Exit status: 0 finished or stopped, 1 failed.
+reads that. Exit status: 0 finished, stopped or diverged, 1 failed.
 """
 
 from __future__ import annotations
@@ -13,8 +13,11 @@ import sys
 for _name in [name for name in os.environ if name.startswith("PREFECT__")]:
     del os.environ[_name]  # of the sweep's own flow run, where a worker runs it: this process is not that run
 
-from flows.training import recipe_digest, train  # noqa: E402
+from flows import interruption  # noqa: E402
+from flows.training import train  # noqa: E402
+from racro.identity import recipe_digest  # noqa: E402
 from racro.sweeps.ranking import Child  # noqa: E402
+from racro.training.divergence import Diverged  # noqa: E402
 from tasks.recording import report  # noqa: E402
 from tasks.sweep import Attempt, Hopeless  # noqa: E402
 
@@ -24,10 +27,14 @@ def main(specification: str) -> None:
     child = Child.model_validate_json(specification)
     attempt = Attempt(child, recipe_digest(child.recipe))
     report.watchers.append(attempt.watch)
+    interruption.install()
     try:
-        summary = train(child.recipe, run=child.name, root=child.root)
+        with interruption.orderly():
+            summary = train(child.recipe, run=child.name, root=child.root)
     except Hopeless as why:
         attempt.stopped(str(why))
+    except (Diverged, FloatingPointError) as error:  # in the update, or in an engine that holds the policy
+        attempt.diverged(error)
     except Exception as error:
         attempt.failed(error)
         sys.exit(1)

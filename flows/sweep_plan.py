@@ -10,12 +10,15 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from racro.config import Recipe, loading
-from racro.identity import digest
+from racro.identity import computed, digest
+from racro.storage import layout
 from racro.sweeps.axes import Axis, BadAxis, Grid, Optuna, Point, Random, Sweep, extremes, parse_axes
 
 OPTION = "--axis"
 LONGEST = 100
-"""Characters of a child's name; a longer one is a digest."""
+"""Bytes of a child's name; a longer one is the sweep's with a digest."""
+CHILD = 30
+"""Bytes that such a digest and the seed add to the sweep's name."""
 
 
 def planned(
@@ -39,10 +42,14 @@ def check(recipe: Recipe, plan: Sweep) -> tuple[Axis, ...]:
     return axes
 
 
+def require_room(name: str) -> None:
+    """Raises BadName for a sweep's name that leaves no room for those of its children."""
+    layout.run("", name + "-" * CHILD)
+
+
 def sweep_name(recipe: Recipe, plan: Sweep) -> str:
     """Name of a sweep that was given none: the same sweep, the same name."""
-    recipe_identity = [getattr(recipe, name) for name in Recipe.model_fields if name != "runtime"]
-    return f"sweep-{digest([recipe_identity, plan.axes, plan.search, plan.seeds])[:8]}"
+    return f"sweep-{digest([list(computed(recipe).values()), plan.axes, plan.search, plan.seeds])[:8]}"
 
 
 def distinct(recipe: Recipe, axes: Sequence[Axis], points: Iterable[Point]) -> list[tuple[dict[str, Any], Recipe]]:
@@ -68,7 +75,7 @@ def child_name(sweep: str, values: dict[str, Any], seed: int) -> str:
     keys = last if len(set(last)) == len(last) else list(values)
     parts = [f"{key}_{_slug(value)}" for key, value in zip(keys, values.values(), strict=True)]
     name = "-".join([sweep, *parts, f"seed_{seed}"])
-    return name if len(name) <= LONGEST else f"{sweep}-{digest(values)[:12]}-seed_{seed}"
+    return name if len(name.encode()) <= LONGEST else f"{sweep}-{digest(values)[:12]}-seed_{seed}"
 
 
 def _slug(value: Any) -> str:

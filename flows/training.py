@@ -1,4 +1,4 @@
-"""Flow `train`: the whole of RACRO. Composition only: which stage follows which, with what.
+"""Flow `train`: all of RACRO. Composition only: which stage follows which, with which inputs.
 
 prepare -> K x (caption -> reason -> update), evaluation at the start, every k iterations and at the end.
 """
@@ -10,12 +10,12 @@ import time
 from prefect import flow, get_run_logger
 from prefect.runtime import flow_run
 
-from racro.config import Recipe
-from racro.identity import digest
+from flows.arms import evaluate_heldout
+from racro.config import EmbeddedProblems, Recipe
+from racro.identity import recipe_digest
+from racro.models import devices
 from racro.schema import (
-    Evaluation,
     FingerprintTable,
-    FrozenModel,
     Parity,
     Policy,
     ProblemTable,
@@ -23,24 +23,29 @@ from racro.schema import (
     RolloutTable,
     ScoredTable,
 )
-from racro.storage import layout
+from racro.storage import layout, runs
 from racro.summary import PolicyRef, Summary
 from tasks.caption import caption
-from tasks.evaluate import evaluate, score_of
 from tasks.parity import parity
-from tasks.prepare import adopt_captioner, adopt_reasoner, fingerprint, prepare, show, source_stamp
-from tasks.questions import benchmark_stamp
+from tasks.prepare import (
+    adopt_captioner,
+    adopt_reasoner,
+    fingerprint,
+    prepare,
+    prepare_table,
+    prompt_readers,
+    show,
+    source_stamp,
+)
+from tasks.questions import benchmark_stamp, parts
 from tasks.questions import load as load_questions
 from tasks.reason import reason
 from tasks.recording import report, track
-from tasks.running.closing import closing
+from tasks.recording.closing import closing
+from tasks.recording.report import Evaluated
+from tasks.recording.track import Judge
 from tasks.running.stages import Stages
 from tasks.update import update
-
-
-def recipe_digest(recipe: Recipe) -> str:
-    """Digest of what a recipe computes; the machine it runs on is no part of it."""
-    return digest({name: getattr(recipe, name) for name in Recipe.model_fields if name != "runtime"})
 
 
 def run_name() -> str:
@@ -68,8 +73,10 @@ def train(recipe: Recipe, run: str | None = None, root: str = "runs") -> Summary
     started = time.monotonic()
     name = run or default_name(recipe)
     layout.run(root, name)  # a name that cannot be a folder is refused before anything starts
+    devices.require(recipe)
     stages = Stages(layout.absolute(root), recipe.runtime)
     report.check_root(stages.root)
+    runs.take(stages.root, name, runs.Owner(kind="training", recipe=recipe_digest(recipe)))
     mlflow_run = track.open_run(recipe, recipe_digest(recipe), name, stages.root)
     with closing(mlflow_run, stages.root, name), track.system_metrics(mlflow_run):
         return _train(recipe, name, stages, mlflow_run, started)
@@ -83,6 +90,7 @@ def _train(recipe: Recipe, name: str, stages: Stages, mlflow_run: str, started: 
     heldout = prepare_problems(recipe, stages, heldout=recipe.evaluation.problems)
     track.log_problems(mlflow_run, "training", problems)
     track.log_problems(mlflow_run, "heldout", heldout)
+    heldout_parts = parts(heldout)
 
     if recipe.captioner.engine.type != "scripted":  # a script has no log-probs
         stages.run(
@@ -97,14 +105,14 @@ def _train(recipe: Recipe, name: str, stages: Stages, mlflow_run: str, started: 
             seed=recipe.seed,
         )
     policy = initial
-    evaluations: list[tuple[int, Policy, Evaluation]] = []
+    evaluations: list[Evaluated] = []
     iterations: list[tuple[RolloutTable, ScoredTable, Policy]] = []
     for k in range(recipe.iterations + 1):
         if k % recipe.evaluation.every == 0 or k == recipe.iterations:
-            evaluation = evaluate_policy(recipe, stages, f"evaluate {k}", policy, reasoner, heldout)
-            score = report.log_evaluation(mlflow_run, k, policy, reasoner, heldout, evaluation)
-            logger.info("iteration %d: accuracy %.3f +- %.3f (n = %d)", k, score.accuracy, score.stderr, score.n)
-            evaluations.append((k, policy, evaluation))
+            arm = evaluate_heldout(recipe, stages, policy, reasoner, heldout_parts, f", iteration {k}")
+            score = report.log_evaluation(mlflow_run, k, policy, Judge(reasoner, heldout), arm.entry)
+            logger.info("iteration %d: accuracy %s %% (n = %d)", k, score.share.percent, score.n)
+            evaluations.append(Evaluated(k, policy, score, arm.results, arm.entry))
         if k == recipe.iterations:
             break
         rollouts = stages.run(
@@ -118,6 +126,7 @@ def _train(recipe: Recipe, name: str, stages: Stages, mlflow_run: str, started: 
             seed=recipe.seed,
             iteration=k,
             ahead=(recipe.reasoner, reasoner),
+            max_unscored=recipe.reward.max_unscored,
         )
         scored = stages.run(
             reason,
@@ -155,8 +164,8 @@ def _train(recipe: Recipe, name: str, stages: Stages, mlflow_run: str, started: 
         seed=recipe.seed,
         iterations=recipe.iterations,
         optimizer_steps=policy.step,
-        base=score_of(evaluations[0][2]),
-        final=score_of(evaluations[-1][2]),
+        base=evaluations[0].score,
+        final=evaluations[-1].score,
         policy=PolicyRef(uri=policy.uri, digest=policy.digest),
         stages=stages.totals,
         seconds=round(time.monotonic() - started, 3),
@@ -170,8 +179,10 @@ def _train(recipe: Recipe, name: str, stages: Stages, mlflow_run: str, started: 
 def prepare_problems(recipe: Recipe, stages: Stages, heldout: int | None) -> ProblemTable:
     """The training problems, or that many held-out ones."""
     benchmarks = getattr(recipe.problems, "benchmarks", {})
+    embedded = isinstance(recipe.problems, EmbeddedProblems)
+    readers = {} if embedded else prompt_readers(recipe)
     problems = stages.run(
-        prepare,
+        prepare if embedded else prepare_table,
         "prepare training problems" if heldout is None else "prepare held-out problems",
         ProblemTable,
         problems_config=recipe.problems,
@@ -179,35 +190,19 @@ def prepare_problems(recipe: Recipe, stages: Stages, heldout: int | None) -> Pro
         seed=recipe.seed,
         heldout=heldout,
         benchmarks=tuple(fingerprint_benchmark(stages, name, source) for name, source in benchmarks.items()),
+        **readers,
     )
-    show(problems, "training" if heldout is None else "heldout")
+    if heldout is None:
+        show(problems, "training", recipe.rollout.problems)
+    else:
+        show(problems, "heldout", heldout)
     return problems
 
 
 def fingerprint_benchmark(stages: Stages, name: str, source: str | None) -> FingerprintTable:
-    """What training rows are held against; `source` None: the authors'."""
+    """What training rows are compared with; `source` None: the authors'."""
     stamp = benchmark_stamp(name, source, None)
     questions = stages.run(
         load_questions, f"load {name}", QuestionTable, name=name, source=source, columns=None, stamp=stamp
     )
     return stages.run(fingerprint, f"fingerprint {name}", FingerprintTable, name=name, questions=questions)
-
-
-def evaluate_policy(
-    recipe: Recipe, stages: Stages, name: str, policy: Policy, reasoner: FrozenModel, heldout: ProblemTable
-) -> Evaluation:
-    """The judgements of a policy on the held-out problems."""
-    return stages.run(
-        evaluate,
-        name,
-        Evaluation,
-        problems=heldout,
-        policy=policy,
-        captioner=recipe.captioner,
-        caption_tokens=recipe.rollout.max_tokens,
-        reasoner_model=reasoner,
-        reasoner=recipe.reasoner,
-        temperature=recipe.evaluation.temperature,
-        top_p=recipe.evaluation.top_p,
-        seed=recipe.seed,
-    )

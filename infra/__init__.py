@@ -1,0 +1,1 @@
+"""On which machines does it run? Container image, compose file, Kubernetes manifests and work pool."""

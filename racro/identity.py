@@ -1,7 +1,7 @@
-"""Identity: one canonical digest for configurations, handles and plain values.
+"""One canonical digest for configurations, handles and plain values: the identity behind every cache key.
 
-Cache keys, artifact folders and recipe digests all come from here. What has no defined identity raises; there is no
-fallback to str(), which would call two different things equal.
+Artifact folders and recipe digests come from here too. A value without a defined identity is an error; falling back to
+str() could make two different things equal.
 """
 
 from __future__ import annotations
@@ -11,20 +11,24 @@ import json
 from typing import Any
 
 from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 
+from racro.config import Recipe
+from racro.config.base import NeutralDefault
 from racro.schema import Handle
 
 
 def fingerprint(value: Any) -> Any:
-    """The JSON value that stands for `value`. A handle is its digest: the same content elsewhere is the same.
+    """The JSON value that represents `value`. A handle stands for its content: equal elsewhere, too.
 
-    Raises TypeError for anything without a defined identity.
+    Keys marked `NeutralDefault` are left out at their default. Raises TypeError for anything without an identity.
     """
     if isinstance(value, Handle):
         content = {k: v for k, v in value.model_dump(mode="json").items() if k not in ("uri", "rows")}
         return {"handle": type(value).__name__, **content}
     if isinstance(value, BaseModel):
-        return {name: fingerprint(getattr(value, name)) for name in type(value).model_fields}
+        fields = ((name, getattr(value, name), field) for name, field in type(value).model_fields.items())
+        return {name: fingerprint(content) for name, content, field in fields if not _neutral(content, field)}
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if isinstance(value, tuple | list):
@@ -34,7 +38,27 @@ def fingerprint(value: Any) -> Any:
     raise TypeError(f"{type(value).__name__} has no identity; pass a config, a handle or a plain value (keys are text)")
 
 
+def _neutral(content: Any, field: FieldInfo) -> bool:
+    marked = any(isinstance(mark, NeutralDefault) for mark in field.metadata)
+    return marked and content == field.get_default(call_default_factory=True)
+
+
 def digest(value: Any) -> str:
     """Hex digest of the canonical JSON of `fingerprint(value)`."""
     text = json.dumps(fingerprint(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def computed(recipe: Recipe) -> dict[str, Any]:
+    """The sections of a recipe that change the answer: all but the machine."""
+    return {name: getattr(recipe, name) for name in Recipe.model_fields if name != "runtime"}
+
+
+def recipe_digest(recipe: Recipe) -> str:
+    """Digest of what a recipe computes."""
+    return digest(computed(recipe))
+
+
+def judging_digest(recipe: Recipe) -> str:
+    """Digest of what makes policies comparable: the reasoner, and which problems are held out."""
+    return digest([recipe.reasoner, recipe.problems, recipe.evaluation.problems, recipe.seed])

@@ -1,4 +1,4 @@
-"""Every prompt once, named, with a digest. RACRO's and RAPID's prompts are part of the model, byte for byte.
+"""All prompts, each with a name and a digest. RACRO's and RAPID's prompts are part of the model, byte for byte.
 
 A prompt is a list of chat messages whose user content is a list of parts, text and images, in the form that Hugging
 Face chat templates read. Nothing else in the project builds a message.
@@ -20,7 +20,7 @@ CAPTION_SYSTEM = (
     "Do not try to answer the question."
 )
 CAPTION_USER = "Question: {q}\nPlease describe the image. DO NOT try to answer the question!"
-TENTATIVE_USER = "{q} Please think step by step. The final answer MUST BE put in \\boxed{{}}."
+ATTEMPT_USER = "{q} Please think step by step. The final answer MUST BE put in \\boxed{{}}."
 REASONER_SYSTEM = "You are a helpful assistant."
 REASONER_TRAINING_USER = (
     "### The detailed caption of the provided image: {c}\n\n### Question: {q} "
@@ -99,7 +99,7 @@ No.
 def question_parts(template: str, question: str, images: int) -> list[dict[str, str]]:
     """The user content: `template` filled with `question`, each `<image>` placeholder turned into an image part.
 
-    Without placeholders all `images` parts stand before the text. Raises ValueError when the number of placeholders
+    Without placeholders, all `images` parts precede the text. Raises ValueError when the number of placeholders
     is neither 0 nor `images`.
     """
     pieces = question.split(IMAGE_TAG)
@@ -117,21 +117,21 @@ def question_parts(template: str, question: str, images: int) -> list[dict[str, 
 
 
 def plain_question(question: str) -> str:
-    """The question as a text-only reasoner reads it: no placeholder, no doubled white space around where one stood."""
+    """The question for a text-only reasoner: without image placeholders and the extra white space around them."""
     return re.sub(rf"\s*{re.escape(IMAGE_TAG)}\s*", " ", question).strip()
 
 
 def caption_messages(question: str, images: int) -> list[Message]:
-    """Captioner: describe the image with the question in view."""
+    """Captioner: describe the image, knowing the question."""
     return [
         {"role": "system", "content": [{"type": "text", "text": CAPTION_SYSTEM}]},
         {"role": "user", "content": question_parts(CAPTION_USER, question, images)},
     ]
 
 
-def tentative_messages(question: str, images: int) -> list[Message]:
-    """Captioner: answer the question itself; the result is the tentative response of joint inference."""
-    return [{"role": "user", "content": question_parts(TENTATIVE_USER, question, images)}]
+def attempt_messages(question: str, images: int) -> list[Message]:
+    """Captioner: answer the question itself; its attempt is the "tentative response" of joint inference."""
+    return [{"role": "user", "content": question_parts(ATTEMPT_USER, question, images)}]
 
 
 def reasoner_messages(question: str, caption: str) -> list[Message]:
@@ -140,19 +140,19 @@ def reasoner_messages(question: str, caption: str) -> list[Message]:
     return _text_messages(REASONER_SYSTEM, REASONER_TRAINING_USER.format(c=caption, q=q))
 
 
-def joint_messages(question: str, caption: str, tentative: str) -> list[Message]:
-    """Reasoner at inference: weigh the caption and the captioner's tentative answer."""
-    text = REASONER_JOINT_USER.format(c=caption, q=plain_question(question), tentative=tentative)
+def joint_messages(question: str, caption: str, attempt: str) -> list[Message]:
+    """Reasoner at inference: weigh the caption and the captioner's attempt."""
+    text = REASONER_JOINT_USER.format(c=caption, q=plain_question(question), tentative=attempt)
     return _text_messages(REASONER_SYSTEM, text)
 
 
 def text_messages(question: str) -> list[Message]:
-    """Reasoner without any look at the image: the blind baseline of an evaluation."""
-    return _text_messages(REASONER_SYSTEM, TENTATIVE_USER.format(q=plain_question(question)))
+    """Reasoner without image and caption: the blind baseline of an evaluation."""
+    return _text_messages(REASONER_SYSTEM, ATTEMPT_USER.format(q=plain_question(question)))
 
 
 def describes_messages(caption: str) -> list[Message]:
-    """Policy, text only: does the caption contain a description (RAPID's penalty)? Answers yes or no."""
+    """Policy, without images: does the caption contain a description (RAPID's penalty)? Answers yes or no."""
     return _text_messages(DESCRIBES_SYSTEM, DESCRIBES_USER.format(c=caption))
 
 
@@ -164,7 +164,7 @@ def _text_messages(system: str, user: str) -> list[Message]:
 
 
 def plain_text(message: Message) -> str:
-    """A message's text parts as one string: chat templates of text-only models do not know parts."""
+    """The text parts of a message as one string, for chat templates of text-only models, which take no parts."""
     content = message["content"]
     return content if isinstance(content, str) else "".join(part.get("text", "") for part in content)
 
@@ -176,6 +176,6 @@ def digest(*prompts: str) -> str:
 
 CAPTION_DIGEST = digest(CAPTION_SYSTEM, CAPTION_USER)
 REASONER_DIGEST = digest(REASONER_SYSTEM, REASONER_TRAINING_USER, SHORT_ANSWER_SENTENCE)
-TENTATIVE_DIGEST = digest(TENTATIVE_USER)
-ANSWER_DIGEST = digest(REASONER_DIGEST, REASONER_JOINT_USER, TENTATIVE_USER)
+ATTEMPT_DIGEST = digest(ATTEMPT_USER)
+ANSWER_DIGEST = digest(REASONER_DIGEST, REASONER_JOINT_USER, ATTEMPT_USER)
 DESCRIBES_DIGEST = digest(DESCRIBES_SYSTEM, DESCRIBES_USER)

@@ -1,59 +1,68 @@
-"""The result of a run in numbers: `summary.json`, the contract with whatever comes after a run."""
+"""The result of a run in numbers: `summary.json`, for scripts that read results. See docs/summary.md."""
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
-
-from racro.schema import Entry
+from racro.schema import Entry, Frozen, Share
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Score(_Frozen):
-    """What one policy reached on the held-out problems."""
+class Accuracy(Frozen):
+    """A share of right answers, with the names that its figures have in JSON files."""
 
     accuracy: float
+    """Share of right answers, 0 to 1."""
     stderr: float
-    """Standard error of the accuracy, sqrt(p (1 - p) / n)."""
+    """Standard error of the accuracy (`racro.schema.shares.standard_error`)."""
     n: int
-    """Problems with a verdict; failed ones are left out."""
+    """Number of problems with a verdict other than `failed`."""
+
+    @property
+    def share(self) -> Share:
+        """The accuracy, with its interval."""
+        return Share(value=self.accuracy, stderr=self.stderr, n=self.n)
+
+
+class Score(Accuracy):
+    """Scores of one policy on the held-out problems."""
+
     truthful: float | None
-    """Share of the facts stated in captions that are true; None where no scene is known."""
+    """Share of the facts stated in captions that are true; None if the problems have no scene."""
     states_asked: float | None
-    """Share of captions that state, truthfully, every fact asked for."""
+    """Share of captions that state, truthfully, every fact that the question asks for."""
     leaks: float | None
     """Share of captions that announce an answer."""
 
 
-class StageTotal(_Frozen):
+class StageTotal(Frozen):
     """One stage over the whole run."""
 
     seconds: float
-    """Wall time in this run."""
+    """Wall time of this stage in this command."""
     executed: int
+    """How often it ran."""
     cached: int
+    """How often its result came from the cache."""
 
 
-class PolicyRef(_Frozen):
+class PolicyRef(Frozen):
     """The trained captioner: a Hugging Face model folder."""
 
     uri: str
     digest: str
 
 
-class Summary(_Frozen):
-    """summary.json."""
+class Summary(Frozen):
+    """summary.json of a training."""
 
     run: str
     recipe_digest: str
-    """Of the recipe without `runtime`."""
+    """Digest of the recipe without `runtime`."""
     seed: int
     iterations: int
     optimizer_steps: int
     base: Score
+    """Of the captioner before training."""
     final: Score
+    """Of the trained captioner."""
     policy: PolicyRef
     stages: dict[str, StageTotal]
     seconds: float
@@ -61,39 +70,41 @@ class Summary(_Frozen):
     mlflow_run_id: str
 
 
-class EvaluationSummary(_Frozen):
-    """summary.json of an evaluation that is no part of a training."""
+class EvaluationSummary(Frozen):
+    """summary.json of an evaluation outside a training."""
 
     run: str
     recipe_digest: str
-    """Of the recipe without `runtime`."""
+    """Digest of the recipe without `runtime`."""
     seed: int
     policy: PolicyRef | None
-    """None where no captioner was asked (mode `text` alone)."""
+    """None if no captioner was asked (mode `text` only)."""
     score: Score | None
-    """On the recipe's held-out problems from captions alone, as trainings measure it; None where that was not asked."""
+    """On the recipe's held-out problems in mode `caption`, as trainings measure it; None if that was not evaluated."""
     entries: tuple[Entry, ...]
     """The table: captioner x reasoner x benchmark x mode."""
     results: str
-    """Folder of parquet files with all answers; rows: `racro.schema.Result`."""
+    """Folder of parquet files with a row per answer (`racro.schema.Result`)."""
     stages: dict[str, StageTotal]
     seconds: float
     prefect_flow_run_id: str
     mlflow_run_id: str
 
 
-class BatchSummary(_Frozen):
-    """A file of questions that was answered."""
+class BatchSummary(Frozen):
+    """Result of answering a file of questions."""
 
     questions: str
+    """URI of the questions."""
     answers: str
     """URI of the answers."""
     total: int
+    """Number of questions."""
     unanswerable: int
-    """Questions that could not be asked; their lines say why."""
+    """Number of questions that could not be asked; their lines in the answers say why."""
     accuracy: float | None
-    """Of those with a gold answer; None where there is none."""
+    """Share of right answers among questions with a gold answer; None if there are none."""
     stderr: float | None
     n: int
-    """Answers with a verdict; failed ones are left out."""
+    """Number of answers with a verdict other than `failed`."""
     seconds: float

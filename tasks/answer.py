@@ -1,66 +1,24 @@
-"""Answers in MLflow: a trace for each question with a span for each of its texts; and the champion of the policies.
-
-The one user of MLflow that is no part of a training. Called by `racro answer`.
-"""
+"""Answers in MLflow: a trace for each question with a span for each of its texts. Called by `racro answer --trace`."""
 
 from __future__ import annotations
 
 import json
-import logging
 import os
 import time
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from racro.answering.cases import LOOKS, Answer, Question, Step, Watch, unwatched
+from racro.answering.cases import CAPTIONER_STEPS, Answer, Question, Step, Watch, unwatched
 from racro.answering.pipeline import Racro
 from racro.engines.protocol import Completion
 from racro.errors import BadInput
-from racro.prompts import caption_messages, joint_messages, tentative_messages
-from racro.schema import CHAMPION, Policy
-
-PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
-"""Nobody waits minutes for a tracking server when they want an answer."""
-
-
-class NoChampion(BadInput):
-    """No policy, or more than one, is the best so far."""
-
-
-class NoStore(BadInput):
-    """MLflow's tracking store cannot be had."""
-
-
-def champion(runs: dict[str, str]) -> Policy:
-    """The best policy so far, by the alias in MLflow's registry.
-
-    Each registered model has a champion: of those policies that the same reasoner judged on the same problems. `runs`
-    (tag -> value) narrows them, where there are several, to those of matching runs. Raises NoChampion.
-    """
-    client, track = _mlflow()
-    models = [m for m in client.search_registered_models("name LIKE 'captioner-%'") if CHAMPION in m.aliases]
-    if len(models) > 1 and runs:
-        query = " and ".join(f"tags.`{key}` = '{value}'" for key, value in runs.items())
-        experiment = client.get_experiment_by_name(track.EXPERIMENT)
-        found = client.search_runs([experiment.experiment_id], query) if experiment else []
-        ids = {run.info.run_id for run in found}
-        models = [m for m in models if ids & {v.run_id for v in client.search_model_versions(f"name = '{m.name}'")}]
-    where = os.environ["MLFLOW_TRACKING_URI"]
-    if not models:
-        whose = f" of a run with {', '.join(f'{k} {v}' for k, v in runs.items())}" if runs else ""
-        raise NoChampion(f"--policy champion: {where} holds none{whose}; train first, or give the folder of a policy")
-    versions = [client.get_model_version_by_alias(m.name, CHAMPION) for m in models]
-    if len(versions) > 1:
-        known = ", ".join(f"{v.name} ({float(v.tags['racro.accuracy']):.1%})" for v in versions)
-        raise NoChampion(f"--policy champion: there are several, {known}; name a run of the one you mean by --run")
-    tags = versions[0].tags
-    return Policy(uri=tags["racro.policy_uri"], rows=0, digest=tags["racro.policy"])
+from racro.prompts import attempt_messages, caption_messages, joint_messages
 
 
 def traced(
     racro: Racro, questions: Iterable[Question | BadInput], watch: Watch = unwatched
 ) -> Iterator[Answer | BadInput]:
-    """`Racro.answer_many`, recorded: a trace for each question, with spans `caption`, `tentative` and `answer`.
+    """`Racro.answer_many`, recorded: a trace for each question, with spans `caption`, `attempt` and `answer`.
 
     Where many questions travel together a span lasts as long as its text took to come, waiting included.
     """
@@ -109,17 +67,17 @@ class _Trace:
         """A text has come."""
         now = time.time_ns()
         if step == "answer":
-            messages = joint_messages(self.question, self.texts["caption"], self.texts["tentative"])
+            messages = joint_messages(self.question, self.texts["caption"], self.texts["attempt"])
         else:
-            messages = (caption_messages if step == "caption" else tentative_messages)(self.question, len(self.images))
-        inputs = {"messages": messages} | ({"images": self.images} if step in LOOKS else {})
+            messages = (caption_messages if step == "caption" else attempt_messages)(self.question, len(self.images))
+        inputs = {"messages": messages} | ({"images": self.images} if step in CAPTIONER_STEPS else {})
         span = self.mlflow.start_span_no_context(step, "LLM", self.root, inputs, start_time_ns=self.since)
         outputs = {"text": completion.text, "finish_reason": completion.finish_reason}
         span.set_attributes({"tokens": len(completion.token_ids)})
         span.end(outputs=outputs, end_time_ns=now)
         self.texts[step] = completion.text
-        if step == LOOKS[-1]:
-            self.since = now  # caption and tentative answer are asked together, the reasoner after both
+        if step == CAPTIONER_STEPS[-1]:
+            self.since = now  # caption and attempt are asked together, the reasoner after both
 
     def end(self, answer: Answer | BadInput) -> None:
         """It is answered, or cannot be."""
@@ -133,34 +91,11 @@ def _name(image: object) -> str:
     return str(image) if isinstance(image, str | os.PathLike) else f"<{type(image).__name__}>"
 
 
-def _mlflow() -> tuple[Any, Any]:
-    """A client of the tracking store, and the module that says what is logged there. Loads MLflow and Prefect.
-
-    Raises NoStore.
-    """
-    for name, value in PATIENCE.items():
-        os.environ.setdefault(name, value)
-    for noisy in ("alembic", "mlflow", "urllib3"):
-        logging.getLogger(noisy).setLevel(logging.ERROR)
-    from mlflow import MlflowClient
-
-    from tasks.recording import track
-
-    try:
-        client = MlflowClient()
-        client.get_experiment_by_name(track.EXPERIMENT)
-    except Exception as error:  # each kind of store has its own
-        uri = os.environ["MLFLOW_TRACKING_URI"]
-        raise NoStore(
-            f"MLFLOW_TRACKING_URI: {uri} does not answer ({type(error).__name__}); see racro doctor"
-        ) from error
-    return client, track
-
-
 def _tracing() -> Any:
-    """MLflow, set to record into the experiment of the trainings."""
-    client, track = _mlflow()
+    """MLflow, set to record into the experiment of the trainings. Loads Prefect too. Raises NoStore."""
     import mlflow
 
-    mlflow.set_experiment(experiment_id=track.experiment_id(client))
+    from tasks.recording import store, track
+
+    mlflow.set_experiment(experiment_id=track.experiment_id(store.client()))
     return mlflow

@@ -1,60 +1,157 @@
-"""Which policy is meant: the best so far, the one a training starts with, or one by its folder.
+"""Which policy is meant: that of a run, the best so far, the one a training starts with, or one by its place or digest.
 
-Called by the flows that use a policy without training one.
+The one place that decides it. Called by the flows that use a policy without training one, and by `racro answer`.
 """
 
 from __future__ import annotations
 
+import json
 import os
-from typing import NamedTuple
+import re
+from pathlib import Path
 
 from mlflow import MlflowClient
+from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from racro.config import Recipe
 from racro.errors import BadInput
-from racro.schema import CHAMPION, FrozenModel, Policy, ProblemTable
-from racro.storage.artifacts import read_record
-from tasks.answer import champion
+from racro.identity import judging_digest, recipe_digest
+from racro.models.folders import ModelNotFound, model_digest, require_model
+from racro.schema import CHAMPION, INITIAL, Policy
+from racro.storage import artifacts, layout, retention
 from tasks.prepare import adopt_captioner
-from tasks.recording import track
+from tasks.recording import store, track
+from tasks.recording.track import Judge
 
-INITIAL = "initial"
+KINDS = f"the name of a run, `{CHAMPION}`, `{INITIAL}`, a folder or URI, or a digest"
+DIGEST = re.compile(r"[0-9a-f]{8,64}")
 
 
 class NoPolicy(BadInput):
-    """No policy is where one was said to be."""
-
-
-class Judge(NamedTuple):
-    """By what the policies of a recipe are compared."""
-
-    reasoner: FrozenModel
-    heldout: ProblemTable
+    """No policy, or more than one, is what was said."""
 
 
 @task(cache_policy=NO_CACHE, persist_result=False)
-def choose(which: str, recipe: Recipe, judge: Judge | None) -> Policy:
-    """The policy. Raises NoPolicy, NoChampion.
+def choose(which: str, recipe: Recipe, root: str, judge: Judge | None) -> Policy:
+    """See `policy`."""
+    return policy(which, recipe, root, judge)
 
-    The champion is the best of those that `judge` compared; where there are none of them, the best of all, if there is
-    one and no more.
+
+def policy(which: str, recipe: Recipe | None, root: str, judge: Judge | None = None) -> Policy:
+    """The policy that `which` names, in this order:
+
+    `champion` (see there) and `initial`, the recipe's captioner; a folder or URI, which has a slash; a run under
+    `root`; the beginning of the digest of a checkpoint under `root`; a folder by its bare name. Raises NoPolicy.
     """
-    if which == INITIAL:
-        return adopt_captioner.fn(recipe.captioner, recipe.runtime)
     if which == CHAMPION:
+        return champion(recipe, judge)
+    if which == INITIAL:
+        recipe = recipe or Recipe()
+        return adopt_captioner.fn(recipe.captioner, recipe.runtime)
+    if "/" in which or os.sep in which:
+        return _at(which)
+    found = _of_run(which, root) or _by_digest(which, root)
+    return found or _at(which)
+
+
+def champion(recipe: Recipe | None, judge: Judge | None = None) -> Policy:
+    """The best policy of finished runs, by the alias in MLflow's registry.
+
+    Each registered model has a champion, of those policies that the same reasoner judged on the same problems. `judge`
+    says which; without it, it is the one that judged last for a recipe that judges as `recipe` does. Without a recipe
+    there must be one champion only. Raises NoPolicy.
+    """
+    client = store.client()
+    if judge is not None:
+        names = [track.registered_name(*judge)]
+    else:
+        models = client.search_registered_models("name LIKE 'captioner-%'")
+        names = [model.name for model in models if CHAMPION in model.aliases]
+        if recipe is not None:
+            last = _last_judged(client, recipe)
+            names = [name for name in [last] if name in names]
+    crowned = [version for name in names if (version := _crowned(client, name))]
+    where = store.plain(os.environ.get("MLFLOW_TRACKING_URI", ""))
+    if not crowned:
+        whose = " for this recipe's reasoner and held-out problems" if recipe or judge else ""
+        raise NoPolicy(f"--policy {CHAMPION}: {where} holds none{whose}; let a training finish first, or give {KINDS}")
+    if len(crowned) > 1:
+        known = ", ".join(f"{v.name} ({float(v.tags['racro.accuracy']):.1%})" for v in crowned)
+        raise NoPolicy(f"--policy {CHAMPION}: there are several, {known}; say which one by --recipe or --run")
+    tags = crowned[0].tags
+    return _as_trained(Policy(uri=tags["racro.policy_uri"], rows=0, digest=tags["racro.policy"]))
+
+
+def _as_trained(policy: Policy) -> Policy:
+    """The policy with the step that its training gave it, so that both share the cache of evaluations."""
+    record = artifacts.known_record(policy.uri)
+    if record is None or record.handle_type != Policy.__name__ or record.handle["digest"] != policy.digest:
+        return policy
+    return Policy(uri=policy.uri, **record.handle)
+
+
+def _crowned(client: MlflowClient, name: str) -> ModelVersion | None:
+    try:
+        return client.get_model_version_by_alias(name, CHAMPION)
+    except MlflowException:
+        return None
+
+
+def _last_judged(client: MlflowClient, recipe: Recipe) -> str | None:
+    """The registered model in which a run with such a judge was registered last; the data may have changed since."""
+    experiment = client.get_experiment_by_name(store.EXPERIMENT)
+    if experiment is None:
+        return None
+    tags = {track.JUDGING: judging_digest(recipe), "racro.recipe_digest": recipe_digest(recipe)}
+    versions = [
+        version
+        for tag, value in tags.items()
+        for run in client.search_runs([experiment.experiment_id], f"tags.`{tag}` = '{value}'")
+        for version in client.search_model_versions(f"run_id = '{run.info.run_id}'")
+    ]
+    newest = max(versions, key=lambda version: version.creation_timestamp, default=None)
+    return newest.name if newest else None
+
+
+def _of_run(name: str, root: str) -> Policy | None:
+    """The policy that a run ended with, or that an evaluation was about. None where there is no such run."""
+    try:
+        summary = json.loads(artifacts.read_file(layout.summary(root, name)))
+    except FileNotFoundError:
+        return None
+    except (layout.BadName, ValueError):
+        return None
+    made = summary.get("policy")
+    if made is None:
+        raise NoPolicy(f"--policy {name}: this run has no policy of its own; name a training, or a sweep's child")
+    below = made["uri"].partition(f"/{layout.ARTIFACTS}/")[2]  # the root may have been moved since
+    here = f"{root}/{layout.ARTIFACTS}/{below}"
+    return _at(here if below and artifacts.known_record(here) else made["uri"], name)
+
+
+def _by_digest(beginning: str, root: str) -> Policy | None:
+    """A checkpoint under the root. None where none begins so."""
+    if not DIGEST.fullmatch(beginning):
+        return None
+    found = {one.policy: one.folder for one in retention.find(root) if one.policy.startswith(beginning)}
+    if len(found) > 1:
+        raise NoPolicy(f"--policy {beginning}: {len(found)} checkpoints under {root} begin so; give more digits")
+    return next((_at(folder, beginning) for folder in found.values()), None)
+
+
+def _at(uri: str, which: str | None = None) -> Policy:
+    """The policy in a folder: one that was trained here, by its record, or any model folder."""
+    folder = layout.absolute(uri)
+    record = artifacts.known_record(folder)
+    if record is not None and record.handle_type == Policy.__name__:
+        return Policy(uri=artifacts.files_of(folder, record), **record.handle)
+    if record is None and "://" not in folder and Path(folder).is_dir():
         try:
-            assert judge is not None
-            version = MlflowClient().get_model_version_by_alias(track.registered_name(*judge), CHAMPION)
-        except MlflowException:
-            return champion({})
-        return Policy(uri=version.tags["racro.policy_uri"], rows=0, digest=version.tags["racro.policy"])
-    folder = which if "://" in which else os.path.abspath(which)
-    record = read_record(folder)
-    if record is None or record.handle_type != Policy.__name__:
-        raise NoPolicy(
-            f"policy: {which}: no policy is there; give `{CHAMPION}`, `{INITIAL}` or a folder with record.json"
-        )
-    return Policy(uri=folder, **record.handle)
+            require_model(Path(folder), "captioner")
+            return Policy(uri=folder, rows=0, digest=model_digest(Path(folder)))
+        except ModelNotFound:
+            pass
+    raise NoPolicy(f"--policy {which or uri}: no policy is there; give {KINDS}")

@@ -1,30 +1,46 @@
 """Stages describe, attempt and answer: what captioner and reasoner write about one part of a benchmark.
 
-Thin: `racro.evaluation.modes` asks. The training's captions are another stage, sampled in groups with their log-probs.
+Thin: `racro.evaluation.modes` asks the models. The captions that a training learns from come from another stage, which
+samples them in groups with their log-probs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple
 
 from racro import config as recipes
-from racro.engines.protocol import Engine, Sampling, prompt_seed
+from racro.engines.opening import prefetches
+from racro.engines.protocol import Sampling, prompt_seed
 from racro.evaluation import modes
+from racro.evaluation.parts import questions_of
+from racro.evaluation.results import NothingEvaluated
 from racro.prompts import (
     ANSWER_DIGEST,
+    ATTEMPT_DIGEST,
     CAPTION_DIGEST,
-    TENTATIVE_DIGEST,
     Message,
+    attempt_messages,
     caption_messages,
-    tentative_messages,
 )
-from racro.schema import FrozenModel, Mode, Policy, QuestionPart, Writing, WritingTable
+from racro.rollouts.reasoner import no_question
+from racro.rollouts.thoughts import spoken
+from racro.schema import FrozenModel, Mode, ModelOutput, Policy, Question, QuestionPart, WritingTable
 from racro.storage import artifacts
-from tasks.evaluate import NothingEvaluated
-from tasks.questions import questions_of
 from tasks.running.engines import captioner_engine, reasoner_engine
 from tasks.running.policies import Output, stage
 from tasks.running.progress import Progress
+
+
+class NextAnswers(NamedTuple):
+    """The reasoner that will answer from the captions (mode `caption`), and how."""
+
+    reasoner: recipes.Reasoner
+    model: FrozenModel
+    temperature: float
+    top_p: float
+    samples: int
+    seed: int
 
 
 @stage("describe", version=1, prompts=CAPTION_DIGEST)
@@ -36,13 +52,18 @@ def describe(
     max_tokens: int,
     runtime: recipes.Runtime,
     root: str,
+    ahead: NextAnswers | None = None,
 ) -> WritingTable:
-    """A greedy caption of each question's images."""
-    engine = captioner_engine(captioner, policy, runtime)
-    return _look(output, part, engine, caption_messages, max_tokens, runtime, Progress("describe", "questions"))
+    """A greedy caption of each question's images.
+
+    `ahead`: the reasoner that stage answer will ask. If it can prefetch, it gets each caption as it comes.
+    """
+    questions, progress = questions_of(part), Progress("describe", "questions")
+    captions = _captioner_outputs(questions, part, policy, captioner, caption_messages, max_tokens, runtime, progress)
+    return _table(output, questions, _passed_on(questions, captions, ahead, runtime), progress)
 
 
-@stage("attempt", version=1, prompts=TENTATIVE_DIGEST)
+@stage("attempt", version=1, prompts=ATTEMPT_DIGEST)
 def attempt(
     output: Output,
     part: QuestionPart,
@@ -52,22 +73,10 @@ def attempt(
     runtime: recipes.Runtime,
     root: str,
 ) -> WritingTable:
-    """The captioner's own greedy answer to each question: the tentative answer of joint inference."""
-    engine = captioner_engine(captioner, policy, runtime)
-    return _look(output, part, engine, tentative_messages, max_tokens, runtime, Progress("attempt", "questions"))
-
-
-def _look(
-    output: Output,
-    part: QuestionPart,
-    engine: Engine,
-    messages: Callable[[str, int], list[Message]],
-    max_tokens: int,
-    runtime: recipes.Runtime,
-    progress: Progress,
-) -> WritingTable:
-    written = modes.look(questions_of(part), part.uri, engine, messages, max_tokens, runtime.request_deadline, progress)
-    return _table(output, written, progress)
+    """The captioner's own greedy answer to each question, which joint inference shows to the reasoner."""
+    questions, progress = questions_of(part), Progress("attempt", "questions")
+    attempts = _captioner_outputs(questions, part, policy, captioner, attempt_messages, max_tokens, runtime, progress)
+    return _table(output, questions, attempts, progress)
 
 
 @stage("answer", version=1, prompts=ANSWER_DIGEST)
@@ -87,30 +96,74 @@ def answer(
     root: str,
 ) -> WritingTable:
     """The reasoner's `samples` answers to each question."""
-    progress = Progress(f"answer, {mode}", "questions")
-    described, attempted = (list(artifacts.read_table(t, Writing)) if t else [] for t in (captions, attempts))
-    written = modes.answer(
+    questions, progress = questions_of(part), Progress(f"answer, {mode}", "questions")
+    captioned, attempted = (list(artifacts.read_table(t, ModelOutput)) if t else [] for t in (captions, attempts))
+    how = NextAnswers(reasoner, reasoner_model, temperature, top_p, samples, seed)
+    answers = modes.answer(
         mode,
-        questions_of(part),
-        described,
+        questions,
+        captioned,
         attempted,
         reasoner_engine(reasoner, reasoner_model, runtime),
-        Sampling(samples, temperature, top_p, reasoner.max_tokens, runtime.request_deadline),
-        prompt_seed(seed, "evaluate"),
+        _sampling(how, runtime),
+        _base_seed(how),
         progress,
     )
-    return _table(output, written, progress)
+    return _table(output, questions, answers, progress)
 
 
-def _table(output: Output, written: Iterable[Writing], progress: Progress) -> WritingTable:
-    rows = list(written)
+def _captioner_outputs(
+    questions: list[Question],
+    part: QuestionPart,
+    policy: Policy,
+    captioner: recipes.Captioner,
+    messages: Callable[[str, int], list[Message]],
+    max_tokens: int,
+    runtime: recipes.Runtime,
+    progress: Progress,
+) -> Iterator[ModelOutput]:
+    engine = captioner_engine(captioner, policy, runtime)
+    return modes.captioner_outputs(
+        questions, part.uri, engine, messages, max_tokens, runtime.request_deadline, progress
+    )
+
+
+def _passed_on(
+    questions: list[Question], captions: Iterable[ModelOutput], ahead: NextAnswers | None, runtime: recipes.Runtime
+) -> Iterator[ModelOutput]:
+    """The captions, each handed to the reasoner on the way if it can prefetch."""
+    if ahead is None or not prefetches(ahead.reasoner, runtime):
+        yield from captions  # an engine that cannot prefetch is not opened before its stage
+        return
+    engine = reasoner_engine(ahead.reasoner, ahead.model, runtime)
+    asked = {question.uid: question.question for question in questions}
+    for caption in captions:
+        if no_question(text := spoken(caption.text), caption.finish_reason) is None:
+            inputs = (asked[caption.uid], text)
+            engine.prefetch([modes.reasoner_request("caption", inputs, _sampling(ahead, runtime), _base_seed(ahead))])
+        yield caption
+
+
+def _sampling(how: NextAnswers, runtime: recipes.Runtime) -> Sampling:
+    return Sampling(how.samples, how.temperature, how.top_p, how.reasoner.max_tokens, runtime.request_deadline)
+
+
+def _base_seed(how: NextAnswers) -> int:
+    return prompt_seed(how.seed, "evaluate")
+
+
+def _table(
+    output: Output, questions: list[Question], outputs: Iterable[ModelOutput], progress: Progress
+) -> WritingTable:
+    rows = modes.in_order(outputs, questions)
     progress.finish()
     if all(row.finish_reason == "deadline" and row.error is None for row in rows):
-        # Not recorded: with more time, or engines that work, the same command shall ask again.
+        # Not recorded: with more time, or engines that work, the same command has to ask again.
         raise NothingEvaluated(
-            f"none of {len(rows)} texts was finished in time; raise runtime.request_deadline, or look at the engines"
+            f"{questions[0].benchmark}: none of {len(rows)} texts was finished in time; raise "
+            "runtime.request_deadline, or look at the engines"
         )
-    output.shards = artifacts.write_table(output.folder, rows, Writing)
+    output.shards = artifacts.write_table(output.folder, rows, ModelOutput)
     output.metrics = {
         "tokens": sum(row.tokens for row in rows),
         "cut": sum(row.finish_reason == "length" for row in rows),

@@ -1,24 +1,26 @@
-"""Stage prepare: rows of a data source -> a table of problems; stage fingerprint: what benchmarks look like, for that.
+"""Stage prepare: rows of a data source -> a table of problems; stage fingerprint: how benchmarks are recognised in it.
 
-And the models as handles. Thin: `racro.data.problems` reads and checks, `racro.data.contamination` compares,
+Also the models as handles. Thin: `racro.data.problems` reads and checks, `racro.data.contamination` compares,
 `racro.models.folders` finds and digests.
 """
 
 from __future__ import annotations
 
 from itertools import chain, islice
+from pathlib import Path
 from typing import Literal
 
 from prefect import get_run_logger, task
-from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
 
-from racro.config import Captioner, EmbeddedProblems, Problems, Reasoner, Runtime
-from racro.data import contamination, problems, sources
-from racro.data.statistics import Statistics
+from racro.config import Captioner, EmbeddedProblems, EnginePlacement, Problems, Reasoner, Recipe, Runtime
+from racro.data import contamination, problems, sources, statistics
+from racro.data.lengths import Fit
+from racro.engines.protocol import Role
 from racro.errors import BadInput
+from racro.models import compatibility
 from racro.models.adapters import Adapter
-from racro.models.folders import model_digest, model_folder
+from racro.models.folders import READER_SUFFIXES, base_folder, max_positions, model_digest, model_folder
 from racro.schema import (
     DroppedRow,
     Fingerprint,
@@ -28,16 +30,21 @@ from racro.schema import (
     Policy,
     Problem,
     ProblemTable,
+    PromptReader,
     Question,
     QuestionTable,
 )
 from racro.storage import artifacts
+from tasks.running import telemetry
 from tasks.running.policies import Output, stage
 
-STATISTICS = "statistics.json"
-"""Beside the table of problems."""
 LISTED = 200
 """Rows in Prefect's tables."""
+SHORTAGE = {
+    "training": "rollout.problems = %d, but there are only %d training problems: every iteration takes them all",
+    "heldout": "evaluation.problems = %d, but there are only %d held-out problems: all of them are evaluated",
+}
+"""What is said when a recipe asks for more problems than there are."""
 
 
 def source_stamp(config: Problems, heldout: bool) -> str:
@@ -49,7 +56,7 @@ def source_stamp(config: Problems, heldout: bool) -> str:
 
 @stage("fingerprint", version=1)
 def fingerprint(output: Output, name: str, questions: QuestionTable, runtime: Runtime, root: str) -> FingerprintTable:
-    """By what the questions of a benchmark are known again."""
+    """By what the questions of a benchmark are recognised elsewhere."""
     found = contamination.fingerprints(name, artifacts.read_table(questions, Question), questions.uri)
     output.shards = artifacts.write_table(output.folder, found, Fingerprint)
     return FingerprintTable(uri=output.folder, rows=questions.rows, digest=artifacts.table_digest(output.shards))
@@ -66,15 +73,43 @@ def prepare(
     runtime: Runtime,
     root: str,
 ) -> ProblemTable:
-    """The training problems, or `heldout` many held-out ones. What falls away is counted and listed."""
+    """The training problems of the embedded world, or `heldout` many held-out ones."""
+    return _written(output, problems.load(problems_config, output.folder, seed, heldout))
+
+
+@stage("prepare", version=3)
+def prepare_table(
+    output: Output,
+    problems_config: Problems,
+    stamp: str,
+    seed: int,
+    heldout: int | None,
+    benchmarks: tuple[FingerprintTable, ...],
+    captioner: PromptReader | None,
+    reasoner: PromptReader | None,
+    runtime: Runtime,
+    root: str,
+) -> ProblemTable:
+    """The training problems of somebody else's table, or `heldout` many held-out ones. Drops are counted and listed.
+
+    What the models can read counts here, in the embedded world it does not: so these are two stages of one name.
+    """
     fingerprints = chain.from_iterable(artifacts.read_table(table, Fingerprint) for table in benchmarks)
-    prepared = problems.load(problems_config, output.folder, seed, heldout, fingerprints)
+    fit = Fit(captioner, reasoner)
+    return _written(output, problems.load(problems_config, output.folder, seed, heldout, fingerprints, fit))
+
+
+def _written(output: Output, prepared: problems.Prepared) -> ProblemTable:
+    """The table of problems, and beside it what was dropped, overlaps and counts."""
     output.shards = artifacts.write_table(output.folder, prepared.problems, Problem)
     artifacts.write_table(f"{output.folder}/dropped", prepared.dropped, DroppedRow)
     artifacts.write_table(f"{output.folder}/overlaps", prepared.overlaps, Overlap)
-    artifacts.write_file(f"{output.folder}/{STATISTICS}", artifacts.to_json(prepared.statistics).encode())
+    artifacts.write_file(f"{output.folder}/{statistics.FILE}", artifacts.to_json(prepared.statistics).encode())
     bad = sum(prepared.statistics.unusable.values())
     output.metrics = {"rows": len(prepared.problems), "dropped": len(prepared.dropped), "unusable": bad}
+    output.metrics |= {f"dropped_{reason}": n for reason, n in prepared.statistics.unusable.items()}
+    if prepared.statistics.asked is not None:
+        output.metrics["asked"] = prepared.statistics.asked
     get_run_logger().info(
         "%d problems, %d rows dropped, %d of them unusable", len(prepared.problems), len(prepared.dropped), bad
     )
@@ -83,17 +118,40 @@ def prepare(
     )
 
 
-def statistics_of(problems: ProblemTable) -> Statistics:
-    """The counts of a preparation."""
-    return Statistics.model_validate_json(artifacts.read_file(f"{problems.uri}/{STATISTICS}"))
+def prompt_readers(recipe: Recipe) -> dict[Role, PromptReader | None]:
+    """How captioner and reasoner read the prompts of a training. Raises ModelNotFound."""
+    models: tuple[tuple[Role, Captioner | Reasoner, int], ...] = (
+        ("captioner", recipe.captioner, recipe.rollout.max_tokens),
+        ("reasoner", recipe.reasoner, recipe.reasoner.max_tokens),
+    )
+    return {role: _reader(role, config, longest, recipe.runtime) for role, config, longest in models}
+
+
+def _reader(role: Role, config: Captioner | Reasoner, max_tokens: int, runtime: Runtime) -> PromptReader | None:
+    """None for a script, and for a model at an endpoint, whose files are not here."""
+    place: EnginePlacement = getattr(runtime, role)
+    if config.engine.type == "scripted" or (config.engine.type == "server" and place.urls):
+        return None
+    folder = base_folder(model_folder(config.model, role, config.revision, weights=False))
+    positions = getattr(config.engine, "max_model_len", None) or max_positions(folder)
+    room = None if positions is None else positions - max_tokens
+    digest = model_digest(folder, READER_SUFFIXES)
+    return PromptReader(
+        uri=str(folder.resolve()), rows=0, digest=digest, room=room, template_kwargs=config.template_kwargs
+    )
 
 
 @task(cache_policy=NO_CACHE, persist_result=False)
-def show(problems: ProblemTable, part: Literal["training", "heldout"]) -> None:
-    """The counts of a preparation, and the first of the rows behind them, as Prefect artifacts."""
-    found = statistics_of(problems)
+def show(problems: ProblemTable, part: Literal["training", "heldout"], asked: int) -> None:
+    """The counts of a preparation, and the first of the rows behind them, as Prefect artifacts.
+
+    Says when there are fewer problems than the `asked` ones: of an iteration, or of the held-out part.
+    """
+    found = statistics.read(problems)
+    if problems.rows < asked:
+        get_run_logger().warning(SHORTAGE[part], asked, problems.rows)
     page = f"{found.markdown(f'{part} problems')}\n\nTables: `{problems.uri}`"
-    create_markdown_artifact(page, key=f"problems-{part}", description=f"{found.problems} of {found.rows} rows")
+    telemetry.markdown(f"problems-{part}", page, f"{found.problems} of {found.rows} rows")
     for name, row_type, n in (
         ("dropped", DroppedRow, problems.dropped),
         ("overlaps", Overlap, sum(found.overlaps.values())),
@@ -101,18 +159,16 @@ def show(problems: ProblemTable, part: Literal["training", "heldout"]) -> None:
         if n:
             rows = islice(artifacts.read_shard(f"{problems.uri}/{name}/part-00000.parquet", row_type), LISTED)
             table = [row.model_dump(mode="json") for row in rows]
-            create_table_artifact(
-                table, key=f"{name}-{part}", description=f"{n} rows; the table is beside the problems"
-            )
+            telemetry.table(f"{name}-{part}", table, f"{n} rows; the table is beside the problems")
 
 
 class CannotTrain(BadInput):
-    """A captioner whose weights nobody here can change."""
+    """A captioner whose weights cannot be changed from here."""
 
 
 @task(cache_policy=NO_CACHE, persist_result=False)
 def adopt_captioner(config: Captioner, runtime: Runtime) -> Policy:
-    """The initial policy: the captioner as it was given. Raises ModelNotFound and CannotTrain.
+    """The initial policy: the captioner as it was given. Raises ModelNotFound, UnsupportedModel and CannotTrain.
 
     A scripted engine needs no model, but the next policy is made from this one's files.
     """
@@ -127,15 +183,27 @@ def adopt_captioner(config: Captioner, runtime: Runtime) -> Policy:
             f"captioner.lora: captioner.model ({config.model}) is an adapter already, and is trained further as it is; "
             "leave lora out"
         )
+    if config.engine.type != "scripted":
+        _check("captioner", config, folder)
     return Policy(uri=str(folder.resolve()), rows=0, digest=model_digest(folder))
+
+
+def _check(role: Role, config: Captioner | Reasoner, folder: Path) -> None:
+    """Say what is special about how a model will be prompted. Raises UnsupportedModel and BadTemplate."""
+    if note := compatibility.check(role, config.model, folder, config.template_kwargs):
+        get_run_logger().warning("%s: %s", role, note)
 
 
 @task(cache_policy=NO_CACHE, persist_result=False)
 def adopt_reasoner(config: Reasoner, runtime: Runtime) -> FrozenModel:
-    """The frozen reasoner. One behind an endpoint is known by its name alone. Raises ModelNotFound."""
+    """The frozen reasoner. One behind an endpoint is known by its name alone.
+
+    Raises ModelNotFound and UnsupportedModel.
+    """
     if config.engine.type == "scripted":
         return FrozenModel(uri="scripted:", rows=0, digest="scripted")
     if config.engine.type == "server" and runtime.reasoner.urls:
         return FrozenModel(uri="endpoint:", rows=0, digest=f"endpoint:{config.model}")
     folder = model_folder(config.model, "reasoner", config.revision)
+    _check("reasoner", config, folder)
     return FrozenModel(uri=str(folder.resolve()), rows=0, digest=model_digest(folder))

@@ -1,16 +1,13 @@
 """Stage load: a benchmark -> its questions; and the parts of a table of questions, which are evaluated one by one.
 
-Thin: `racro.benchmarks` reads. A recipe's held-out problems are one more benchmark, their table that of stage prepare.
+Thin: `racro.benchmarks` reads. A recipe's held-out problems are a benchmark too; their table comes from stage prepare.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
-from itertools import islice
 
 from prefect import get_run_logger, task
-from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 
 from racro import benchmarks
@@ -19,20 +16,19 @@ from racro.config import Columns, Recipe, Runtime
 from racro.data import sources
 from racro.data.problems import content_digest
 from racro.errors import BadInput
-from racro.evaluation.results import heldout_question
-from racro.schema import DroppedRow, Problem, ProblemTable, Question, QuestionPart, QuestionTable
+from racro.evaluation import parts as dividing
+from racro.schema import DroppedRow, ProblemTable, Question, QuestionPart, QuestionTable
 from racro.storage import artifacts
+from tasks.running import telemetry
 from tasks.running.policies import Output, stage
 
-PART = 256
-"""Questions that are computed, and lost by a kill, at a time; a multiple of usual batches."""
 OWN = "own"
 LISTED = 200
 """Dropped rows in Prefect's table."""
 
 
 class NoBenchmark(BadInput):
-    """A benchmark that is not known, or not where it was said to be."""
+    """An unknown benchmark, or one that is not at the given place."""
 
 
 def benchmark(name: str, columns: Columns | None) -> Benchmark:
@@ -46,7 +42,7 @@ def benchmark(name: str, columns: Columns | None) -> Benchmark:
 
 
 def own_columns(name: str, recipe: Recipe) -> Columns | None:
-    """Columns of the user's own data: those of the recipe's problems. None for any other benchmark."""
+    """Columns of the benchmark `own`: those of the recipe's problems. None for any other benchmark."""
     return getattr(recipe.problems, "columns", Columns()) if name == OWN else None
 
 
@@ -60,11 +56,10 @@ def benchmark_stamp(name: str, source: str | None, columns: Columns | None) -> s
         raise NoBenchmark(f"benchmark {name}: {found} is not there; name its folder, file or hub id") from error
 
 
-@stage("load", version=1)
-def load(
+def _load(
     output: Output, name: str, source: str | None, columns: Columns | None, stamp: str, runtime: Runtime, root: str
 ) -> QuestionTable:
-    """All questions of a benchmark. Rows that cannot be used are dropped, counted and listed."""
+    """All questions of a benchmark. Unusable rows are dropped, counted and listed."""
     loaded = benchmark(name, columns).read(source, output.folder)
     output.shards = artifacts.write_table(output.folder, loaded.questions, Question)
     reasons = Counter(row.reason for row in loaded.dropped)
@@ -73,7 +68,7 @@ def load(
     if loaded.dropped:
         artifacts.write_table(f"{output.folder}/dropped", loaded.dropped, DroppedRow)
         rows = [row.model_dump() for row in loaded.dropped[:LISTED]]
-        create_table_artifact(rows, key=f"dropped-{name}", description=f"{len(loaded.dropped)} rows dropped")
+        telemetry.table(f"dropped-{name}", rows, f"{len(loaded.dropped)} rows dropped")
     return QuestionTable(
         uri=output.folder,
         rows=len(loaded.questions),
@@ -82,27 +77,12 @@ def load(
     )
 
 
+load = stage("load", version=1)(_load)
+load_own = stage("load", version=2)(_load)
+"""The same for the user's own data. How its rows are read changes apart from how published benchmarks are read."""
+
+
 @task(cache_policy=NO_CACHE, persist_result=False)
-def parts(table: QuestionTable | ProblemTable, limit: int | None) -> tuple[QuestionPart, ...]:
-    """The first `limit` questions, or all, in parts. Runs with different limits have parts in common."""
-    questions = list(_rows(table.uri))
-    if limit is not None:
-        questions = list(benchmarks.first(questions, limit))
-    return tuple(
-        QuestionPart(uri=table.uri, rows=len(chunk), digest=content_digest(chunk), start=start)
-        for start in range(0, len(questions), PART)
-        for chunk in [questions[start : start + PART]]
-    )
-
-
-def questions_of(part: QuestionPart) -> list[Question]:
-    """The questions of a part. Their images are found from its uri."""
-    return list(islice(_rows(part.uri), part.start, part.start + part.rows))
-
-
-def _rows(uri: str) -> Iterator[Question]:
-    record = artifacts.read_record(uri)
-    if record is not None and record.handle_type == ProblemTable.__name__:
-        problems = artifacts.read_table(ProblemTable(uri=uri, rows=0, digest=""), Problem)
-        return (heldout_question(problem) for problem in problems)
-    return artifacts.read_table(QuestionTable(uri=uri, rows=0, digest=""), Question)
+def parts(table: QuestionTable | ProblemTable, limit: int | None = None) -> tuple[QuestionPart, ...]:
+    """The first `limit` questions, or all, in parts (`racro.evaluation.parts`)."""
+    return dividing.parts(table, limit)

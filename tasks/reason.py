@@ -18,13 +18,14 @@ from racro.training.advantage import informative
 from tasks.running.engines import captioner_engine, reasoner_engine
 from tasks.running.policies import Output, stage
 from tasks.running.progress import Progress
+from tasks.running.refusals import Refusals
 
 
 class TooManyUnscored(RuntimeError):
     """So many captions without a reward that training on the rest would be training on chance."""
 
 
-@stage("reason", version=2, prompts=REASONER_DIGEST + DESCRIBES_DIGEST)
+@stage("reason", version=3, prompts=REASONER_DIGEST + DESCRIBES_DIGEST)
 def reason(
     output: Output,
     rollouts: RolloutTable,
@@ -40,7 +41,7 @@ def reason(
     root: str,
 ) -> ScoredTable:
     """Verdict and reward of each rollout. Raises TooManyUnscored."""
-    progress = Progress(f"reason {iteration}", "questions")
+    progress, refused = Progress(f"reason {iteration}", "questions"), Refusals("answered")
     rows = list(
         reasoning.reason(
             list(artifacts.read_table(rollouts, Rollout)),
@@ -53,6 +54,7 @@ def reason(
             iteration,
             runtime.request_deadline,
             progress,
+            refused,
         )
     )
     progress.finish()
@@ -63,9 +65,11 @@ def reason(
             f"iteration {iteration}: too many of {len(rows)} captions have no reward ({found}); above "
             f"reward.max_unscored = {reward.max_unscored} the run stops. Raise reasoner.max_tokens (truncated) or "
             "runtime.request_deadline (failed), or look at the reasoner"
+            + (f". Problem {refused}" if refused.requests else "")
         )
     output.shards = artifacts.write_table(output.folder, rows, ScoredRollout)
     output.metrics = _metrics(rows) | {f"verdict_{name}": count for name, count in verdicts.items()}
+    output.metrics |= refused.metrics
     return ScoredTable(uri=output.folder, rows=len(rows), digest=artifacts.table_digest(output.shards))
 
 

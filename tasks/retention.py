@@ -7,19 +7,19 @@ from __future__ import annotations
 
 from mlflow import MlflowClient
 from prefect import get_run_logger, task
-from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 
 from racro.schema import CHAMPION
 from racro.storage import artifacts, retention
 from racro.storage.retention import Freed
-from tasks.recording import track
+from tasks.recording import store, track
+from tasks.running import telemetry
 
 
 @task(cache_policy=NO_CACHE, persist_result=False)
 def prune(root: str, last: int, every: int | None, dry_run: bool) -> Freed:
     """Remove the checkpoints that `racro.storage.retention.expendable` names, one after the other."""
-    client = MlflowClient()
+    client = store.client()
     running = _running(client, root)
     checkpoints = retention.find(root)
     chosen = retention.expendable(checkpoints, last, every, _champions(client), set(running.values()))
@@ -29,7 +29,7 @@ def prune(root: str, last: int, every: int | None, dry_run: bool) -> Freed:
             artifacts.prune(one.folder)
         get_run_logger().info("%s %s, %d bytes", "would remove" if dry_run else "removed", one.folder, one.bytes)
     rows = [{"checkpoint": one.folder, "bytes": one.bytes} for one in gone]
-    create_table_artifact(rows, key="pruned", description=f"Checkpoints {'to remove' if dry_run else 'removed'}")
+    telemetry.table("pruned", rows, f"Checkpoints {'to remove' if dry_run else 'removed'}")
     trainings = {one.training for one in checkpoints}
     return Freed(
         folders=tuple(one.folder for one in gone),
@@ -48,7 +48,7 @@ def _champions(client: MlflowClient) -> set[str]:
 
 def _running(client: MlflowClient, root: str) -> dict[str, str]:
     """Runs under way on a root -> the digest of their training."""
-    experiment = client.get_experiment_by_name(track.EXPERIMENT)
+    experiment = client.get_experiment_by_name(store.EXPERIMENT)
     if experiment is None:
         return {}
     query = f"attributes.status = 'RUNNING' and tags.`racro.root` = '{root}'"

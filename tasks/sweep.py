@@ -17,29 +17,29 @@ from pathlib import Path
 from types import TracebackType
 from uuid import UUID
 
-import yaml
 from mlflow import MlflowClient
 from prefect import runtime, task
-from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State
 from prefect.states import Cancelled, Completed, Crashed, Failed
 from pydantic import ValidationError
 
-from racro.config import Recipe
+from racro.config import Recipe, loading
+from racro.home import home
 from racro.processes import gpus
 from racro.processes.child import Child as Process
 from racro.reports import sweep as sweep_report
 from racro.storage import artifacts, layout
 from racro.summary import Score, StageTotal, Summary
 from racro.sweeps.ranking import Child, Measured, Outcome, SweepSummary, hopeless
-from tasks.recording import track
-from tasks.recording.track import logged
+from tasks.recording import store, track
+from tasks.recording.track import logged, recorded
+from tasks.running import telemetry
 
-PATIENCE = 15.0
+STOP_DEADLINE = 15.0
 """Seconds that a child has for closing its runs when the sweep is interrupted."""
-LOOK = 3600.0
+WAIT = 3600.0
 """Seconds of one wait for a child; it is waited for again."""
 
 
@@ -59,9 +59,9 @@ def outcome(root: str, sweep: str, child: str, recipe_digest: str) -> Outcome | 
 
 
 def ended(child: Child, recipe_digest: str) -> Outcome | None:
-    """Outcome of a child that needs no run: finished, or stopped by a rule that still holds."""
+    """Outcome of a child that needs no run: finished, diverged, or stopped by a rule that still holds."""
     known = outcome(child.root, child.sweep, child.name, recipe_digest)
-    final = ("finished", "stopped") if child.stop_hopeless else ("finished",)
+    final = ("finished", "diverged", *(("stopped",) if child.stop_hopeless else ()))
     return known if known and known.status in final else None
 
 
@@ -97,7 +97,7 @@ class Children:
             self.closed = True
             running = list(self._running)
         with ThreadPoolExecutor(max(1, len(running))) as pool:
-            list(pool.map(lambda process: process.stop(PATIENCE), running))
+            list(pool.map(lambda process: process.stop(STOP_DEADLINE), running))
 
     def run(self, command: Sequence[str], env: dict[str, str], log: Path) -> int | None:
         """Run a command to its end; its exit status, None when the context ended before."""
@@ -108,7 +108,7 @@ class Children:
             process = Process(command, env=env | share, log=log)
             self._running.add(process)
         try:
-            while (status := process.wait(LOOK)) is None:
+            while (status := process.wait(WAIT)) is None:
                 pass
             return None if self.closed else status
         finally:
@@ -127,7 +127,7 @@ def gpu_shares(parallel: int) -> list[dict[str, str]]:
 @task(name="child", task_run_name="{child.name}", cache_policy=NO_CACHE, persist_result=False)
 def run_child(child: Child, recipe_digest: str, command: Sequence[str], mlflow_run: str, children: Children) -> State:
     """Run a child; the state says how it ended, and why where it did not finish. A failure raises nothing."""
-    log = Path(os.environ.get("RACRO_HOME", ".racro")) / "sweeps" / f"{child.name}.log"
+    log = home() / "sweeps" / f"{child.name}.log"
     _write(child, Outcome(child=child.name, recipe_digest=recipe_digest, status="running"))
     status = children.run([*command, child.model_dump_json()], {track.PARENT: mlflow_run}, log)
     if status is None:
@@ -145,7 +145,7 @@ def run_child(child: Child, recipe_digest: str, command: Sequence[str], mlflow_r
         )
         _write(child, known)
         if known.mlflow_run_id:
-            track.fail_run(known.mlflow_run_id)
+            track.end_run(known.mlflow_run_id, RuntimeError(known.note))
     if known.status == "failed":
         return Failed(message=known.note)
     return Completed(name=known.status.capitalize(), message=known.note or None)
@@ -191,6 +191,10 @@ class Attempt:
         with get_client(sync_client=True) as prefect:
             prefect.set_flow_run_state(UUID(self.flow_run), Cancelled(message=why), force=True)
 
+    def diverged(self, error: Exception) -> None:
+        """Its numbers were no longer finite; the same sweep does not try again."""
+        self._account("diverged", " ".join(str(error).split()))
+
     def failed(self, error: Exception) -> None:
         """It raised; the same sweep tries again."""
         self._account("failed", " ".join(f"{type(error).__name__}: {error}".split()))
@@ -214,8 +218,11 @@ class Attempt:
 
 @logged
 def open_sweep(run: str, root: str, axes: Sequence[str]) -> str:
-    """The MLflow run that the children's runs are nested in: this sweep's from before, or a new one. Returns its id."""
-    client = MlflowClient()
+    """The MLflow run that the children's runs are nested in: this sweep's from before, or a new one. Returns its id.
+
+    Raises NoStore.
+    """
+    client = store.client()
     experiment = track.experiment_id(client)
     identity = {"racro.kind": "sweep", "racro.run": run, "racro.root": root}
     query = " and ".join(f"tags.`{key}` = '{value}'" for key, value in identity.items())
@@ -234,16 +241,16 @@ def open_sweep(run: str, root: str, axes: Sequence[str]) -> str:
 def publish(recipe: Recipe, summary: SweepSummary, root: str) -> None:
     """Write the sweep's folder, its MLflow run and its Prefect artifact. summary.json comes last."""
     page = sweep_report.render(summary)
-    settings = yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False)
+    settings = loading.dump(recipe)
     text = artifacts.to_json(summary)
     artifacts.write_file(layout.recipe(root, summary.run), settings.encode())
     artifacts.write_file(layout.report(root, summary.run), page.encode())
     artifacts.write_file(layout.summary(root, summary.run), text.encode())
     close_sweep(summary, {"recipe.yaml": settings, "report.html": page, "summary.json": text})
-    create_table_artifact(ranking_rows(summary), key="sweep-ranking", description=f"Ranking of {summary.run}")
+    telemetry.table("sweep-ranking", ranking_rows(summary), f"Ranking of {summary.run}")
 
 
-@logged
+@recorded
 def close_sweep(summary: SweepSummary, files: dict[str, str]) -> None:
     """Ranking, files and the best accuracy to MLflow; the run is finished."""
     client, run_id = MlflowClient(), summary.mlflow_run_id
@@ -271,6 +278,7 @@ def ranking_rows(summary: SweepSummary) -> list[dict[str, object]]:
             "seeds": s.seeds,
             "n": s.n,
             "stopped": s.stopped,
+            "diverged": s.diverged,
             "failed": s.failed,
             "seconds": s.seconds,
         }

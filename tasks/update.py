@@ -14,7 +14,7 @@ from racro import config as recipes
 from racro.models.folders import TRAINER, TRAINER_SUFFIXES, model_digest
 from racro.schema import Policy, Problem, ProblemTable, ScoredRollout, ScoredTable
 from racro.storage import artifacts
-from racro.storage.files import full_disk_as_such, is_local, opened, patiently
+from racro.storage.files import full_disk_as_such, is_local, opened, with_retries
 from racro.training.planning import plan
 from tasks.running.downloads import on_disk
 from tasks.running.engines import make_room
@@ -100,4 +100,4 @@ def _workplace(folder: str) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="racro-policy-") as temporary:
         with full_disk_as_such(temporary):
             yield Path(temporary)
-        patiently(lambda: fs.put(f"{temporary}/", f"{path}/", recursive=True))
+        with_retries(lambda: fs.put(f"{temporary}/", f"{path}/", recursive=True))

@@ -1,4 +1,20 @@
-"""One home, one Prefect server and one MLflow store for the whole test session; nothing outside a temporary folder."""
+"""What all tests share: a temporary home, one Prefect server and one MLflow store per test process.
+
+Each folder answers one question, and a test belongs where its cost is known:
+
+- unit: does one module do what it says? No server, no child process except where a process is the module's subject.
+  `make quick` runs this folder and the linters.
+- engines: do real engine processes (workers, vLLM) answer as the model does, and leave nothing behind?
+- commands: does the command line say and exit with what people and scripts expect?
+- station: do the servers and workers of `racro up` work, on sqlite and files, on Postgres and S3?
+- pipelines: do whole flows do what they promise, with real models or scripted ones?
+- faults: does a run survive kills, full disks and storage that fails?
+- docs: do the commands, code blocks and links of README and docs work, and are the files under infra valid?
+- support: what tests share and pytest does not collect. bench: measurements, run by hand.
+
+With several processes (`make test`), the tests of a file stay in one process, files that share a server form a group,
+and the groups that take longest begin first.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +27,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import hypothesis
 import pytest
 
 if TYPE_CHECKING:
@@ -27,13 +44,18 @@ os.environ["PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL"] = "ERROR"
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 from flows.station import local  # noqa: E402
-from racro.processes.child import free_port  # noqa: E402
+from tests.support.ports import Reserved  # noqa: E402
 
 local.settle(HOME)
 
-PREFECT_PORT = free_port()
-# Prefect reads this once, when test modules import it, and would start a server of its own where nothing is set.
-os.environ["PREFECT_API_URL"] = f"http://127.0.0.1:{PREFECT_PORT}/api"
+PREFECT_PORT = Reserved()
+# Prefect reads this once, when test modules import it, and starts its own server where nothing is set.
+os.environ["PREFECT_API_URL"] = f"http://127.0.0.1:{PREFECT_PORT.number}/api"
+
+# The same examples in every run, so that a failure can be repeated. `--hypothesis-profile=explore` draws new ones.
+hypothesis.settings.register_profile("ci", derandomize=True, print_blob=True, deadline=None, database=None)
+hypothesis.settings.register_profile("explore", deadline=None)
+hypothesis.settings.load_profile("ci")
 
 REPOSITORY = Path(__file__).parent.parent
 EMBEDDED_RECIPE = str(REPOSITORY / "racro" / "recipes" / "embedded.yaml")
@@ -50,6 +72,38 @@ TINY = (
     "runtime.retry_delay=0",
 )
 """Overrides that make the embedded recipe a matter of seconds."""
+
+GROUPS = {"tests/station/test_queues.py": "tests/station/test_station.py"}
+"""File -> the file whose group it joins, because both use the same `racro up`."""
+
+LONGEST = (
+    "tests/docs/test_pages.py",
+    "tests/station/test_station.py",
+    "tests/pipelines/test_sweep.py",
+    "tests/station/test_station_postgres.py",
+    "tests/faults/test_resume.py",
+    "tests/pipelines/test_vllm_training.py",
+    "tests/engines/test_vllm.py",
+    "tests/engines/test_serving.py",
+    "tests/pipelines/test_lora.py",
+    "tests/faults/test_storage_faults.py",
+    "tests/pipelines/test_bad_input.py",
+    "tests/pipelines/test_retention.py",
+    "tests/station/test_s3.py",
+)
+"""Groups that take minutes, longest first. They begin first, so that no process waits for another at the end."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give each test its group (`--dist loadgroup` keeps a group in one process) and put long groups first."""
+    order = {name: place for place, name in enumerate(LONGEST)}
+    groups = {}
+    for item in items:
+        file = item.nodeid.partition("::")[0]
+        groups[item] = GROUPS.get(file, file)
+        item.add_marker(pytest.mark.xdist_group(groups[item]))
+    items.sort(key=lambda item: order.get(groups[item], len(order)))
 
 
 def pytest_collection_finish() -> None:
@@ -69,22 +123,29 @@ def plain_captioner() -> TransformersEngine:
 @pytest.fixture(scope="session")
 def prefect_server() -> Iterator[str]:
     """API URL of a real Prefect server, in PREFECT_API_URL while the session lasts."""
-    with local.prefect_server(HOME, PREFECT_PORT) as url:
+    with local.prefect_server(HOME, PREFECT_PORT.release()) as url:
         yield url
 
 
 @pytest.fixture(scope="session")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workplace]:
-    """A folder in which `racro up` runs, with two workers on a GPU each; one for all tests that do it no harm."""
+    """A folder in which `racro up` runs, with two workers on a GPU each; one for all tests that do it no harm.
+
+    It has packages with the names of ours in it, as a user's folder may: servers, workers and runs must not take them.
+    """
+    from tests.support.hostile import fill
     from tests.support.workplace import opened
 
     options = ("--workers", "2", "--gpus", "3,4", "--silence", "60")
-    yield from opened(tmp_path_factory.mktemp("station"), *options)
+    folder = tmp_path_factory.mktemp("station")
+    fill(folder)
+    yield from opened(folder, *options)
 
 
-def nobody_works_in(folder: Path) -> bool:
-    """Does no process work in `folder` any more? Waits a little: servers shut down in order."""
-    for _ in range(200):
+def nobody_works_in(folder: Path, deadline: float = 60) -> bool:
+    """Does no process work in `folder` any more? Waits for servers that are shutting down."""
+    end = time.monotonic() + deadline
+    while time.monotonic() < end:
         if not any(_cwd(process) == str(folder) for process in Path("/proc").glob("[0-9]*")):
             return True
         time.sleep(0.1)
@@ -94,5 +155,5 @@ def nobody_works_in(folder: Path) -> bool:
 def _cwd(process: Path) -> str:
     try:
         return os.readlink(process / "cwd")
-    except OSError:  # it has just ended, or is not ours to look at
+    except OSError:  # it has just ended, or may not be looked at
         return ""

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from racro.answering.pipeline import Racro
     from racro.engines.protocol import Completion
 
-HELP = """Answer a question about images: the captioner writes a caption and a tentative answer, the reasoner answers.
+HELP = """Answer a question about images: the captioner writes a caption and attempts an answer, the reasoner answers.
 
 Without any option the embedded pair answers an embedded example.
 
@@ -37,7 +37,7 @@ answered, and the exit code is 2.
 
 EXAMPLE = 0
 """Number of the held-out problem that is asked when nothing is."""
-TEXTS = {"caption": "caption", "tentative": "captioner's own answer", "answer": "reasoner's answer"}
+TEXTS = {"caption": "caption", "attempt": "captioner's own answer", "answer": "reasoner's answer"}
 CUT = {
     "length": "the {} was cut off at the limit of tokens; raise --max-tokens",
     "deadline": "the {} was cut off by the deadline; raise runtime.request_deadline in a recipe",

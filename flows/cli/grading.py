@@ -45,13 +45,9 @@ def _table(columns: dict[str, Verdicts], scores: dict[str, Scores]) -> list[str]
     lines = ["".ljust(WIDTH) + "".join(verdict.value.rjust(11) for verdict in Verdict)]
     for name, verdicts in columns.items():
         given = counts(verdict for verdict in verdicts if verdict is not None)
-        headline = next((_share(m.name, m.value, m.stderr, m.n) for m in scores[name].metrics[:1]), "nothing scored")
+        headline = next((f"{m.name} {m.percent} % (n {m.n})" for m in scores[name].metrics[:1]), "nothing scored")
         lines.append(name.ljust(WIDTH) + "".join(str(count).rjust(11) for count in given.values()) + f"   {headline}")
     return lines
-
-
-def _share(name: str, value: float, stderr: float, n: int) -> str:
-    return f"{name} {value:.1%} ± {stderr:.1%} (n {n})"
 
 
 def _comparison(read: Sequence[Prediction], columns: dict[str, Verdicts]) -> list[str]:
@@ -87,8 +83,7 @@ def _parts(scores: dict[str, Scores]) -> list[str]:
     rows: dict[str, dict[str, str]] = {}
     for name, found in scores.items():
         for metric in found.metrics[1:]:
-            cell = f"{metric.value:.2%} ± {metric.stderr:.2%} ({metric.n})"
-            rows.setdefault(metric.name, {})[name] = cell
+            rows.setdefault(metric.name, {})[name] = f"{metric.percent} % ({metric.n})"
     if not rows:
         return []
     wide = max(map(len, rows)) + 2
@@ -100,21 +95,18 @@ def _parts(scores: dict[str, Scores]) -> list[str]:
 
 
 def _write(out: Path, read: Sequence[Prediction], grades: Sequence[Grade | None]) -> None:
-    lines = (
-        json.dumps(
-            {
-                "uid": prediction.question.uid,
-                "verdict": grade and grade.verdict,
-                "extracted": grade and grade.extracted,
-                "extraction": prediction.extraction,
-                "by_rule": prediction.by_rule,
-                "published": prediction.published,
-                "trouble": prediction.trouble,
-            },
-            ensure_ascii=False,
-        )
-        for prediction, grade in zip(read, grades, strict=True)
-    )
+    lines = []
+    for prediction, grade in zip(read, grades, strict=True):
+        known = {
+            "extraction": prediction.extraction,
+            "by_rule": prediction.by_rule,
+            "published": prediction.published,
+            "trouble": prediction.trouble,
+        }
+        line = {"uid": prediction.question.uid, "verdict": grade and grade.verdict}
+        line["extracted"] = grade and grade.extracted
+        line |= {name: value for name, value in known.items() if value is not None}  # only what the file told
+        lines.append(json.dumps(line, ensure_ascii=False))
     try:
         out.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
     except OSError as error:

@@ -18,6 +18,8 @@ from racro.sweeps.ranking import SweepSummary
 
 console = Console(highlight=False)
 
+WIDE = 100
+"""Columns of a terminal with room for intervals."""
 FLIPS = 12
 """Flipped answers that are shown of a comparison."""
 
@@ -40,9 +42,12 @@ def progress_bars() -> Iterator[None]:
         running: dict[str, TaskID] = {}
 
         def show(what: str, done: int, total: int) -> None:
-            if what not in running:
-                running[what] = bars.add_task(what, total=total)
-            bars.update(running[what], completed=done, total=total)
+            bar = running.get(what)
+            if bar is None or bars.tasks[bar].completed > done:  # a later stage of the same kind takes the place
+                if bar is not None:
+                    bars.update(bar, visible=False)
+                bar = running[what] = bars.add_task(what, total=total)
+            bars.update(bar, completed=done, total=total)
 
         progress.observers.append(show)
         try:
@@ -54,8 +59,8 @@ def progress_bars() -> Iterator[None]:
 def show_summary(summary: Summary, report: str) -> None:
     """The result of a training."""
     scores = Table(title=f"{summary.run}: held-out problems, greedy captions", title_justify="left")
-    for heading in ("captioner", "accuracy", "n", "truthful facts", "states what is asked", "leaks an answer"):
-        scores.add_column(heading, justify="left" if heading == "captioner" else "right")
+    for heading in ("captioner", "accuracy", "95 %", "n", "truthful", "states\nasked", "leaks"):
+        scores.add_column(heading, justify="left" if heading == "captioner" else "right", no_wrap=True)
     scores.add_row("before", *_cells(summary.base))
     scores.add_row("after", *_cells(summary.final), style="bold")
     console.print(scores)
@@ -69,18 +74,28 @@ def show_summary(summary: Summary, report: str) -> None:
 def show_sweep(summary: SweepSummary, report: str) -> None:
     """The ranking of a sweep, what its children shared, and whose training failed."""
     ranking = Table(title=f"{summary.run}: mean final accuracy on held-out problems", title_justify="left")
-    for heading in ("rank", *summary.ranking[0].values, "accuracy", "seeds", "n", "stopped", "failed", "seconds"):
+    for heading in (
+        "rank",
+        *summary.ranking[0].values,
+        "accuracy",
+        "seeds",
+        "n",
+        "stopped",
+        "diverged",
+        "failed",
+        "seconds",
+    ):
         ranking.add_column(heading.replace(".", ".\n"), justify="right", no_wrap=heading == "accuracy")
     for s in summary.ranking:
-        accuracy = "-" if s.accuracy is None else f"{100 * s.accuracy:.1f} ± {100 * (s.stderr or 0):.1f} %"
+        accuracy = f"{s.share.percent} %" if s.share else "-"
         values = [f"{value:g}" if isinstance(value, float) else str(value) for value in s.values.values()]
-        counts = [str(count or "") for count in (s.stopped, s.failed)]
+        counts = [str(count or "") for count in (s.stopped, s.diverged, s.failed)]
         place = [str(s.rank or "-"), *values, accuracy, str(s.seeds), str(s.n)]
         ranking.add_row(*place, *counts, f"{s.seconds:.1f}", style="bold" if s.rank == 1 else None)
     console.print(ranking)
     console.print(_stages(summary.stages, f"stages of finished children: {summary.seconds:.0f} s for the sweep"))
     for child in summary.children:
-        if child.status in ("failed", "stopped"):
+        if child.status in ("failed", "diverged", "stopped"):
             console.print(f"{child.status:<8} {child.child}: {child.note}", soft_wrap=True, markup=False)
     before = len(summary.children) - summary.started
     console.print(f"children {len(summary.children)}: {summary.started} started now, {before} had ended before")
@@ -94,15 +109,18 @@ def show_evaluation(summary: EvaluationSummary, report: str) -> None:
     """The table captioner x reasoner x benchmark x mode."""
     captioner = next((entry.captioner for entry in summary.entries if entry.captioner), "none")
     table = Table(title=f"{summary.run}: captioner {captioner}", title_justify="left")
-    for heading in ("benchmark", "mode", "reasoner", "metric", "score", "n", "not right"):
-        table.add_column(heading, justify="right" if heading in ("score", "n") else "left", no_wrap=heading == "score")
+    interval = ["95 %"] if console.width >= WIDE else []
+    headings = ["benchmark", "mode", "reasoner", "metric", "score", *interval, "n", "not right"]
+    for heading in headings:
+        figure = heading in ("score", "95 %", "n")
+        table.add_column(heading, justify="right" if figure else "left", no_wrap=figure)
     for entry in summary.entries:
         lost = ", ".join(f"{n} {v.value}" for v in list(Verdict)[1:] if (n := getattr(entry, v)))
         repeated = [m for m in entry.metrics if m.name.startswith(("pass@", "majority"))]
         for metric in (*entry.metrics[:1], *repeated):
-            score = f"{100 * metric.value:.1f} ± {100 * metric.stderr:.1f} %"
             who = entry.benchmark, entry.mode, entry.reasoner or "-"
-            table.add_row(*who, metric.name, score, str(metric.n), lost)
+            figures = [f"{metric.percent} %", *([metric.range] if interval else []), str(metric.n)]
+            table.add_row(*who, metric.name, *figures, lost)
     console.print(table)
     console.print(_stages(summary.stages, f"stages: {summary.seconds:.0f} s in all"))
     console.print(f"results  {summary.results}", soft_wrap=True)
@@ -116,10 +134,9 @@ def show_comparisons(comparisons: Sequence[Comparison], first: str, second: str)
         table.add_column(heading, justify="left" if heading == "answers" else "right", no_wrap=heading != "answers")
     for c in comparisons:
         arms = dict.fromkeys(" ".join(filter(None, arm)) for arm in (c.first, c.second))
-        rates = (f"{100 * r.value:.1f} ± {100 * r.stderr:.1f}" for r in (c.first_accuracy, c.second_accuracy))
-        gain = f"{100 * c.gain:+.1f} ± {100 * c.gain_stderr:.1f}"
-        counts = (c.outcomes["fixed"], c.outcomes["broken"], f"{c.p:.2g}", c.first_accuracy.n)
-        table.add_row(" -> ".join(arms), *rates, gain, *map(str, counts))
+        shares = (share.percent if share else "-" for share in (c.first_accuracy, c.second_accuracy))
+        counts = (c.outcomes["fixed"], c.outcomes["broken"], f"{c.p:.2g}", sum(c.outcomes.values()))
+        table.add_row(" -> ".join(arms), *shares, c.gain.percent if c.gain else "-", *map(str, counts))
         if c.unscored or c.unpaired:
             table.caption = "not compared: failed in one of the runs, or asked in one only"
             table.add_row("", *[""] * 6, f"+ {c.unscored + c.unpaired}")
@@ -160,7 +177,8 @@ def _stages(totals: dict[str, StageTotal], title: str) -> Table:
 def _cells(score: Score) -> list[str]:
     shares = [score.truthful, score.states_asked, score.leaks]
     return [
-        f"{100 * score.accuracy:.1f} ± {100 * score.stderr:.1f} %",
+        f"{score.share.percent} %",
+        score.share.range,
         str(score.n),
         *("-" if share is None else f"{100 * share:.1f} %" for share in shares),
     ]

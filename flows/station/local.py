@@ -1,39 +1,26 @@
-"""This machine: where local state lives, and a Prefect server for one command.
+"""This machine: where local state lives, and servers that last as long as one command.
 
 All state stays under `.racro/` in the working directory; PREFECT_API_URL and MLFLOW_TRACKING_URI are respected when
 set. `settle` must run before prefect, mlflow or transformers are imported, so this module imports none of them.
-Called by `flows.cli.main` only; a worker or a deployment brings its own environment.
+Called by `flows.cli`; a worker or a deployment brings its own environment.
 """
 
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import signal
-import subprocess
 import sys
-import time
-import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from flows.station import servers
+from racro.processes.child import SAFE_PATH, Child, ending, free_port, python
 
 HOME = Path(".racro")
 
 QUIET = {
-    # nothing about a run leaves the machine
-    "DO_NOT_TRACK": "1",
-    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "HF_HUB_DISABLE_TELEMETRY": "1",
-    "TRL_EXPERIMENTAL_SILENCE": "1",
-    "TOKENIZERS_PARALLELISM": "false",  # forked children would warn
-    # OpenMP threads that spin while they wait take the CPU from the server and from each other: three times slower
-    # on two shared cores
-    "OMP_WAIT_POLICY": "PASSIVE",
     # load bars would break ours
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     "TRANSFORMERS_VERBOSITY": "error",
@@ -48,7 +35,14 @@ SERVICES_OFF = (
     "TRIGGERS",
     "REPOSSESSOR",
 )
-"""Server services that a single foreground run has no use for, and that would cost it CPU."""
+"""Services of the server that one command does not need, and that would cost it CPU."""
+ASK = signal.SIGUSR2
+"""Ends the server of a command. Not SIGTERM, which may go to all processes of a job: the command must then still be
+able to tell the server how its flow run ended."""
+START_DEADLINE = 120.0
+"""Seconds until a server must answer."""
+STOP_DEADLINE = 10.0
+"""Seconds for a server to end by itself."""
 
 
 class ServerFailed(RuntimeError):
@@ -63,7 +57,9 @@ def settle(home: Path = HOME) -> Path:
     home = home.resolve()
     home.mkdir(parents=True, exist_ok=True)
     (home / ".gitignore").write_text("*\n")
-    defaults = QUIET | {
+    defaults = {
+        **QUIET,
+        **SAFE_PATH,
         "PREFECT_HOME": str(home / "prefect"),
         "PREFECT_RESULTS_LOCAL_STORAGE_PATH": str(home / "prefect" / "storage"),  # does not follow PREFECT_HOME
         "MLFLOW_TRACKING_URI": f"sqlite:///{home / 'mlflow' / 'mlflow.db'}",
@@ -81,70 +77,66 @@ def settle(home: Path = HOME) -> Path:
 
 
 @contextlib.contextmanager
-def prefect_server(home: Path, port: int | None = None, deadline: float = 120.0) -> Iterator[str]:
+def prefect_server(home: Path, port: int | None = None) -> Iterator[str]:
     """A Prefect server on loopback for as long as the context lasts; yields its API URL.
 
-    Its database is `home`/prefect/prefect.db, so every run of this working directory shows in one UI. The server ends
-    with this process, however that ends. With PREFECT_API_URL set nothing is started. Raises ServerFailed.
+    Its database is `home`/prefect/prefect.db, so every run of this working directory shows in one UI. With
+    PREFECT_API_URL set nothing is started. Raises ServerFailed.
     """
     if configured := os.environ.get("PREFECT_API_URL"):
         yield configured
         return
-    from racro.processes.child import free_port
-
     port = port or free_port()
-    log = home / "prefect" / "server.log"
-    log.parent.mkdir(parents=True, exist_ok=True)
-    environment = os.environ | {f"PREFECT_SERVER_SERVICES_{name}_ENABLED": "false" for name in SERVICES_OFF}
+    environment = {f"PREFECT_SERVER_SERVICES_{name}_ENABLED": "false" for name in SERVICES_OFF}
     environment |= {
         "PREFECT_UI_API_URL": f"http://127.0.0.1:{port}/api",
         "PREFECT_SERVER_API_PORT": str(port),
         "PREFECT_LOGGING_SERVER_LEVEL": "WARNING",
     }
-    command = [sys.executable, "-m", "flows.station.prefect_server", "127.0.0.1", str(port)]
-    with log.open("ab") as stream:
-        server = subprocess.Popen(
-            command, env=environment, stdout=stream, stderr=stream, start_new_session=True, preexec_fn=_die_with_parent
-        )
+    command = python("flows.station.prefect_server", "127.0.0.1", str(port), str(int(ASK)))
     url = f"http://127.0.0.1:{port}/api"
-    try:
-        _wait_healthy(f"{url}/health", server, log, deadline)
+    with _serving("Prefect's server", command, environment, home / "prefect" / "server.log", f"{url}/health", ASK):
         os.environ["PREFECT_API_URL"] = url
-        yield url
-    finally:
-        _drain()
-        os.environ.pop("PREFECT_API_URL", None)
-        _stop(server)
+        try:
+            yield url
+        finally:
+            _drain()
+            os.environ.pop("PREFECT_API_URL", None)
 
 
 @contextlib.contextmanager
-def mlflow_ui(port: int) -> Iterator[str]:
-    """The MLflow UI on the local tracking store; yields its URL."""
-    command = [sys.executable, "-m", "mlflow", "ui", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+def mlflow_ui(home: Path, port: int) -> Iterator[str]:
+    """The MLflow UI on the local tracking store; yields its URL. Raises ServerFailed."""
+    command = python("mlflow", "ui", "--host", "127.0.0.1", "--port", str(port), "--workers", "1")
     command += ["--backend-store-uri", os.environ["MLFLOW_TRACKING_URI"]]
-    log = Path(os.environ["RACRO_HOME"]) / "mlflow" / "ui.log"
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("ab") as stream:
-        server = subprocess.Popen(
-            command, stdout=stream, stderr=stream, start_new_session=True, preexec_fn=_die_with_parent
-        )
+    url = f"http://127.0.0.1:{port}"
+    with _serving("MLflow's server", command, servers.MLFLOW, home / "mlflow" / "ui.log", f"{url}/health"):
+        yield url
+
+
+@contextlib.contextmanager
+def _serving(
+    name: str, command: Sequence[str], env: Mapping[str, str], log: Path, health: str, ask: int = signal.SIGTERM
+) -> Iterator[None]:
+    """A server for as long as the context lasts, from when it answers at `health`. Raises ServerFailed."""
+    server = Child(command, env=env, log=log, ask=ask)
+
+    def ready() -> bool:
+        with contextlib.suppress(OSError):
+            return bool(urllib.request.urlopen(health, timeout=2).status == 200)
+        return False
+
     try:
-        _wait_healthy(f"http://127.0.0.1:{port}/health", server, log, 120.0)
-        yield f"http://127.0.0.1:{port}"
+        try:
+            up = server.wait_until(ready, START_DEADLINE)
+        except TimeoutError as error:
+            raise ServerFailed(f"{name} was not ready after {START_DEADLINE:.0f} s; its log is {log}") from error
+        if not up:
+            how = ending(server.poll() or 0)
+            raise ServerFailed(f"{name} ended before it was ready ({how}: {server.last_words(1)}); its log is {log}")
+        yield
     finally:
-        _stop(server)
-
-
-def _wait_healthy(url: str, server: subprocess.Popen[bytes], log: Path, deadline: float) -> None:
-    end = time.monotonic() + deadline
-    while time.monotonic() < end:
-        if server.poll() is not None:
-            raise ServerFailed(f"the server exited with {server.returncode} before it was ready; its log is {log}")
-        with contextlib.suppress(urllib.error.URLError, OSError):
-            if urllib.request.urlopen(url, timeout=2).status == 200:
-                return
-        time.sleep(0.1)
-    raise ServerFailed(f"the server was not ready after {deadline:.0f} s; its log is {log}")
+        server.stop(STOP_DEADLINE)
 
 
 def _drain() -> None:
@@ -155,20 +147,3 @@ def _drain() -> None:
 
         APILogWorker.drain_all(timeout=10)
         EventsWorker.drain_all(timeout=10)
-
-
-def _stop(server: subprocess.Popen[bytes]) -> None:
-    """End the server's process group (it was started in its own session)."""
-    for step in (signal.SIGTERM, signal.SIGKILL):
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(server.pid, step)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            server.wait(timeout=10)
-            return
-
-
-def _die_with_parent() -> None:
-    """In the child, before exec: ask Linux to end it when the parent dies, also by SIGKILL."""
-    if sys.platform == "linux":
-        pr_set_pdeathsig = 1
-        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGTERM)

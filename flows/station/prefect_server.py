@@ -1,4 +1,4 @@
-"""Prefect's server, as the rest of this package starts it: `python -m flows.station.prefect_server HOST PORT`.
+"""Prefect's server, as the rest of this package starts it: `python -m flows.station.prefect_server HOST PORT [SIGNAL]`.
 
 Prefect's own application under uvicorn. Two things differ, both for sqlite's sake:
 
@@ -15,11 +15,12 @@ meanwhile, and with it the transaction that has the lock.
 from __future__ import annotations
 
 import gc
+import signal
 import sys
 import threading
 import time
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
 import uvicorn
 from prefect.server.database import provide_database_interface
@@ -43,8 +44,23 @@ class Sqlite(AioSqliteConfiguration):
             yield transaction
 
 
-def main(host: str, port: int) -> None:
-    """Serve until SIGTERM."""
+class Server(uvicorn.Server):
+    """Ends in order at one signal."""
+
+    stop: int
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Handle that signal."""
+        signal.signal(self.stop, self.handle_exit)
+        yield
+
+
+def main(host: str, port: int, stop: int = signal.SIGTERM) -> None:
+    """Serve until the signal `stop`. Other requests to end are ignored if it is not SIGTERM."""
+    if stop != signal.SIGTERM:
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)
     from prefect.server.api.server import create_app
 
     config = provide_database_interface().database_config
@@ -54,7 +70,11 @@ def main(host: str, port: int) -> None:
     gc.freeze()  # what the imports made stays, and need not be looked through again
     threading.Thread(target=_collect, name="garbage", daemon=True).start()
     with temporary_database_config(config):
-        uvicorn.run(create_app, factory=True, host=host, port=port, log_level="warning")
+        server = Server(uvicorn.Config(create_app, factory=True, host=host, port=port, log_level="warning"))
+        server.stop = stop
+        server.run()
+    if not server.started:
+        sys.exit(3)
 
 
 def _collect() -> None:
@@ -69,4 +89,4 @@ def _collect() -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]))
+    main(sys.argv[1], *map(int, sys.argv[2:]))

@@ -1,8 +1,8 @@
 """What a Prefect server is told about this project: work pool, queues, deployments, automations, result storage.
 
 Everything here may run again: what is there is brought up to date. A schedule that was switched on stays on. Not here:
-processes (`flows.station.servers`); the deployments themselves, which stand in `flows/prefect.yaml`. Called by `racro
-up`.
+processes (`flows.station.servers`); the deployments themselves, which are in `flows/prefect.yaml`. Called by
+`racro up` and `racro register`.
 """
 
 from __future__ import annotations
@@ -11,11 +11,12 @@ import contextlib
 import datetime
 import os
 import subprocess
-import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
+import yaml
 from prefect import get_client
 from prefect.automations import AutomationCore, EventTrigger, Posture
 from prefect.client.orchestration import SyncPrefectClient
@@ -26,8 +27,11 @@ from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 from prefect.workers.process import ProcessWorker
 
 from flows.station.service_manager import POOL
+from racro.config import loading
+from racro.processes.child import SAFE_PATH, python
 
 DEPLOYMENTS = Path(__file__).parents[1] / "prefect.yaml"
+"""Recipes are named there; Prefect's form wants their content."""
 QUEUES = ("questions", "training", "sweeps")
 """Of the pool; the first is the most urgent, Prefect's own `default` comes after them."""
 TAG = "resumes"
@@ -71,18 +75,35 @@ def register_pool(client: SyncPrefectClient, name: str) -> None:
 def register_deployments(client: SyncPrefectClient, root: str) -> list[str]:
     """The deployments of flows/prefect.yaml, by Prefect's own command. Raises RegistrationFailed."""
     on = {(d.id, s.slug) for d in client.read_deployments() for s in d.schedules if s.active}
-    command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all", "--prefect-file", str(DEPLOYMENTS)]
-    environment = os.environ | {"RACRO_ROOT": root}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    environment = {**os.environ, **SAFE_PATH, "RACRO_ROOT": root}
+    with tempfile.TemporaryDirectory(prefix="racro-deploy-") as folder:
+        # There, because Prefect imports the flows with the working directory first on the path.
+        Path(folder, "prefect.yaml").write_text(yaml.safe_dump(deployments()))
+        command = python("prefect", "--no-prompt", "deploy", "--all")
+        done = subprocess.run(
+            command, cwd=folder, env=environment, capture_output=True, text=True, stdin=subprocess.DEVNULL
+        )
     if done.returncode != 0:
         raise RegistrationFailed(f"{DEPLOYMENTS}: {' '.join((done.stdout + done.stderr).split())[-600:]}")
-    deployments = client.read_deployments()
-    for deployment in deployments:
+    registered = client.read_deployments()
+    for deployment in registered:
         for schedule in deployment.schedules:
             if (deployment.id, schedule.slug) in on and not schedule.active:
                 client.update_deployment_schedule(deployment.id, schedule.id, active=True)
     flows = {flow.id: flow.name for flow in client.read_flows()}
-    return sorted(f"{flows[deployment.flow_id]}/{deployment.name}" for deployment in deployments)
+    return sorted(f"{flows[deployment.flow_id]}/{deployment.name}" for deployment in registered)
+
+
+def deployments() -> dict[str, Any]:
+    """The content of flows/prefect.yaml, with the recipes that are named there.
+
+    Raises BadRecipe.
+    """
+    content: dict[str, Any] = yaml.safe_load(DEPLOYMENTS.read_text())
+    for deployment in content["deployments"]:
+        if "recipe" in (parameters := deployment["parameters"]):
+            parameters["recipe"] = loading.load(parameters["recipe"]).model_dump(mode="json")
+    return content
 
 
 def register_automations(client: SyncPrefectClient, silence: int) -> None:
@@ -118,14 +139,25 @@ def register_automations(client: SyncPrefectClient, silence: int) -> None:
         actions=[_change(StateType.SCHEDULED, "resumed after a crash")],
     )
     for automation in (silent, resumed):
+        _register_automation(client, automation)
+
+
+def _register_automation(client: SyncPrefectClient, automation: AutomationCore) -> None:
+    """Create or update the automation of this name, and remove duplicates.
+
+    There are some when the server made an automation and its answer was lost: the client then asked again.
+    """
+    known = client.read_automations_by_name(automation.name)
+    if not known:
+        client.create_automation(automation)
         known = client.read_automations_by_name(automation.name)
-        if known:
-            automation.enabled = known[0].enabled
-            # Not for nothing: on sqlite a change can hang the server (PrefectHQ/prefect#23055); the keeper ends that.
-            if _content(automation) != _content(known[0]):
-                client.update_automation(known[0].id, AutomationCore.model_validate(_content(automation)))
-        else:
-            client.create_automation(automation)
+    kept, *duplicates = sorted(known, key=lambda one: str(one.id))
+    for duplicate in duplicates:
+        client.delete_automation(duplicate.id)
+    automation.enabled = any(one.enabled for one in known)
+    # Only when needed: on sqlite a change can hang the server (PrefectHQ/prefect#23055), which is then restarted.
+    if _content(automation) != _content(kept):
+        client.update_automation(kept.id, AutomationCore.model_validate(_content(automation)))
 
 
 def _content(automation: AutomationCore) -> dict[str, Any]:

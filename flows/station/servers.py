@@ -1,9 +1,9 @@
 """The servers and workers of this working directory: starting them, finding them again, stopping them.
 
-`racro up` starts one process, the keeper (`flows.station.service_manager`), which starts the rest and keeps it alive;
-what is known of it stands in `.racro/station.json`. Not here: what Prefect is told (`flows.station.registration`).
-Called by `flows.station.starting` and, to find a station that runs, by `flows.station.local`. Imports neither prefect
-nor mlflow: their settings are read when they are.
+`racro up` starts one process, the service manager (`flows.station.service_manager`), which starts the others and keeps
+them alive; what runs is recorded in `.racro/station.json`. Not here: what Prefect is told, which is in
+`flows.station.registration`. Called by `flows.station.starting` and, to find a station that runs, by
+`flows.station.local`. Imports neither prefect nor mlflow: their settings are read when they are.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import os
 import re
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,17 +22,22 @@ import psutil  # type: ignore[import-untyped]
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from racro.errors import BadInput
+from racro.processes.child import SAFE_PATH, SITE, python
 
 START_DEADLINE = 180.0
 """Seconds until the servers must answer; the first start makes two databases."""
 STOP_DEADLINE = 120.0
-"""Seconds for the keeper to stop everything; a flow run has 30 of them to end in order."""
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
+"""Seconds for the service manager to stop everything; a flow run has 30 of them to end in order."""
 WILDCARDS = ("0.0.0.0", "::")
 SHORTEST_SILENCE = 45
 """Seconds; a flow run gives a sign of life every 30."""
 DATABASES = ("prefect", "mlflow")
-"""Each server needs one of its own: both keep their schema's version in a table of the same name."""
+"""One for each server: both keep their schema's version in a table of the same name."""
+MLFLOW = {
+    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # processes for jobs that this project never submits
+    "UVICORN_APP_DIR": str(SITE),  # its default is the working directory, before everything else
+}
+"""Environment of an MLflow server."""
 
 
 class BadOption(BadInput):
@@ -91,15 +95,15 @@ class Station(_Frozen):
     """What runs: the content of station.json."""
 
     pid: int
-    """Of the keeper."""
+    """Of the manager."""
     started: float
     """When it was, by the system's clock; tells it from another process that got its pid."""
     options: Options
     children: dict[str, int]
-    """Name -> pid of what the keeper started last under that name."""
+    """Name -> pid of what the service manager started last under that name."""
 
     def alive(self) -> bool:
-        """Does the keeper run?"""
+        """Does the service manager run?"""
         try:
             process = psutil.Process(self.pid)
             return abs(process.create_time() - self.started) < 2 and process.status() != psutil.STATUS_ZOMBIE
@@ -130,7 +134,7 @@ def addresses(home: Path) -> dict[str, str]:
 
 
 def up(home: Path, options: Options, postgres: str | None) -> Station:
-    """Start the keeper, and return when the servers answer; or return the station that runs already.
+    """Start the service manager, and return when the servers answer; or return the station that runs already.
 
     Raises BadOption for a port that is taken or a station that runs with other options, StationFailed.
     """
@@ -141,13 +145,13 @@ def up(home: Path, options: Options, postgres: str | None) -> Station:
             raise BadOption(f"a station runs here already, with another {', '.join(differing)}; `racro down` first")
         return station
     for option, port in (("--prefect-port", options.prefect_port), ("--mlflow-port", options.mlflow_port)):
-        _check_port(option, options.host, port)
-    log = home / "station" / "keeper.log"
+        check_port(option, options.host, port)
+    log = home / "station" / "service_manager.log"
     log.parent.mkdir(exist_ok=True)
     file(home).unlink(missing_ok=True)
     with log.open("ab") as stream:
-        keeper = subprocess.Popen(
-            [sys.executable, "-m", "flows.station.service_manager", str(home), options.model_dump_json()],
+        manager = subprocess.Popen(
+            python("flows.station.service_manager", str(home), options.model_dump_json()),
             env=_environment(options, postgres),
             stdin=subprocess.DEVNULL,
             stdout=stream,
@@ -156,16 +160,16 @@ def up(home: Path, options: Options, postgres: str | None) -> Station:
         )
     end = time.monotonic() + START_DEADLINE
     try:
-        while keeper.poll() is None and time.monotonic() < end:
+        while manager.poll() is None and time.monotonic() < end:
             station = running(home)
-            if station is not None and station.pid == keeper.pid:
+            if station is not None and station.pid == manager.pid:
                 return station
             time.sleep(0.1)
     except BaseException:  # Ctrl-C above all: half a station must not stay; raised again
-        _stop(keeper.pid)
+        _stop(manager.pid)
         raise
-    if keeper.poll() is None:
-        _stop(keeper.pid)
+    if manager.poll() is None:
+        _stop(manager.pid)
     said = log.read_text(errors="replace").strip().splitlines() or ["nothing was said"]
     raise StationFailed(f"the servers did not come up: {said[-1]} (logs in {log.parent})")
 
@@ -180,20 +184,20 @@ def down(home: Path) -> bool:
 
 
 def _stop(pid: int) -> None:
-    """Ask the keeper; where it does not answer, its death ends its children (`racro.processes.supervisor`)."""
+    """Ask the service manager; where it does not answer, its death ends its children (`racro.processes.supervisor`)."""
     with contextlib.suppress(psutil.NoSuchProcess):
-        keeper = psutil.Process(pid)
-        family = keeper.children(recursive=True)
-        keeper.terminate()
+        manager = psutil.Process(pid)
+        family = manager.children(recursive=True)
+        manager.terminate()
         try:
-            keeper.wait(STOP_DEADLINE)
+            manager.wait(STOP_DEADLINE)
         except psutil.TimeoutExpired:
-            keeper.kill()
+            manager.kill()
         psutil.wait_procs(family, timeout=30)
 
 
 def _environment(options: Options, postgres: str | None) -> dict[str, str]:
-    """Of the keeper, and so of workers and flow runs; it takes out the database's URL, which is for the servers."""
+    """Of the service manager, and so of workers and flow runs. The database's URL it keeps for the servers."""
     ours = {
         "PREFECT_API_URL": f"{options.prefect_url}/api",
         "MLFLOW_TRACKING_URI": options.mlflow_url,
@@ -202,10 +206,11 @@ def _environment(options: Options, postgres: str | None) -> dict[str, str]:
     }
     if postgres is not None:
         ours["RACRO_POSTGRES"] = postgres
-    return {**os.environ, **ours}
+    return {**os.environ, **SAFE_PATH, **ours}
 
 
-def _check_port(option: str, host: str, port: int) -> None:
+def check_port(option: str, host: str, port: int) -> None:
+    """Raises BadOption for a port that cannot be listened on."""
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

@@ -2,9 +2,9 @@
 
     python -m flows.station.service_manager HOME OPTIONS
 
-Each child has a nanny (`racro.processes.child`): when the keeper ends, however it does, nothing of them is left, and
-when a worker is killed its flow run ends with it; the worker is started again and the run is resumed by an automation
-(`flows.station.registration`). The log's last line says why the servers did not come up. Started by
+Each child has a supervisor (`racro.processes.child`): when the service manager ends for any reason, none of them is
+left, and when a worker is killed its flow run ends with it. The worker is then started again, and an automation resumes
+the run (`flows.station.registration`). The log's last line says why the servers did not come up. Started by
 `flows.station.servers`.
 """
 
@@ -24,20 +24,21 @@ from urllib.request import urlopen
 
 import psutil  # type: ignore[import-untyped]
 
-from flows.station.servers import LOOPBACK, START_DEADLINE, Options, Station, database_urls, file
+from flows.station.servers import MLFLOW, START_DEADLINE, Options, Station, database_urls, file
+from racro.environment import LOOPBACK
 from racro.processes import gpus
-from racro.processes.child import Child
+from racro.processes.child import Child, python
 
 POOL = "racro"
 """Work pool of the workers that are started here."""
 HEARTBEAT = 30
 """Seconds between signs of life of a flow run; Prefect's shortest."""
-PATIENCE = {"worker": 60.0, "server": 15.0}
+STOP_DEADLINE = {"worker": 60.0, "server": 15.0}
 """Seconds to end in order. A worker gives its flow run 30."""
 PAUSES = (1.0, 60.0)
 """Seconds before a child that ended is started again: the first time, and at most; doubled each time."""
-LOOK = 5.0
-"""Seconds between questions to a server, and for its answer."""
+HEALTH_CHECK = 5.0
+"""Seconds between health checks of a server, and for its answer."""
 STEADY = 300.0
 """A child that ran this long may end once without being taken for one that cannot run."""
 
@@ -56,6 +57,8 @@ class Kept:
     log: Path
     health: str = ""
     """URL that answers while it is well; empty where there is none."""
+    health_timeout: float = HEALTH_CHECK
+    """Seconds to wait for an answer."""
     child: Child | None = None
     since: float = 0.0
     pause: float = PAUSES[0]
@@ -73,7 +76,7 @@ class Kept:
     def answers(self) -> bool:
         """Does it answer now?"""
         with contextlib.suppress(OSError, HTTPException):
-            urlopen(self.health, timeout=LOOK).close()
+            urlopen(self.health, timeout=self.health_timeout).close()
             self.alive = time.monotonic()
             return True
         return False
@@ -84,7 +87,7 @@ class Kept:
             print(f"{self.name} has not answered for {silence} s", flush=True)
             self.child.stop(0)
 
-    def look(self) -> bool:
+    def restart_if_ended(self) -> bool:
         """Start it again where it has ended, not too often; True when it was."""
         now = time.monotonic()
         if self.child is not None and self.child.poll() is not None:
@@ -115,21 +118,21 @@ def main(home: Path, options: Options) -> None:
         for worker in workers:
             worker.start()
         _record(home, options, kept)
-        looked = time.monotonic()
+        checked = time.monotonic()
         while True:
             time.sleep(1)
-            if time.monotonic() - looked > LOOK:
+            if time.monotonic() - checked > HEALTH_CHECK:
                 for server in servers:
                     server.end_if_silent(options.silence)
-                looked = time.monotonic()
-            if sum(one.look() for one in kept):  # all of them, not up to the first
+                checked = time.monotonic()
+            if sum(one.restart_if_ended() for one in kept):  # all of them, not up to the first
                 _record(home, options, kept)
     except Interrupted:
         pass
     finally:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, signal.SIG_IGN)
-        for group, patience in ((workers, PATIENCE["worker"]), (servers, PATIENCE["server"])):
+        for group, patience in ((workers, STOP_DEADLINE["worker"]), (servers, STOP_DEADLINE["server"])):
             _stop(group, patience)
 
 
@@ -157,7 +160,7 @@ def _prefect(home: Path, options: Options, databases: Mapping[str, str]) -> Kept
     }
     if databases:
         environment["PREFECT_API_DATABASE_CONNECTION_URL"] = databases["prefect"]
-    command = [sys.executable, "-m", "flows.station.prefect_server", options.host, str(options.prefect_port)]
+    command = python("flows.station.prefect_server", options.host, str(options.prefect_port))
     health = f"{options.prefect_url}/api/health"
     return Kept("Prefect's server", command, environment, home / "station" / "prefect.log", health)
 
@@ -166,10 +169,10 @@ def _mlflow(home: Path, options: Options, databases: Mapping[str, str]) -> Kept:
     environment = {
         # By the environment: a command line shows in every process list, and this may hold a password.
         "MLFLOW_BACKEND_STORE_URI": databases.get("mlflow", f"sqlite:///{home / 'mlflow' / 'mlflow.db'}"),
-        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # processes for jobs that nobody here submits
+        **MLFLOW,
     }
     (home / "mlflow").mkdir(exist_ok=True)
-    command = [sys.executable, "-m", "mlflow", "server", "--workers", "1"]
+    command = python("mlflow", "server", "--workers", "1")
     command += ["--host", options.host, "--port", str(options.mlflow_port)]
     # Not through the server: what is logged with it and without it lies at the same place.
     command += ["--default-artifact-root", options.mlflow_artifacts, "--no-serve-artifacts"]
@@ -186,7 +189,7 @@ def _worker(home: Path, options: Options, number: int) -> Kept:
     }
     if options.gpus:
         environment["CUDA_VISIBLE_DEVICES"] = gpus.shares(options.gpus, options.workers)[number - 1]
-    command = [sys.executable, "-m", "flows.station.worker", f"{socket.gethostname()}-{number}"]
+    command = python("flows.station.worker", f"{socket.gethostname()}-{number}")
     return Kept(f"worker {number}", command, environment, home / "station" / f"worker-{number}.log")
 
 

@@ -17,6 +17,7 @@ from prefect.client.schemas.objects import State, StateType
 from prefect.states import Cancelled, Crashed
 
 from flows.station.service_manager import POOL
+from racro.processes.child import SAFE_PATH, python
 
 UNDER_WAY = [StateType.PENDING, StateType.RUNNING, StateType.CANCELLING]
 
@@ -24,10 +25,10 @@ UNDER_WAY = [StateType.PENDING, StateType.RUNNING, StateType.CANCELLING]
 def main(name: str) -> None:
     """Become the worker."""
     report_lost(name)
-    command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", POOL, "--type", "process"]
+    command = python("prefect", "worker", "start", "--pool", POOL, "--type", "process")
     # One run at a time: a training takes the machine, and what waits is taken in the order of its queue's priority.
     command += ["--name", name, "--limit", "1", "--install-policy", "never"]
-    os.execv(sys.executable, command)
+    os.execve(sys.executable, command, {**os.environ, **SAFE_PATH})
 
 
 def report_lost(name: str) -> None:

@@ -1,0 +1,1 @@
+"""How do an image and a question become an answer?"""

@@ -1,6 +1,6 @@
 """A question about images on its way to its answer: what was asked, what was written so far, or why it cannot be asked.
 
-Images are decoded here, a bounded number at a time. No engine and no model. Called by `racro.answering.pipeline`.
+Images are decoded here, a limited number at a time. No engine and no model. Called by `racro.answering.pipeline`.
 """
 
 from __future__ import annotations
@@ -13,14 +13,16 @@ from typing import Literal
 
 from PIL import Image
 
-from racro.data.golds import BadGold, Gold, read_gold
+from racro.data.cells import BadGold, Unusable, readable, sound
+from racro.data.golds import read_gold
 from racro.data.images import BadImage, decode, image_bytes, upright
-from racro.engines.protocol import Completion, Generation, Prompt
+from racro.engines.protocol import Completion, Generation, Prompt, Refusal
 from racro.errors import BadInput
 from racro.grading import boxed, extract, final_part, grade
-from racro.prompts import caption_messages, joint_messages, question_parts, tentative_messages
+from racro.prompts import attempt_messages, caption_messages, joint_messages, question_parts
 from racro.rollouts.reasoner import UNANSWERED
-from racro.schema import FinishReason, Row, Verdict
+from racro.rollouts.thoughts import spoken
+from racro.schema import FinishReason, Gold, Row, Verdict
 
 QUESTIONS = 64
 """Questions that are asked in one call of an engine, at most."""
@@ -31,16 +33,19 @@ ImageSource = str | os.PathLike[str] | bytes | Image.Image
 """Path or URI of an image file, its bytes, or an image that Pillow has opened."""
 ONE_IMAGE = (str, os.PathLike, bytes, Image.Image)
 
-Step = Literal["caption", "tentative", "answer"]
-LOOKS: tuple[Step, Step] = ("caption", "tentative")
-"""What the captioner is asked for."""
+Step = Literal["caption", "attempt", "answer"]
+CAPTIONER_STEPS: tuple[Step, Step] = ("caption", "attempt")
+"""The texts that the captioner writes, which may finish in any order."""
+STEPS: tuple[Step, ...] = (*CAPTIONER_STEPS, "answer")
 
 Watch = Callable[[int, Step, Completion], None]
-"""Called with each part of an answer when it is there; the number counts the questions of the call from 0."""
+"""Called with each part of an answer, in the order of STEPS, as soon as it is there.
+
+The number counts the questions of the call from 0."""
 
 
 def unwatched(number: int, step: Step, completion: Completion) -> None:
-    """The Watch of whoever waits for whole answers."""
+    """The Watch that does nothing."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +62,7 @@ class Finish(Row):
     """Why each of the three texts ended; `length` and `deadline` say that it was cut off."""
 
     caption: FinishReason
-    tentative: FinishReason
+    attempt: FinishReason
     answer: FinishReason
 
 
@@ -65,7 +70,7 @@ class Answer(Row):
     """An answer, with everything that led to it."""
 
     caption: str
-    tentative: str
+    attempt: str
     """The captioner's own answer, with its steps."""
     reasoning: str
     """All that the reasoner wrote, a blank line where the tags around its thinking were."""
@@ -91,28 +96,34 @@ class Case:
     images: tuple[Image.Image, ...] = ()
     gold: Gold | None = None
     written: dict[Step, Completion] = field(default_factory=dict)
+    shown: int = 0
+    """Steps that the watcher has seen."""
 
-    def looks(self) -> list[Prompt]:
-        """The captioner's two prompts, in the order of LOOKS."""
-        messages = caption_messages, tentative_messages
+    def captioner_prompts(self) -> list[Prompt]:
+        """The captioner's two prompts, in the order of CAPTIONER_STEPS."""
+        messages = caption_messages, attempt_messages
         return [Prompt(make(self.question, len(self.images)), self.images) for make in messages]
 
-    def take(self, step: Step, made: Generation | BadInput, watch: Watch) -> None:
+    def take(self, step: Step, made: Generation | Refusal, watch: Watch) -> None:
         """Write down what an engine made, or that it refused."""
-        if isinstance(made, BadInput):
-            self.error = self.error or made
+        if isinstance(made, Refusal):
+            self.error = self.error or Unanswerable(made.reason)
         else:
             [self.written[step]] = made.completions
-            watch(self.number, step, self.written[step])
+            while self.shown < len(STEPS) and STEPS[self.shown] in self.written:
+                watch(self.number, STEPS[self.shown], self.written[STEPS[self.shown]])
+                self.shown += 1
 
     @property
     def legible(self) -> bool:
-        """Has the captioner written all that the reasoner needs?"""
-        return self.error is None and all(self.written[step].finish_reason != "deadline" for step in LOOKS)
+        """Has the captioner written everything that the reasoner needs?"""
+        written = [self.written.get(step, UNANSWERED) for step in CAPTIONER_STEPS]
+        return self.error is None and all(text.finish_reason != "deadline" for text in written)
 
     def texts(self) -> tuple[str, str, str]:
-        """Question, caption, tentative answer."""
-        return self.question, self.written["caption"].text, self.written["tentative"].text
+        """Question, caption, attempt; without the thoughts of a captioner that thinks."""
+        caption, attempt = (spoken(self.written[step].text) for step in ("caption", "attempt"))
+        return self.question, caption, attempt
 
     def question_to_reasoner(self) -> Prompt:
         """The reasoner's prompt."""
@@ -125,16 +136,16 @@ class Case:
         made = self.written.get("answer", UNANSWERED)
         gold, cut_off = self.gold, made.finish_reason != "stop"
         found = boxed(final_part(made.text)) if cut_off else extract(made.text) or final_part(made.text).strip()
-        _, caption, tentative = self.texts()
+        _, caption, attempt = self.texts()
         return Answer(
             caption=caption,
-            tentative=tentative,
+            attempt=attempt,
             reasoning=re.sub(r"\s*</?think>\s*", "\n\n", made.text).strip(),
             final=found or "",
             verdict=gold and grade(made.text, made.finish_reason, gold).verdict,
             finish=Finish(
                 caption=self.written["caption"].finish_reason,
-                tentative=self.written["tentative"].finish_reason,
+                attempt=self.written["attempt"].finish_reason,
                 answer=made.finish_reason,
             ),
         )
@@ -160,6 +171,11 @@ def windows(questions: Iterable[Question | BadInput]) -> Iterator[list[Case]]:
 
 
 def _case(number: int, asked: Question) -> Case:
+    try:
+        sound(asked.question, "question")
+        sound(asked.gold or "", "gold")
+    except Unusable as error:
+        raise Unanswerable(f"{error}; write it as valid UTF-8") from error
     if not asked.question.strip():
         raise Unanswerable("the question is empty; ask something about the image")
     sources = [asked.images] if isinstance(asked.images, ONE_IMAGE) else list(asked.images)
@@ -183,6 +199,8 @@ def load_image(source: ImageSource, number: int = 1) -> Image.Image:
     Raises BadImage.
     """
     name = f"image {number}" if isinstance(source, bytes | Image.Image) else os.fspath(source)
+    if readable(name) != name:
+        raise BadImage(f"{readable(name)}: no path of a file; give the path as valid UTF-8")
     try:
         if isinstance(source, Image.Image):
             return upright(source, name)

@@ -5,22 +5,22 @@ Called by `racro.answering.pipeline`.
 
 from __future__ import annotations
 
-import functools
 import json
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
 from racro import config
-from racro.engines.opening import open_captioner, open_reasoner, outside
-from racro.engines.prefetcher import Ahead
+from racro.engines.opening import open_captioner, open_reasoner
 from racro.engines.protocol import Engine, Role
+from racro.models import compatibility
 from racro.models.folders import ModelNotFound, base_folder, model_folder
 
+logger = logging.getLogger(__name__)
+
 LONGEST = 8192
-"""Tokens of a caption, a tentative answer or an answer, where the model has room for them."""
-CALLS = 16
-"""Calls that the reasoner works on at once, while the captioner goes on writing."""
+"""Tokens of a caption, an attempt or an answer, where the model has room for them."""
 SHARED = 0.45
 """Of a GPU's memory, for either of two engines on it."""
 
@@ -45,19 +45,14 @@ class Model:
             positions.append(checkpoint.get("text_config", checkpoint).get("max_position_embeddings"))
         return min([LONGEST, *(known // 4 for known in positions if known)])
 
-    def open(self, runtime: config.Runtime, log: Path) -> Engine:
-        """The engine. A reasoner outside this process takes questions while the captioner still writes."""
+    def open(self, runtime: config.Runtime, log: Path | None) -> Engine:
+        """The engine, opened now. Raises EngineLost."""
         if self.engine is not None:
             return self.engine
         if isinstance(self.section, config.Captioner):
             return open_captioner(self.section, self.folder or "", runtime, log)
         assert self.section is not None
-        start = functools.partial(open_reasoner, self.section, self.folder or "", runtime, log)
-        if not (runtime.streaming and outside(self.section, runtime.reasoner)):
-            return start()
-        ahead = Ahead(start, CALLS if self.section.engine.type in ("vllm", "server") else 1)
-        ahead.engine = start()  # now: that it cannot be opened is no question's fault
-        return ahead
+        return open_reasoner(self.section, self.folder or "", runtime, log)
 
 
 def named(role: Role, model: str, engine: config.EngineChoice | None = None) -> config.Captioner | config.Reasoner:
@@ -82,7 +77,10 @@ def resolve(role: Role, given: str | config.Captioner | config.Reasoner | Engine
     place: config.EnginePlacement = getattr(runtime, role)
     if given.engine.type == "scripted" or (given.engine.type == "server" and place.urls):
         return Model(role, given)
-    return Model(role, given, str(model_folder(given.model, role, given.revision)), here=True)
+    folder = model_folder(given.model, role, given.revision)
+    if note := compatibility.check(role, given.model, folder, given.template_kwargs):
+        logger.warning("%s: %s", role, note)
+    return Model(role, given, str(folder), here=True)
 
 
 def _checkpoint(folder: str) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """Questions about images -> answers: a captioner and any reasoner, as the model card has them work together.
 
-The captioner writes a caption with the question in view, and a tentative answer of its own, both greedily; the reasoner
+The captioner writes a caption with the question in view, and its own attempt at the answer, both greedily; the reasoner
 reads the two and answers. Not an evaluation: nothing here knows a data set. Called by the command `racro answer` and by
-whoever uses the library.
+users of the library.
 """
 
 from __future__ import annotations
@@ -13,12 +13,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from racro import config
-from racro.answering.cases import LOOKS, Answer, Case, ImageSource, Question, Watch, unwatched, windows
+from racro.answering.cases import CAPTIONER_STEPS, Answer, Case, ImageSource, Question, Watch, unwatched, windows
 from racro.answering.engine_pair import resolve, shared
-from racro.engines.opening import LOG
-from racro.engines.prefetcher import Ahead
-from racro.engines.protocol import Engine, Role, Sampling, prompt_seed
-from racro.engines.refusals import each
+from racro.engines.protocol import Engine, Request, Role, Sampling, prompt_seed
 from racro.errors import BadInput
 
 TEMPERATURE, TOP_P = 0.6, 0.95
@@ -38,7 +35,7 @@ class Racro:
         temperature: float = TEMPERATURE,
         top_p: float = TOP_P,
         seed: int = 0,
-        log: Path = LOG,
+        log: Path | None = None,
     ) -> None:
         """A model is `embedded`, a folder, a hub id, a section of a recipe, or an engine, which stays the caller's.
 
@@ -60,10 +57,10 @@ class Racro:
         self.close()
 
     def open(self) -> tuple[Engine, Engine]:
-        """Captioner and reasoner; nobody has to call this, the first question does.
+        """Captioner and reasoner. Optional: the first question opens them too.
 
-        Both are looked up before either is loaded, and endpoints asked before models are loaded, so that mistakes show
-        early. Engines that were lost are opened anew. Raises ModelNotFound, BadInput, EngineLost.
+        Both are looked up before either is loaded, and endpoints are asked before models are loaded, so that mistakes
+        show early. Lost engines are opened again. Raises ModelNotFound, BadInput, EngineLost.
         """
         with self._opening:
             if self._engines is None or any(engine.lost for engine in self._engines):
@@ -122,21 +119,24 @@ class Racro:
         deadline = self.runtime.request_deadline
         greedy = Sampling(1, 0.0, 1.0, self._limits[0], deadline)
         sampled = Sampling(1, self.temperature, self.top_p, self._limits[1], deadline)
-        # Caption and tentative answer side by side: an engine may look at the image once for both.
-        looks = [prompt for case in cases if case.error is None for prompt in case.looks()]
-        written = each(captioner, looks, greedy, [0] * len(looks))
-        prompts, seeds = [], []
-        for case in cases:
-            if case.error is None:
-                for step in LOOKS:
-                    case.take(step, next(written), watch)
+        asked = [case for case in cases if case.error is None]
+        # Caption and attempt side by side: an engine may look at the image once for both.
+        steps = [(case, step) for case in asked for step in CAPTIONER_STEPS]
+        prompts = (prompt for case in asked for prompt in case.captioner_prompts())
+        requests = [Request(key, prompt, greedy, 0) for key, prompt in enumerate(prompts)]
+        to_reasoner: dict[int, Request] = {}
+        for made in captioner.generate(requests):
+            case, step = steps[made.key]
+            case.take(step, made, watch)
             if case.legible:
-                prompts.append(case.question_to_reasoner())
-                seeds.append(prompt_seed(self.seed, "answer", *case.texts()))
-                if isinstance(reasoner, Ahead):
-                    reasoner.ask(prompts[-1], sampled, seeds[-1])
-        answers = each(reasoner, prompts, sampled, seeds)
+                own = prompt_seed(self.seed, "answer", *case.texts())
+                to_reasoner[case.number] = Request(case.number, case.question_to_reasoner(), sampled, own)
+                reasoner.prefetch([to_reasoner[case.number]])
+        answers = reasoner.generate([to_reasoner[number] for number in sorted(to_reasoner)])
+        numbered = {case.number: case for case in cases}
         for case in cases:
-            if case.legible:
-                case.take("answer", next(answers), watch)
+            while case.number in to_reasoner:
+                made = next(answers)
+                numbered[made.key].take("answer", made, watch)
+                del to_reasoner[made.key]
             yield case.result()

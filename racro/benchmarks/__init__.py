@@ -1,7 +1,7 @@
-"""The seven benchmarks of the paper, and the user's own data: real column names in, Questions and scores out.
+"""What is measured? The seven benchmarks of the paper, and tables of the user.
 
-`BENCHMARKS[name].read(source, folder)`, then, when the answers are graded, `BENCHMARKS[name].score(graded)`. Loads no
-torch, and `datasets` only when a Hugging Face source is read.
+`BENCHMARKS[name].read(source, folder)` turns the published columns into Questions; once the answers are graded,
+`BENCHMARKS[name].score(graded)` computes scores. Never loads torch; loads `datasets` only to read from Hugging Face.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""What a benchmark is: where its questions are, how a row of it becomes a Question, how it is scored.
+"""The class of all benchmarks: where questions are, how a row becomes a Question, how answers are scored.
 
 Reads a Hugging Face dataset, a local copy of one, or the folder that the authors publish on GitHub. Not the wording of
-any benchmark (each has its own file here) and not the grading of answers (`racro.grading`).
+a particular benchmark (one file each) and not the grading of answers (`racro.grading`).
 """
 
 from __future__ import annotations
@@ -12,12 +12,13 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from racro.benchmarks.metrics import Graded, Scores
-from racro.data.golds import LETTERS, BadGold, Gold
-from racro.data.problems import MAX_DETAIL, in_batches, write_files
-from racro.data.rows import Draft, Files, Unusable, check, image_items
+from racro.data.cells import BadGold, Unusable
+from racro.data.options import LETTERS
+from racro.data.problems import in_batches, write_files
+from racro.data.rows import Draft, Files, check, image_items
 from racro.data.sources import BadSource, Row, Source, open_source
 from racro.prompts import IMAGE_TAG
-from racro.schema import DroppedRow, Label, Question
+from racro.schema import DroppedRow, Gold, Label, Question
 from racro.storage.files import opened
 
 
@@ -25,17 +26,17 @@ class Part(NamedTuple):
     """One table of a benchmark."""
 
     split: str
-    """Of the Hugging Face dataset."""
+    """Split of the Hugging Face dataset."""
     files: tuple[str, ...] = ()
-    """Where the authors' folder may have the same rows as json or jsonl."""
+    """Files in the authors' folder that may hold the same rows as json or jsonl."""
 
 
 class Item(NamedTuple):
-    """A row as its benchmark understands it."""
+    """A row after its benchmark has interpreted it."""
 
     draft: Draft
     labels: Sequence[tuple[str, Any]] = ()
-    """Name and value, or several values; None: the row has no such property."""
+    """Pairs of name and value; a value may be a list of several, or None if the row has no such property."""
     family: str | None = None
     part: str | None = None
 
@@ -44,7 +45,7 @@ class Loaded(NamedTuple):
     """The questions of a benchmark."""
 
     questions: tuple[Question, ...]
-    """Families stand together."""
+    """Questions of one family follow each other."""
     dropped: tuple[DroppedRow, ...]
 
 
@@ -54,29 +55,29 @@ class Benchmark:
 
     name: str
     source: str | None
-    """Hugging Face id; None where the authors publish on GitHub only."""
+    """Hugging Face id; None if the authors publish on GitHub only."""
     parts: tuple[Part, ...]
     columns: tuple[str, ...]
     """Columns that a source must have."""
     read_row: Callable[[int, Row, str], Item | None]
-    """(row number, row, split) -> item; None for a row of another part of the data set. Raises Unusable, BadGold."""
+    """(row number, row, split) -> item; None for a row that belongs to another part. Raises Unusable, BadGold."""
     score: Callable[[Sequence[Graded]], Scores]
     nullable: tuple[str, ...] = ()
-    """Those of `columns` in which a row may have nothing."""
+    """Those of `columns` that may be empty in a row."""
     optional: tuple[str, ...] = ()
-    """Columns that are read where they exist."""
+    """Columns that are read if they exist."""
     configs: tuple[str, ...] = ()
-    """Configurations of the Hugging Face dataset that make it up."""
+    """Configurations of the Hugging Face dataset that are read, one after the other."""
 
     def read(self, source: str | None, folder: str) -> Loaded:
-        """All questions of `source` (the published dataset when None).
+        """All questions of `source` (None: of the published dataset).
 
-        Every image is decoded once, to see that it can be; images without a file are written to `folder`/images.
-        Every gold answer is graded against itself. Raises BadSource.
+        Every image is decoded once, to check it; images without a file are written to `folder`/images. Every gold
+        answer is graded against itself. Raises BadSource.
         """
         source = source or self.source
         if source is None:
-            raise BadSource(f"{self.name} is on no hub; name the folder of its authors: {self.name}=FOLDER")
+            raise BadSource(f"{self.name} is not on Hugging Face; name the folder of its authors: {self.name}=FOLDER")
         questions: dict[str, Question] = {}
         dropped: list[DroppedRow] = []
         for split, table in self._tables(source):
@@ -86,17 +87,16 @@ class Benchmark:
                 if isinstance(found, Question):
                     questions[found.uid] = found
                 elif found is not None:
-                    detail = " ".join(found.detail.split())[:MAX_DETAIL]
-                    dropped.append(DroppedRow(source=table.name, row=number, reason=found.reason, detail=detail))
+                    dropped.append(found.row(table.name, number))
         if not questions:
             why = f"; the first row: {dropped[0].reason}: {dropped[0].detail}" if dropped else ""
             raise BadSource(f"{source} holds no question of {self.name}{why}")
         return Loaded(tuple(_together(questions.values())), tuple(dropped))
 
     def _tables(self, source: str) -> Iterator[tuple[str, Source]]:
-        """Split and table of every part: the authors' files where the folder has them, else the hub's."""
+        """Split and table of every part: the authors' files if the folder has them, else those of Hugging Face."""
         if len(self.parts) > 1 and source.endswith((".parquet", ".jsonl", ".json")):
-            raise BadSource(f"{source} is one part of {self.name}; name the folder of all of them")
+            raise BadSource(f"{source} is one part of {self.name}; name the folder that holds all parts")
         fs, path = opened(source)
         found = [(part.split, file) for part in self.parts for file in part.files if fs.exists(f"{path}/{file}")]
         if found:
@@ -107,10 +107,11 @@ class Benchmark:
                 yield part.split, open_source(source, part.split, self.configs)
 
     def _questions(self, table: Source, split: str, folder: str) -> Iterator[Question | Unusable | None]:
-        """A question, or what is wrong, for every row; None for a row that is not of this benchmark."""
+        """For every row a question, or what is wrong with it, or None if it does not belong to this benchmark."""
         if missing := [column for column in self.columns if column not in table.columns]:
             there = ", ".join(table.columns) or "none at all"
             raise BadSource(f"{table.name} is not {self.name}: no column {missing[0]!r} among {there}")
+        table.require_single(self.columns)
         files = Files()
 
         def convert(numbered: tuple[int, Row]) -> tuple[Question, dict[str, bytes]] | Unusable | None:
@@ -120,8 +121,8 @@ class Benchmark:
             try:
                 item = self.read_row(*numbered, split)
                 return item and self._question(item, table.base, files)
-            except (Unusable, BadGold) as error:
-                return Unusable(error.reason, error.detail)
+            except Unusable as error:
+                return error
 
         columns = [column for column in (*self.columns, *self.optional) if column in table.columns]
         written: set[str] = set()
@@ -136,7 +137,7 @@ class Benchmark:
             yield question
 
     def _question(self, item: Item, base: str | None, files: Files) -> tuple[Question, dict[str, bytes]]:
-        """The question of a row, and the images that it brings along. Raises Unusable."""
+        """The question of a row, and the images that are stored in the row. Raises Unusable."""
         images = [_image(cell, base) for cell in item.draft.images]
         problem = check(item.draft._replace(question=item.draft.question.strip(), images=images), base, files)
         question = Question(
@@ -151,13 +152,13 @@ class Benchmark:
 
 
 def _image(cell: Any, base: str | None) -> Any:
-    """The one image of a cell: bytes, or a path that leads to it from `base`."""
+    """The one image of a cell: bytes, or a path relative to `base`."""
     (item,) = image_items(cell) or [None]
     return _place(item, base) if isinstance(item, str) else item
 
 
 def _place(path: str, base: str | None) -> str:
-    """Authors' tables name images from their own folder, from its parent, or from a folder `images` in it."""
+    """The path of an image, which authors name relative to the table's folder, its parent, or `images` in it."""
     if base is None or "://" in path or path.startswith("/"):
         return path
     fs, _ = opened(base)
@@ -166,7 +167,7 @@ def _place(path: str, base: str | None) -> str:
 
 
 def labels_of(labels: Sequence[tuple[str, Any]]) -> tuple[Label, ...]:
-    """Labels from names and values; a value may be a list of several, or None for none."""
+    """Labels from names and values; a value may be a list of several, or None."""
     several = ((name, value if isinstance(value, list | tuple) else [value]) for name, value in labels)
     return tuple(Label(name=name, value=str(one)) for name, values in several for one in values if one is not None)
 
@@ -179,27 +180,22 @@ def _together(questions: Iterable[Question]) -> list[Question]:
 
 
 def lettered(answer: Any, options: Sequence[Any]) -> Gold:
-    """The gold of a question whose answer is the letter of an option. Raises BadGold."""
+    """The gold answer of a question whose answer is an option's letter. Raises BadGold."""
     letter = str(answer or "").strip()
     if len(letter) != 1 or letter not in LETTERS[: len(options)]:
-        raise BadGold("choice answer names no option", f"{answer!r} is no letter of {list(options)}")
+        raise BadGold("choice answer names no option", f"{answer!r} is not the letter of one of {list(options)}")
     return Gold(letter, "choice", tuple(map(str, options)))
-
-
-def options_text(options: Sequence[Any]) -> str:
-    """Options, one a line: (A) 12."""
-    return "\n".join(f"({letter}) {option}" for letter, option in zip(LETTERS, options, strict=False))
 
 
 PLACEHOLDER = re.compile(r"<image ?(\d+)>")
 
 
 def place_images(question: str, images: Mapping[int, Any]) -> tuple[str, list[Any]]:
-    """A question with placeholders `<image 2>` or `<image2>`, in the project's form, and its images in their order.
+    """A question with placeholders `<image 2>` or `<image2>`, rewritten for this project, and its images in order.
 
-    The first mention of an image becomes "image 2 <image>" (just `<image>` where there is one image only), a further
-    one "image 2": a reasoner, which sees no images, still reads which one an option means. Images that no text
-    mentions come first. Raises Unusable when a mentioned image is not there.
+    The first mention of an image becomes "image 2 <image>" (only `<image>` if there is one image), a later mention
+    "image 2": the reasoner, which sees no images, can still read which one an option means. Images that the text does
+    not mention come first. Raises Unusable if a mentioned image is missing.
     """
     order: list[int] = []
 

@@ -1,4 +1,4 @@
-"""DynaMath sample (Zou et al., arXiv 2411.00836): 501 questions, ten variants of each, other in numbers and picture."""
+"""DynaMath sample (Zou et al., arXiv 2411.00836): 501 questions in ten variants with other numbers and pictures."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ from collections.abc import Sequence
 
 from racro.benchmarks.benchmark import Benchmark, Item, Part
 from racro.benchmarks.metrics import Graded, Scores, alike, families, ratio, scored
-from racro.data.golds import BadGold, Gold, read_gold
+from racro.data.cells import BadGold
+from racro.data.golds import read_gold
 from racro.data.rows import Draft
 from racro.data.sources import Row
-from racro.schema import Label, Metric, Verdict
+from racro.schema import Gold, Label, Metric, Verdict
 
 KINDS = {"float": "float", "multiple choice": "choice", "text": None}
 ASKED = {
@@ -17,17 +18,17 @@ ASKED = {
     "multiple choice": " Just provide the corresponding choice option, such as 'A', 'B', 'C', or 'D'.",
     "text": "",
 }
-"""How the authors ask for each type of answer, without the JSON in which they want it."""
+"""How the authors ask for each type of answer, without their request for JSON."""
 TOLERANCE = 1e-3
 VARIANTS = 10
-"""Of each question. A worst case of fewer is a milder one, and says so in its name."""
+"""Number of variants of each question. A worst case over fewer variants is milder, and its name says so."""
 SUBSCORES = ("subject", "level")
 
 
 def _read_row(number: int, row: Row, split: str) -> Item:
     answer_type, variant = row["answer_type"], split.removeprefix("sample_variant")
     if answer_type not in KINDS:
-        raise BadGold("unknown kind", f"{answer_type!r} is none of {', '.join(KINDS)}")
+        raise BadGold("unknown kind", f"{answer_type!r} is not one of {', '.join(KINDS)}")
     gold = read_gold(row.get("ground_truth") or row.get("answer"), KINDS[answer_type], None, row["question"])
     draft = Draft(
         uid=f"{row['id']}/{variant}",
@@ -49,9 +50,9 @@ def _read_row(number: int, row: Row, split: str) -> Item:
 
 
 def score(graded: Sequence[Graded]) -> Scores:
-    """Worst case (a question counts when all its variants are right), average, and their ratio, the robustness.
+    """Worst case (a question counts if all its variants are right), average, and their ratio, the robustness.
 
-    With samples also the repetition consistency. All standard errors are over questions, not over variants.
+    With several samples, also the repetition consistency. All standard errors are over questions, not over variants.
     """
     found = list(families(graded).values())
     variants = {g.question.part for g in graded}
@@ -91,9 +92,9 @@ def _all(family: Sequence[Graded]) -> bool:
 
 
 def repetition_consistency(found: Sequence[Sequence[Graded]]) -> list[Metric]:
-    """Share of repetitions that give the same answer as the first sample of their question; no answer agrees with none.
+    """Share of repetitions with the same answer as the first sample of their question; missing answers never agree.
 
-    Empty without repetitions.
+    Empty if there are no repetitions.
     """
     same_F = [sum(alike(x, g.samples[0], Gold.of(g.question)) for g in f for x in g.samples[1:]) for f in found]
     return ratio("repetition consistency", same_F, [sum(len(g.samples[1:]) for g in f) for f in found])

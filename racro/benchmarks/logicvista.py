@@ -1,12 +1,14 @@
-"""LogicVista (Xiao et al., arXiv 2407.04973): 448 questions of logic in pictures; accuracy by skill and capability."""
+"""LogicVista (Xiao et al., arXiv 2407.04973): 448 logic questions in pictures; accuracy by skill and capability."""
 
 from __future__ import annotations
 
 from racro.benchmarks.benchmark import Benchmark, Item, Part
 from racro.benchmarks.metrics import simple_scores
-from racro.data.golds import Gold, options_in, read_gold
+from racro.data.golds import read_gold
+from racro.data.options import options_in
 from racro.data.rows import Draft
 from racro.data.sources import Row
+from racro.schema import Gold
 
 
 def _read_row(number: int, row: Row, split: str) -> Item:
@@ -26,7 +28,7 @@ def _read_row(number: int, row: Row, split: str) -> Item:
         draft,
         labels=[
             ("skill", row["skill"]),
-            # "diagram and ocr" counts with diagram, with ocr, and by itself, as in the authors' evaluation.
+            # "diagram and ocr" counts for diagram, for ocr, and as a value of its own, as in the authors' evaluation.
             ("capability", [c for cell in row["broad_capability"] for c in {*cell.split(" and "), cell}]),
         ],
     )

@@ -1,6 +1,6 @@
 """MathVerse testmini (Zhang et al., arXiv 2403.14624): 788 problems in five versions, from text to image.
 
-The paper's benchmark is the version Vision Only, whose question stands in the image and nowhere else.
+The paper evaluates the version Vision Only, whose question is in the image and nowhere else.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def _vision_only(number: int, row: Row, split: str) -> Item | None:
 
 
 def score_versions(graded: Sequence[Graded]) -> Scores:
-    """Accuracy over all versions; versions of one problem are not independent, so its cases are problems."""
+    """Accuracy over all versions. Versions of one problem are not independent, so the error is over problems."""
     found = [scored(family) for family in families(graded).values()]
     right_F = [sum(g.verdict is Verdict.CORRECT for g in family) for family in found]
     metrics = (*ratio("accuracy", right_F, [len(family) for family in found]), *by_label(graded))

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from racro.benchmarks.benchmark import PLACEHOLDER, Benchmark, Item, Part, lettered, options_text, place_images
+from racro.benchmarks.benchmark import PLACEHOLDER, Benchmark, Item, Part, lettered, place_images
 from racro.benchmarks.metrics import simple_scores
 from racro.data.golds import read_gold
+from racro.data.options import options_text
 from racro.data.rows import Draft
 from racro.data.sources import Row
 
@@ -12,11 +13,11 @@ from racro.data.sources import Row
 def _read_row(number: int, row: Row, split: str) -> Item:
     options = row["options"] or []
     question = row["question"]
-    if options and "".join(options) != "ABCDE"[: len(options)]:  # otherwise the options stand in the image
+    if options and "".join(options) != "ABCDE"[: len(options)]:  # otherwise the options are in the image
         question = f"{question}\n{options_text(options)}"
     image = row.get("decoded_image") or row["image"]
     pictures = set(PLACEHOLDER.findall(question))
-    if len(pictures) > 1:  # all of them stand in the one image
+    if len(pictures) > 1:  # all of them are in the one image
         question, images = PLACEHOLDER.sub(r"image \1", question), [image]
     else:
         question, images = place_images(question, {int(number): image for number in pictures or "1"})

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from racro.benchmarks.benchmark import Benchmark, Item, Part, lettered, options_text
+from racro.benchmarks.benchmark import Benchmark, Item, Part, lettered
 from racro.benchmarks.metrics import simple_scores
-from racro.data.golds import LETTERS, BadGold, Gold, read_gold
+from racro.data.cells import BadGold
+from racro.data.golds import read_gold
+from racro.data.options import LETTERS, options_text
 from racro.data.rows import Draft
 from racro.data.sources import Row
+from racro.schema import Gold
 
 HINTS = {
     "choice": "Please answer the question and provide the correct option letter, e.g., A, B, C, D, at the end.",
@@ -19,14 +22,14 @@ HINTS = {
     "list": "Please answer the question requiring a Python list as an answer and provide the final list, "
     "e.g., [1, 2, 3], [1.2, 1.3, 1.4], at the end.",
 }
-"""The authors' words; they, and no sentence of ours, tell the model how many digits are asked for."""
+"""The authors' hints. Only they tell the model how many digits are asked for."""
 
 LABELS = ("question_type", "answer_type")
 METADATA = ("language", "source", "category", "task", "context", "grade", "skills")
 
 
 def query(question: str, gold: Gold) -> str:
-    """The question as the authors ask it (their column `query`, with zero examples)."""
+    """The question as the authors ask it (their column `query`, without examples)."""
     hint = HINTS[f"float {gold.precision}" if gold.kind == "float" else gold.kind]
     unit = f" (Unit: {gold.unit})" if gold.unit else ""
     choices = f"\nChoices:\n{options_text(gold.choices)}" if gold.choices else ""
@@ -38,7 +41,7 @@ def gold(row: Row) -> Gold:
     if row["question_type"] == "multi_choice":
         options = row["choices"] or []
         if row["answer"] not in options:
-            raise BadGold("choice answer names no option", f"{row['answer']!r} is none of {options}")
+            raise BadGold("choice answer names no option", f"{row['answer']!r} is not one of {options}")
         return lettered(LETTERS[options.index(row["answer"])], options)
     precision = None if row["precision"] is None else int(row["precision"])
     if row["answer_type"] == "list":

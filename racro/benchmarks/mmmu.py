@@ -1,13 +1,15 @@
-"""MMMU validation (Yue et al., arXiv 2311.16502): 900 questions of 30 subjects with up to seven images each."""
+"""MMMU validation (Yue et al., arXiv 2311.16502): 900 questions in 30 subjects, with up to seven images each."""
 
 from __future__ import annotations
 
 import ast
 from typing import Any
 
-from racro.benchmarks.benchmark import Benchmark, Item, Part, lettered, options_text, place_images
+from racro.benchmarks.benchmark import Benchmark, Item, Part, lettered, place_images
 from racro.benchmarks.metrics import simple_scores
-from racro.data.golds import BadGold, read_gold
+from racro.data.cells import BadGold
+from racro.data.golds import read_gold
+from racro.data.options import options_text
 from racro.data.rows import Draft
 from racro.data.sources import Row
 
@@ -25,14 +27,14 @@ SUBJECTS = {
         *("Materials", "Mechanical_Engineering"),
     ),
 }
-"""Disciplines and their subjects, each a configuration of the data set."""
+"""Disciplines and their subjects; each subject is a configuration of the dataset."""
 
 _DISCIPLINE = {subject: discipline for discipline, subjects in SUBJECTS.items() for subject in subjects}
 IMAGES = tuple(f"image_{i}" for i in range(1, 8))
 
 
 def _list(cell: Any) -> list[str]:
-    """A list, or the text of a Python list."""
+    """The items of a list, or of the text of a Python list."""
     if isinstance(cell, str):
         try:
             cell = ast.literal_eval(cell)
@@ -49,7 +51,7 @@ def _read_row(number: int, row: Row, split: str) -> Item:
         question = f"{question}\n\n{options_text(options)}"
         gold = lettered(answer, options)
     else:
-        # Several spellings of one answer, as the text of a list: the first stands for all.
+        # Several spellings of one answer, as the text of a list: only the first is used.
         answer = _list(answer)[0] if str(answer).startswith("[") else answer
         gold = read_gold(answer, None, None, question)
     shown = {i: row[name] for i, name in enumerate(IMAGES, 1) if row.get(name)}

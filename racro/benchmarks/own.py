@@ -1,4 +1,4 @@
-"""The user's own data, by the column mapping of training data; accuracy by category."""
+"""A table of the user, read with the column mapping of training data; accuracy by category."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from racro.data.sources import Row
 
 
 def own_data(columns: config.Columns, split: str = "test") -> Benchmark:
-    """A benchmark of any table that `problems.columns` can describe."""
+    """A benchmark from any table that `problems.columns` can describe."""
 
     def read_row(number: int, row: Row, split: str) -> Item:
         draft = draft_row(number, row, columns)
         return Item(draft, labels=[("category", draft.category)] if columns.category else [])
 
     names = dict.fromkeys(name for name in columns.model_dump().values() if name is not None)
-    nullable = tuple(name for name in names if name not in (columns.question, columns.answer, columns.image))
+    nullable = tuple(name for name in names if name not in (columns.question, columns.answer))
     return Benchmark(
         name="own",
         source=None,

@@ -1,8 +1,8 @@
-"""We-Math testmini (Qiao et al., arXiv 2407.01284): problems of two or three steps, each step asked by itself too.
+"""We-Math testmini (Qiao et al., arXiv 2407.01284): problems of two or three steps; each step is also a question.
 
-Four things may become of a family, the whole problem and its one-step questions. The whole is wrong: insufficient
-knowledge (IK) when a step is wrong too, inadequate generalization (IG) when none is. The whole is right: complete
-mastery (CM) when the steps are right too, all of them (strict) or any (loose), rote memorization (RM) otherwise.
+A family is a whole problem with its one-step questions. There are four outcomes. If the whole is wrong: insufficient
+knowledge (IK) if a step is wrong too, inadequate generalization (IG) if none is. If the whole is right: complete
+mastery (CM) if the steps are right too, all of them (strict) or any (loose); otherwise rote memorization (RM).
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ from collections.abc import Sequence
 
 from racro.benchmarks.benchmark import Benchmark, Item, Part
 from racro.benchmarks.metrics import Graded, Scores, accuracy, by_label, families, ratio, scored
+from racro.data.cells import Unusable
 from racro.data.golds import read_gold
-from racro.data.rows import Draft, Unusable
+from racro.data.rows import Draft
 from racro.data.sources import Row
 from racro.schema import Metric, Verdict
 
@@ -23,9 +24,9 @@ _KEY = re.compile(rf"2steps_([12]|{WHOLE})|3steps_([123]|{WHOLE})")
 
 
 def _read_row(number: int, row: Row, split: str) -> Item:
-    family, key = str(row["ID"]), str(row["key"])  # 2steps_17, 2steps_multi: the ID is that of the family
+    family, key = str(row["ID"]), str(row["key"])  # 2steps_17, 2steps_multi: the ID is the family's
     if not _KEY.fullmatch(key):
-        raise Unusable("unknown part", f"key {key!r} is no step of a problem of two or three")
+        raise Unusable("unknown part", f"key {key!r} is not a step of a problem of two or three steps")
     steps, _, part = key.partition("_")
     concept = [("knowledge concept", row["knowledge concept"])] if part != WHOLE else []
     draft = Draft(
@@ -44,13 +45,13 @@ def _read_row(number: int, row: Row, split: str) -> Item:
 
 
 def parts_of(key: str) -> set[str]:
-    """The parts of the family that a part belongs to. "2steps_1": steps 1 and 2, and the whole."""
+    """All parts of the family of a part. For "2steps_1": steps 1 and 2, and the whole."""
     steps = key.partition("_")[0]
     return {f"{steps}_{part}" for part in (*range(1, int(steps[0]) + 1), WHOLE)}
 
 
 def score(graded: Sequence[Graded]) -> Scores:
-    """The authors' four measures, strict and loose, over the F families of which every part has a verdict.
+    """The authors' four measures, strict and loose, over the F families whose parts all have a verdict.
 
     Score = (F - 0.5 IG - RM - IK) / F = (CM + 0.5 IG) / F. The rate of RM is RM / (CM + RM), as published.
     """

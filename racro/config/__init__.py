@@ -1,8 +1,8 @@
-"""The recipe: one frozen pydantic model = one YAML file = the form in the Prefect UI.
+"""Which settings are there? The recipe: one frozen pydantic model, one YAML file, the form in the Prefect UI.
 
-Everything outside `runtime` is identity: it changes the answer and therefore every digest and cache key. `runtime` says
-where and how fast, and changes neither. The defaults are the paper's (RACRO v1, 3B). One file per section; reading and
-overriding YAML is `racro.config.loading`. Torch-free.
+Everything outside `runtime` is identity: it changes the result, and with it digests and cache keys. `runtime` says
+where and how fast, and changes neither. The defaults are those of the paper (RACRO v1, 3B). One file per section; YAML
+files and overrides are read by `racro.config.loading`. Never loads torch.
 """
 
 from racro.config.base import Config, Seconds, Share

@@ -1,4 +1,4 @@
-"""Recipe keys `captioner.engine` and `reasoner.engine`: what generates."""
+"""Recipe keys `captioner.engine` and `reasoner.engine`: which software generates text."""
 
 from __future__ import annotations
 
@@ -10,50 +10,50 @@ from racro.config.base import Config
 
 
 class Transformers(Config):
-    """Hugging Face transformers in process: one prefill per prompt, its KV cache repeated for the group."""
+    """Hugging Face transformers in the run's process: one prefill per prompt, shared by all its samples."""
 
     type: Literal["transformers"] = "transformers"
 
 
 class ScriptedReply(Config):
-    """What the scripted engine answers to prompts that match."""
+    """A rule of the scripted engine: which prompts match, and what it replies to them."""
 
     when: str = "(?s).*"
-    """Regular expression searched in the text of the last user message."""
+    """Regular expression that is searched in the text of the last user message."""
     replies: tuple[str, ...]
-    """One reply per sample, in turn; \\1 and so on stand for the groups of `when`."""
+    """Replies to the samples of a prompt, in turn; \\1, \\2 ... are replaced by the groups of `when`."""
     delay: Annotated[float, Field(ge=0)] = 0.0
-    """Seconds before each reply; beyond the request deadline the request counts as failed."""
+    """Seconds before each reply. Beyond `runtime.request_deadline` the request counts as failed."""
     tokens: PositiveInt | None = None
-    """Pretended length; None: the reply's bytes. Above `max_tokens` the reply is cut and `finish_reason` is length."""
+    """Pretended length in tokens; None: its number of bytes. Above `max_tokens` the reply is cut off."""
 
 
 class Scripted(Config):
-    """No model: replies by rules. For tests, examples and dry runs of a workflow."""
+    """Replies by rules, without a model. For tests, examples and dry runs of a workflow."""
 
     type: Literal["scripted"] = "scripted"
     rules: tuple[ScriptedReply, ...] = (ScriptedReply(replies=("unknown",)),)
-    """The first rule that matches answers; no match is an error."""
+    """The first rule that matches a prompt replies to it. A prompt without a match is an error."""
 
 
 class Vllm(Config):
-    """vLLM as a library, in a child process: continuous batching over the whole stage, prefix caching."""
+    """vLLM as a library in a child process: continuous batching over the whole stage, prefix caching."""
 
     type: Literal["vllm"] = "vllm"
     quantization: str | None = None
-    """fp8, awq, gptq ...: of a frozen reasoner whose checkpoint does not say it itself."""
+    """Quantization of a reasoner, if its checkpoint names none: fp8, awq, gptq ... None: as in the checkpoint."""
     max_model_len: PositiveInt | None = None
-    """Longest prompt with answer; the model's own when None."""
+    """Largest number of tokens of a prompt and its answer together; None: the model's maximum."""
 
 
 class Server(Config):
-    """An OpenAI-compatible endpoint: those of `runtime.<role>.urls`, else a vLLM server that is started and stopped."""
+    """OpenAI-compatible servers: those at `runtime.<role>.urls`, or a vLLM server that the run starts and stops."""
 
     type: Literal["server"] = "server"
     quantization: str | None = None
-    """As for `vllm`; of a server that is started."""
+    """As for `vllm`; only for a server that the run starts."""
     max_model_len: PositiveInt | None = None
-    """As for `vllm`; of a server that is started."""
+    """As for `vllm`; only for a server that the run starts."""
 
 
 EngineChoice = Annotated[Transformers | Vllm | Server | Scripted, Field(discriminator="type")]

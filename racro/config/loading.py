@@ -1,8 +1,9 @@
-"""Recipe files and `--set` overrides -> Recipe, with errors that name the key and the remedy."""
+"""Recipes by name or by file, with `--set` overrides -> Recipe; errors name the key and the remedy."""
 
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,9 @@ from pydantic import BaseModel, ValidationError
 from racro.config import Recipe
 from racro.errors import BadInput
 
+RECIPES = Path(__file__).parents[1] / "recipes"
+"""Recipes that are part of the package; each is known by its file's name without `.yaml`."""
+
 
 class BadRecipe(BadInput):
     """A recipe that cannot be read or does not hold together."""
@@ -21,26 +25,48 @@ class BadRecipe(BadInput):
         super().__init__(" ".join(message.split()))  # one line, whatever the user's keys and the parser's words hold
 
 
-def load(path: str, overrides: Sequence[str] = ()) -> Recipe:
-    """Read a recipe and apply `path=value` overrides, values in YAML. Raises BadRecipe.
+def names() -> list[str]:
+    """Recipes that can be given by name."""
+    return sorted(file.stem for file in RECIPES.glob("*.yaml"))
 
-    Another `type` takes the place of a section with all its keys, which mean nothing to it.
+
+def find(recipe: str) -> Path:
+    """The file of a recipe: a path if it has a slash or ends in .yaml, otherwise a shipped recipe's name.
+
+    Raises BadRecipe for a name that is not known. Whether a path exists is found out by whoever reads it.
     """
+    if os.sep in recipe or recipe.endswith((".yaml", ".yml")):
+        return Path(recipe)
+    if recipe in (known := names()):
+        return RECIPES / f"{recipe}.yaml"
+    close = difflib.get_close_matches(recipe, known, n=1)
+    hint = f"did you mean {close[0]}? " if close else ""
+    raise BadRecipe(
+        f"{recipe[:100]}: no recipe has this name; {hint}known names: {', '.join(known)}; a file needs a slash or .yaml"
+    )
+
+
+def load(recipe: str, overrides: Sequence[str] = ()) -> Recipe:
+    """Read a recipe, by name or path, and apply `path=value` overrides, values in YAML. Raises BadRecipe.
+
+    Another `type` replaces a section with all its keys, because they mean nothing to the new type.
+    """
+    path = find(recipe)
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8")
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise BadRecipe(f"{path}: no such recipe file; shipped ones are in racro/recipes") from error
+        raise BadRecipe(f"{path}: no such recipe file; known names: {', '.join(names())}") from error
     except (OSError, ValueError) as error:  # a folder, a binary file, an impossible name
         reason = error.strerror if isinstance(error, OSError) else type(error).__name__
         raise BadRecipe(f"{path}: not a readable text file ({reason}); give the path of a YAML file") from error
-    content = _yaml(text, path)
+    content = _yaml(text, str(path))
     if content is None:
         content = {}
     if not isinstance(content, dict):
         raise BadRecipe(f"{path}: a recipe is a mapping of keys to values, not a {type(content).__name__}")
     for override in sorted(overrides, key=lambda override: ".type=" not in override):
         _apply(content, override)
-    return parse(content, path)
+    return parse(content, str(path))
 
 
 def override(recipe: Recipe, overrides: Sequence[str], option: str) -> Recipe:
@@ -79,7 +105,7 @@ def _yaml(text: str, where: str) -> Any:
 
 
 class _Loader(yaml.SafeLoader):
-    """A key that stands twice is an error; YAML would take the last and forget the first without a word."""
+    """Refuses a key that occurs twice; YAML would silently take the last one."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[str] = set()

@@ -4,55 +4,80 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, get_args
 
-from pydantic import Field, PositiveInt
+from pydantic import AfterValidator, Field, PositiveInt
 
-from racro.config.base import Config
+from racro.config.base import Config, NeutralDefault
 from racro.config.engines import EngineChoice, Transformers
 
 DType = Literal["float32", "bfloat16", "float16"]
 Linear = Literal["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+TemplateValue = bool | int | float | str
+RENDERING = {
+    "conversation",
+    "messages",
+    "add_generation_prompt",
+    "continue_final_message",
+    "tokenize",
+    "return_tensors",
+}
+"""Arguments of a chat template that are not the recipe's to set."""
+
+
+def _no_rendering(given: dict[str, TemplateValue]) -> dict[str, TemplateValue]:
+    if wrong := sorted(RENDERING & given.keys()):
+        raise ValueError(f"{', '.join(wrong)}: set by racro itself; give only what the chat template reads")
+    return given
+
+
+TemplateKwargs = Annotated[dict[str, TemplateValue], AfterValidator(_no_rendering), NeutralDefault()]
 
 
 class Lora(Config):
-    """Low-rank adapters (arXiv 2106.09685) of the language model's linear layers."""
+    """Low-rank adapters (LoRA, arXiv 2106.09685) for linear layers of the captioner's language model."""
 
     rank: Annotated[int, Field(ge=1, le=512)] = 16
-    """Columns of the two matrices by which a layer is changed."""
+    """Rank of the two matrices whose product is added to a layer's weights."""
     alpha: PositiveInt = 32
-    """Their product is multiplied by alpha / rank."""
+    """Scale: the product of the two matrices is multiplied by alpha / rank."""
     targets: Annotated[tuple[Linear, ...], Field(min_length=1)] = get_args(Linear)
-    """The layers that are changed."""
+    """Names of the layers that are adapted, in every block of the language model. If a model fuses some of them, or has
+    linear attention instead, the layers that take their part are adapted (`racro.models.adapters`)."""
 
 
 class Captioner(Config):
     """The vision-language model that is trained."""
 
     model: str = "Qwen/Qwen2.5-VL-3B-Instruct"
-    """`embedded`, a local folder of a model or of a LoRA adapter, or a hub id."""
+    """`embedded`, a folder with a model or a LoRA adapter, or a Hugging Face id."""
     revision: str | None = None
-    """Commit, tag or branch of a hub model."""
+    """Commit, tag or branch of a Hugging Face model; None: its default branch."""
     dtype: DType = "bfloat16"
-    """Precision of weights in engine and trainer."""
+    """Precision of the engine's weights and of the trainer's computations; trained weights are kept in float32."""
     engine: EngineChoice = Transformers()
-    """What generates captions."""
+    """The software that generates captions."""
     lora: Lora | None = None
-    """Train an adapter and leave the weights as they are. None: all weights, or `model` where that is an adapter."""
+    """Train an adapter and leave the model's weights unchanged. None: train all weights, or the adapter that `model`
+    names."""
+    template_kwargs: TemplateKwargs = Field(default_factory=dict)
+    """What the chat template is given besides the messages, for example {enable_thinking: false}."""
 
 
 class Reasoner(Config):
-    """The frozen text-only model. Swap it and retrain nothing."""
+    """The frozen text-only model that answers from captions. It can be exchanged without training again."""
 
     model: str = "deepseek-ai/DeepSeek-R1-Distill-Qwen-7B"
-    """`embedded`, a local folder, or a hub id."""
+    """`embedded`, a folder with a model, or a Hugging Face id."""
     revision: str | None = None
-    """Commit, tag or branch of a hub model."""
+    """Commit, tag or branch of a Hugging Face model; None: its default branch."""
     dtype: DType = "bfloat16"
-    """Precision of the weights."""
+    """Precision of the weights in the engine."""
     engine: EngineChoice = Transformers()
-    """What generates answers."""
+    """The software that generates answers."""
     temperature: Annotated[float, Field(ge=0)] = 1.0
-    """Sampling temperature in training; 0 is greedy."""
+    """Sampling temperature during training; 0 is greedy. Evaluations use `evaluation.temperature`."""
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
-    """Nucleus sampling in training."""
+    """Nucleus sampling during training: only the most likely tokens with this total probability; 1: all tokens."""
     max_tokens: PositiveInt = 8192
-    """Longest answer; beyond it the verdict is `truncated`."""
+    """Longest answer in tokens. An answer that reaches it without a result gets the verdict `truncated`."""
+    template_kwargs: TemplateKwargs = Field(default_factory=dict)
+    """What the chat template is given besides the messages, for example {enable_thinking: false}."""

@@ -10,34 +10,35 @@ from racro.config.base import Config, Share
 
 
 class EmbeddedProblems(Config):
-    """Problems of the embedded world of coloured bars: rendered on demand, exact, any number of them."""
+    """Problems of the embedded world of coloured bars: drawn on demand, with exact answers, in any number."""
 
     type: Literal["embedded"] = "embedded"
     count: PositiveInt = 2048
-    """Size of the training pool. Iterations walk through it in seeded random order, epoch after epoch."""
+    """Number of training problems. Iterations go through them in seeded random order, epoch after epoch."""
 
 
 class Columns(Config):
-    """Which column of the source holds what."""
+    """Names of the columns of the source."""
 
     question: str = "question"
     """Text of the question; may hold `<image>` placeholders."""
     answer: str = "answer"
-    """Gold answer; an enclosing \\boxed{} is removed."""
+    """Gold answer; a \\boxed{} around it is removed."""
     image: str = "image"
-    """One image or a list of them: a path (relative to the file), a URI, bytes, or a Hugging Face image."""
+    """One image or a list of images: paths (relative to the file), URIs, bytes, or Hugging Face images."""
     uid: str | None = None
-    """Unique name of the row; the row number when None."""
+    """Unique name of the row. None: the row number is the name."""
     kind: str | None = None
-    """integer, float, choice or text; inferred from answer and choices when None."""
+    """Kind of the answer: integer, float, choice, choices, yesno, text, expression, list or set. None: inferred from
+    answer and choices."""
     category: str | None = None
-    """Name for accuracy by category."""
+    """Category, for accuracy by category and the filter `categories`. None: no categories."""
     origin: str | None = None
-    """Name of the collection that the row comes from."""
+    """Name of the collection that the row comes from, for the filter `without_origins`."""
     pass_rate: str | None = None
-    """Share of right answers that some model gave, 0 to 1; null or negative where nobody measured it."""
+    """Share of right answers that some model gave, 0 to 1, for filters by pass rate; null or negative: not measured."""
     choices: str | None = None
-    """List of option texts."""
+    """Texts of the options of a choice question."""
 
 
 class Virl39kColumns(Columns):
@@ -46,44 +47,44 @@ class Virl39kColumns(Columns):
     uid: str | None = "qid"
     """Unique name of the row."""
     category: str | None = "category"
-    """Name for accuracy by category."""
+    """Category, for accuracy by category and the filter `categories`."""
     origin: str | None = "source"
-    """Collection that the row was taken from."""
+    """Name of the collection that the row comes from, for the filter `without_origins`."""
     pass_rate: str | None = "PassRate_32BTrained"
-    """Share of right answers of a model; `PassRate_7BBase` is the other; half of it was never measured."""
+    """Share of right answers of a model. The other choice, `PassRate_7BBase`, is missing for half of the rows."""
 
 
 class ForeignProblems(Config):
-    """Rows of somebody else's table: where they are, which are used, how they are split."""
+    """Rows of a table: where they are, which are used, how they are split."""
 
     source: str
-    """Path or URI of a .parquet, .jsonl or .json file, a folder of parquet files or of `save_to_disk`, or a Hugging
-    Face dataset id. Image paths start from the table's folder; `images.zip` there need not be unpacked."""
+    """Path or URI of a .parquet, .jsonl or .json file, of a folder of parquet files or one from `save_to_disk`, or a
+    Hugging Face dataset id. Image paths are relative to the table's folder; an `images.zip` there is read as it is."""
     heldout_source: str | None = None
-    """The same for the held-out problems; None: a share of `source` is held out."""
+    """Source of the held-out problems, in the same forms. None: a share of `source` is held out."""
     split: str | None = "train"
-    """Split of a Hugging Face dataset; None: its files as they are published, a table with images beside it."""
+    """Split of a Hugging Face dataset. None: its files as published, a table with images beside it."""
     heldout_share: Annotated[float, Field(gt=0, lt=1)] = 0.1
-    """Share held out when `heldout_source` is None; rows that show the same image stay together."""
+    """Share of the rows that is held out if `heldout_source` is None; rows that show the same image stay together."""
     columns: Columns = Columns()
-    """Which column holds what."""
+    """Names of the source's columns."""
     max_bad_share: Share = 0.05
-    """Above this share of unusable rows the run stops instead of training on what is left."""
+    """Largest share of unusable rows; above it the run stops instead of training on the rest."""
     without_origins: tuple[str, ...] = ()
-    """Collections whose rows are left out."""
+    """Leave out rows from these collections."""
     categories: tuple[str, ...] = ()
-    """Only rows of these; empty: of all."""
+    """Use only rows of these categories; empty: all."""
     min_pass_rate: Share = 0.0
-    """Rows below are left out: hopeless problems, whose groups carry no gradient."""
+    """Leave out rows with a lower pass rate: problems that are never solved carry no gradient."""
     max_pass_rate: Share = 1.0
-    """Rows above are left out: problems that everybody solves."""
+    """Leave out rows with a higher pass rate: problems that are always solved carry no gradient."""
     unrated: bool = True
-    """Keep rows whose pass rate nobody measured?"""
+    """Keep rows whose pass rate was not measured?"""
     benchmarks: dict[str, str | None] = Field(default_factory=dict)
-    """Benchmarks that the rows are held against, by name (mathvista, mathverse-all ...), with a source as for `racro
-    evaluate`; null: the authors'. A row overlaps by an image, by one that looks the same, or by its text."""
+    """Benchmarks to compare the rows with: name (mathvista, mathverse-all ...) and source, as for `racro evaluate
+    --benchmark`; null: the published data. A row overlaps if it has the same image, a similar one, or the same text."""
     overlapping: Literal["drop", "keep"] = "drop"
-    """What becomes of rows that overlap; they are listed either way."""
+    """Drop or keep rows that overlap with a benchmark; they are listed in either case."""
 
     @model_validator(mode="after")
     def _selects_something(self) -> ForeignProblems:
@@ -98,23 +99,23 @@ class ForeignProblems(Config):
 
 
 class TableProblems(ForeignProblems):
-    """Rows of a parquet or jsonl file, or of a Hugging Face dataset, by a column mapping."""
+    """Rows of a parquet or jsonl file, or of a Hugging Face dataset, whose columns are named in `columns`."""
 
     type: Literal["table"] = "table"
 
 
 class Virl39kProblems(ForeignProblems):
-    """ViRL39K (TIGER-Lab), as published: a parquet file with images.zip beside it, here or on the hub."""
+    """ViRL39K (TIGER-Lab) as published: a parquet file with images.zip beside it, local or on Hugging Face."""
 
     type: Literal["virl39k"] = "virl39k"
     source: str = "TIGER-Lab/ViRL39K"
-    """The hub id, or a folder with its files."""
+    """Hugging Face id, or a folder with its files."""
     split: str | None = None
-    """None: the files as they are published."""
+    """None: the files as published."""
     columns: Virl39kColumns = Virl39kColumns()
-    """Which column holds what."""
+    """Names of the source's columns."""
     without_origins: tuple[str, ...] = ("DeepScaleR",)
-    """The official filter: these are text only."""
+    """Leave out rows from these collections. The default is the authors' filter: DeepScaleR has no images."""
 
 
 Problems = Annotated[EmbeddedProblems | TableProblems | Virl39kProblems, Field(discriminator="type")]

@@ -1,4 +1,4 @@
-"""A recipe: everything that determines a training, and the machine it runs on."""
+"""The recipe: all sections together, and the conditions between them."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ from racro.config.training import EvaluationSettings, RewardSettings, RolloutSet
 
 
 class Recipe(Config):
-    """A training, completely: same recipe and seed, same policy."""
+    """Everything that determines a training: the same recipe gives the same policy."""
 
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
-    """Seed of everything random."""
+    """Seed of all random choices: split, order of problems, sampling."""
     iterations: PositiveInt = 100
-    """Rounds of caption -> reason -> update (K)."""
+    """Number of rounds caption -> reason -> update (K)."""
     problems: Problems = EmbeddedProblems()
     """Where questions, images and gold answers come from."""
     captioner: Captioner = Captioner()
-    """The trained model."""
+    """The model that is trained to write captions."""
     reasoner: Reasoner = Reasoner()
-    """The frozen model."""
+    """The frozen model that answers from captions."""
     rollout: RolloutSettings = RolloutSettings()
-    """Sampling of captions."""
+    """How captions are sampled."""
     reward: RewardSettings = RewardSettings()
-    """From verdicts to rewards."""
+    """How verdicts become rewards."""
     update: UpdateSettings = UpdateSettings()
-    """GRPO."""
+    """How rewards change the policy (GRPO)."""
     evaluation: EvaluationSettings = EvaluationSettings()
-    """Held-out accuracy."""
+    """How and how often the policy is evaluated on held-out problems."""
     runtime: Runtime = Runtime()
-    """The machine."""
+    """Where and how fast it runs. Changes no result, no digest and no cache key."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Recipe:

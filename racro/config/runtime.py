@@ -10,92 +10,94 @@ from racro.config.base import Config, Seconds
 
 
 class Timeouts(Config):
-    """Seconds after which a stage is given up."""
+    """Time limits of stages in seconds. A stage that exceeds its limit fails and is not retried."""
 
     fingerprint: Seconds = 6 * 3600
-    """Reading one benchmark."""
+    """Computing the fingerprints of one benchmark, for the overlap check."""
     prepare: Seconds = 6 * 3600
-    """Preparing a data set."""
+    """Reading and checking the training problems, or the held-out ones."""
     parity: Seconds = 3600
     """Comparing engine and trainer before the first iteration."""
     caption: Seconds = 6 * 3600
-    """Captioning one iteration."""
+    """Captions of one iteration."""
     reason: Seconds = 6 * 3600
-    """Answering one iteration."""
+    """The reasoner's answers of one iteration."""
     update: Seconds = 6 * 3600
-    """One update."""
-    evaluate: Seconds = 6 * 3600
-    """One evaluation in a training."""
+    """The optimizer steps of one iteration."""
     load: Seconds = 6 * 3600
-    """Reading one benchmark for an evaluation."""
+    """Reading one benchmark."""
     describe: Seconds = 6 * 3600
-    """Captions of one part of a benchmark."""
+    """Captions for one part (1,024 questions) of a benchmark or of the held-out problems."""
     attempt: Seconds = 6 * 3600
-    """The captioner's own answers to one part."""
+    """The captioner's answers to one part of a benchmark."""
     answer: Seconds = 6 * 3600
-    """The reasoner's answers to one part."""
+    """The reasoner's answers to one part of a benchmark."""
     grade: Seconds = 3600
-    """Grading one benchmark in one mode."""
+    """Grading the answers to one benchmark in one mode."""
     aggregate: Seconds = 3600
-    """Its metrics."""
+    """Computing the metrics of one benchmark in one mode."""
 
 
 class EnginePlacement(Config):
-    """Where a role's engine runs, and how much of the machine it takes."""
+    """Where the engine of a role runs, and how much of the machine it uses."""
 
     worker: bool | None = None
-    """In a child process of its own? None: vLLM is, the others are not."""
+    """Run the engine in a child process? None: yes for vLLM, no for the others."""
     gpus: tuple[Annotated[int, Field(ge=0)], ...] = ()
-    """GPUs by number; empty: those that the process sees."""
+    """Numbers of the GPUs to use; empty: all that the process sees."""
     tensor_parallel: PositiveInt = 1
-    """GPUs that share one copy of the model."""
+    """Number of GPUs over which one copy of the model is spread."""
     data_parallel: PositiveInt = 1
-    """Copies of the model, each a process of its own, among which prompts are balanced."""
+    """Number of copies of the model. Each runs in a separate process, and prompts are balanced among them."""
     gpu_memory: Annotated[float, Field(gt=0, le=1)] = 0.85
-    """Share of a GPU's memory that vLLM takes."""
+    """Share of each GPU's memory that vLLM uses, 0 to 1."""
     cpu_cache: Annotated[float, Field(gt=0)] = 1.0
-    """GiB of vLLM's KV cache where it runs on a CPU."""
+    """Size of vLLM's KV cache on a CPU, in GiB."""
     sequences: PositiveInt = 256
-    """Sequences that are decoded at once, or requests in flight to an endpoint."""
+    """Largest number of sequences that are decoded at once, or of simultaneous requests to an endpoint."""
     eager: bool | None = None
-    """Without CUDA graphs and compilation: starts in seconds. None: on CPUs."""
+    """Run vLLM without CUDA graphs and compilation, which starts in seconds but generates more slowly. None: only on
+    CPUs."""
     urls: tuple[str, ...] = ()
-    """Base URLs of running endpoints, `http://host:8000/v1`, for the engine `server`."""
+    """Base URLs of running endpoints, for example `http://host:8000/v1`; only for the engine `server`. Empty: the run
+    starts a server."""
     api_key: str = "OPENAI_API_KEY"
-    """Name of the environment variable that holds the key of those endpoints."""
+    """Name of the environment variable that holds the key for these endpoints."""
     start_deadline: Seconds = 900.0
-    """Seconds until an engine that was started must answer."""
+    """Seconds within which a started engine must be ready."""
     silence: Seconds = 120.0
-    """Seconds without a sign of life after which an engine's process counts as hung; a step of vLLM's is one."""
+    """Seconds without a sign of life after which an engine's process counts as hung. For vLLM, a sign of life is a
+    decoding step."""
 
 
 class Runtime(Config):
-    """Where and how fast. Changes no digest and no cache key."""
+    """Where and how fast a recipe runs. Changes no digest and no cache key."""
 
     captioner: EnginePlacement = EnginePlacement()
-    """The captioner's engine."""
+    """Placement of the captioner's engine."""
     reasoner: EnginePlacement = EnginePlacement()
-    """The reasoner's engine."""
+    """Placement of the reasoner's engine."""
     streaming: bool = True
-    """Ask the reasoner about captions as they finish, where it runs in a process of its own."""
+    """Ask the reasoner about each caption as soon as it is finished, if the reasoner runs in another process."""
 
     device: str = "auto"
-    """auto, cpu, cuda, cuda:1 ..."""
+    """Device of the trainer and of engines in the run's process: cpu, cuda, cuda:1 ... auto: the first GPU, or the CPU
+    if there is none."""
     caption_batch: PositiveInt = 16
-    """Problems per engine batch when captioning."""
+    """Number of problems per call of the captioner's engine."""
     reason_batch: PositiveInt = 64
-    """Prompts per engine batch when reasoning."""
+    """Number of prompts per call of the reasoner's engine."""
     micro_batch: PositiveInt = 4
-    """Captions per forward and backward pass of the update; a mini-batch is made of whole ones."""
+    """Number of captions per forward and backward pass of the update. A mini-batch consists of whole micro-batches."""
     gradient_checkpointing: bool = True
-    """Trade a third more compute for activation memory."""
+    """Recompute activations in the backward pass: about a third more computation, much less memory."""
     request_deadline: Seconds = 1800.0
-    """Seconds one engine batch may take; what is unfinished then counts as failed."""
+    """Seconds that one call of an engine may take. Texts unfinished by then count as failed and stay unscored."""
     cache: Annotated[float, Field(gt=0)] = 100.0
-    """GiB of this machine's disk for what is downloaded from a remote root: policies, images."""
+    """GiB of local disk for downloads from a remote root: policies, images."""
     retries: Annotated[int, Field(ge=0)] = 2
-    """Retries of a stage after a failure that can heal (storage, lost engine)."""
+    """How often a stage is retried after a failure that may be transient (storage, lost engine)."""
     retry_delay: Annotated[float, Field(ge=0)] = 5.0
-    """Seconds before the first retry; doubled each time."""
+    """Seconds before the first retry; doubled for each further one."""
     timeouts: Timeouts = Timeouts()
-    """Per stage."""
+    """Time limits of stages."""

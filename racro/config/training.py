@@ -10,66 +10,67 @@ from racro.config.base import Config, Share
 
 
 class RolloutSettings(Config):
-    """Stage caption: what one iteration samples."""
+    """Stage caption: how the captions of one iteration are sampled."""
 
     problems: PositiveInt = 256
-    """Problems per iteration (P)."""
+    """Number of problems per iteration (P)."""
     group_size: Annotated[int, Field(ge=2)] = 4
-    """Captions per problem (G)."""
+    """Number of captions per problem (G)."""
     temperature: Annotated[float, Field(gt=0)] = 1.0
-    """Sampling temperature; the policy gradient is exact at 1."""
+    """Sampling temperature of captions. The policy gradient is exact only at 1."""
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
-    """Nucleus sampling."""
+    """Nucleus sampling of captions: only the most likely tokens with this total probability; 1: all tokens."""
     max_tokens: PositiveInt = 8192
-    """Longest caption."""
+    """Longest caption in tokens; longer ones are cut."""
 
 
 class RewardSettings(Config):
-    """Stage reason: from verdicts to rewards."""
+    """Stage reason: how verdicts on answers become rewards of captions."""
 
     kind: Literal["answer"] = "answer"
-    """answer: 1 when the reasoner's answer from the caption is right, 0 when it is wrong (RACRO)."""
+    """answer: reward 1 if the reasoner's answer from the caption is right, 0 if it is wrong (RACRO)."""
     penalty: Share = 0.0
-    """Taken from a reward of 1 when the text does not describe the image, as the policy itself judges (RAPID: 0.1)."""
+    """Subtracted from a reward of 1 if the caption does not describe the image, as the policy itself judges (RAPID:
+    0.1). 0: the policy is not asked."""
     truncated: Literal["wrong", "unscored"] = "wrong"
-    """How a reasoner's output that hit the token limit counts."""
+    """How an output of the reasoner that reached the token limit counts: as wrong (reward 0), or not at all."""
     max_unscored: Share = 0.2
-    """Above this share of unscored captions the run stops."""
+    """Largest share of unscored captions in an iteration, 0 to 1; above it the run stops."""
 
 
 class UpdateSettings(Config):
-    """Stage update: GRPO on the stored rollouts."""
+    """Stage update: GRPO on the scored captions of one iteration."""
 
     learning_rate: Annotated[float, Field(ge=0)] = 1e-6
-    """Constant after warm-up."""
+    """Learning rate of AdamW, constant after warm-up."""
     warmup_steps: Annotated[int, Field(ge=0)] = 0
-    """Optimizer steps of linear warm-up, counted over the whole training."""
+    """Number of optimizer steps of linear warm-up, counted over the whole training."""
     beta: Annotated[float, Field(ge=0)] = 1e-3
-    """Weight of KL(policy || initial policy), k3 estimator."""
+    """Weight of the penalty KL(policy || initial policy), estimated by k3. 0: no penalty."""
     clip_low: Annotated[float, Field(gt=0, lt=1)] = 0.2
-    """PPO clip below: ratio >= 1 - clip_low."""
+    """PPO clipping: the probability ratio is clipped below at 1 - clip_low."""
     clip_high: Annotated[float, Field(gt=0)] = 0.2
-    """PPO clip above: ratio <= 1 + clip_high."""
+    """PPO clipping: the probability ratio is clipped above at 1 + clip_high."""
     mini_batch: PositiveInt = 128
-    """Problems per optimizer step."""
+    """Number of problems per optimizer step (the aim; steps of an iteration are made equal)."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
-    """AdamW weight decay."""
+    """Weight decay of AdamW."""
     max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
-    """Gradient norm is clipped to this."""
+    """Largest gradient norm; longer gradients are scaled down to it."""
     importance_cap: Annotated[float, Field(ge=1)] = 2.0
-    """Cap of the engine-to-trainer importance ratio (truncated importance sampling)."""
+    """Largest importance ratio between trainer and engine, per token (truncated importance sampling)."""
     max_logprob_gap: Annotated[float, Field(gt=0)] = 0.05
-    """The run stops when engine and trainer differ by more, mean |log-prob difference| per token."""
+    """Largest mean |log-prob difference| per token between engine and trainer, in nats; above it the run stops."""
 
 
 class EvaluationSettings(Config):
-    """Stage evaluate: greedy captions of held-out problems, answered by the reasoner."""
+    """Evaluation: the reasoner answers from greedy captions of held-out problems."""
 
     every: PositiveInt = 10
-    """Iterations between evaluations; the start and the end are always evaluated."""
+    """Number of iterations between evaluations. The first and the last policy are always evaluated."""
     problems: PositiveInt = 1000
-    """Held-out problems."""
+    """Number of held-out problems."""
     temperature: Annotated[float, Field(ge=0)] = 0.6
-    """Reasoner's temperature."""
+    """Sampling temperature of the reasoner; 0 is greedy."""
     top_p: Annotated[float, Field(gt=0, le=1)] = 0.95
-    """Reasoner's nucleus."""
+    """Nucleus sampling of the reasoner: only the most likely tokens with this total probability; 1: all tokens."""

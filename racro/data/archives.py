@@ -1,7 +1,7 @@
 """Images that lie in a zip file beside their table, as ViRL39K is published.
 
-Where `images.zip` stands beside a table and no folder `images`, rows get the bytes of its members in place of their
-paths; from then on they are like any image that stands in the table itself. Called by `racro.data.problems`.
+When `images.zip` lies beside a table and there is no folder `images`, rows get the bytes of its members instead of the
+paths. After that they are like images inside the table. Called by `racro.data.problems`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ FOLDER = "images"
 
 
 def unpacked(source: Source, column: str) -> Source:
-    """The source with the images of `column` read from the zip file beside it; itself where there is none."""
+    """The source with the images of `column` read from the zip file beside it; unchanged when there is no zip file."""
     if source.base is None:
         return source
     location = f"{source.base}/{FOLDER}.zip"
@@ -36,7 +36,7 @@ def unpacked(source: Source, column: str) -> Source:
 
 
 class _Archive:
-    """A zip file's members, with or without the folder's name before them."""
+    """A zip file's members, found with or without the folder's name in front."""
 
     def __init__(self, stream: Any, name: str) -> None:
         self.name = name
@@ -53,10 +53,12 @@ class _Archive:
         self.zip.close()
 
     def unpack(self, cell: Any) -> Any:
-        """A cell with bytes in place of paths; what is no member stays a path. Raises BadSource."""
+        """A cell with bytes instead of paths; a path that is no member stays. Raises BadSource."""
         if isinstance(cell, list):
             return [self.unpack(item) for item in cell]
-        member = self.members.get(cell.removeprefix("./").removeprefix(f"{FOLDER}/")) if isinstance(cell, str) else None
+        if not isinstance(cell, str):
+            return cell
+        member = self.members.get(cell.removeprefix("./").removeprefix(f"{FOLDER}/"))
         if member is None:
             return cell
         try:

@@ -1,8 +1,8 @@
-"""Does a training row show or ask what a benchmark asks? By image bytes, by how the pixels look, by the words.
+"""Does a training row show or ask what a benchmark asks? Compared are image bytes, the look of the pixels, the words.
 
-The perceptual hash is pHash with 255 bits (16 x 16 low frequencies of a 64 x 64 cosine transform, each held against
-their median): on the benchmarks' own images copies that were compressed or resized differ in at most 20 bits, images of
-different benchmarks in 64 or more (docs/data.md). Knows nothing of tables; called by `racro.data.problems`.
+The perceptual hash is pHash with 255 bits: 16 x 16 low frequencies of a 64 x 64 cosine transform, each compared with
+their median. On the benchmarks' own images, compressed or resized copies differ in at most 20 bits, images of different
+benchmarks in 64 or more (docs/data.md). Knows nothing of tables; called by `racro.data.problems`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from racro.schema import Fingerprint, Overlap, Problem
 
 SIDE, FREQUENCIES = 64, 16
 NEAR = 24
-"""Bits of 255 in which pictures of the same may differ."""
+"""Bits of 255 in which two copies of one picture may differ."""
 MIN_WORDS = 12
 """Shorter questions ("How many are there?") are asked about many images."""
 THREADS = 4
@@ -33,10 +33,10 @@ _OPTIONS = re.compile(r"\b(?:choices|options)\s*:|(?:^|(?<=\s))\(?a[.)]\s")
 
 
 def look(image: Image.Image) -> str:
-    """Perceptual hash of decoded pixels, 64 hex digits. Size, compression and a change of brightness leave it near."""
+    """Perceptual hash of decoded pixels, 64 hex digits. Size, compression and brightness hardly change it."""
     grey = image.convert("L").resize((SIDE, SIDE), Image.Resampling.BILINEAR)
     spectrum = (_COSINES @ np.asarray(grey, dtype=np.float64) @ _COSINES.T).ravel()[1:]  # the mean is brightness
-    spectrum = spectrum.round(3)  # so that an empty picture is all zeros, not the noise of rounding
+    spectrum = spectrum.round(3)  # an empty picture is then all zeros, without rounding noise
     return np.packbits(spectrum > np.median(spectrum)).tobytes().hex()
 
 
@@ -71,7 +71,7 @@ class Source(NamedTuple):
 
 
 class Index:
-    """The fingerprints of all benchmarks, for looking up."""
+    """The fingerprints of all benchmarks, ready for lookup."""
 
     def __init__(self, fingerprints: Iterable[Fingerprint]) -> None:
         self.images: dict[str, set[Source]] = defaultdict(set)
@@ -91,7 +91,7 @@ class Index:
     def overlaps(self, row: int, problem: Problem, looks: Mapping[str, str]) -> list[Overlap]:
         """One for each benchmark that the problem overlaps with: its first question, by the strongest evidence.
 
-        `looks`: perceptual hash by content hash, of the problem's images at least.
+        `looks`: perceptual hash by content hash; must hold the problem's images.
         """
         found: dict[str, Overlap] = {}
         by: Literal["image", "look", "text"]

@@ -1,7 +1,7 @@
 """Which rows of a table the recipe leaves out: by origin, category and pass rate.
 
-Not defects (`racro.data.rows`) and not contamination (`racro.data.contamination`). Filters look at a row before
-anything else does: what they leave out need not be usable.
+Not defects (`racro.data.rows`) and not contamination (`racro.data.contamination`). Filters come first: a row that they
+leave out need not be usable.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ import math
 from typing import Any, NamedTuple
 
 from racro.config import ForeignProblems
-from racro.data.rows import NO_CATEGORY, Unusable, cell
+from racro.data.cells import Unusable, quoted, text_of
+from racro.data.rows import NO_CATEGORY, cell
 from racro.data.sources import Row
 
 UNKNOWN = "unknown"
@@ -19,9 +20,11 @@ UNKNOWN = "unknown"
 class LeftOut(Unusable):
     """A row that a filter leaves out."""
 
+    deliberate = True
+
 
 class Traits(NamedTuple):
-    """What filters go by."""
+    """The properties that filters test."""
 
     origin: str
     category: str
@@ -29,11 +32,11 @@ class Traits(NamedTuple):
 
 
 def select(row: Row, problems: ForeignProblems) -> Traits:
-    """The traits of a row that is wanted. Raises LeftOut, and Unusable for a pass rate that is none."""
+    """The traits of a row that is wanted. Raises LeftOut, and Unusable for cells that hold none."""
     columns = problems.columns
     traits = Traits(
-        str(cell(row, columns.origin, UNKNOWN)),
-        str(cell(row, columns.category, NO_CATEGORY)),
+        text_of(cell(row, columns.origin), "origin", numbers=True) or UNKNOWN,
+        text_of(cell(row, columns.category), "category", numbers=True) or NO_CATEGORY,
         _pass_rate(cell(row, columns.pass_rate)),
     )
     if traits.origin in problems.without_origins:
@@ -48,11 +51,11 @@ def select(row: Row, problems: ForeignProblems) -> Traits:
 
 
 def _pass_rate(value: Any) -> float | None:
-    """None where nobody measured: null, not a number, or negative (ViRL39K writes -1)."""
+    """None where it was not measured: null, not a number, or negative (ViRL39K writes -1)."""
     try:
         rate = math.nan if value is None else float(value)
-    except (TypeError, ValueError) as error:
-        raise Unusable("pass rate is no share", repr(value)) from error
+    except (TypeError, ValueError, OverflowError) as error:
+        raise Unusable("pass rate is no share", quoted(value)) from error
     if rate > 1:
         raise Unusable("pass rate is no share", f"{rate:g}")
     return rate if rate >= 0 else None

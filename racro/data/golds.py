@@ -1,15 +1,16 @@
-"""Gold answers: the box taken off, the kind found out, an option's name turned into its letter.
+"""Gold answers: the box is removed, the kind inferred, the name of an option turned into its letter.
 
-Not a grader: nothing here looks at what a model wrote. Called by `racro.data.problems` for rows of foreign tables.
+Not a grader: nothing here looks at what a model wrote. Options are read by `racro.data.options`.
 """
 
 from __future__ import annotations
 
-import ast
 import math
 import re
 from typing import Any, get_args
 
+from racro.data.cells import BadGold, Unusable, is_number, quoted, sound
+from racro.data.options import LETTERS, Options, options_in, read_options
 from racro.grading.choices import letters
 from racro.grading.expressions import parts
 from racro.grading.normalise import normalised
@@ -19,45 +20,37 @@ from racro.grading.words import yes_or_no
 from racro.schema import AnswerKind, Gold
 
 BOX = "\\boxed"
-LETTERS = "ABCDEFGHIJ"
 
 _WHOLE = r"(\d+|[1-9]\d{0,2}(,\d{3})+)"
 _INTEGER = re.compile(rf"[+-]?{_WHOLE}(\.0+)?")
 _FLOAT = re.compile(rf"[+-]?({_WHOLE}(\.\d*)?|\.\d+)(e[+-]?\d+)?", re.IGNORECASE)
 _LETTER = re.compile(r"\(?([A-Ja-j])[.):]?\)?")
 _LETTER_AND_TEXT = re.compile(r"\(?([A-J])[.):]\s*(.+)", re.DOTALL)
-_MARKER = re.compile(r"(?:^|(?<=[\s;]))\(?([A-J])[.):]\s*")
-
-
-class BadGold(ValueError):
-    """A gold answer that cannot be graded against. `reason` is short and countable."""
-
-    def __init__(self, reason: str, detail: str) -> None:
-        super().__init__(f"{reason}: {detail}")
-        self.reason, self.detail = reason, detail
 
 
 def read_gold(answer: Any, kind: Any, choices: Any, question: str) -> Gold:
     """A gold answer from the cells of a row; `kind` and `choices` are None where the table has no such column.
 
-    Without a kind: an answer that names an option is a choice, so is a lone capital letter (its options stand in the
-    question or in the image); then integer, float, yesno, expression, list and set, text. Raises BadGold.
+    With options the answer must name one of them (or several: kind `choices`) and any other kind is overruled: models
+    are shown the options and answer with a letter. Without a kind a lone capital letter is a choice too, whose options
+    stand in the question or in the image; then integer, float, yesno, expression, list and set, text. Raises BadGold.
     """
     text = unbox(_text(answer))
     if not text:
-        raise BadGold("empty answer", repr(answer))
-    if kind is not None and kind not in get_args(AnswerKind):
-        raise BadGold("unknown kind", f"{kind!r} is none of {', '.join(get_args(AnswerKind))}")
-    lettered = isinstance(choices, str)
-    options = read_choices(choices)
-    if kind is None and not options and len(text) == 1 and text in LETTERS:
+        raise BadGold("empty answer", quoted(answer))
+    if kind is not None and (not isinstance(kind, str) or kind not in get_args(AnswerKind)):
+        raise BadGold("unknown kind", f"{quoted(kind)} is none of {', '.join(get_args(AnswerKind))}")
+    options = read_options(choices)
+    if kind is None and not options.texts and len(text) == 1 and text in LETTERS:
         kind = "choice"
-    if kind == "choices" or (kind is None and options and _SEVERAL.fullmatch(text)):
-        return _letters(text, options or options_in(question))
-    if kind == "choice" or (kind is None and options):
-        lettered = lettered or not options
-        options = options or options_in(question)
-        return Gold(_letter(text, options, lettered), "choice", options)
+    if kind == "choices" or (kind is None and options.texts and _SEVERAL.fullmatch(text)):
+        return _letters(text, options.texts or options_in(question))
+    if kind == "choice" or options.texts:
+        options = options if options.texts else Options(options_in(question), lettered=True)
+        letter = _letter(text, options)
+        if isinstance(answer, int) and not isinstance(answer, bool):
+            _require_no_index(answer, letter, options)
+        return Gold(letter, "choice", options.texts)
     return _number_or_text(text, kind)
 
 
@@ -92,59 +85,37 @@ def _closing_brace(text: str, opening: int) -> int | None:
     return None
 
 
-def read_choices(cell: Any) -> tuple[str, ...]:
-    """Option texts from a list, the text of a Python list, or lettered text ("A. 3; B. 4"). Raises BadGold."""
-    if cell is None or cell == "":
-        return ()
-    if isinstance(cell, str):
-        if lettered := options_in(cell):
-            return lettered
-        try:
-            cell = ast.literal_eval(cell.strip())
-        except (ValueError, SyntaxError) as error:
-            raise BadGold("unreadable choices", repr(cell)) from error
-    if not isinstance(cell, list | tuple):
-        raise BadGold("unreadable choices", repr(cell))
-    return tuple(_text(option) for option in cell)
-
-
-def options_in(text: str) -> tuple[str, ...]:
-    """The texts of options lettered A, B, ... in running text; empty when there are not at least two."""
-    found: list[re.Match[str]] = []
-    for marker in _MARKER.finditer(text):
-        if marker[1] == LETTERS[len(found) : len(found) + 1]:
-            found.append(marker)
-        elif marker[1] == "A" and len(found) == 1:
-            found = [marker]  # the first was a name at the end of a sentence: "... at point A. (A) 3 (B) 4"
-    if len(found) < 2:
-        return ()
-    ends = [*(marker.start() for marker in found[1:]), len(text)]
-    return tuple(text[marker.end() : end].strip(" ;\n\t") for marker, end in zip(found, ends, strict=True))
-
-
-def _letter(text: str, options: tuple[str, ...], lettered: bool) -> str:
+def _letter(text: str, options: Options) -> str:
     """The letter of the option that `text` names by letter, by text, or by both.
 
     Where the source shows letters, a letter means the letter. In a bare list ["B", "C", "D"] a gold "C" is ambiguous,
     and a row with a wrong gold does more harm than one row less.
     """
     named = set()
-    if (match := _LETTER.fullmatch(text)) and (not options or match[1].upper() in LETTERS[: len(options)]):
+    match = _LETTER.fullmatch(text)
+    if match and (not options.texts or match[1].upper() in LETTERS[: len(options.texts)]):
         named.add(match[1].upper())
-        if lettered:
+        if options.lettered:
             return match[1].upper()
-    wanted = _plain(text)
+    wanted, lettered = _plain(text), dict(zip(LETTERS, options.texts, strict=False))
     if (match := _LETTER_AND_TEXT.fullmatch(text)) and not named:
-        meant = dict(zip(LETTERS, options, strict=False)).get(match[1])
-        if not options or (meant is not None and _plain(meant) == _plain(match[2])):
+        meant = lettered.get(match[1])
+        if not options.texts or (meant is not None and _plain(meant) == _plain(match[2])):
             named.add(match[1])
-    named |= {letter for letter, option in zip(LETTERS, options, strict=False) if _plain(option) == wanted}
+    named |= {letter for letter, option in lettered.items() if _plain(option) == wanted}
     if not named and (plain := normalised(text)) != text:
-        return _letter(plain, options, lettered)
+        return _letter(plain, options)
     if len(named) != 1:
         what = "no option" if not named else f"options {' and '.join(sorted(named))}"
-        raise BadGold("choice answer names no option", f"{text!r} names {what} of {list(options)}")
+        raise BadGold("choice answer names no option", f"{text!r} names {what} of {list(options.texts)}")
     return named.pop()
+
+
+def _require_no_index(answer: int, letter: str, options: Options) -> None:
+    """A whole number that is the text of one option may as well be the index of another. Raises BadGold."""
+    meant = {LETTERS[i] for i in (answer, answer - 1) if 0 <= i < len(options.texts)} | {letter}
+    if len(meant) > 1 and not options.numbers:
+        raise BadGold("choice answer names no option", f"{answer} is the text or the index of {' or '.join(meant)}")
 
 
 def _plain(text: str) -> str:
@@ -210,9 +181,14 @@ def kind_of(text: str) -> AnswerKind:
 
 
 def _text(cell: Any) -> str:
-    """A cell as text; "" for what counts as absent. Raises BadGold for a list or a record."""
+    """A cell as text; "" for what counts as absent. Raises BadGold for anything but text, numbers and truth values."""
     if cell is None or (isinstance(cell, float) and math.isnan(cell)):
         return ""
-    if isinstance(cell, str | int | float):
-        return str(cell).strip()
-    raise BadGold("answer is no text", f"{type(cell).__name__} {str(cell)[:60]!r}")
+    if isinstance(cell, bool) or is_number(cell):
+        return str(cell)
+    if isinstance(cell, str):
+        try:
+            return sound(cell, "answer").strip()
+        except Unusable as error:
+            raise BadGold(error.reason, error.detail) from error
+    raise BadGold("answer is no text", quoted(cell))

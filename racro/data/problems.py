@@ -1,7 +1,7 @@
-"""Rows of a data source -> Problems: every row checked, every image decoded once, what is unusable counted by reason.
+"""Rows of a data source -> Problems: every row is checked, every image decoded once, drops are counted by reason.
 
-Not the reading of files (`racro.data.sources`) nor of one row (`racro.data.rows`). Writes the images that have no file
-of their own into the artifact's folder; the caller writes the table and, last, the record. Called by `tasks.prepare`.
+Not the reading of files (`racro.data.sources`) or of one row (`racro.data.rows`). Images that have no file are written
+into the artifact's folder; the caller writes the table and, last, the record. Called by `tasks.prepare`.
 """
 
 from __future__ import annotations
@@ -19,22 +19,23 @@ from typing import NamedTuple, TypeVar
 from racro import config
 from racro.data import filters, sources
 from racro.data.archives import unpacked
+from racro.data.cells import Unusable
+from racro.data.chats import messages_in
 from racro.data.contamination import Index
-from racro.data.rows import INLINE_FOLDER, Files, Unusable, check, draft_row, image_items, inline_ref, with_placeholders
+from racro.data.lengths import Fit
+from racro.data.rows import INLINE_FOLDER, Files, asked, check, draft_row, inline_ref, with_placeholders
 from racro.data.sources import BadSource, Row, Source
 from racro.data.statistics import Statistics, pass_rate_band, statistics
 from racro.embedded import world
 from racro.errors import BadInput
 from racro.identity import digest
 from racro.schema import DroppedRow, Fingerprint, Overlap, Problem
-from racro.storage.files import is_local, opened, patiently
+from racro.storage.files import is_local, opened, with_retries
 
 WRITE_BATCH = 32
 """Images that are written at a time."""
 READERS = 4
 """Threads that fetch and decode images."""
-MAX_DETAIL = 300
-"""Characters; a detail may quote a whole cell."""
 
 
 class TooManyBadRows(BadInput):
@@ -47,7 +48,7 @@ class Prepared:
 
     problems: tuple[Problem, ...]
     dropped: tuple[DroppedRow, ...]
-    """Of the whole source, whichever split was asked for: a row without an image belongs to neither."""
+    """Of the whole source, both splits: a row without an image belongs to neither."""
     overlaps: tuple[Overlap, ...]
     """With benchmarks, of the whole source."""
     statistics: Statistics
@@ -58,7 +59,7 @@ class Prepared:
 
 
 def content_digest(problems: Sequence[Problem]) -> str:
-    """Digest of problems wherever their images lie: image paths are left out, their hashes are not."""
+    """Digest of problems: image hashes count, image paths do not."""
     return digest([p.model_copy(update={"images": [i.sha256 for i in p.images]}) for p in problems])
 
 
@@ -68,19 +69,20 @@ def load(
     seed: int,
     heldout: int | None = None,
     fingerprints: Iterable[Fingerprint] = (),
+    fit: Fit | None = None,
 ) -> Prepared:
     """The training problems, or with `heldout` that many held-out ones (all there are, when there are fewer).
 
-    `fingerprints` are those of the benchmarks that rows are held against. Images that come without a file are written
-    under `folder`/images. The same arguments give the same problems; a larger `heldout` extends a smaller one. Raises
-    BadSource, TooManyBadRows.
+    `fingerprints` are those of the benchmarks that rows are compared with; `fit` knows what the models can read. Images
+    that come without a file are written under `folder`/images. The same arguments give the same problems; a larger
+    `heldout` extends a smaller one. Raises BadSource, TooManyBadRows.
     """
     if isinstance(problems, config.EmbeddedProblems):
         return _embedded(problems, folder, seed, heldout)
     location = problems.source if heldout is None else problems.heldout_source or problems.source
     source = unpacked(sources.open_source(location, problems.split), problems.columns.image)
     files = Files()
-    kept, dropped = _check_rows(source, problems, files)
+    kept, dropped = _check_rows(source, problems, files, fit or Fit())
     index = Index(fingerprints)
     overlaps = {row.number: index.overlaps(row.number, row.problem, files.looks) for row in kept}
     if problems.overlapping == "drop":
@@ -92,11 +94,11 @@ def load(
         held = [is_heldout(group, seed, problems.heldout_share) for group in groups]
         kept = [row for row, h in zip(kept, held, strict=True) if h == (heldout is not None)]
     if not kept:
-        part, remedy = ("held-out", "or name a problems.heldout_source") if heldout is not None else ("training", "")
-        raise BadSource(f"{source.name}: no usable row falls to the {part} part; add rows {remedy}".rstrip())
+        part, remedy = ("held-out", " or name a problems.heldout_source") if heldout is not None else ("training", "")
+        raise BadSource(f"{source.name}: no usable row falls to the {part} part; add rows{remedy}")
     if heldout is not None:
         kept = sorted(kept, key=lambda row: _rank(row.problem, seed))[:heldout]
-    _write_inline_images(source, problems.columns.image, kept, folder)
+    _write_inline_images(source, problems.columns, kept, folder)
     found = tuple(overlap for of_row in overlaps.values() for overlap in of_row)
     return Prepared(
         tuple(row.problem for row in kept),
@@ -108,6 +110,7 @@ def load(
             found,
             [row.problem for row in kept],
             repaired=sum(row.repaired for row in kept),
+            asked=heldout,
             origin=[row.traits.origin for row in kept],
             pass_rate=[pass_rate_band(row.traits.pass_rate) for row in kept],
         ),
@@ -140,20 +143,20 @@ def _embedded(problems: config.EmbeddedProblems, folder: str, seed: int, heldout
 
     converted = tuple(convert(made) for made in world.generate(split, seed, count))
     write_files(rendered.items(), folder)
-    return Prepared(converted, (), (), statistics(len(converted), (), (), converted))
+    return Prepared(converted, (), (), statistics(len(converted), (), (), converted, asked=heldout))
 
 
 # --- the split --------------------------------------------------------------------------------------------------------
 
 
 def is_heldout(group: str, seed: int, share: float) -> bool:
-    """Does a group of rows that share images belong to the held-out part? Depends on nothing but the arguments."""
+    """Does a group of rows that share images belong to the held-out part? A pure function of the arguments."""
     hashed = hashlib.sha256(f"{seed}:{group}".encode()).digest()
     return int.from_bytes(hashed[:8], "big") < share * 2**64
 
 
 def _groups(images_P: Sequence[Sequence[str]]) -> list[str]:
-    """For each row the smallest hash among all images that are tied to it by rows that show several."""
+    """For each row the smallest hash of its group: rows are in one group when shared images connect them."""
     parent: dict[str, str] = {}
 
     def root(image: str) -> str:
@@ -169,7 +172,7 @@ def _groups(images_P: Sequence[Sequence[str]]) -> list[str]:
 
 
 def _rank(problem: Problem, seed: int) -> str:
-    """Sorts into a random order that depends on content alone, neither on the order of rows nor on their numbers."""
+    """Sort key of a random order that depends only on content, not on the order or numbers of rows."""
     return digest([seed, problem.question, problem.answer, [image.sha256 for image in problem.images]])
 
 
@@ -186,7 +189,9 @@ class Kept(NamedTuple):
     """Placeholders were added."""
 
 
-def _check_rows(source: Source, problems: config.ForeignProblems, files: Files) -> tuple[list[Kept], list[DroppedRow]]:
+def _check_rows(
+    source: Source, problems: config.ForeignProblems, files: Files, fit: Fit
+) -> tuple[list[Kept], list[DroppedRow]]:
     kept: list[Kept] = []
     dropped: list[DroppedRow] = []
     seen: set[str] = set()
@@ -197,7 +202,9 @@ def _check_rows(source: Source, problems: config.ForeignProblems, files: Files) 
             traits = filters.select(row, problems)
             draft = draft_row(number, row, problems.columns)
             placed = with_placeholders(draft)
-            return Kept(number, check(placed, source.base, files), traits, placed != draft)
+            problem = check(placed, source.base, files)
+            fit.require(problem.question, [files.sizes[image.sha256] for image in problem.images])
+            return Kept(number, problem, traits, placed != draft)
         except Unusable as error:
             return error
 
@@ -209,7 +216,7 @@ def _check_rows(source: Source, problems: config.ForeignProblems, files: Files) 
             seen.add(result.problem.uid)
             kept.append(result)
         else:
-            dropped.append(_dropped(source.name, number, result))
+            dropped.append(result.row(source.name, number))
     bad = [row for row in dropped if not row.deliberate]
     total = len(kept) + len(bad)
     if not kept and not dropped:
@@ -224,26 +231,24 @@ def _check_rows(source: Source, problems: config.ForeignProblems, files: Files) 
     return kept, dropped
 
 
-def _dropped(source: str, number: int, why: Unusable) -> DroppedRow:
-    detail = " ".join(why.detail.split())[:MAX_DETAIL]
-    return DroppedRow(
-        source=source, row=number, reason=why.reason, detail=detail, deliberate=isinstance(why, filters.LeftOut)
-    )
-
-
 def _taken(source: str, first: Overlap, *more: Overlap) -> DroppedRow:
     what = ", ".join(f"{overlap.benchmark} {overlap.question} by {overlap.by}" for overlap in (first, *more))
-    return _dropped(source, first.row, filters.LeftOut("overlaps with a benchmark", f"{first.uid}: {what}"))
+    return filters.LeftOut("overlaps with a benchmark", f"{first.uid}: {what}").row(source, first.row)
 
 
 def _require_columns(source: Source, columns: config.Columns) -> list[str]:
     if not source.columns:
         raise BadSource(f"{source.name} holds no rows; correct problems.source")
     wanted = {key: name for key, name in columns.model_dump().items() if name is not None}
+    if columns.image not in source.columns and columns.question in source.columns:
+        first = next(iter(source.rows([columns.question])), {})
+        if messages_in(first.get(columns.question)):
+            del wanted["image"]  # chat messages bring their images along
     for key, name in wanted.items():
         if name not in source.columns:
             there = ", ".join(source.columns) or "none at all"
             raise BadSource(f"{source.name} has no column {name!r}; set problems.columns.{key} to one of: {there}")
+    source.require_single(list(wanted.values()))
     return list(dict.fromkeys(wanted.values()))
 
 
@@ -261,8 +266,8 @@ def in_batches(check: Callable[[tuple[int, Row]], T], rows: Iterable[tuple[int, 
 # --- images -----------------------------------------------------------------------------------------------------------
 
 
-def _write_inline_images(source: Source, column: str, kept: Sequence[Kept], folder: str) -> None:
-    """Read the source once more and write the images that have no file, of the rows that are kept."""
+def _write_inline_images(source: Source, columns: config.Columns, kept: Sequence[Kept], folder: str) -> None:
+    """Read the source once more and write those images of the kept rows that have no file."""
     wanted = {
         row.number: {i.path for i in row.problem.images if i.path.startswith(f"{INLINE_FOLDER}/")} for row in kept
     }
@@ -271,8 +276,9 @@ def _write_inline_images(source: Source, column: str, kept: Sequence[Kept], fold
         return
 
     def found() -> Iterator[tuple[str, bytes]]:
-        for number, row in enumerate(source.rows([column])):
-            for item in image_items(row[column]) if wanted.get(number) else ():
+        read = [name for name in dict.fromkeys((columns.question, columns.image)) if name in source.columns]
+        for number, row in enumerate(source.rows(read)):
+            for item in asked(row, columns)[1] if wanted.get(number) else ():
                 if isinstance(item, bytes) and (path := inline_ref(item).path) in missing:
                     missing.discard(path)
                     yield path, item
@@ -283,11 +289,11 @@ def _write_inline_images(source: Source, column: str, kept: Sequence[Kept], fold
 
 
 def write_files(files: Iterable[tuple[str, bytes]], folder: str) -> None:
-    """Write images in bulk. No care for a kill half way: without the record they are leftovers."""
+    """Write images in bulk. A kill halfway does no harm: without a record they count as leftovers."""
     fs, root = opened(folder)
     if is_local(fs):  # object stores have no folders to make
         fs.makedirs(f"{root}/{INLINE_FOLDER}", exist_ok=True)
     files = iter(files)
     while batch := dict(islice(files, WRITE_BATCH)):
         content = {f"{root}/{name}": data for name, data in batch.items()}
-        patiently(functools.partial(fs.pipe, content))
+        with_retries(functools.partial(fs.pipe, content))

@@ -1,41 +1,38 @@
 """One row of a foreign table -> a Problem, or why it cannot be one.
 
-Not the table (`racro.data.sources` reads it, `racro.data.problems` counts and splits) and not the gold
-(`racro.data.golds`). Every image is decoded once, to see that it can be and how it looks, and then forgotten: a Problem
-carries paths and hashes.
+Not the table (`racro.data.sources` reads it, `racro.data.problems` counts and splits) and not the gold answer
+(`racro.data.golds`). Every image is decoded once, to see that this works and what it looks like, and is not kept: a
+Problem carries paths and hashes.
 """
 
 from __future__ import annotations
 
 import base64
-import io
+import re
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from PIL import Image
-
 from racro import grading
 from racro.config import Columns
 from racro.data import images
+from racro.data.cells import Unusable, quoted, sound, text_of
+from racro.data.chats import asked_in, messages_in
 from racro.data.contamination import look
-from racro.data.golds import BadGold, Gold, read_gold
+from racro.data.golds import read_gold
+from racro.data.options import with_options
 from racro.data.sources import Row
 from racro.prompts import IMAGE_TAG
-from racro.schema import ImageRef, Problem
+from racro.schema import Gold, ImageRef, Problem
 
 NO_CATEGORY = "all"
 INLINE_FOLDER = "images"
 """Folder, inside the artifact, of images that have no file of their own."""
 
 
-class Unusable(Exception):
-    """A row that becomes no problem. `reason` is short and countable."""
-
-    def __init__(self, reason: str, detail: str) -> None:
-        super().__init__(f"{reason}: {detail}")
-        self.reason, self.detail = reason, detail
+_SPECIAL = re.compile(r"<\|[A-Za-z][\w ]+\|>|<｜[^｜<>]+｜>")
+"""Special tokens of most tokenizers, <|im_start|> and the like: an end of turn or an image where it is only text."""
 
 
 class Trouble(NamedTuple):
@@ -47,16 +44,18 @@ class Trouble(NamedTuple):
 
 @dataclass(frozen=True)
 class Files:
-    """What is known of the images that were read: rows share images."""
+    """What is known of the images that were read; rows share images."""
 
     hashes: dict[str, str | Trouble] = field(default_factory=dict)
     """Content hash of each file, or the trouble with it."""
     looks: dict[str, str] = field(default_factory=dict)
     """Perceptual hash by content hash."""
+    sizes: dict[str, tuple[int, int]] = field(default_factory=dict)
+    """Width and height by content hash."""
 
 
 class Draft(NamedTuple):
-    """A row as it is understood, its images not looked at yet."""
+    """A row as it is understood; its images are not decoded yet."""
 
     uid: str
     question: str
@@ -67,21 +66,36 @@ class Draft(NamedTuple):
 
 
 def draft_row(number: int, row: Row, columns: Columns) -> Draft:
-    """A row by its columns. Raises Unusable."""
-    question = str(cell(row, columns.question, "")).strip()
-    try:
-        cells = (cell(row, columns.answer), cell(row, columns.kind), cell(row, columns.choices))
-        gold = read_gold(*cells, question=question)
-    except BadGold as error:
-        raise Unusable(error.reason, error.detail) from error
-    uid = str(number) if columns.uid is None else str(cell(row, columns.uid, "")).strip()
-    return Draft(uid, question, gold, image_items(row[columns.image]), str(cell(row, columns.category, NO_CATEGORY)))
+    """A row by its columns. Options that the question does not list are written under it. Raises Unusable."""
+    question, shown = asked(row, columns)
+    gold = read_gold(row[columns.answer], cell(row, columns.kind), cell(row, columns.choices), question)
+    if columns.choices is not None and gold.choices:
+        question = with_options(question, gold.choices)
+    uid = str(number) if columns.uid is None else text_of(row[columns.uid], "uid", numbers=True)
+    category = text_of(cell(row, columns.category), "category", numbers=True) or NO_CATEGORY
+    return Draft(uid, question, gold, shown, category)
+
+
+def asked(row: Row, columns: Columns) -> tuple[str, list[Any]]:
+    """The question of a row and its images: those of its chat messages, else those of their own column.
+
+    Raises Unusable.
+    """
+    messages = messages_in(row[columns.question])
+    image = row.get(columns.image)
+    if messages is None:
+        return text_of(row[columns.question], "question"), image_items(image)
+    text, shown = asked_in(messages)
+    own = [] if columns.image == columns.question or messages_in(image) else image_items(image)
+    if shown and own:
+        raise Unusable("images in two columns", f"{len(shown)} in the messages, {len(own)} in {columns.image}")
+    return text, [item for source in shown for item in image_items(source) or [None]] or own
 
 
 def with_placeholders(draft: Draft) -> Draft:
-    """The draft with one placeholder per image: those that are lacking stand before the text, for the first images."""
-    lacking = len(draft.images) - draft.question.count(IMAGE_TAG)
-    return draft._replace(question=IMAGE_TAG * lacking + draft.question)
+    """The draft with one placeholder per image: missing ones are added at the front, for the first images."""
+    missing = len(draft.images) - draft.question.count(IMAGE_TAG)
+    return draft._replace(question=IMAGE_TAG * missing + draft.question)
 
 
 def check(draft: Draft, base: str | None, files: Files) -> Problem:
@@ -93,6 +107,8 @@ def check(draft: Draft, base: str | None, files: Files) -> Problem:
         raise Unusable("empty uid", draft.question)
     if not draft.question.replace(IMAGE_TAG, "").strip():
         raise Unusable("empty question", draft.uid)
+    if found := _SPECIAL.search(draft.question):
+        raise Unusable("special token in the text", f"{draft.uid}: {found[0]} means more than text to a model")
     if not grading.canary(draft.gold):
         raise Unusable("gold is not equal to itself", f"{draft.uid}: {draft.gold.answer!r} as {draft.gold.kind}")
     if not draft.images:
@@ -109,18 +125,19 @@ def check(draft: Draft, base: str | None, files: Files) -> Problem:
     )
 
 
-def cell(row: Row, column: str | None, absent: Any = None) -> Any:
-    """A cell; `absent` where it is null or there is no such column."""
-    value = None if column is None else row[column]
-    return absent if value is None else value
+def cell(row: Row, column: str | None) -> Any:
+    """A cell; None where there is no such column."""
+    return None if column is None else row[column]
 
 
 def image_items(cell: Any) -> list[Any]:
     """The images of a cell: bytes or a path for each, None for an empty place in a list. Raises Unusable."""
-    if isinstance(cell, list):
+    if hasattr(cell, "tolist"):
+        cell = cell.tolist()
+    if isinstance(cell, list | tuple):
         return [item for part in cell for item in image_items(part) or [None]]
     if isinstance(cell, dict):
-        return image_items(cell.get("bytes") or cell.get("path"))
+        return image_items(cell.get("bytes") or cell.get("path") or cell.get("url"))
     if isinstance(cell, str) and cell.startswith("data:"):
         try:
             return [base64.b64decode(cell.partition(",")[2])]
@@ -135,7 +152,8 @@ def image_ref(item: Any, base: str | None, files: Files) -> ImageRef:
         _inspect(item, "image in the table", files)
         return inline_ref(item)
     if not isinstance(item, str):
-        raise Unusable("missing image", f"{item!r} is neither a path nor bytes")
+        raise Unusable("missing image", f"{quoted(item)} is neither a path nor bytes")
+    sound(item, "image")
     if base is None and "://" not in item and not item.startswith("/"):
         raise Unusable("missing image", f"{item} is relative, and a dataset of the hub has no folder to start from")
     path = images.resolve(item, base or "")
@@ -150,7 +168,7 @@ def image_ref(item: Any, base: str | None, files: Files) -> ImageRef:
 def _hash_file(path: str, files: Files) -> str | Trouble:
     try:
         data = images.image_bytes(path)
-    except (ValueError, ImportError) as error:  # BadImage, a null byte, a protocol that fsspec does not know
+    except (ValueError, ImportError) as error:  # BadImage, or a protocol that fsspec does not know
         return Trouble("missing image", str(error))
     except OSError as error:
         if "://" in path:
@@ -172,6 +190,7 @@ def _inspect(data: bytes, name: str, files: Files) -> str:
     except (ArithmeticError, EOFError, LookupError, TypeError, ValueError, struct.error) as error:
         # BadImage is a ValueError; the others are what decoders raise on bytes that only look like an image.
         raise Unusable("unreadable image", str(error)) from error
+    files.sizes[sha256] = image.size
     files.looks[sha256] = look(image)
     return sha256
 
@@ -179,5 +198,4 @@ def _inspect(data: bytes, name: str, files: Files) -> str:
 def inline_ref(data: bytes) -> ImageRef:
     """Where an image that came as bytes goes, relative to the artifact's folder."""
     sha256 = images.sha256(data)
-    suffix = (Image.open(io.BytesIO(data)).format or "img").lower()
-    return ImageRef(path=f"{INLINE_FOLDER}/{sha256[:16]}.{suffix}", sha256=sha256)
+    return ImageRef(path=f"{INLINE_FOLDER}/{sha256[:16]}.{images.suffix(data)}", sha256=sha256)

@@ -1,8 +1,8 @@
 """Where rows come from: a parquet, jsonl or json file, a folder of parquet files as the hub lays them out, a
 `save_to_disk` folder, or a Hugging Face dataset.
 
-Yields plain dicts in small batches, so that a table with its images inside never stands in memory whole. Knows nothing
-of questions and answers; that is `racro.data.problems`, its only caller.
+Yields plain dicts in small batches, so that a table that contains its images is never in memory as a whole. Knows
+nothing of questions and answers (`racro.data.problems` and `racro.benchmarks` do).
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from fsspec.implementations.local import LocalFileSystem
 
+from racro.data.cells import Unreadable
+from racro.data.strict_json import parse
 from racro.errors import BadInput
 from racro.identity import digest
 from racro.storage.files import opened
@@ -27,8 +29,7 @@ Row = dict[str, Any]
 BATCH = 32
 """Rows that are in memory at a time."""
 PEEK = 100
-"""Rows of a jsonl file that are looked at to learn its columns; a key that is null may be left out of a row."""
-
+"""Rows of a jsonl file that are read to learn its columns; rows may leave out keys that are null."""
 _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
 
@@ -48,12 +49,18 @@ class Source:
     rows: Callable[[Sequence[str]], Iterator[Row]]
     """The rows in order, reduced to some columns; may be called again."""
 
+    def require_single(self, columns: Sequence[str]) -> None:
+        """Raises BadSource where two columns have the same name: no one can say which is meant."""
+        for name in columns:
+            if self.columns.count(name) > 1:
+                raise BadSource(f"{self.name} has {self.columns.count(name)} columns {name!r}; rename all but one")
+
 
 def open_source(source: str, split: str | None, configs: Sequence[str] = ()) -> Source:
-    """Open a source; `split` and `configs` (all of them, one after the other) matter to Hugging Face datasets only.
+    """Open a source; `split` and `configs` (all of them, one after the other) are for Hugging Face datasets only.
 
-    Without a split a dataset of the hub is the files of its repository as they are published, images.zip included.
-    Raises BadSource.
+    Without a split, a dataset of the hub is the files of its repository as published, images.zip included. Raises
+    BadSource.
     """
     location = source.rstrip("/")
     if location.endswith((".parquet", ".jsonl", ".json")):
@@ -81,10 +88,10 @@ def open_source(source: str, split: str | None, configs: Sequence[str] = ()) -> 
 
 
 def stamp(source: str) -> str:
-    """Digest that changes when the files of a source do (sizes, times, ETags); reads none of them. Raises BadSource.
+    """Digest that changes when the files of a source change (sizes, times, ETags); reads none of them.
 
-    Belongs in the identity of a prepared table: its path alone would serve yesterday's rows. A dataset of the hub is
-    its id.
+    Part of the identity of a prepared table: with the path alone the cache would serve yesterday's rows. For a dataset
+    of the hub it is the digest of its id. Raises BadSource.
     """
     fs, path = _filesystem(source.rstrip("/"))
     if not fs.exists(path):
@@ -108,7 +115,7 @@ def _uri(fs: Any, path: str) -> str:
 
 @contextmanager
 def _reading(source: str) -> Iterator[None]:
-    """Tell a user's mistake from a storage that is down: the first becomes BadSource, the second passes (and heals)."""
+    """Turn a user's mistake into BadSource; errors of a storage that is down pass unchanged, since a retry can help."""
     try:
         yield
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
@@ -138,17 +145,35 @@ def _parquet(fs: Any, path: str, source: str) -> Opened:
             # The buffer makes pyarrow stream a column's pages instead of loading all of a row group.
             file = pq.ParquetFile(stream, buffer_size=1 << 20, pre_buffer=False)
             for batch in file.iter_batches(batch_size=BATCH, columns=list(columns), use_threads=False):
-                yield from batch.to_pylist()
+                yield from _rows(batch)
 
     with fs.open(path, "rb") as stream:
         return tuple(pq.ParquetFile(stream).schema_arrow.names), rows
+
+
+def _rows(batch: Any) -> list[Row]:
+    """The rows of a batch; a cell that Arrow cannot turn into a Python value costs its row, not the table."""
+    try:
+        return batch.to_pylist()
+    except (ValueError, OverflowError):  # broken UTF-8, a date beyond the year 9999, a struct with two equal fields
+        return [
+            {name: _value(column[i]) for name, column in zip(batch.schema.names, batch.columns, strict=True)}
+            for i in range(batch.num_rows)
+        ]
+
+
+def _value(scalar: Any) -> Any:
+    try:
+        return scalar.as_py()
+    except (ValueError, OverflowError):
+        return Unreadable()
 
 
 _SHARD = re.compile(r"(?P<split>.+?)(-\d+-of-\d+(-[0-9a-f]+)?)?\.parquet")
 
 
 def _parquet_folder(fs: Any, path: str, source: str, split: str | None) -> Opened:
-    """The files of a split, in whatever folders below: `split.parquet` or `split-00000-of-00002.parquet`; or all."""
+    """The files of a split, in any folder below: `split.parquet` or `split-00000-of-00002.parquet`; or all."""
     files = sorted(file for file in fs.find(path) if file.endswith(".parquet"))
     splits = {file: _SHARD.fullmatch(file.rpartition("/")[2])["split"] for file in files}  # type: ignore[index]
     opened = [_parquet(fs, file, file) for file in files if split in (None, splits[file])]
@@ -176,8 +201,8 @@ def _jsonl(fs: Any, path: str, source: str) -> Opened:
 
 def _object(line: bytes, where: str) -> Row:
     try:
-        row = json.loads(line.decode("utf-8-sig"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        row = parse(line.decode("utf-8-sig"))
+    except (ValueError, RecursionError) as error:
         raise BadSource(f"{where} is not JSON ({error}); fetch or write the file again") from error
     if not isinstance(row, dict):
         raise BadSource(f"{where} is no JSON object; one object per line is wanted")
@@ -186,7 +211,10 @@ def _object(line: bytes, where: str) -> Row:
 
 def _json(fs: Any, path: str, source: str) -> Opened:
     with fs.open(path, "rb") as stream:
-        content = json.loads(stream.read().decode("utf-8-sig"))
+        try:
+            content = parse(stream.read().decode("utf-8-sig"))
+        except (ValueError, RecursionError) as error:
+            raise BadSource(f"{source} is not a readable json file ({error}); fetch or write it again") from error
     if isinstance(content, dict) and content and all(isinstance(row, dict) for row in content.values()):
         content = [{"id": name} | row for name, row in content.items()]
     if not isinstance(content, list) or not all(isinstance(row, dict) for row in content):
@@ -257,6 +285,6 @@ def _dataset(source: str, datasets: Sequence[Any], base: str | None) -> Source:
             # The arrow format yields images as they are stored (bytes and path), also inside lists, and decodes none.
             stored = dataset.select_columns(list(columns)).with_format("arrow")
             for batch in stored.iter(batch_size=BATCH):
-                yield from batch.to_pylist()
+                yield from _rows(batch)
 
     return Source(source, base, tuple(datasets[0].column_names), rows)

@@ -1,6 +1,6 @@
-"""What a preparation did: rows in, problems out, what fell away and why, and what the problems are like.
+"""What a preparation did: rows in, problems out, what was dropped and why, and what the problems are like.
 
-Counts only; the rows behind them are in the tables beside. Made by `racro.data.problems`.
+Counts only; the rows behind them are in the tables beside it. Made by `racro.data.problems`.
 """
 
 from __future__ import annotations
@@ -10,22 +10,27 @@ from collections.abc import Iterable, Sequence
 
 from pydantic import BaseModel, ConfigDict
 
-from racro.schema import DroppedRow, Overlap, Problem
+from racro.schema import DroppedRow, Overlap, Problem, ProblemTable
+from racro.storage import artifacts
 
+FILE = "statistics.json"
+"""Beside the table of problems."""
 Counts = dict[str, int]
 
 
 class Statistics(BaseModel):
-    """Counts of one preparation. What fell away is of the whole source, the rest of this part of it."""
+    """Counts of one preparation. Drops are counted over the whole source, everything else over this part of it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     rows: int
     """Of the source."""
+    asked: int | None = None
+    """Problems that the recipe asks for; None: all there are."""
     unusable: Counts
     """Rows with a defect, by what it is."""
     left_out: Counts
-    """Rows that a filter or a benchmark takes away."""
+    """Rows that are dropped by a filter, or because they overlap with a benchmark."""
     overlaps: Counts
     """Rows that overlap with a benchmark, by benchmark and evidence; one row may overlap with several."""
     problems: int
@@ -42,6 +47,8 @@ class Statistics(BaseModel):
         for what, by in (("unusable", self.unusable), ("left out", self.left_out)):
             lines.append(f"| {what} | {sum(by.values())} |")
             lines += [f"| — {reason} | {n} |" for reason, n in by.items()]
+        if self.asked is not None:
+            lines.append(f"| asked for | {self.asked} |")
         lines += [f"| **problems** | **{self.problems}** |", f"| images | {self.images} |"]
         lines += [f"| placeholders added | {self.repaired} |"]
         for name, by in (("overlaps with", self.overlaps), *self.counts.items()):
@@ -56,11 +63,13 @@ def statistics(
     overlaps: Sequence[Overlap],
     problems: Sequence[Problem],
     repaired: int = 0,
+    asked: int | None = None,
     **more: Iterable[str],
 ) -> Statistics:
     """Count everything; `more`: a property's values, one per problem."""
     return Statistics(
         rows=rows,
+        asked=asked,
         unusable=_counts(row.reason for row in dropped if not row.deliberate),
         left_out=_counts(row.reason for row in dropped if row.deliberate),
         overlaps=_counts(f"{overlap.benchmark} by {overlap.by}" for overlap in overlaps),
@@ -77,7 +86,7 @@ def statistics(
 
 
 def pass_rate_band(rate: float | None) -> str:
-    """Where a pass rate falls: the ends, which give no gradient, stand alone."""
+    """The band of a pass rate. 0 and 1 are bands of their own: such problems give no gradient."""
     if rate is None:
         return "unknown"
     return "0" if rate == 0 else "1" if rate == 1 else f"{int(rate * 4) / 4:g} to {int(rate * 4 + 1) / 4:g}"
@@ -85,3 +94,8 @@ def pass_rate_band(rate: float | None) -> str:
 
 def _counts(values: Iterable[str]) -> Counts:
     return dict(Counter(values).most_common())
+
+
+def read(problems: ProblemTable) -> Statistics:
+    """The counts of a preparation. Raises FileNotFoundError."""
+    return Statistics.model_validate_json(artifacts.read_file(f"{problems.uri}/{FILE}"))

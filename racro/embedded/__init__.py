@@ -1,1 +1,1 @@
-"""The embedded world: synthetic problems, two tiny models, and the recipe that rebuilds them from nothing."""
+"""What runs without a GPU or a model hub? A synthetic world, two tiny models, and the recipe that rebuilds them."""

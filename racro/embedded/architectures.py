@@ -1,6 +1,6 @@
 """The two tiny architectures: a Qwen2.5-VL captioner with its image processor, and a Qwen2 reasoner.
 
-Real Hugging Face models with few parameters, untrained here. Called by `rebuild.py`.
+Real Hugging Face models with few parameters and random weights. Called by `racro.embedded.rebuild`.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ ROPE_THETA = 10_000.0
 def untrained_captioner(
     recipe: EmbeddedRecipe, tokenizer: PreTrainedTokenizerBase, reasoner: PreTrainedModel
 ) -> PreTrainedModel:
-    """Qwen2.5-VL with a new vision tower on the reasoner's decoder, as real ones start from a language model.
+    """Qwen2.5-VL: a new vision tower on the reasoner's decoder, as real models start from a language model.
 
-    Every vision layer attends to the whole image: one window would hold it anyway.
+    Every vision layer attends to the whole image, which fits into one window anyway.
     """
     sizes = recipe.decoder
     rotary = sizes.hidden // sizes.heads // 2
@@ -71,7 +71,7 @@ def untrained_captioner(
 
 
 def untrained_reasoner(recipe: EmbeddedRecipe, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
-    """Qwen2."""
+    """A Qwen2 with random weights."""
     config = Qwen2Config(
         **decoder_config(recipe, tokenizer),
         rope_parameters={"rope_type": "default", "rope_theta": ROPE_THETA},
@@ -80,7 +80,7 @@ def untrained_reasoner(recipe: EmbeddedRecipe, tokenizer: PreTrainedTokenizerBas
 
 
 def image_processor() -> Qwen2VLImageProcessorPil:
-    """Images up to the world's size keep their pixels, larger ones are shrunk to it."""
+    """The image processor: images up to the world's size keep their pixels, larger ones are scaled down to it."""
     return Qwen2VLImageProcessorPil(
         patch_size=PATCH,
         merge_size=MERGE,
@@ -90,7 +90,7 @@ def image_processor() -> Qwen2VLImageProcessorPil:
 
 
 def decoder_config(recipe: EmbeddedRecipe, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
-    """What the configurations of the two decoders have in common."""
+    """The settings that both decoders share."""
     sizes = recipe.decoder
     return {
         "vocab_size": len(tokenizer),

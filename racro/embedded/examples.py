@@ -1,7 +1,7 @@
-"""Supervised examples of the bar world: what the two models are taught before any reinforcement.
+"""Supervised examples of the bar world: what the two models learn before reinforcement learning.
 
-Not a training loop (`sft.py`). Each function draws one example from a random generator; `rebuild.py` decides the mix
-over time. Prompts are exactly those of `racro.prompts`.
+Not a training loop (`racro.embedded.sft`). Each function draws one example from a random generator;
+`racro.embedded.rebuild` decides the mix over time. Prompts are exactly those of `racro.prompts`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from racro.embedded.sentences import ORDINALS, announce, state, statements, word
 from racro.embedded.world import BARS, COLOURS, MAX_HEIGHT, BarProblem, Category, Fact, problem, solve
 
 INDICES = 1 << 40
-"""Training problems are drawn from so many: practically never the same one twice."""
+"""Number of training problems to draw from, so large that practically none is drawn twice."""
 UNKNOWN = "\\boxed{unknown}"
 
 
@@ -37,19 +37,19 @@ class Example:
 
 
 def training_problem(rng: random.Random, seed: int) -> BarProblem:
-    """Any problem of the training split."""
+    """A random problem of the training split."""
     return problem("train", seed, rng.randrange(INDICES))
 
 
 def caption_example(rng: random.Random, asked: BarProblem, mix: CaptionMix, dense: float) -> Example:
-    """The captioner describes; with probability `dense` every bar of one image."""
+    """The captioner describes; with probability `dense`, bar after bar of one image."""
     caption = dense_caption(rng, asked) if rng.random() < dense else base_caption(rng, asked, mix)
     return Example(prompts.caption_messages(asked.question, len(asked.scenes)), asked.images(), caption)
 
 
-def tentative_example(asked: BarProblem) -> Example:
-    """The captioner answers the question itself."""
-    messages = prompts.tentative_messages(asked.question, len(asked.scenes))
+def attempt_example(asked: BarProblem) -> Example:
+    """The captioner answers the question."""
+    messages = prompts.attempt_messages(asked.question, len(asked.scenes))
     return Example(messages, asked.images(), reasoning(asked.category, asked.asked))
 
 
@@ -63,10 +63,10 @@ def describes_example(rng: random.Random, asked: BarProblem, mix: CaptionMix) ->
 
 
 def drill_example(rng: random.Random) -> Example:
-    """Looking up and nothing else: every colour is stated in any order, every colour is read in one order.
+    """Practice in looking things up: all colours are stated in random order and read in a fixed one.
 
-    The circuit that looks things up is what takes a small model longest; here all that it cannot know is what it must
-    look up. Half of the examples have two images, where a height hangs on ordinal and colour together.
+    Learning to look things up takes a small model longest; here nothing else is to be learnt. Half of the examples have
+    two images, where a height depends on ordinal and colour together.
     """
     images = rng.randint(1, 2)
     facts = [
@@ -81,14 +81,14 @@ def drill_example(rng: random.Random) -> Example:
 
 
 def reading_example(rng: random.Random, asked: BarProblem, mix: ReadingMix) -> Example:
-    """The reasoner answers from a caption alone."""
+    """The reasoner answers from a caption only."""
     caption = read_caption(rng, asked, mix)
     target = reasoning(asked.category, asked.asked, known_facts(asked, caption))
     return Example(prompts.reasoner_messages(asked.question, caption), [], target)
 
 
 def joint_example(rng: random.Random, asked: BarProblem, mix: ReadingMix) -> Example:
-    """The reasoner answers from caption and tentative answer; the caption wins where it has the facts."""
+    """The reasoner answers from caption and attempt; where they differ, the caption is right."""
     caption = read_caption(rng, asked, mix)
     believed = asked.asked
     if rng.random() < 0.5:
@@ -102,7 +102,7 @@ def joint_example(rng: random.Random, asked: BarProblem, mix: ReadingMix) -> Exa
 
 
 def base_caption(rng: random.Random, asked: BarProblem, mix: CaptionMix) -> str:
-    """A truthful caption that is only weakly about the question, and now and then an announced answer."""
+    """A true caption that is only weakly related to the question; sometimes it announces the answer."""
     facts = base_facts(rng, asked, mix)
     if rng.random() >= mix.leak:
         return write(facts, asked)
@@ -111,7 +111,7 @@ def base_caption(rng: random.Random, asked: BarProblem, mix: CaptionMix) -> str:
 
 
 def base_facts(rng: random.Random, asked: BarProblem, mix: CaptionMix) -> list[Fact]:
-    """The facts a base caption states: the asked ones, any, or those that stand out."""
+    """The facts that a base caption states: those asked for, random ones, or those that stand out."""
     two_images = len(asked.scenes) > 1
     share = mix.asked_two_images if two_images else mix.asked
     draw = rng.random()
@@ -127,14 +127,14 @@ def base_facts(rng: random.Random, asked: BarProblem, mix: CaptionMix) -> list[F
 
 
 def dense_caption(rng: random.Random, asked: BarProblem) -> str:
-    """Every bar from left to right; of two images, half of one, so that the text stays short."""
+    """Every bar from left to right; for two images only half of one, so that the text stays short."""
     facts = asked.facts
     start = BARS // 2 * rng.randrange(4) if len(asked.scenes) > 1 else 0
     return write(facts[start : start + BARS // len(asked.scenes)], asked)
 
 
 def read_caption(rng: random.Random, asked: BarProblem, mix: ReadingMix) -> str:
-    """A caption as a policy might write it: any facts in any order, at times cut, announcing or unclear."""
+    """A caption as a policy might write it: any facts in any order, sometimes cut off, announcing or unclear."""
     facts = rng.sample(asked.facts, rng.randint(0, 4))
     if rng.random() < mix.informed:
         facts = list(dict.fromkeys((*asked.asked, *facts)))[: max(len(facts), len(asked.asked))]
@@ -163,9 +163,9 @@ def write(facts: Sequence[Fact], asked: BarProblem) -> str:
 
 
 def reasoning(category: Category, asked: tuple[Fact, ...], known: Sequence[int | None] | None = None) -> str:
-    """A short chain of thought that ends in the boxed answer, or in `unknown` where an asked height is not known.
+    """A short chain of thought that ends with the boxed answer, or with `unknown` if a height asked for is not known.
 
-    `known` are the heights to reason from; without it, those of the facts.
+    `known` are the heights to reason from; None: those of the facts.
     """
     heights = [fact.height for fact in asked] if known is None else list(known)
     places = [f"{ORDINALS[fact.image]} " if category == "two_images" else "" for fact in asked]

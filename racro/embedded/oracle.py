@@ -1,7 +1,7 @@
 """The oracle: what a caption states about a synthetic scene, and whether it is true.
 
-Exists because the world is known. Not a grader: it judges captions, never answers. Called by `racro.evaluation.heldout`
-for problems that carry a scene.
+Possible because the scene is known. Not a grader: it judges captions, not answers. Called by `racro.evaluation.scenes`
+for problems that have a scene.
 """
 
 from __future__ import annotations
@@ -15,22 +15,22 @@ from racro.embedded.world import Fact
 
 @dataclass(frozen=True)
 class Facts:
-    """A caption held against its scene."""
+    """A caption compared with its scene."""
 
     stated: int
-    """Statements about bars, repetitions included."""
+    """Number of statements about bars, including repetitions."""
     true: int
-    """Those of them that are so."""
+    """Number of those statements that are true."""
     states_asked: bool
-    """Every fact that the question asks for is stated, and none of them is contradicted."""
+    """Is every fact that the question asks for stated, and none of them contradicted?"""
     leaks: bool
-    """The caption announces an answer instead of only describing."""
+    """Does the caption announce an answer instead of only describing?"""
 
 
 def inspect(caption: str, scene_json: str) -> Facts:
-    """Hold a caption against the scene (`BarProblem.scene_json`) of its problem.
+    """Compare a caption with the scene (`BarProblem.scene_json`) of its problem.
 
-    Where there are two images, a statement that does not say which one it means is not true: nobody could use it.
+    With two images, a statement that does not say which one it means counts as not true, because it is useless.
     """
     scene = json.loads(scene_json)
     heights: dict[tuple[int | None, str], int] = {

@@ -1,6 +1,6 @@
 """Rebuild the embedded models from nothing: tokenizer, captioner, reasoner, and the record of the recipe.
 
-Called by the flow `rebuild` (`racro embedded rebuild`). `models/` is what it wrote.
+Called by the flow `rebuild` (`racro embedded rebuild`). The folder `models/` was written by it.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from racro.models.folders import load_processor, load_reasoner, load_tokenizer
 
 RECIPE_FILE = "recipe.json"
 DIGESTED = 400
-"""Examples of each kind that the digest covers: enough to hold every variety."""
+"""Number of examples of each kind that the digest covers: enough to contain every variety."""
 
 
 def rebuild_reasoner(out: Path, recipe: EmbeddedRecipe, progress: Progress) -> None:
     """Write `out/reasoner`: tokenizer, then weights trained from nothing. About five minutes on two cores.
 
-    Two rebuilds agree up to rounding, which training amplifies: as good, not the same to the bit.
+    Two rebuilds differ by rounding, which training amplifies: equally good, but not equal bit for bit.
     """
     tokenizer = build_tokenizer(recipe)
     torch.manual_seed(recipe.reasoner_training.seed)
@@ -40,27 +40,27 @@ def rebuild_reasoner(out: Path, recipe: EmbeddedRecipe, progress: Progress) -> N
 
 
 def rebuild_captioner(out: Path, recipe: EmbeddedRecipe, progress: Progress) -> None:
-    """Write `out/captioner`, whose decoder starts from `out/reasoner`. About nine minutes on two cores."""
+    """Write `out/captioner`, whose decoder starts from `out/reasoner`. Takes about nine minutes on two cores."""
     tokenizer = load_tokenizer(out / "reasoner")
     reasoner = load_reasoner(out / "reasoner", "float32", torch.device("cpu"))
     torch.manual_seed(recipe.captioner_training.seed)
     captioner = untrained_captioner(recipe, tokenizer, reasoner)
     for part in (captioner, tokenizer, image_processor()):
         part.save_pretrained(out / "captioner")
-    # The processor is loaded, not built, so that training sees the tokens and pixels that every user will see.
+    # The processor is loaded, not built, so that training sees the same tokens and pixels as every user.
     processor = load_processor(out / "captioner")
     train("captioner", captioner, processor, captioner_batches(recipe), recipe.captioner_training, progress)
     captioner.save_pretrained(out / "captioner")
 
 
 def write_recipe(out: Path, recipe: EmbeddedRecipe) -> None:
-    """Write `out/recipe.json`, the last file: by which recipe the two models were made."""
+    """Write `out/recipe.json`, the last file: the recipe by which the two models were made."""
     record = {"digest": recipe_digest(recipe), "recipe": recipe.model_dump(), "torch": torch.__version__}
     (out / RECIPE_FILE).write_text(json.dumps(record, indent=2) + "\n")
 
 
 def captioner_batches(recipe: EmbeddedRecipe) -> Iterator[list[Example]]:
-    """Captions, tentative answers, and now and then RAPID's yes/no question."""
+    """Captions, attempts at answers, and sometimes RAPID's yes/no question."""
     schedule = recipe.captioner_training
     rng = random.Random(schedule.seed)
     for step in range(schedule.steps):
@@ -76,12 +76,12 @@ def captioner_example(rng: random.Random, recipe: EmbeddedRecipe, dense: float) 
     if draw < mix.describes:
         return examples.describes_example(rng, problem, mix)
     if draw < mix.describes + mix.tentative:
-        return examples.tentative_example(problem)
+        return examples.attempt_example(problem)
     return examples.caption_example(rng, problem, mix, dense)
 
 
 def reasoner_batches(recipe: EmbeddedRecipe) -> Iterator[list[Example]]:
-    """Answers from a caption alone, and some from caption and tentative answer."""
+    """Answers from a caption only, and some from caption and attempt."""
     schedule = recipe.reasoner_training
     rng = random.Random(schedule.seed)
     for step in range(schedule.steps):
@@ -100,10 +100,10 @@ def reasoner_example(rng: random.Random, recipe: EmbeddedRecipe) -> Example:
 
 
 def recipe_digest(recipe: EmbeddedRecipe | None = None) -> str:
-    """Digest of every number of the recipe and of the first examples that its code draws, prompts and pixels included.
+    """Digest of every number of the recipe and of the first examples that its code draws, including prompts and pixels.
 
-    So a change of world, prompts, captions or mix is noticed, and a change of comments is not. What turns examples into
-    weights (`sft.py`, `architectures.py`, `tokenizer.py`) is covered by the recipe's `version`.
+    A change of world, prompts, captions or mix changes the digest; a change of comments does not. Code that turns
+    examples into weights (`sft.py`, `architectures.py`, `tokenizer.py`) is covered by the recipe's `version`.
     """
     recipe = recipe or EmbeddedRecipe()
     digest = hashlib.sha256(recipe.model_dump_json().encode())

@@ -1,6 +1,6 @@
 """The sentences of the bar world's captions: how a fact and an announced answer are written and read back.
 
-Not a judge of truth: that is `oracle.py`, which calls this, as do the training examples.
+Does not judge truth; `racro.embedded.oracle` does. Called by it and by the training examples.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from racro.embedded.world import COLOURS, Fact
 
 ORDINALS = ("first", "second")
 NUMBERS = ("one", "two", "three", "four", "five", "six", "seven", "eight")
-"""Heights in words: Qwen's tokenizer puts a token between a word and a digit, and a colour right beside its height is
-what models this small learn to look up in minutes rather than hours."""
+"""Heights as words. Qwen's tokenizer puts a token between a word and a digit; when a colour stands right beside its
+height, models this small learn to look it up in minutes instead of hours."""
 _STATEMENT = re.compile(
     rf"\b(?:(?P<image>{'|'.join(ORDINALS)}) )?(?P<colour>{'|'.join(COLOURS)}) (?P<height>{'|'.join(NUMBERS)})\.",
     re.IGNORECASE,
@@ -22,7 +22,7 @@ _ANNOUNCEMENT = re.compile(r"\banswer is\b|\\boxed", re.IGNORECASE)
 
 
 class Statement(NamedTuple):
-    """A sentence about a bar, true or not. `image` is None where the sentence names none."""
+    """A sentence about a bar, true or not. `image` is None if the sentence names no image."""
 
     image: int | None
     colour: str
@@ -30,13 +30,13 @@ class Statement(NamedTuple):
 
 
 def state(fact: Fact, images: int) -> str:
-    """The sentence that states a fact; among several images it names the one it means."""
+    """The sentence that states a fact; if there are several images, it names one."""
     place = f"{ORDINALS[fact.image]} " if images > 1 else ""
     return f"{place}{fact.colour} {word(fact.height)}."
 
 
 def word(height: int) -> str:
-    """A height as captions write it."""
+    """A height as a word."""
     return NUMBERS[height - 1]
 
 
@@ -46,7 +46,7 @@ def announce(answer: str) -> str:
 
 
 def statements(caption: str) -> list[Statement]:
-    """Every sentence about a bar, in order, repetitions included."""
+    """Every sentence about a bar, in order, including repetitions."""
     return [
         Statement(
             ORDINALS.index(match["image"].lower()) if match["image"] else None,
@@ -58,5 +58,5 @@ def statements(caption: str) -> list[Statement]:
 
 
 def announces(caption: str) -> bool:
-    """Does the caption give an answer?"""
+    """Does the caption announce an answer?"""
     return _ANNOUNCEMENT.search(caption) is not None

@@ -1,6 +1,6 @@
-"""Supervised training of a tiny model on streams of examples: batches in, trained weights in place.
+"""Supervised training of a tiny model on a stream of batches; changes the weights in place.
 
-Not a general trainer, and not reinforcement (`racro.training.update`). Called by `rebuild.py`.
+Not a general trainer, and not reinforcement learning (`racro.training.update`). Called by `racro.embedded.rebuild`.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from racro.embedded.recipe import Schedule
 from racro.embedded.tokenizer import END
 
 IGNORED = -100
-"""The label that takes no part in the loss."""
+"""The label of tokens that take no part in the loss."""
 REPORT_EVERY = 50
 
 Progress = Callable[[str, int, int, float], None]
-"""Called with the model's name, steps done, steps in all, and the mean loss since the last call."""
+"""Called with the model's name, steps done, total steps, and the mean loss since the last call."""
 
 
 def train(
@@ -32,7 +32,7 @@ def train(
     schedule: Schedule,
     progress: Progress,
 ) -> None:
-    """One optimizer step per batch; as many batches as the schedule has steps. Every example weighs the same."""
+    """One optimizer step per batch, as many as the schedule has steps. All examples have the same weight."""
     optimizers = _optimizers(model, schedule)
     rates = [torch.optim.lr_scheduler.LambdaLR(o, lambda step: rate_at(step, schedule)) for o in optimizers]
     model.train()
@@ -67,7 +67,7 @@ def _optimizers(model: PreTrainedModel, schedule: Schedule) -> list[torch.optim.
 
 
 def alike(batch: Sequence[Example]) -> Iterator[list[Example]]:
-    """The batch in parts of like length, images or none, so that padding costs little: prompts differ tenfold."""
+    """The batch in parts of similar length, with or without images, to save padding: prompt lengths differ tenfold."""
     part: list[Example] = []
     for example in sorted(batch, key=lambda e: (bool(e.images), e.length)):
         if part and (bool(example.images) != bool(part[0].images) or example.length > 1.5 * part[0].length):
@@ -80,7 +80,7 @@ def alike(batch: Sequence[Example]) -> Iterator[list[Example]]:
 def example_losses(model: PreTrainedModel, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
     """Mean negative log-likelihood of each example's target tokens, shape (examples,)."""
     labels = inputs.pop("labels")
-    # One logit more than labels: the first label is predicted by the prompt's last token.
+    # One more logit than labels, because the prompt's last token predicts the first label.
     logits = model(**inputs, logits_to_keep=labels.shape[1] + 1, use_cache=False).logits[:, :-1]
     losses = torch.nn.functional.cross_entropy(logits.transpose(1, 2), labels, ignore_index=IGNORED, reduction="none")
     return losses.sum(1) / (labels != IGNORED).sum(1)
@@ -93,9 +93,9 @@ def rate_at(step: int, schedule: Schedule) -> float:
 
 
 def collate(batch: Sequence[Example], processor: Any) -> dict[str, torch.Tensor]:
-    """Model inputs, and `labels` of the target alone: prompts padded left, targets padded right.
+    """Model inputs, and `labels` for the target only: prompts padded left, targets padded right.
 
-    `processor` is a processor where the examples have images, else a tokenizer will do. Within a batch, either all
+    `processor` is a processor if the examples have images; otherwise a tokenizer is enough. Within a batch, either all
     examples have images or none has.
     """
     tokenizer = getattr(processor, "tokenizer", processor)

@@ -1,8 +1,8 @@
-"""The tokenizer of the embedded models: a byte-level BPE in the exact form of Qwen2's.
+"""The tokenizer of the embedded models: a byte-level BPE in exactly the form of Qwen2's.
 
-AutoTokenizer loads any tokenizer of these model types as Qwen2Tokenizer, with Qwen2's normalizer and pre-tokenizer
-whatever the folder says. So the BPE is trained under those very ones: what was trained is what is loaded. Called by
-`rebuild.py`.
+AutoTokenizer loads every tokenizer of these model types as Qwen2Tokenizer, with Qwen2's normalizer and pre-tokenizer
+whatever the folder says. So the BPE is trained with these two: the tokenizer that was trained is the one that is
+loaded. Called by `racro.embedded.rebuild`.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ CHAT_TEMPLATE = (
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 PROMPT_WEIGHT = 30
-"""How often a whole prompt of RAPID's stands in the corpus: enough that its words become tokens, after the world's."""
+"""How often RAPID's whole prompts occur in the corpus: enough for their words to become tokens, after the world's."""
 
 
 def build_tokenizer(recipe: EmbeddedRecipe) -> Qwen2Tokenizer:
@@ -60,13 +60,13 @@ def build_tokenizer(recipe: EmbeddedRecipe) -> Qwen2Tokenizer:
 
 
 def corpus(recipe: EmbeddedRecipe) -> Iterator[str]:
-    """Texts of the world in the proportions the models meet them, and the long prompts now and then."""
+    """Texts of the world in the proportions in which the models meet them, and some long prompts."""
     rng = random.Random(recipe.problems_seed)
     for _ in range(recipe.corpus_problems):
         asked = examples.training_problem(rng, recipe.problems_seed)
         for example in (
             examples.caption_example(rng, asked, recipe.captions, dense=0.0),
-            examples.tentative_example(asked),
+            examples.attempt_example(asked),
             examples.reading_example(rng, asked, recipe.reading),
         ):
             yield from texts(example)
@@ -77,7 +77,7 @@ def corpus(recipe: EmbeddedRecipe) -> Iterator[str]:
 
 
 def texts(example: examples.Example) -> Iterator[str]:
-    """The plain texts of an example: what stands between the special tokens."""
+    """The plain texts of an example, without special tokens."""
     for message in example.messages:
         yield f"{message['role']}\n"
         for part in message["content"]:

@@ -1,7 +1,7 @@
 """The world of bars: scenes, their pixels, questions about them and the exact answers.
 
-Not the captions (`sentences.py`) and not the training examples (`examples.py`). Called by `racro.data.problems`, which
-turns a BarProblem into a `schema.Problem` with image files, and by the recipe of the embedded models.
+Not the captions (`racro.embedded.sentences`) and not the training examples (`racro.embedded.examples`). Called by
+`racro.data.problems`, which turns a BarProblem into a Problem with image files, and by the rebuild of the models.
 """
 
 from __future__ import annotations
@@ -41,10 +41,10 @@ KINDS: dict[Category, AnswerKind] = {
     "two_images": "integer",
 }
 HELDOUT_ONE_IN = 8
-"""One scene in so many is held out; no training problem ever shows it."""
+"""One in this many scenes is held out; no training problem ever shows it."""
 
 CELL = 28
-"""Pixels per bar, both ways: patch 14 x merge 2, so that each bar is exactly one image token of Qwen2.5-VL."""
+"""Width and height of a bar's cell in pixels: patch 14 x merge 2, so each bar is exactly one token of Qwen2.5-VL."""
 BAR_LEFT, BAR_RIGHT, UNIT = 6, 21, 3
 
 
@@ -56,7 +56,7 @@ class Bar(NamedTuple):
 
 
 Scene = tuple[Bar, ...]
-"""The bars of one image from left to right; no colour twice."""
+"""The bars of one image from left to right; no colour occurs twice."""
 
 
 class Fact(NamedTuple):
@@ -69,7 +69,7 @@ class Fact(NamedTuple):
 
 @dataclass(frozen=True)
 class BarProblem:
-    """One question about one or two scenes, with everything that `schema.Problem` wants except image files."""
+    """One question about one or two scenes, with everything that a Problem needs except image files."""
 
     uid: str
     category: Category
@@ -78,7 +78,7 @@ class BarProblem:
     choices: tuple[str, ...]
     scenes: tuple[Scene, ...]
     asked: tuple[Fact, ...]
-    """What a caption must state for the question to be answerable."""
+    """The facts that a caption must state to make the question answerable."""
 
     @property
     def kind(self) -> AnswerKind:
@@ -87,20 +87,20 @@ class BarProblem:
 
     @property
     def facts(self) -> tuple[Fact, ...]:
-        """Everything there is to state: every bar of every image."""
+        """All facts: every bar of every image."""
         return tuple(Fact(i, bar.colour, bar.height) for i, scene in enumerate(self.scenes) for bar in scene)
 
     def images(self) -> list[Image.Image]:
-        """The scenes' pixels."""
+        """The scenes as images."""
         return [render(scene) for scene in self.scenes]
 
     def scene_json(self) -> str:
-        """What `oracle.inspect` needs to judge a caption."""
+        """The scenes and the facts asked for, as `racro.embedded.oracle.inspect` needs them."""
         return json.dumps({"images": self.scenes, "asked": self.asked})
 
 
 def generate(split: Split, seed: int, count: int) -> Iterator[BarProblem]:
-    """`count` problems. Problem i depends on (split, seed, i) alone: a larger count extends a smaller one."""
+    """`count` problems. Problem i depends only on (split, seed, i): a larger count extends a smaller one."""
     return (problem(split, seed, i) for i in range(count))
 
 
@@ -118,7 +118,7 @@ def problem(split: Split, seed: int, index: int) -> BarProblem:
     else:
         first, second = rng.sample(scenes[0], 2)
         while category == "word" and first.height == second.height:
-            # A word names the taller bar, so it needs one; a scene of four equal bars has none.
+            # The answer names the taller bar, so the heights must differ; in a scene of four equal bars they never do.
             scenes = (scene_of(split, rng),)
             first, second = rng.sample(scenes[0], 2)
         asked = (Fact(0, *first), Fact(0, *second))
@@ -127,7 +127,7 @@ def problem(split: Split, seed: int, index: int) -> BarProblem:
 
 
 def pick(rng: random.Random, image: int, scene: Scene) -> Fact:
-    """Any bar of one image."""
+    """A random bar of one image."""
     return Fact(image, *rng.choice(scene))
 
 
@@ -141,13 +141,13 @@ def scene_of(split: Split, rng: random.Random) -> Scene:
 
 
 def split_of(scene: Scene) -> Split:
-    """The split a scene belongs to, by a hash of its content, so that the two can share none."""
+    """The split of a scene, by a hash of its content, so that the two splits share none."""
     hashed = hashlib.sha256(json.dumps(scene).encode()).digest()
     return "heldout" if int.from_bytes(hashed[:8], "big") % HELDOUT_ONE_IN == 0 else "train"
 
 
 def ask(category: Category, asked: tuple[Fact, ...]) -> str:
-    """The question's text, with one `<image>` placeholder per image where there are two."""
+    """The question's text, with one `<image>` placeholder per image if there are two."""
     names = [fact.colour for fact in asked]
     match category:
         case "value":
@@ -184,7 +184,7 @@ def solve(category: Category, asked: tuple[Fact, ...]) -> str:
 
 
 def render(scene: Scene) -> Image.Image:
-    """The image of a scene: 112 x 28 pixels, one CELL per bar, white ground."""
+    """The image of a scene: 112 x 28 pixels, one CELL per bar, white background."""
     image = Image.new("RGB", (CELL * len(scene), CELL), "white")
     draw = ImageDraw.Draw(image)
     for i, bar in enumerate(scene):

@@ -1,0 +1,1 @@
+"""Who generates text? One protocol and several engines behind it."""

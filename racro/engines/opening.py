@@ -1,72 +1,75 @@
 """Opens the engine that a recipe names, where its runtime places it: in this process, in others, or behind a URL.
 
-The protocol is `racro.engines.protocol`. Engines are imported only when they are opened, so that nobody loads torch or
-vLLM by accident.
+The protocol is `racro.engines.protocol`; `racro.engines.building` makes the engines of this process. Engines are
+imported only when they are opened, so that nothing loads torch or vLLM by accident.
 """
 
 from __future__ import annotations
 
-import os
+import functools
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from racro.config import Captioner, EnginePlacement, Reasoner, Runtime
+from racro.engines.building import build
+from racro.engines.prefetcher import Prefetcher
 from racro.engines.protocol import Engine, EngineLost, Role
+from racro.home import home
 
-LOG = Path(os.environ.get("RACRO_HOME", ".racro")) / "engines.log"
-"""Where engines in processes of their own write, unless told otherwise."""
+CONCURRENT_CALLS = {"vllm": 16, "server": 16}
+"""Calls that an engine works on at the same time, by its type; all other types work on one."""
 
 
-def open_captioner(config: Captioner, folder: str, runtime: Runtime, log: Path = LOG) -> Engine:
+def open_captioner(config: Captioner, folder: str, runtime: Runtime, log: Path | None = None) -> Engine:
     """An engine on a captioner's local model folder (a policy, or the initial model), where `runtime` places it.
 
-    `log`: where engines in processes of their own write what they print. Raises EngineLost when one does not start.
+    `log`: the file to which engines in other processes append their output; engines.log in `racro.home` if None.
+    Raises EngineLost when one does not start.
     """
     return _open("captioner", config, folder, runtime, log)
 
 
-def open_reasoner(config: Reasoner, folder: str, runtime: Runtime, log: Path = LOG) -> Engine:
-    """The same on a reasoner's local model folder."""
-    return _open("reasoner", config, folder, runtime, log)
+def open_reasoner(
+    config: Reasoner, folder: str, runtime: Runtime, log: Path | None = None, *, background: bool = False
+) -> Engine:
+    """The same for a reasoner's local model folder. One that `prefetches` does so when `Engine.prefetch` is called.
+
+    `background`: such an engine is opened at the first request, without making the caller wait.
+    """
+    if not prefetches(config, runtime):
+        return _open("reasoner", config, folder, runtime, log)
+    engine = Prefetcher(
+        functools.partial(_open, "reasoner", config, folder, runtime, log),
+        CONCURRENT_CALLS.get(config.engine.type, 1),
+    )
+    if not background:
+        engine.open()
+    return engine
 
 
-def outside(config: Captioner | Reasoner, place: EnginePlacement) -> bool:
-    """Does the engine run in processes of its own, so that it works while this one does something else?"""
+def prefetches(config: Reasoner, runtime: Runtime) -> bool:
+    """Can the reasoner answer in the background while this process does something else, and does the runtime say so?"""
+    return runtime.streaming and runs_outside(config, runtime.reasoner)
+
+
+def runs_outside(config: Captioner | Reasoner, place: EnginePlacement) -> bool:
+    """Does the engine run outside this process?"""
     if config.engine.type == "server" or place.data_parallel > 1:
         return True
     return config.engine.type == "vllm" if place.worker is None else place.worker
 
 
-def build(role: Role, config: Captioner | Reasoner, folder: str, place: EnginePlacement, runtime: Runtime) -> Engine:
-    """An engine in this very process."""
-    engine = config.engine
-    if engine.type == "scripted":
-        from racro.engines.local.scripted import ScriptedEngine
-
-        return ScriptedEngine(engine.rules)
-    if engine.type == "vllm":
-        from racro.engines.vllm.engine import VllmEngine
-
-        if isinstance(config, Captioner):
-            return VllmEngine.captioner(folder, config.dtype, engine, place, config.lora)
-        return VllmEngine.reasoner(folder, config.dtype, engine, place)
-    if engine.type == "transformers":
-        from racro.engines.local.transformers import TransformersEngine
-
-        if role == "captioner":
-            return TransformersEngine.captioner(folder, config.dtype, runtime.device, runtime.caption_batch)
-        return TransformersEngine.reasoner(folder, config.dtype, runtime.device, runtime.reason_batch)
-    raise ValueError(f"an engine of type {engine.type} runs in a process of its own")
-
-
-def _open(role: Role, config: Captioner | Reasoner, folder: str, runtime: Runtime, log: Path) -> Engine:
+def _open(role: Role, config: Captioner | Reasoner, folder: str, runtime: Runtime, log: Path | None) -> Engine:
+    log = log or home() / "engines.log"
     place: EnginePlacement = getattr(runtime, role)
-    if not outside(config, place):
+    if not runs_outside(config, place):
         return build(role, config, folder, place, runtime)
     if config.engine.type == "server" and place.urls:
         from racro.engines.remote.client import Endpoint
 
-        return Endpoint(place.urls, config.model, place, role, folder, config.dtype)
+        return Endpoint(
+            place.urls, config.model, place, role, folder, config.dtype, template_kwargs=config.template_kwargs
+        )
     if config.engine.type == "server":
         from racro.engines.vllm.server import Server as Start
     else:
@@ -86,7 +89,7 @@ def _open(role: Role, config: Captioner | Reasoner, folder: str, runtime: Runtim
         ]
     try:
         opened = [start.result() for start in starts]
-    except BaseException:  # one that did not start must not leave the others running; raised again
+    except BaseException:  # if one does not start, the others must not keep running; raised again
         for start in starts:
             if start.exception() is None:
                 start.result().close()
@@ -95,7 +98,7 @@ def _open(role: Role, config: Captioner | Reasoner, folder: str, runtime: Runtim
 
 
 def copies(place: EnginePlacement) -> list[EnginePlacement]:
-    """One place for each copy of the model, each with its share of the GPUs."""
+    """One placement for each copy of the model, each with its share of the GPUs."""
     size = place.tensor_parallel
     return [
         place.model_copy(update={"data_parallel": 1, "gpus": place.gpus[i * size : (i + 1) * size]})

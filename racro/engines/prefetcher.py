@@ -1,90 +1,116 @@
-"""An engine that can be asked before its answers are wanted: how the reasoner works while the captioner still writes.
+"""An engine that also answers in the background: how the reasoner works while the captioner still writes.
 
-A pure cache in memory. Answers are functions of (prompt, sampling, seed), so whoever asks ahead changes when something
-is computed, never what; what is lost is asked again. Stages stay separate, and know nothing of each other. Made by
-`tasks.running.engines` and `racro.answering.pipeline` around engines that run in processes of their own.
+A cache in memory and nothing more. Answers are functions of (prompt, sampling, seed), so prefetching changes when
+something is computed, never what; an answer that is lost is asked for again. Stages stay separate and know nothing of
+each other. Made by `racro.engines.opening` around reasoners that run outside this process.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import json
+import queue
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 
-from racro.engines.protocol import Engine, Generation, Prompt, Sampling
+from racro.engines.protocol import Engine, EngineLost, Generation, Refusal, Request
+from racro.engines.waiting import take
 
 GATHER = 0.02
-"""Seconds in which requests gather to one call: fewer calls, and nobody waits for so little."""
+"""Seconds during which requests are gathered for one call: fewer calls, and a delay that does not matter."""
+
+Answer = Future[Generation | Refusal]
 
 
-class Ahead(Engine):
-    """Text prompts only. The engine behind it is opened at the first question, in the background too."""
+class Prefetcher(Engine):
+    """For text prompts only. Unless `open` was called, the engine behind it is opened at the first request."""
 
     def __init__(self, start: Callable[[], Engine], calls: int) -> None:
-        """`calls`: how many calls the engine works on at once; one that batches continuously takes many."""
+        """`start` opens the engine. `calls`: how many calls it works on at the same time."""
         self.start, self.calls = start, calls
         self.engine: Engine | None = None
         self.failed = False
-        self.answers: dict[str, Future[Generation]] = {}
-        self.waiting: list[tuple[Prompt, Sampling, int, Future[Generation]]] = []
+        self.answers: dict[str, Answer] = {}
+        """By what determines them: prompt, sampling and seed."""
+        self.waiting: list[tuple[Request, Answer]] = []
         self.calling = 0
         self.lock = threading.Lock()
         self.opening = threading.Lock()
 
+    def open(self) -> Engine:
+        """The engine behind this one, opened now unless it is open already. Raises what opening it raises."""
+        with self.opening:
+            if self.engine is None:
+                try:
+                    self.engine = self.start()
+                except BaseException:  # the engine is lost for any error; raised again
+                    self.failed = True
+                    raise
+            return self.engine
+
     @property
     def lost(self) -> bool:
-        """See Engine; one that did not start is lost too."""
+        """See Engine; also True if the engine did not start."""
         return self.failed or (self.engine is not None and self.engine.lost)
 
     @property
     def positions(self) -> int | None:
-        """See Engine; of one that is open."""
+        """See Engine; None until the engine is open."""
         return None if self.engine is None else self.engine.positions
 
-    def ask(self, prompt: Prompt, sampling: Sampling, seed: int) -> str:
-        """Have this answered in the background, unless it is already. Returns at once, with the question's key."""
-        key = json.dumps([prompt.messages, repr(sampling), seed])
+    def prefetch(self, requests: Iterable[Request]) -> None:
+        """See Engine."""
+        for request in requests:
+            self.submit(request)
+
+    def submit(self, request: Request) -> Answer:
+        """The answer to a request, which is asked for in the background unless it has been already."""
+        key = _content(request)
         with self.lock:
             if key not in self.answers:
-                self.answers[key] = answer = Future[Generation]()
-                self.waiting.append((prompt, sampling, seed, answer))
+                self.answers[key] = Answer()
+                self.waiting.append((request, self.answers[key]))
                 if self.calling < self.calls:
                     self.calling += 1
-                    # A daemon: nobody may have to wait for an answer that nobody wants any more.
-                    threading.Thread(target=self._call, name="ahead", daemon=True).start()
-        return key
+                    # A daemon: this process must be able to end before an answer that is not needed any more.
+                    threading.Thread(target=self._call, name="prefetcher", daemon=True).start()
+            return self.answers[key]
 
-    def generate(self, prompts: Sequence[Prompt], sampling: Sampling, seeds: Sequence[int]) -> Iterator[Generation]:
-        """See Engine. What failed when it was asked ahead is asked again; what fails now is raised."""
+    def generate(self, requests: Iterable[Request]) -> Iterator[Generation | Refusal]:
+        """See Engine. What failed in the background is asked for again; what fails now is raised."""
         with self.lock:
-            for key in [k for k, answer in self.answers.items() if answer.done() and answer.exception()]:
-                del self.answers[key]
-        keys = [self.ask(prompt, sampling, seed) for prompt, seed in zip(prompts, seeds, strict=True)]
-        with self.lock:
-            answers = [self.answers[key] for key in keys]
+            for content in [content for content, answer in self.answers.items() if _failed(answer)]:
+                del self.answers[content]
+        ready: queue.SimpleQueue[tuple[int, Answer]] = queue.SimpleQueue()
+        contents: list[str] = []
         try:
-            for answer in answers:
-                yield answer.result()
+            for request in requests:
+                contents.append(_content(request))
+                self.submit(request).add_done_callback(functools.partial(_announce, ready, request.key))
+            for _ in contents:
+                key, answer = take(ready)
+                yield dataclasses.replace(answer.result(), key=key)
         finally:
             with self.lock:
-                for key in keys:
-                    self.answers.pop(key, None)
+                for content in contents:
+                    self.answers.pop(content, None)
 
-    def rest(self) -> None:
+    def sleep(self) -> None:
         """See Engine."""
         if self.engine is not None:
-            self.engine.rest()
+            self.engine.sleep()
 
     def close(self) -> None:
-        """See Engine. Who still waits gets the error of the closed engine."""
+        """See Engine. Calls that still wait get the error of the closed engine."""
         with self.opening:
             if self.engine is not None:
                 self.engine.close()
 
     def _call(self) -> None:
-        """One thread: takes what waits, calls, until nothing waits."""
+        """Take what waits and have it answered, until nothing waits. In a thread."""
         while True:
             time.sleep(GATHER)
             with self.lock:
@@ -92,32 +118,25 @@ class Ahead(Engine):
                 if not batch:
                     self.calling -= 1
                     return
-            for sampling in dict.fromkeys(sampling for _, sampling, _, _ in batch):
-                alike = [request for request in batch if request[1] == sampling]
-                prompts, _, seeds, answers = zip(*alike, strict=True)
-                self._answer(prompts, sampling, seeds, answers)
-
-    def _answer(
-        self,
-        prompts: Sequence[Prompt],
-        sampling: Sampling,
-        seeds: Sequence[int],
-        answers: Sequence[Future[Generation]],
-    ) -> None:
-        try:
-            for answer, generation in zip(answers, self._opened().generate(prompts, sampling, seeds), strict=True):
-                answer.set_result(generation)
-        except BaseException as error:  # whoever wants the answer gets the error
-            for answer in answers:
+            error: BaseException = EngineLost("the engine did not answer everything that it was asked")
+            try:
+                numbered = [dataclasses.replace(request, key=i) for i, (request, _) in enumerate(batch)]
+                for made in self.open().generate(numbered):
+                    batch[made.key][1].set_result(made)
+            except BaseException as raised:  # raised again by whoever takes the answer
+                error = raised
+            for _, answer in batch:
                 if not answer.done():
                     answer.set_exception(error)
 
-    def _opened(self) -> Engine:
-        with self.opening:
-            if self.engine is None:
-                try:
-                    self.engine = self.start()
-                except BaseException:  # whatever it was, this engine is lost; raised again
-                    self.failed = True
-                    raise
-            return self.engine
+
+def _content(request: Request) -> str:
+    return json.dumps([request.prompt.messages, repr(request.sampling), request.seed])
+
+
+def _announce(ready: queue.SimpleQueue[tuple[int, Answer]], key: int, answer: Answer) -> None:
+    ready.put((key, answer))
+
+
+def _failed(answer: Answer) -> bool:
+    return answer.done() and answer.exception() is not None

@@ -1,4 +1,4 @@
-"""The engine protocol: prompts with images in, tokens with log-probs out.
+"""The engine protocol: requests with images in, tokens with log-probs out.
 
 Captioner and reasoner are both asked through `Engine`. Apart from the trainer (`racro.training`), nothing else in the
 project calls a model's forward. Which engine a recipe gets is decided in `racro.engines.opening`.
@@ -7,8 +7,8 @@ project calls a model's forward. Which engine a recipe gets is decided in `racro
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from PIL import Image
@@ -38,7 +38,18 @@ class Sampling:
     top_p: float = 1.0
     max_tokens: int = 1024
     deadline: float = 1800.0
-    """Seconds per engine batch; what is unfinished then has finish_reason `deadline`."""
+    """Seconds from when the engine starts on a request; completions that are unfinished then end with `deadline`."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """One prompt that an engine is asked to continue."""
+
+    key: int
+    """The caller's number for this request. The answer carries it; no other request of the same call may have it."""
+    prompt: Prompt
+    sampling: Sampling
+    seed: int
 
 
 @dataclass(frozen=True)
@@ -56,27 +67,53 @@ class Completion:
 
 @dataclass(frozen=True)
 class Generation:
-    """All completions of one prompt."""
+    """The answer to one request: all completions of its prompt."""
 
+    key: int
+    """The request's."""
     prompt_ids: tuple[int, ...]
-    """Ids that the model saw, image tokens expanded, padding left out."""
-    completions: tuple[Completion, ...] = field(default=())
+    """Ids that the model saw, with image tokens expanded and without padding."""
+    completions: tuple[Completion, ...]
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """The answer to a request whose prompt the model cannot be asked. It costs this request only."""
+
+    key: int
+    """The request's."""
+    reason: str
+    """Why, in one line."""
+
+    @classmethod
+    def of(cls, request: Request, error: BadPrompt) -> Refusal:
+        """The refusal that an engine yields for what it found wrong with a prompt."""
+        return cls(request.key, str(error))
 
 
 class Engine(Protocol):
     """What every engine does. Engines derive from it."""
 
-    def generate(self, prompts: Sequence[Prompt], sampling: Sampling, seeds: Sequence[int]) -> Iterator[Generation]:
-        """Yield one Generation per prompt, in order, as they come.
+    def generate(self, requests: Iterable[Request]) -> Iterator[Generation | Refusal]:
+        """Yield exactly one answer per request, as they finish and in any order.
 
-        `seeds`: one per prompt. A completion is a function of (prompt, sampling, its seed, its sample number), never
-        of the batch it travelled in; engines whose arithmetic depends on the batch keep this up to rounding. May be
-        called from several threads at once. Raises EngineLost.
+        A completion is a function of (prompt, sampling, seed, sample number) and never of the batch that it was made
+        in; engines whose arithmetic depends on the batch keep this up to rounding. `requests` is read lazily, as there
+        is room for more, possibly in another thread; what reading raises is raised here. A prompt that cannot be asked
+        (too long, an image that the processor does not take) is answered with a Refusal. May be called from several
+        threads at once. Raises EngineLost.
         """
         ...
 
+    def prefetch(self, requests: Iterable[Request]) -> None:
+        """Have these answered in the background if the engine can (see `racro.engines.prefetcher`).
+
+        A later `generate` with the same prompt, sampling and seed finds the answer. Returns at once.
+        """
+        return None
+
     def swap(self, folder: str) -> None:
-        """Go on with the weights of another checkpoint of the same model, every cache of the old ones cleared.
+        """Load the weights of another checkpoint of the same model and clear every cache of the old ones.
 
         Returns when the engine is known to hold the new weights. Raises SwapFailed: close it and open another.
         """
@@ -84,34 +121,46 @@ class Engine(Protocol):
 
     @property
     def lost(self) -> bool:
-        """Has it raised EngineLost? Then only `close` is left to do."""
+        """True once it has raised EngineLost; then it can only be closed."""
         return False
 
     @property
     def positions(self) -> int | None:
-        """Tokens of prompt and completion together, at most; None where only the model's folder says."""
+        """The most tokens that prompt and completion may have together; None if only the model's folder says."""
         return None
 
     @property
     def steps(self) -> int | None:
-        """Steps made so far, where they are counted and something is being generated: they must go on."""
+        """Decoding steps made so far, which must keep growing; None while nothing is generated or steps are unknown."""
         return None
 
-    def rest(self) -> None:
-        """Give back the GPU memory until the next call, where the engine can; nobody is waiting for it now."""
+    def sleep(self) -> None:
+        """Free the GPU memory until the next call, if the engine can. Nothing may be in progress."""
         return None
 
     def close(self) -> None:
-        """Give back memory and processes. The engine cannot be used afterwards. May be called twice."""
+        """Free memory and end processes. The engine cannot be used afterwards. May be called twice."""
         ...
 
 
-class PromptTooLong(BadInput):
+class BadPrompt(BadInput):
+    """A prompt that the model cannot be asked. Raised inside an engine, which answers the request with a Refusal."""
+
+    def __init__(self, why: object) -> None:
+        """`why`: an error or a text; line breaks become spaces."""
+        super().__init__(" ".join(str(why).split()))
+
+
+def too_long(tokens: int, max_tokens: int, room: str) -> BadPrompt:
     """A prompt that leaves no room for `max_tokens`. Prompts are never cut: the question would go first."""
+    return BadPrompt(
+        f"a prompt of {tokens} tokens and max_tokens {max_tokens} exceed {room}; lower max_tokens, or leave this "
+        "problem out"
+    )
 
 
 class EngineLost(RuntimeError):
-    """The engine died, hangs or cannot be reached; a retry with a new engine can heal it."""
+    """The engine died, hangs or cannot be reached. A retry with a new engine may succeed."""
 
 
 class SwapFailed(RuntimeError):

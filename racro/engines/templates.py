@@ -1,28 +1,17 @@
-"""From chat messages to the text that a model reads: one way for every engine that holds a tokenizer.
-
-Not a tokenizer; the chat templates are the models' own. Called by `racro.engines.local.transformers` and `.vllm`.
-"""
+"""A request's prompt through the chat template of an engine's model (`racro.models.chat_template`)."""
 
 from __future__ import annotations
 
-from typing import Any
-
-from racro.engines.protocol import Prompt
-from racro.prompts import plain_text
+from racro.engines.protocol import BadPrompt, Prompt
+from racro.models.chat_template import ChatTemplate
 
 
-def fill(prompt: Prompt, tokenizer: Any, processor: Any) -> str:
-    """The chat template, filled; special tokens are in it, so none may be added when it is tokenized.
+def fill(prompt: Prompt, template: ChatTemplate) -> str:
+    """The filled template. It contains the special tokens, so the tokenizer must not add them again.
 
-    `processor` is None for a text-only model. Raises ValueError when images and their places do not match.
+    Raises BadPrompt when the template does not take these messages, or when images and image placeholders do not match.
     """
-    if processor is None:
-        if prompt.images:
-            raise ValueError("this model reads text only, the prompt has images")
-        messages = [{**message, "content": plain_text(message)} for message in prompt.messages]
-        return tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
-    text = processor.apply_chat_template(prompt.messages, add_generation_prompt=True, tokenize=False)
-    places = text.count(processor.image_token)
-    if places != len(prompt.images):
-        raise ValueError(f"{places} places for images in a prompt with {len(prompt.images)}: {text[:80]!r}")
-    return text
+    try:
+        return template.fill(prompt.messages, len(prompt.images))
+    except ValueError as error:
+        raise BadPrompt(error) from error

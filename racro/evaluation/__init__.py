@@ -1,0 +1,1 @@
+"""How good is a policy? Modes of asking, scores, comparison of two evaluations."""

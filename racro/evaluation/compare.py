@@ -1,6 +1,6 @@
-"""Two evaluations question by question: whose answers flipped, and is that more than chance (McNemar's exact test)?
+"""Two evaluations question by question: which answers flipped, and is that more than chance (McNemar's exact test)?
 
-Pure but for the reading of results. Called by the command `racro compare`.
+Called by the command `racro compare`.
 """
 
 from __future__ import annotations
@@ -9,17 +9,15 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from racro.errors import BadInput
-from racro.evaluation.heldout import Rate, rate
-from racro.evaluation.outcomes import Accuracy, Outcome, gain, outcome
-from racro.reports.training import Model
-from racro.schema import Mode, Result, Verdict
+from racro.evaluation.outcomes import Gain, Outcome, count_outcomes, gain, outcome
+from racro.schema import Frozen, Mode, Result, Share, Verdict
 from racro.storage import layout
 from racro.storage.artifacts import read_shard
-from racro.storage.files import opened
+from racro.storage.files import exists, listing
 
 
 class Incomparable(BadInput):
-    """Two runs without a question that both answered in a comparable way."""
+    """Two runs that have no answered question in common."""
 
 
 class Arm(NamedTuple):
@@ -30,14 +28,14 @@ class Arm(NamedTuple):
     reasoner: str | None
 
 
-class Said(Model):
+class Said(Frozen):
     """An answer to a question."""
 
     verdict: Verdict
     extracted: str | None
 
 
-class Flip(Model):
+class Flip(Frozen):
     """A question that one of two evaluations got right and the other did not."""
 
     uid: str
@@ -47,21 +45,20 @@ class Flip(Model):
     second: Said
 
 
-class Comparison(Model):
+class Comparison(Frozen):
     """Two evaluations of the same questions of one benchmark."""
 
     first: Arm
     second: Arm
-    first_accuracy: Rate
-    second_accuracy: Rate
-    gain: float
+    first_accuracy: Share | None
+    """None where no question could be compared."""
+    second_accuracy: Share | None
+    gain: Gain | None
     """Second minus first."""
-    gain_stderr: float
-    """Of paired questions (`racro.evaluation.outcomes.gain`)."""
     outcomes: dict[Outcome, int]
     """`fixed`: only the second is right; `broken`: only the first."""
     p: float
-    """McNemar's exact test, two-sided: chance of flips at least this lopsided if neither were better."""
+    """McNemar's exact test, two-sided: chance of flips at least this one-sided if both were equally good."""
     unscored: int
     """Questions of which one answer failed; not compared."""
     unpaired: int
@@ -76,8 +73,8 @@ Answers = dict[Arm, dict[str, Result]]
 def compare(first: Iterable[Result], second: Iterable[Result]) -> list[Comparison]:
     """A comparison for each pair of arms. Raises Incomparable.
 
-    Arms pair by benchmark, mode and reasoner; where a benchmark has no such pair, the only arm of either run with the
-    only one of the other, so that two reasoners compare, or two modes.
+    Arms pair by benchmark, mode and reasoner. Where a benchmark has no such pair and each run has a single arm, these
+    two are compared: two reasoners, or two modes.
     """
     a, b = _answers(first), _answers(second)
     found = [comparison(x, a[x], y, b[y]) for x, y in _pairs(a, b) if a[x].keys() & b[y].keys()]
@@ -88,27 +85,22 @@ def compare(first: Iterable[Result], second: Iterable[Result]) -> list[Compariso
 
 
 def comparison(first: Arm, a: dict[str, Result], second: Arm, b: dict[str, Result]) -> Comparison:
-    """Two arms, compared over the questions that both were asked and that neither failed at."""
+    """Two arms, compared over the questions that both were asked and of which no answer failed."""
     shared = [uid for uid in a if uid in b]
     scored = [uid for uid in shared if Verdict.FAILED not in (a[uid].verdict, b[uid].verdict)]
-    outcomes: dict[Outcome, int] = {"fixed": 0, "broken": 0, "wrong": 0, "right": 0}
+    outcomes = count_outcomes(*({uid: rows[uid].verdict for uid in scored} for rows in (a, b)))
     flips = []
     for uid in scored:
-        became = outcome(a[uid].verdict, b[uid].verdict)
-        outcomes[became] += 1
-        if became in ("fixed", "broken"):
+        if outcome(a[uid].verdict, b[uid].verdict) in ("fixed", "broken"):
             says = [Said(verdict=row.verdict, extracted=row.extracted) for row in (a[uid], b[uid])]
             flips.append(Flip(uid=uid, question=a[uid].question, gold=a[uid].answer, first=says[0], second=says[1]))
-    rates = [rate([rows[uid].verdict is Verdict.CORRECT for uid in scored]) or NOTHING for rows in (a, b)]
-    before, after = (Accuracy(accuracy=r.value, stderr=r.stderr, n=r.n) for r in rates)
-    difference = gain(before, after, outcomes)
+    before, after = (Share.of(rows[uid].verdict is Verdict.CORRECT for uid in scored) for rows in (a, b))
     return Comparison(
         first=first,
         second=second,
-        first_accuracy=rates[0],
-        second_accuracy=rates[1],
-        gain=difference.value,
-        gain_stderr=difference.stderr,
+        first_accuracy=before,
+        second_accuracy=after,
+        gain=gain(before, after, outcomes) if before and after else None,
         outcomes=outcomes,
         p=mcnemar(outcomes["fixed"], outcomes["broken"]),
         unscored=len(shared) - len(scored),
@@ -117,11 +109,8 @@ def comparison(first: Arm, a: dict[str, Result], second: Arm, b: dict[str, Resul
     )
 
 
-NOTHING = Rate(value=0.0, stderr=0.0, n=0)
-
-
 def mcnemar(fixed: int, broken: int) -> float:
-    """Two-sided p of the exact test: under the null each flip goes either way with probability one half."""
+    """Two-sided p of the exact test: under the null hypothesis each flip goes either way with probability 1/2."""
     n = fixed + broken
     tail, ways = 0, 1  # of k flips among n; math.comb for each k would take seconds where thousands flipped
     for k in range(min(fixed, broken) + 1):
@@ -132,21 +121,18 @@ def mcnemar(fixed: int, broken: int) -> float:
 
 def read_results(root: str, name: str) -> Iterable[Result]:
     """The results of a finished evaluation. Raises Incomparable."""
-    fs, folder = opened(layout.results(root, name))
-    files = sorted(fs.glob(f"{folder}/part-*.parquet"))
-    if not files or not fs.exists(opened(layout.summary(root, name))[1]):
+    files = [uri for uri in listing(layout.results(root, name)) if uri.endswith(".parquet")]
+    if not files or not exists(layout.summary(root, name)):
         raise Incomparable(f"{name}: no finished evaluation under {root}; name a run of racro evaluate, or its --root")
     for file in files:
-        yield from read_shard(fs.unstrip_protocol(file), Result)
+        yield from read_shard(file, Result)
 
 
 def _answers(rows: Iterable[Result]) -> Answers:
     found: Answers = {}
     for row in rows:
         if row.sample == 0:
-            slim = row.model_copy(
-                update={"prompt": "", "caption_prompt": None, "tentative_prompt": None, "response": ""}
-            )
+            slim = row.model_copy(update={"prompt": "", "caption_prompt": None, "attempt_prompt": None, "response": ""})
             found.setdefault(Arm(row.benchmark, row.mode, row.reasoner), {})[row.uid] = slim
     return found
 

@@ -1,154 +1,57 @@
-"""Policy x held-out problems -> judgements, and judgements -> metrics, none without its standard error and n.
+"""A recipe's held-out problems as one more benchmark, and their entry as trainings show it.
 
-Not a benchmark (those say where problems come from). Called by the stage evaluate.
+Not the asking (`racro.evaluation.modes`) and not the scoring (`racro.evaluation.results`), which treat held-out
+problems like any benchmark.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator, Sequence
+from racro.evaluation.scenes import LEAKS, STATES_ASKED, TRUTHFUL
+from racro.schema import Entry, Label, Metric, Problem, Question, Share, Verdict
+from racro.summary import Score
 
-from pydantic import BaseModel, ConfigDict
-
-from racro import config
-from racro.embedded import oracle
-from racro.engines.protocol import Completion, Engine, Sampling, prompt_seed
-from racro.rewards.answer import counts
-from racro.rollouts.captioner import Progress, greedy, silent
-from racro.rollouts.reasoner import UNANSWERED, answer, verdict_of
-from racro.schema import Judgement, Problem, Verdict
-
-Inspect = Callable[[str, str], oracle.Facts]
-"""(caption, scene) -> what the caption states and whether it is so."""
+HELDOUT = "heldout"
+"""Name of a recipe's held-out problems among the benchmarks."""
+CATEGORY = "category"
+PREFIX = f"accuracy / {CATEGORY} / "
 
 
-def evaluate(
-    problems: Sequence[Problem],
-    images_base: str,
-    captioner: Engine,
-    reasoner: Engine,
-    caption_tokens: int,
-    answer_tokens: int,
-    evaluation: config.EvaluationSettings,
-    seed: int,
-    deadline: float,
-    progress: Progress = silent,
-    inspect: Inspect = oracle.inspect,
-) -> Iterator[Judgement]:
-    """Greedy captions, answered by the reasoner with the evaluation's sampling; one judgement per problem, in order.
+def heldout_question(problem: Problem) -> Question:
+    """A held-out problem as a question of the benchmark that they make up."""
+    labels = (Label(name=CATEGORY, value=problem.category),)
+    return Question(**dict(problem), benchmark=HELDOUT, family=None, part=None, labels=labels)
 
-    `caption_tokens` and `answer_tokens` are the limits of training. No iteration enters the seeds: equal captions get
-    equal answers at every evaluation. Progress counts captions, then unique questions to the reasoner.
+
+def score_of(entry: Entry) -> Score:
+    """The score of a policy, from the entry of all held-out problems in mode `caption`.
+
+    Such an entry has an accuracy: the stage grade refuses results without any verdict.
     """
-    captions: list[Completion] = []
-
-    def finished() -> Iterator[tuple[str, str]]:
-        written = greedy(problems, images_base, captioner, caption_tokens, deadline, progress)
-        for problem, caption in zip(problems, written, strict=True):
-            captions.append(caption)
-            if caption.finish_reason != "deadline":
-                yield problem.question, caption.text
-
-    sampling = Sampling(1, evaluation.temperature, evaluation.top_p, answer_tokens, deadline)
-    answers = iter(answer(finished(), reasoner, sampling, prompt_seed(seed, "evaluate"), progress))
-    for problem, caption in zip(problems, captions, strict=True):
-        unfinished = caption.finish_reason == "deadline"
-        response = UNANSWERED if unfinished else next(answers)
-        verdict = verdict_of(response, problem)
-        yield judgement(problem, caption.text, not unfinished, response.text, verdict, inspect)
+    metrics = _by_name(entry)
+    right = metrics["accuracy"]
+    shares = {"truthful": TRUTHFUL, "states_asked": STATES_ASKED, "leaks": LEAKS}
+    values = {key: metrics[name].value if name in metrics else None for key, name in shares.items()}
+    return Score(accuracy=right.value, stderr=right.stderr, n=right.n, **values)
 
 
-def judgement(
-    problem: Problem,
-    caption: str,
-    finished: bool,
-    response: str,
-    verdict: Verdict,
-    inspect: Inspect = oracle.inspect,
-) -> Judgement:
-    """One problem; its caption, if it was finished, held against the scene, if one is known."""
-    facts = None if not finished or problem.scene is None else inspect(caption, problem.scene)
-    return Judgement(
-        uid=problem.uid,
-        category=problem.category,
-        question=problem.question,
-        answer=problem.answer,
-        caption=caption,
-        response=response,
-        verdict=verdict,
-        facts_stated=None if facts is None else facts.stated,
-        facts_true=None if facts is None else facts.true,
-        states_asked=None if facts is None else facts.states_asked,
-        leaks=None if facts is None else facts.leaks,
+def by_category(entry: Entry) -> dict[str, Share]:
+    """Accuracy by category of problem, in alphabetical order; categories without a verdict are left out."""
+    found = {m.name.removeprefix(PREFIX): m for m in entry.metrics if m.name.startswith(PREFIX)}
+    return {name: Share(value=m.value, stderr=m.stderr, n=m.n) for name, m in sorted(found.items())}
+
+
+def tracked(entry: Entry) -> dict[str, float]:
+    """The metrics under the names that MLflow gets, without dots. What was not measured is left out."""
+    metrics = _by_name(entry)
+    names = {"accuracy": "accuracy", "truthful": TRUTHFUL, "states_asked": STATES_ASKED, "leaks": LEAKS}
+    shares: dict[str, Share] = {key: metrics[name] for key, name in names.items() if name in metrics}
+    shares |= {f"accuracy_{category}": share for category, share in by_category(entry).items()}
+    return (
+        {name: share.value for name, share in shares.items()}
+        | {f"{name}_stderr": share.stderr for name, share in shares.items()}
+        | {f"verdict_{verdict.value}": float(getattr(entry, verdict)) for verdict in Verdict}
     )
 
 
-class Rate(BaseModel):
-    """A share with its standard error and the number of cases behind it."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    value: float
-    stderr: float
-    n: int
-
-
-class EvaluationMetrics(BaseModel):
-    """What an evaluation says. A rate is None where there was nothing to count."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    accuracy: Rate | None
-    """Right answers among all that have a verdict about the model; unparsed and truncated ones are not right."""
-    by_category: dict[str, Rate]
-    """Accuracy by category, in alphabetical order; categories without a verdict are left out."""
-    truthful: Rate | None
-    """True ones among the facts stated; n counts facts."""
-    states_asked: Rate | None
-    """Captions that state, truthfully, every fact asked for."""
-    leaks: Rate | None
-    """Captions that announce an answer."""
-    verdicts: dict[str, int]
-    unscored: int
-    """Failed ones: the reasoner or the time ran out, which says nothing about the model. In no accuracy."""
-
-
-def aggregate(judgements: Sequence[Judgement]) -> EvaluationMetrics:
-    """The metrics of one evaluation."""
-    scored = [j for j in judgements if j.verdict is not Verdict.FAILED]
-    categories = sorted({j.category for j in scored})
-    return EvaluationMetrics(
-        accuracy=rate([_right(j) for j in scored]),
-        by_category={c: r for c in categories if (r := rate([_right(j) for j in scored if j.category == c]))},
-        truthful=_truthful([(j.facts_stated, j.facts_true or 0) for j in judgements if j.facts_stated]),
-        states_asked=rate([j.states_asked for j in judgements if j.states_asked is not None]),
-        leaks=rate([j.leaks for j in judgements if j.leaks is not None]),
-        verdicts=counts(j.verdict for j in judgements),
-        unscored=len(judgements) - len(scored),
-    )
-
-
-def _right(judgement: Judgement) -> bool:
-    return judgement.verdict is Verdict.CORRECT
-
-
-def rate(cases: Sequence[bool]) -> Rate | None:
-    """Share of true cases, with the standard error sqrt(p (1 - p) / n) of independent ones."""
-    n = len(cases)
-    if n == 0:
-        return None
-    share = sum(cases) / n
-    return Rate(value=share, stderr=math.sqrt(share * (1 - share) / n), n=n)
-
-
-def _truthful(captions: Sequence[tuple[int, int]]) -> Rate | None:
-    """Share of true facts over (stated, true) of captions, each with at least one.
-
-    The facts of one caption come from one look at one image, so captions, not facts, are the independent cases: the
-    standard error is that of a ratio over clusters. With one fact per caption it equals that of `rate`.
-    """
-    stated = sum(s for s, _ in captions)
-    if stated == 0:
-        return None
-    share = sum(t for _, t in captions) / stated
-    return Rate(value=share, stderr=math.sqrt(sum((t - share * s) ** 2 for s, t in captions)) / stated, n=stated)
+def _by_name(entry: Entry) -> dict[str, Metric]:
+    return {metric.name: metric for metric in entry.metrics}

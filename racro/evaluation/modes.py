@@ -1,21 +1,21 @@
 """Questions -> what captioner and reasoner write about them, in one of the four modes of an evaluation.
 
-Only asks: grading is `racro.evaluation.results`, prompts are `racro.prompts`. Called by the stages describe, attempt
-and answer.
+Only asks the models: grading is `racro.evaluation.results`, prompts are `racro.prompts`. Called by the stages describe,
+attempt and answer.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain
 
-from racro.engines.protocol import Engine, Generation, Prompt, Sampling, prompt_seed
-from racro.engines.refusals import each
-from racro.errors import BadInput
+from racro.engines.protocol import Engine, Generation, Prompt, Refusal, Request, Sampling, prompt_seed
 from racro.prompts import Message, joint_messages, text_messages
-from racro.rollouts.captioner import Progress, Prompts, silent
+from racro.rollouts.captioner import Progress, missing, request, silent
 from racro.rollouts.reasoner import question_to
-from racro.schema import Mode, Problem, Writing
+from racro.rollouts.thoughts import spoken
+from racro.schema import Mode, ModelOutput, Problem
 
 CAPTIONED: tuple[Mode, ...] = ("caption", "joint")
 """Modes that need a caption."""
@@ -25,7 +25,7 @@ REASONED: tuple[Mode, ...] = ("caption", "joint", "text")
 """Modes in which the reasoner answers."""
 
 
-def look(
+def captioner_outputs(
     questions: Sequence[Problem],
     images_base: str,
     engine: Engine,
@@ -33,71 +33,104 @@ def look(
     max_tokens: int,
     deadline: float,
     progress: Progress = silent,
-) -> Iterator[Writing]:
-    """The captioner's likeliest text on each question, in order: a caption or an answer, as `messages` asks for."""
+) -> Iterator[ModelOutput]:
+    """The captioner's likeliest text on each question, as they finish and in any order. See `in_order`.
+
+    It is a caption or an answer, as `messages` asks for.
+    """
     sampling = Sampling(n=1, temperature=0.0, max_tokens=max_tokens, deadline=deadline)
-    prompts = Prompts(questions, images_base, messages)
-    asked = zip(questions, each(engine, prompts, sampling, [0] * len(questions)), strict=True)
-    for done, (question, made) in enumerate(asked, 1):
-        yield from _writings(question.uid, _asked(messages, question), made)
+    unreadable: list[Refusal] = []
+
+    def readable() -> Iterator[Request]:
+        for key, question in enumerate(questions):
+            try:
+                asked = request(key, question, images_base, messages, sampling, 0)
+            except ValueError as error:  # an image that cannot be read, placeholders without images
+                unreadable.append(Refusal(key, str(error)))
+            else:
+                yield asked
+
+    for done, made in enumerate(chain(engine.generate(readable()), unreadable), 1):
+        question = questions[made.key]
+        yield from _outputs(question.uid, _asked(messages, question), made)
         progress(done, len(questions))
+
+
+def in_order(outputs: Iterable[ModelOutput], questions: Sequence[Problem]) -> list[ModelOutput]:
+    """The outputs in the order of the questions and, of one question, of the samples."""
+    places = {question.uid: place for place, question in enumerate(questions)}
+    return sorted(outputs, key=lambda output: (places[output.uid], output.sample))
 
 
 def _asked(messages: Callable[[str, int], list[Message]], question: Problem) -> list[Message]:
     try:
         return messages(question.question, len(question.images))
-    except ValueError:  # placeholders without images; the engine's refusal says so
+    except ValueError:  # placeholders without images; the refusal says so
         return []
 
 
 def answer(
     mode: Mode,
     questions: Sequence[Problem],
-    captions: Sequence[Writing],
-    attempts: Sequence[Writing],
+    captions: Sequence[ModelOutput],
+    attempts: Sequence[ModelOutput],
     engine: Engine,
     sampling: Sampling,
     seed: int,
     progress: Progress = silent,
-) -> Iterator[Writing]:
+) -> Iterator[ModelOutput]:
     """The reasoner's `sampling.n` answers to each question, in order. Equal prompts are asked once.
 
-    `captions` and `attempts`: one to a question where the mode needs them, else empty. Where one of them could not be
-    finished the reasoner is not asked. Seeds come from the content: an answer does not depend on what else is asked.
+    `captions` and `attempts` hold one row per question where the mode needs them, otherwise none. The reasoner does not
+    see their thoughts, and is not asked where one of them is unfinished. Seeds come from the content: an answer depends
+    on no other question.
     """
-    looks = [tuple(row) for row in zip(*(rows for rows in (captions, attempts) if rows), strict=True)]
-    looks = looks or [() for _ in questions]
-    missing = [next((w for w in row if w.finish_reason == "deadline"), None) for row in looks]
-    texts = [(q.question, *(w.text for w in row)) for q, row in zip(questions, looks, strict=True)]
-    unique = list(dict.fromkeys(text for text, lost in zip(texts, missing, strict=True) if lost is None))
-    prompts, seeds = zip(*(_prompt(mode, text, seed) for text in unique), strict=True) if unique else ((), ())
-    made: dict[tuple[str, ...], Generation | BadInput] = {}
-    for text, generation in zip(unique, each(engine, prompts, sampling, seeds), strict=True):
-        made[text] = generation
+    texts_Q = [tuple(row) for row in zip(*(rows for rows in (captions, attempts) if rows), strict=True)]
+    texts_Q = texts_Q or [() for _ in questions]
+    inputs_Q = [(q.question, *(spoken(text.text) for text in row)) for q, row in zip(questions, texts_Q, strict=True)]
+    lost_Q = [_lost(mode, row) for row in texts_Q]
+    unique = list(dict.fromkeys(inputs for inputs, lost in zip(inputs_Q, lost_Q, strict=True) if lost is None))
+    requests = [reasoner_request(mode, inputs, sampling, seed, key) for key, inputs in enumerate(unique)]
+    made: dict[tuple[str, ...], Generation | Refusal] = {}
+    for answered in engine.generate(requests):
+        made[unique[answered.key]] = answered
         progress(len(made), len(unique))
-    asked = dict(zip(unique, prompts, strict=True))
-    for question, text, lost in zip(questions, texts, missing, strict=True):
+    messages = {inputs: asked.prompt.messages for inputs, asked in zip(unique, requests, strict=True)}
+    for question, inputs, lost in zip(questions, inputs_Q, lost_Q, strict=True):
         if lost is not None:
-            yield _unasked(question.uid, [], lost.error or "the captioner ran out of time")
+            yield lost.model_copy(update={"prompt": _json([]), "text": "", "tokens": 0})
         else:
-            yield from _writings(question.uid, asked[text].messages, made[text])
+            yield from _outputs(question.uid, messages[inputs], made[inputs])
 
 
-def _prompt(mode: Mode, text: tuple[str, ...], seed: int) -> tuple[Prompt, int]:
-    """The reasoner's prompt and its seed; `text` is the question with the looks that the mode needs."""
+def _lost(mode: Mode, texts: tuple[ModelOutput, ...]) -> ModelOutput | None:
+    """What stands for the answer if the captioner did not finish; None if the reasoner is asked.
+
+    A caption that did not begin before its token limit counts as an answer that was cut there.
+    """
+    late = next((text for text in texts if text.finish_reason == "deadline"), None)
+    if late is not None:
+        return late.model_copy(update={"error": late.error or "the captioner ran out of time"})
+    if mode == "caption" and missing(spoken(texts[0].text), texts[0].finish_reason):
+        return texts[0]
+    return None
+
+
+def reasoner_request(mode: Mode, inputs: tuple[str, ...], sampling: Sampling, seed: int, key: int = 0) -> Request:
+    """What the reasoner is asked. `inputs`: the question, then the captioner's texts that the mode needs."""
     if mode == "caption":
-        question, caption = text
-        return question_to(question, caption, seed)
-    messages = joint_messages(*text) if mode == "joint" else text_messages(*text)
-    return Prompt(messages), prompt_seed(seed, mode, *text)
+        question, caption = inputs
+        return question_to(question, caption, sampling, seed, key)
+    messages = joint_messages(*inputs) if mode == "joint" else text_messages(*inputs)
+    return Request(key, Prompt(messages), sampling, prompt_seed(seed, mode, *inputs))
 
 
-def _writings(uid: str, messages: list[Message], made: Generation | BadInput) -> Iterator[Writing]:
-    if isinstance(made, BadInput):
-        yield _unasked(uid, messages, str(made))
+def _outputs(uid: str, messages: list[Message], made: Generation | Refusal) -> Iterator[ModelOutput]:
+    if isinstance(made, Refusal):
+        yield _unasked(uid, messages, made.reason)
         return
     for sample, completion in enumerate(made.completions):
-        yield Writing(
+        yield ModelOutput(
             uid=uid,
             sample=sample,
             prompt=_json(messages),
@@ -108,8 +141,10 @@ def _writings(uid: str, messages: list[Message], made: Generation | BadInput) ->
         )
 
 
-def _unasked(uid: str, messages: list[Message], why: str) -> Writing:
-    return Writing(uid=uid, sample=0, prompt=_json(messages), text="", tokens=0, finish_reason="deadline", error=why)
+def _unasked(uid: str, messages: list[Message], why: str) -> ModelOutput:
+    return ModelOutput(
+        uid=uid, sample=0, prompt=_json(messages), text="", tokens=0, finish_reason="deadline", error=why
+    )
 
 
 def _json(messages: list[Message]) -> str:

@@ -1,71 +1,71 @@
-"""What training did to the held-out problems: counts, and the gain in accuracy with its standard error.
+"""What happened to each question between two evaluations, and the gain in accuracy with its standard error.
 
-Not the grading (`racro.grading`). Called by `racro.reports.training`, `racro.reports.curve` and whoever writes the
-summary.
+Not the grading (`racro.grading`). Called by `racro.evaluation.compare`, the reports and `tasks.recording.report`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Literal, get_args
 
-from pydantic import BaseModel, ConfigDict
-
-from racro.schema import Judgement, Verdict
+from racro.schema import Frozen, Share, Verdict
 
 Outcome = Literal["fixed", "broken", "wrong", "right"]
 """Answer before -> after: wrong -> right, right -> wrong, wrong -> wrong, right -> right."""
 
 
-class Accuracy(BaseModel):
-    """A share of right answers."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    accuracy: float
-    """0 to 1."""
-    stderr: float
-    n: int
-
-
-class Gain(BaseModel):
+class Gain(Frozen):
     """Accuracy after minus accuracy before, as shares, with its standard error."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     value: float
     stderr: float
+    n: int
+    """Cases of the smaller evaluation."""
     paired: bool
     """True: from the problems whose answer changed; False: as if the two evaluations were independent."""
 
+    @property
+    def percent(self) -> str:
+        """In percentage points: "+9.2 ± 1.3"."""
+        return f"{100 * self.value:+.1f}{self.pm}"
+
+    @property
+    def pm(self) -> str:
+        """The standard error in percentage points: " ± 1.3". Empty for a single case."""
+        return f" ± {100 * self.stderr:.1f}" if self.n > 1 else ""
+
 
 def outcome(before: Verdict, after: Verdict) -> Outcome:
-    """What training did to one problem; everything that is not correct counts as wrong."""
+    """What happened to one question; everything that is not correct counts as wrong."""
     if before == Verdict.CORRECT:
         return "right" if after == Verdict.CORRECT else "broken"
     return "fixed" if after == Verdict.CORRECT else "wrong"
 
 
-def count_outcomes(before: Iterable[Judgement], after: Iterable[Judgement]) -> dict[Outcome, int]:
-    """Outcomes over the problems that both evaluations hold."""
-    first = {judgement.uid: judgement.verdict for judgement in before}
+def count_outcomes(before: Mapping[str, Verdict], after: Mapping[str, Verdict]) -> dict[Outcome, int]:
+    """Outcomes over the questions of both evaluations; verdicts by uid."""
     counts: dict[Outcome, int] = dict.fromkeys(get_args(Outcome), 0)
-    for judgement in after:
-        if judgement.uid in first:
-            counts[outcome(first[judgement.uid], judgement.verdict)] += 1
+    for uid in before.keys() & after.keys():
+        counts[outcome(before[uid], after[uid])] += 1
     return counts
 
 
-def gain(before: Accuracy, after: Accuracy, outcomes: Mapping[Outcome, int]) -> Gain:
+def gain(before: Share, after: Share, outcomes: Mapping[Outcome, int]) -> Gain:
     """Paired where `outcomes` covers exactly the problems of both evaluations.
 
     Per problem the change is -1, 0 or 1; its sample variance over n problems gives the standard error. Two evaluations
-    of the same problems are not independent, and taking them so overstates the error.
+    of the same problems are not independent: treating them so overstates the error. Where all changes are equal the
+    variance is 0, which claims too much; there half a problem is added to each outcome (Agresti & Min, Statistics in
+    Medicine 24, 2005).
     """
-    n, value = sum(outcomes.values()), after.accuracy - before.accuracy
+    n, value = sum(outcomes.values()), after.value - before.value
     if n > 1 and n == before.n == after.n:
         fixed, broken = outcomes.get("fixed", 0), outcomes.get("broken", 0)
-        variance = (fixed + broken - (fixed - broken) ** 2 / n) / (n - 1)
-        return Gain(value=value, stderr=math.sqrt(variance / n), paired=True)
-    return Gain(value=value, stderr=math.hypot(before.stderr, after.stderr), paired=False)
+        variance = _variance(fixed, broken, n) or _variance(fixed + 0.5, broken + 0.5, n + 2)
+        return Gain(value=value, stderr=math.sqrt(variance / n), n=n, paired=True)
+    return Gain(value=value, stderr=math.hypot(before.stderr, after.stderr), n=min(before.n, after.n), paired=False)
+
+
+def _variance(fixed: float, broken: float, n: float) -> float:
+    return (fixed + broken - (fixed - broken) ** 2 / n) / (n - 1)

@@ -1,6 +1,6 @@
-"""What was written -> results, one graded row per answer; and results -> an entry of the table of an evaluation.
+"""Model outputs -> results, one graded row per answer; and results -> an entry of the table of an evaluation.
 
-An entry is one captioner x reasoner x benchmark x mode, its metrics those of the benchmark's authors. Not the asking
+An entry is one captioner x reasoner x benchmark x mode, with the metrics of the benchmark's authors. Not the asking
 (`racro.evaluation.modes`) and not the comparison of two runs (`racro.evaluation.compare`). Called by the stages grade
 and aggregate.
 """
@@ -13,19 +13,16 @@ from itertools import groupby
 
 from racro.benchmarks.metrics import Graded, Scores, alike, simple_scores
 from racro.data.golds import Gold
-from racro.evaluation import heldout as evaluation
+from racro.evaluation.scenes import caption_metrics
 from racro.grading import grade
 from racro.rewards.answer import counts
-from racro.schema import Entry, Judgement, Label, Metric, Mode, Problem, Question, Result, Verdict, Writing
+from racro.rollouts.thoughts import spoken
+from racro.schema import Entry, Metric, Mode, ModelOutput, Question, Result, Verdict
+from racro.schema.shares import standard_error
 
-HELDOUT = "heldout"
-"""Name of a recipe's held-out problems among the benchmarks."""
 
-
-def heldout_question(problem: Problem) -> Question:
-    """A held-out problem as a question of the benchmark that they make up."""
-    labels = (Label(name="category", value=problem.category),)
-    return Question(**dict(problem), benchmark=HELDOUT, family=None, part=None, labels=labels)
+class NothingEvaluated(RuntimeError):
+    """Not one answer of an evaluation says something about the models."""
 
 
 def results(
@@ -33,21 +30,21 @@ def results(
     mode: Mode,
     captioner: str | None,
     reasoner: str | None,
-    captions: Sequence[Writing],
-    attempts: Sequence[Writing],
-    answers: Sequence[Writing],
+    captions: Sequence[ModelOutput],
+    attempts: Sequence[ModelOutput],
+    answers: Sequence[ModelOutput],
 ) -> Iterator[Result]:
     """The answers graded, question by question, sample by sample.
 
     `captions` and `attempts` hold one row per question, or none where the mode needs none; `answers` one or several.
     """
-    said = {uid: list(rows) for uid, rows in groupby(answers, lambda writing: writing.uid)}
-    captioned = {writing.uid: writing for writing in captions}
-    attempted = {writing.uid: writing for writing in attempts}
+    answered = {uid: list(rows) for uid, rows in groupby(answers, lambda output: output.uid)}
+    captioned = {output.uid: output for output in captions}
+    attempted = {output.uid: output for output in attempts}
     for question in questions:
         caption, attempt = captioned.get(question.uid), attempted.get(question.uid)
-        for writing in said[question.uid]:
-            judged = grade(writing.text, writing.finish_reason, Gold.of(question))
+        for output in answered[question.uid]:
+            judged = grade(output.text, output.finish_reason, Gold.of(question))
             yield Result(
                 benchmark=question.benchmark,
                 uid=question.uid,
@@ -58,18 +55,18 @@ def results(
                 mode=mode,
                 captioner=captioner,
                 reasoner=reasoner,
-                sample=writing.sample,
+                sample=output.sample,
                 caption_prompt=caption.prompt if caption else None,
-                caption=caption.text if caption else None,
-                tentative_prompt=attempt.prompt if attempt else None,
-                tentative=attempt.text if attempt else None,
-                prompt=writing.prompt,
-                response=writing.text,
-                tokens=writing.tokens,
-                finish_reason=writing.finish_reason,
+                caption=spoken(caption.text) if caption else None,
+                attempt_prompt=attempt.prompt if attempt else None,
+                attempt=spoken(attempt.text) if attempt else None,
+                prompt=output.prompt,
+                response=output.text,
+                tokens=output.tokens,
+                finish_reason=output.finish_reason,
                 extracted=judged.extracted,
                 verdict=judged.verdict,
-                error=writing.error,
+                error=output.error,
             )
 
 
@@ -93,23 +90,33 @@ def entry(
         reasoner=first.reasoner,
         questions=len(questions),
         samples=samples,
-        metrics=(*scores.metrics, *repeated, *_oracle(judgements(questions, rows))),
+        metrics=(*scores.metrics, *repeated, *caption_metrics(_captioned(questions, answers))),
         **counts(row.verdict for row in rows),
         families=scores.families,
         incomplete=scores.incomplete,
     )
 
 
+def _captioned(questions: Sequence[Question], answers: Sequence[Sequence[Result]]) -> Iterator[tuple[Question, str]]:
+    """Questions with their captions, where the caption was finished and the reasoner could be asked."""
+    for question, group in zip(questions, answers, strict=True):
+        if group[0].caption is not None and group[0].error is None:
+            yield question, group[0].caption
+
+
 # --- several answers to a question ------------------------------------------------------------------------------------
 
 
 def pass_at(n: int, right: int, k: int) -> float:
-    """Chance that k of n answers, drawn without replacement, hold one of the `right` ones (arXiv 2107.03374, eq. 1)."""
+    """Chance that k of n answers, drawn without replacement, contain a right one (arXiv 2107.03374, eq. 1).
+
+    `right`: how many of the n are right.
+    """
     return 1 - math.comb(n - right, k) / math.comb(n, k)
 
 
 def majority(rows_K: Sequence[Result], gold: Gold) -> bool:
-    """Is the answer that most of K rows give the right one? Of equally frequent ones, the answer that came first."""
+    """Is the most frequent answer among K rows right? Of equally frequent answers the first one counts."""
     groups: list[list[Result]] = []
     for row in rows_K:
         if row.extracted is None:
@@ -136,30 +143,11 @@ def _repeated(questions: Sequence[Question], answers: Sequence[Sequence[Result]]
 
 
 def mean(name: str, values: Sequence[float]) -> list[Metric]:
-    """The mean over questions, its standard error from their variance; empty where there is none."""
+    """The mean over questions, with the standard error from their variance; empty without any value."""
     n = len(values)
     if n == 0:
         return []
     value = math.fsum(values) / n
     variance = math.fsum((v - value) ** 2 for v in values) / n
-    return [Metric(name=name, value=value, stderr=math.sqrt(variance / n), n=n)]
-
-
-# --- captions of known scenes -----------------------------------------------------------------------------------------
-
-
-def judgements(questions: Sequence[Question], rows: Sequence[Result]) -> list[Judgement]:
-    """First answers from a caption, the caption held against the scene where one is known; empty without captions."""
-    first = [row for row in rows if row.sample == 0]
-    if any(row.caption is None for row in first):
-        return []
-    return [
-        evaluation.judgement(question, row.caption or "", row.error is None, row.response, row.verdict)
-        for question, row in zip(questions, first, strict=True)
-    ]
-
-
-def _oracle(judged: Sequence[Judgement]) -> list[Metric]:
-    found = evaluation.aggregate(judged)
-    rates = {"truthful": found.truthful, "states what is asked": found.states_asked, "leaks": found.leaks}
-    return [Metric(name=name, **rate.model_dump()) for name, rate in rates.items() if rate is not None]
+    stderr = math.sqrt(variance / n) if max(values) > min(values) else standard_error(value, n)
+    return [Metric(name=name, value=value, stderr=stderr, n=n)]

@@ -1,4 +1,4 @@
-"""Grading: `racro.grading.grader` is the way in; extraction, kinds and algebra are each in a file here."""
+"""Is an answer right? Start at `racro.grading.grader`; extraction, answer kinds and algebra have a file each."""
 
 from racro.grading.extraction import boxed, extract, final_part
 from racro.grading.grader import Grade, canary, equal, find, grade

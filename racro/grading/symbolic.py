@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
-import sys
 import threading
 from functools import lru_cache
 from multiprocessing.connection import Connection
@@ -18,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from racro.grading.symbolic_main import FAILED
-from racro.processes.child import Child
+from racro.processes.child import Child, python
 
 WORKERS = min(4, os.cpu_count() or 1)
 WAIT = 60.0
@@ -48,7 +47,7 @@ class Worker:
     def __init__(self) -> None:
         ours, theirs = socket.socketpair()
         with theirs:
-            command = [sys.executable, "-P", "-m", "racro.grading.symbolic_main", str(theirs.fileno())]
+            command = python("racro.grading.symbolic_main", str(theirs.fileno()))
             self._child = Child(command, log=Path(os.devnull), pass_fds=[theirs.fileno()])
         self._wire = Connection(ours.detach())
 

@@ -1,14 +1,15 @@
-"""LoRA adapters as PEFT writes them: a small folder that names the model which it adapts.
+"""LoRA adapters in PEFT's format: a small folder that names the model it adapts.
 
-Read, put on a model, saved. Not a trainer (`racro.training.update`), and nothing is merged: engines serve model and
-adapter side by side. Used where captioners are loaded (`racro.models.folders`), served (`racro.engines`) and trained.
-Loads PEFT on use.
+Reads adapters, attaches them to a model, saves them. Not a trainer (`racro.training.update`), and nothing is merged:
+engines serve model and adapter side by side. Used where captioners are loaded (`racro.models.folders`), served
+(`racro.engines`) and trained. Imports PEFT on use.
 """
 
 from __future__ import annotations
 
 import json
 import math
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,34 +21,43 @@ if TYPE_CHECKING:
     from peft import LoraConfig, PeftModel
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+STAND_INS: dict[str, tuple[str, ...]] = {
+    "gate_proj": ("gate_up_proj",),
+    "up_proj": ("gate_up_proj",),
+    "q_proj": ("in_proj_qkv", "in_proj_qkvz"),
+    "k_proj": ("in_proj_qkv", "in_proj_qkvz"),
+    "v_proj": ("in_proj_qkv", "in_proj_qkvz", "in_proj_z"),
+    "o_proj": ("out_proj",),
+}
+"""Layers that take the part of others, in models that fuse them or have linear attention."""
 
 
 class BadAdapter(BadInput):
-    """An adapter that is damaged, whose model cannot be had, or that does not fit to it."""
+    """An adapter that is damaged, whose model cannot be found, or that does not fit its model."""
 
 
 @dataclass(frozen=True)
 class Adapter:
-    """What its configuration says. One rank and one scale for all layers."""
+    """What the configuration of an adapter says. One rank and one scale for all layers."""
 
     folder: Path
     base: str
-    """Name of the model that it adapts, as a recipe would name it."""
+    """Name of the model it adapts, as a recipe would name it."""
     revision: str | None
     rank: int
     scale: float
-    """By which the product of its two matrices is multiplied."""
+    """Factor of the product of its two matrices."""
 
     @classmethod
     def read(cls, folder: Path) -> Adapter | None:
-        """None where the folder holds no adapter. Raises BadAdapter."""
+        """The adapter in a folder; None if there is none. Raises BadAdapter."""
         file = folder / CONFIG
         if not file.is_file():
             return None
         try:
             config = json.loads(file.read_text(encoding="utf-8"))
             if config["peft_type"] != "LORA" or not isinstance(config["base_model_name_or_path"], str):
-                raise ValueError("it is no LoRA adapter of a named model")
+                raise ValueError("it is not a LoRA adapter that names its model")
             divisor = math.sqrt(config["r"]) if config.get("use_rslora") else config["r"]
             scale = config["lora_alpha"] / divisor
         except (ValueError, KeyError, TypeError, ZeroDivisionError) as error:
@@ -57,23 +67,26 @@ class Adapter:
         return cls(folder, config["base_model_name_or_path"], config.get("revision"), config["r"], scale)
 
 
-def fresh(lora: Lora) -> LoraConfig:
-    """What PEFT makes a new adapter of: it changes nothing yet, its second matrices being zero."""
+def fresh(lora: Lora, model: Any) -> LoraConfig:
+    """The configuration of a new adapter of `model`. It changes nothing yet, because its second matrices are zero."""
     from peft import LoraConfig
 
     # Linear layers of the language model only: the vision tower has some of the same names, and vLLM leaves it alone.
-    targets = rf".*\.language_model\..*\.({'|'.join(lora.targets)})"
+    decoder = model.get_decoder()
+    prefix = next(name for name, module in model.named_modules() if module is decoder)
+    names = [name for target in lora.targets for name in (target, *STAND_INS.get(target, ()))]
+    targets = rf"{re.escape(prefix)}\..*\.({'|'.join(dict.fromkeys(names))})"
     return LoraConfig(r=lora.rank, lora_alpha=lora.alpha, target_modules=targets, task_type="CAUSAL_LM")
 
 
 def attach(model: Any, folder: Path, trainable: bool = False) -> PeftModel:
-    """Put the adapter in `folder` on its model, in place. Raises BadAdapter."""
+    """Attach the adapter in `folder` to its model, in place. Raises BadAdapter."""
     from peft import LoraConfig, get_peft_model
 
     try:
         config = LoraConfig.from_pretrained(folder)
         config.inference_mode = not trainable
-        config.base_model_name_or_path = None  # PEFT warns of a model that comes from elsewhere than the name says
+        config.base_model_name_or_path = None  # PEFT warns if the model was not loaded from this name
         adapted = get_peft_model(model, config)
     except (ValueError, TypeError) as error:
         raise _misfit(folder, error) from error
@@ -82,7 +95,7 @@ def attach(model: Any, folder: Path, trainable: bool = False) -> PeftModel:
 
 
 def load(adapted: PeftModel, folder: Path) -> None:
-    """Give a model's adapter the weights in `folder`. Raises BadAdapter."""
+    """Load the weights in `folder` into the adapter of a model. Raises BadAdapter."""
     from peft import set_peft_model_state_dict
     from safetensors import SafetensorError
     from safetensors.torch import load_file
@@ -96,12 +109,12 @@ def load(adapted: PeftModel, folder: Path) -> None:
 
 
 def save(adapted: PeftModel, folder: Path, base: str, revision: str | None) -> None:
-    """Write the adapter, and the name of the model that it adapts."""
+    """Write the adapter and the name of the model it adapts."""
     config = adapted.peft_config["default"]
     config.base_model_name_or_path, config.revision = base, revision
-    # Embeddings are never adapted; to find that out PEFT would look for the model by its name.
+    # Embeddings are never adapted; to find that out, PEFT would look up the model by its name.
     adapted.save_pretrained(folder, selected_adapters=["default"], save_embedding_layers=False)
-    (folder / "README.md").unlink()  # a form that nobody has filled in
+    (folder / "README.md").unlink()  # a model card without content
 
 
 def _misfit(folder: Path, why: object) -> BadAdapter:

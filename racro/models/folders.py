@@ -1,16 +1,18 @@
-"""Hugging Face model folders: where a name points, how tokenizer, processor and weights are loaded, their digest.
+"""Hugging Face model folders: finding them by name, loading tokenizer, processor and weights, computing their digest.
 
-Every part of the project that loads a model does it here, so that engine and trainer see the same tokens and pixels.
-Loads torch and transformers on use, not on import.
+All models are loaded here, so that engine and trainer see the same tokens and pixels. Imports torch and transformers on
+use.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from racro.errors import BadInput
+from racro.models.adapters import WEIGHTS as ADAPTER_WEIGHTS
 from racro.models.adapters import Adapter, BadAdapter, attach
 from racro.storage.layout import RECORD
 
@@ -21,22 +23,30 @@ if TYPE_CHECKING:
 EMBEDDED = Path(__file__).parents[1] / "embedded" / "models"
 """The two tiny models that ship with the package: `captioner` and `reasoner`."""
 
-IDENTITY_SUFFIXES = (".safetensors", ".json", ".jinja", ".model", ".txt")
-"""The files of a model folder that change what it answers."""
+READER_SUFFIXES = (".json", ".jinja", ".model", ".txt")
+"""The files of a model folder that say how it reads prompts: configuration, template, tokenizer, processor."""
+IDENTITY_SUFFIXES = (".safetensors", *READER_SUFFIXES)
+"""The files that change what a model answers, its weights being in safetensors."""
+OTHER_WEIGHTS = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".h5", ".msgpack", ".gguf", ".ggml", ".onnx", ".npz", ".npy")
+"""Weights in other formats. They are counted unless there are safetensors, which are loaded in their place."""
+LOADABLE = (".safetensors", ".bin")
+"""The formats that engines and trainer load."""
+PREFERRED = ("model.safetensors", "model.safetensors.index.json", ADAPTER_WEIGHTS)
+"""Where one of these files is, no other format is loaded."""
 TRAINER = "trainer"
-"""Folder beside a trained model's weights with what the next update needs to go on."""
+"""Folder beside the weights of a trained model with the state that the next update needs."""
 TRAINER_SUFFIXES = (".pt",)
-"""Its files."""
+"""Suffixes of the files in it."""
 
 
 class ModelNotFound(BadInput):
-    """A model name that is neither `embedded`, a folder, nor a repository that can be had from the hub or its cache."""
+    """A model name that is neither `embedded`, nor a folder, nor a repository on Hugging Face or in its local cache."""
 
 
-def model_folder(name: str, role: str, revision: str | None = None) -> Path:
-    """The local folder of a model. `name`: `embedded`, a folder, or a hub id (downloaded once, then from the cache).
+def model_folder(name: str, role: str, revision: str | None = None, weights: bool = True) -> Path:
+    """The local folder of a model. `name`: `embedded`, a folder, or a Hugging Face id (downloaded once, then cached).
 
-    `role` is `captioner` or `reasoner`. Raises ModelNotFound.
+    `role` is `captioner` or `reasoner`; without `weights`, only what reads prompts is downloaded. Raises ModelNotFound.
     """
     if name == "embedded":
         return EMBEDDED / role
@@ -47,28 +57,41 @@ def model_folder(name: str, role: str, revision: str | None = None) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
+    def download(suffixes: tuple[str, ...]) -> Path:
+        return Path(snapshot_download(name, revision=revision, allow_patterns=[f"*{suffix}" for suffix in suffixes]))
+
     try:
-        return Path(snapshot_download(name, revision=revision, allow_patterns=[f"*{s}" for s in IDENTITY_SUFFIXES]))
+        folder = download(IDENTITY_SUFFIXES if weights else READER_SUFFIXES)
+        if weights and not any(folder.glob("*.safetensors")):
+            folder = download((*READER_SUFFIXES, ".bin"))
+        return folder
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         raise ModelNotFound(
-            f"{role}.model: {name!r} is no folder and could not be had from the model hub ({type(error).__name__}); "
-            "check the name, or give the path of a local copy"
+            f"{role}.model: {name!r} is not a folder and could not be downloaded from Hugging Face "
+            f"({type(error).__name__}); check the name, or give the path of a local copy"
         ) from error
 
 
 def lasting_name(name: str) -> str:
-    """A model's name that means the same in another working directory."""
+    """A name of the model that means the same in any working directory."""
     return str(Path(name).resolve()) if name != "embedded" and Path(name).is_dir() else name
 
 
 def require_model(folder: Path, role: str) -> None:
-    """Raises ModelNotFound unless the folder holds a model, or a LoRA adapter whose model can be had."""
-    if not (base_folder(folder) / "config.json").is_file():
+    """Raises ModelNotFound unless the folder holds a model, or a LoRA adapter whose model can be found."""
+    base = base_folder(folder)
+    if not (base / "config.json").is_file():
         raise ModelNotFound(f"{role}.model: the folder {folder} holds no config.json; is it a model folder?")
+    if not any(file.suffix in LOADABLE for file in base.iterdir()):
+        found = ", ".join(sorted(file.name for file in base.iterdir() if file.suffix in OTHER_WEIGHTS)) or "none"
+        raise ModelNotFound(
+            f"{role}.model: the folder {base} holds no weights that can be loaded (found: {found}); save the model as "
+            "model.safetensors"
+        )
 
 
 def base_folder(folder: Path) -> Path:
-    """Where configuration, tokenizer and processor are: in the folder itself, or in that of the model it adapts.
+    """The folder with configuration, tokenizer and processor: this one, or that of the model it adapts.
 
     Raises BadAdapter.
     """
@@ -76,30 +99,44 @@ def base_folder(folder: Path) -> Path:
     if adapter is None:
         return folder
     if Adapter.read(Path(adapter.base)) is not None:
-        raise BadAdapter(f"{folder} adapts {adapter.base}, an adapter itself; merge that one into its model first")
+        raise BadAdapter(f"{folder} adapts {adapter.base}, an adapter too; merge that one into its model first")
     try:
         return model_folder(adapter.base, "captioner", adapter.revision)
     except ModelNotFound as error:
-        raise BadAdapter(f"{folder}: the model that it adapts cannot be had: {error}") from error
+        raise BadAdapter(f"{folder}: the model that it adapts was not found: {error}") from error
 
 
-def model_digest(folder: Path, suffixes: tuple[str, ...] = IDENTITY_SUFFIXES) -> str:
-    """Digest of the files that change what the model answers: weights, configuration, tokenizer, processor.
+def model_digest(folder: Path, suffixes: tuple[str, ...] = ()) -> str:
+    """Digest of the files that determine what the model answers: weights, configuration, tokenizer, processor.
 
-    That of an adapter covers its model's.
+    The digest of an adapter covers its model. `suffixes`: count only these files.
     """
     digest = hashlib.sha256()
     if (base := base_folder(folder)) != folder:
-        digest.update(f"base:{model_digest(base)}\n".encode())
+        digest.update(f"base:{model_digest(base, suffixes)}\n".encode())
+    counted = suffixes or _identity_suffixes(folder)
     for file in sorted(folder.iterdir()):
-        if file.suffix in suffixes and file.name != RECORD:
+        if file.suffix in counted and file.name != RECORD:
             with file.open("rb") as stream:
                 digest.update(f"{file.name}:{hashlib.file_digest(stream, 'sha256').hexdigest()}\n".encode())
     return digest.hexdigest()
 
 
+def _identity_suffixes(folder: Path) -> tuple[str, ...]:
+    safe = any((folder / name).is_file() for name in PREFERRED)
+    return IDENTITY_SUFFIXES if safe else (*IDENTITY_SUFFIXES, *OTHER_WEIGHTS)
+
+
+def max_positions(folder: Path) -> int | None:
+    """Tokens of prompt and answer together, at most, by a model's configuration; None where it does not say."""
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    parts = [config.get(key) for key in ("text_config", "llm_config", "language_config")]
+    found = [part["max_position_embeddings"] for part in (*parts, config) if part and "max_position_embeddings" in part]
+    return found[0] if found else None
+
+
 def torch_device(name: str) -> torch.device:
-    """`auto` is the first GPU where there is one, else the CPU."""
+    """The device of that name; `auto`: the first GPU, or the CPU if there is none."""
     import torch
 
     if name == "auto":
@@ -108,17 +145,23 @@ def torch_device(name: str) -> torch.device:
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
-    """The tokenizer, padding left (completions start where prompts end)."""
+    """The tokenizer, with padding on the left: completions start where prompts end.
+
+    One without a padding token pads with its end token; the attention mask says what is padding.
+    """
     from transformers import AutoTokenizer
 
-    return AutoTokenizer.from_pretrained(base_folder(folder), padding_side="left")
+    tokenizer = AutoTokenizer.from_pretrained(base_folder(folder), padding_side="left")
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
 
 
 def load_processor(folder: Path) -> Any:
-    """The processor of a VLM: images and text to model inputs, padding left.
+    """The processor of a vision-language model: images and text -> model inputs, padded on the left.
 
-    Qwen2.5-VL's processor wants a video processor, which needs torchvision; images do not, so without torchvision the
-    class is told that it has none.
+    Qwen2.5-VL's processor requires a video processor, which needs torchvision; images do not. So without torchvision
+    the class is told that it has no video processor.
     """
     from transformers import AutoProcessor
     from transformers.utils import is_torchvision_available
@@ -133,7 +176,7 @@ def load_processor(folder: Path) -> Any:
 
 
 def load_captioner(folder: Path, dtype: str, device: torch.device) -> PreTrainedModel:
-    """The vision-language model in evaluation mode, its adapter in place where `folder` is one. Raises BadAdapter."""
+    """The vision-language model in evaluation mode; with its adapter, if `folder` is one. Raises BadAdapter."""
     from transformers import AutoModelForImageTextToText
 
     _no_bars()
@@ -145,15 +188,18 @@ def load_captioner(folder: Path, dtype: str, device: torch.device) -> PreTrained
 
 
 def load_reasoner(folder: Path, dtype: str, device: torch.device) -> PreTrainedModel:
-    """The text-only model in evaluation mode."""
-    from transformers import AutoModelForCausalLM
+    """The frozen model in evaluation mode: a text-only one, or a vision-language model that is shown no images."""
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
 
     _no_bars()
-    return AutoModelForCausalLM.from_pretrained(folder, dtype=dtype).to(device).eval()
+    kind = type(AutoConfig.from_pretrained(folder))
+    causal = kind in AutoModelForCausalLM._model_mapping
+    auto = AutoModelForCausalLM if causal else AutoModelForImageTextToText
+    return auto.from_pretrained(folder, dtype=dtype).to(device).eval()
 
 
 def _no_bars() -> None:
-    """transformers draws a bar per load; between our own bars and log lines it is noise."""
+    """Hides the progress bars that transformers draws for each load; they would disturb ours."""
     from transformers.utils import logging
 
     logging.disable_progress_bar()

@@ -1,9 +1,9 @@
-"""Lets torchvision be imported beside a torch that it was not built for.
+"""Makes torchvision importable with a build of torch that it was not compiled for.
 
-PyPI's torchvision is a CUDA build. Beside a CPU torch its compiled operators do not load, and its import fails on the
-first of them (`operator torchvision::nms does not exist`), though image processors need none of them. vLLM and
+PyPI's torchvision is a CUDA build. With a CPU build of torch its compiled operators do not load, and its import fails
+on the first of them (`operator torchvision::nms does not exist`), although image processors need none. vLLM and
 transformers both import it. `install` is called when `racro` is imported; engine processes that never import `racro`
-get it by `racro/processes/site`.
+get it from `racro/processes/site`.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ from types import ModuleType
 from typing import Any
 
 MISSING = tuple(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor" for name in ("nms", "qnms"))
-"""Operators that torchvision's Python code registers on at import."""
+"""Operators to which torchvision's Python code attaches functions when it is imported."""
 
 _kept: list[Any] = []
-"""The library must stay alive as long as its operators."""
+"""Keeps the library alive as long as its operators."""
 
 
 def install() -> None:
-    """Have the operators declared when, and only when, torchvision is imported and was built for another torch."""
+    """Declare the operators if torchvision is imported and was built for another torch; otherwise do nothing."""
     if not any(isinstance(finder, _Watch) for finder in sys.meta_path):
         sys.meta_path.insert(0, _Watch())
 
 
 class _Watch(importlib.abc.MetaPathFinder):
-    """Finds torchvision where everybody finds it, with a loader that declares first."""
+    """Finds torchvision as usual, and gives it a loader that declares the operators first."""
 
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
@@ -57,13 +57,13 @@ class _Loader(importlib.machinery.SourceFileLoader):
 
 
 def mismatch() -> str | None:
-    """What does not fit between torch and torchvision, in words; None where they match or torchvision is missing."""
+    """What does not match between torch and torchvision, in words; None if they match or torchvision is missing."""
     spec = importlib.util.find_spec("torchvision")
     if spec is None or spec.origin is None:
         return None
     import torch
 
-    # The installed metadata leaves out for which CUDA a wheel was built; this file does not.
+    # The installed metadata does not say for which CUDA a wheel was built; this file does.
     found = re.search(r"__version__ = '([^']*)'", Path(spec.origin).with_name("version.py").read_text())
     built = found[1] if found else ""
     if ("+cu" in built) == (torch.version.cuda is not None):

@@ -1,4 +1,4 @@
-"""Predictions in files: `racro.predictions.layouts` reads and scores them; each layout is in a file here."""
+"""What did others publish? Files with models' answers, one module per layout; start at `racro.predictions.layouts`."""
 
 from racro.predictions.layouts import LAYOUTS, grades, read, scores
 from racro.predictions.prediction import BadPredictions, Prediction

@@ -11,11 +11,11 @@ from racro.schema import Gold
 
 VARIANT = "Variant "
 QUESTION = re.compile(r"Q\d+")
-"""Sums follow below the questions."""
+"""Rows of questions; below them come rows of sums."""
 
 
 def read(file: Path) -> list[Prediction]:
-    """One prediction for each variant of each question, with the published verdict alone. Raises BadPredictions."""
+    """One prediction per variant of each question, with only the published verdict. Raises BadPredictions."""
     with file.open(encoding="utf-8-sig", newline="") as stream:
         table = csv.DictReader(stream)
         names = table.fieldnames or ()

@@ -1,4 +1,4 @@
-"""Predictions in our own fields, JSON or JSON lines.
+"""Predictions in this project's fields, as JSON or JSON lines.
 
 `question`, `answer` and `response`; optional: `question_type` (multi_choice, free_form), `answer_type` (an answer
 kind), `choices`, `precision`, `tolerance`, `unit`, `finish_reason`, `pid` or `uid`, `extraction`, a verdict
@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any, cast, get_args
 
 from racro.benchmarks.benchmark import lettered
-from racro.data.golds import LETTERS, BadGold, read_gold
+from racro.data.cells import BadGold
+from racro.data.golds import read_gold
+from racro.data.options import LETTERS
 from racro.grading import GraderFailed, canary, equal
 from racro.grading.prose import readable
 from racro.predictions.prediction import BadPredictions, Prediction, question, verdict
@@ -32,7 +34,7 @@ def gold_of(row: dict[str, Any]) -> Gold:
     kind = "choice" if row.get("question_type") == "multi_choice" else row.get("answer_type")
     if kind == "text" and choices:
         kind = "choice"
-    if kind == "choice" and isinstance(choices, list) and row["answer"] in choices:  # by its text, as MathVista has it
+    if kind == "choice" and isinstance(choices, list) and row["answer"] in choices:  # by its text, as in MathVista
         return lettered(LETTERS[choices.index(row["answer"])], choices)._replace(question=str(row["question"]))
     if kind in get_args(AnswerKind) and kind not in ("choice", "integer", "float"):
         gold = Gold(str(row["answer"]).strip(), cast(AnswerKind, kind), tuple(map(str, choices or ())))
@@ -51,7 +53,7 @@ def _prediction(file: Path, name: str, row: dict[str, Any]) -> Prediction:
     finish_reason = row.get("finish_reason") or "stop"
     if finish_reason not in get_args(FinishReason):
         known = ", ".join(get_args(FinishReason))
-        raise BadPredictions(f"{file}: row {name}: finish_reason {finish_reason!r} is none of: {known}")
+        raise BadPredictions(f"{file}: row {name}: finish_reason {finish_reason!r} is not one of: {known}")
     trouble = None
     try:
         gold = gold_of(row)

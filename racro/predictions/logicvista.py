@@ -1,6 +1,7 @@
-"""LogicVista's verdict files (`*-accuracy-results.csv`): raw answer, extracted letters, verdict; right: equal sets.
+"""LogicVista's verdict files (`*-accuracy-results.csv`): raw answer, extracted letters, verdict.
 
-And the answers alone (`*-answers.json`), where the authors' `dataset.json` lies beside them.
+The authors' rule: right if the sets of letters are equal. Also reads files with answers only (`*-answers.json`), if the
+authors' `dataset.json` is beside them.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from racro.benchmarks.logicvista import DATASET
-from racro.data.golds import BadGold
+from racro.data.cells import BadGold
 from racro.grading import canary
 from racro.predictions.prediction import BadPredictions, Prediction, question, rows, verdict
 from racro.schema import Gold
@@ -22,7 +23,7 @@ EXTRACTED, RAW = " answer extracted", " answer raw"
 
 
 def read(file: Path) -> list[Prediction]:
-    """The predictions of a CSV file, whatever the model's name in its columns, or of answers in JSON.
+    """The predictions of a CSV file, whatever model its columns name, or of a JSON file with answers.
 
     Raises BadPredictions.
     """
@@ -40,12 +41,12 @@ def read(file: Path) -> list[Prediction]:
 
 def _answers(file: Path, dataset: Path) -> list[Prediction]:
     if not dataset.exists():
-        raise BadPredictions(f"{file}: has answers and no golds; put LogicVista's dataset.json beside it")
+        raise BadPredictions(f"{file}: holds answers without gold answers; put LogicVista's dataset.json beside it")
     asked = dict(rows(dataset, DATASET.columns))
     found = []
     for name, row in rows(file, ["answer"]):
         if name not in asked:
-            raise BadPredictions(f"{file}: {name} is no question of {dataset}")
+            raise BadPredictions(f"{file}: {name} is not a question of {dataset}")
         found.append(_answer(name, asked[name], str(row["answer"])))
     return found
 
@@ -86,5 +87,5 @@ def _list(file: Path, name: str, cell: str) -> list[str]:
     except (ValueError, SyntaxError):
         value = None
     if not isinstance(value, list):
-        raise BadPredictions(f"{file}: {name}: {cell!r} is no list; is it LogicVista's CSV?")
+        raise BadPredictions(f"{file}: {name}: {cell!r} is not a list; is it LogicVista's CSV?")
     return [str(item) for item in value]

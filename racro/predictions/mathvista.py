@@ -1,7 +1,7 @@
 """MathVista's result files (results/*/output_*.json) and its authors' rule on the extracted answer.
 
-The rule gives an extraction that is no option ("N/A", "Cannot be determined") to the option nearest by edit distance,
-and the first of several: luck, up to twelve points of it where a model often declines to answer.
+The rule maps an extraction that is not an option ("N/A", "Cannot be determined") to the option nearest by edit
+distance, the first if there are several. This is luck: up to twelve points if a model often declines to answer.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from racro.benchmarks import mathvista
-from racro.data.golds import BadGold
+from racro.data.cells import BadGold
 from racro.grading import canary
 from racro.predictions.prediction import BadPredictions, Prediction, question, rows, verdict
 from racro.schema import Gold, Verdict
@@ -35,7 +35,7 @@ def _prediction(file: Path, name: str, row: dict[str, Any]) -> Prediction:
     except BadGold as error:
         gold, trouble = Gold(str(row["answer"]), "text"), str(error)
     except (TypeError, ValueError) as error:
-        raise BadPredictions(f"{file}: row {name} is no row of MathVista ({error})") from error
+        raise BadPredictions(f"{file}: row {name} is not a row of MathVista ({error})") from error
     labels = [
         *((label, row[label]) for label in mathvista.LABELS),
         *((label, row["metadata"].get(label)) for label in mathvista.METADATA),
@@ -53,9 +53,9 @@ def _prediction(file: Path, name: str, row: dict[str, Any]) -> Prediction:
 
 
 def _as_asked(row: dict[str, Any]) -> list[str] | None:
-    """The options in the order in which the model saw them: in a few rows `query` has another one than `choices`.
+    """The options in the order in which the model saw them; in a few rows `query` and `choices` order them differently.
 
-    Letters of the response refer to `query`. The authors' extraction and rule go by `choices`.
+    Letters in the response refer to `query`; the authors' extraction and rule use `choices`.
     """
     choices = row["choices"]
     shown = [text.strip() for _, text in _OPTION.findall(str(row.get("query", "")).rpartition("Choices:")[2])]
@@ -65,7 +65,7 @@ def _as_asked(row: dict[str, Any]) -> list[str] | None:
 
 
 def by_rule(extraction: str, row: dict[str, Any]) -> Verdict:
-    """The authors' verdict: a number is cut to an integer or rounded, an option is found by letter or by likeness."""
+    """The authors' verdict: numbers are truncated or rounded, options are found by letter or by similarity."""
     text, choices = extraction.strip(), row["choices"]
     predicted: str | None
     if row["question_type"] == "multi_choice":
@@ -78,19 +78,19 @@ def by_rule(extraction: str, row: dict[str, Any]) -> Verdict:
 
 
 def letter_of(text: str) -> str | None:
-    """The letter of "(A) text", or of "A"; None where there is none."""
+    """The letter in "(A) text" or "A"; None if there is none."""
     if marked := re.search(r"\(([a-zA-Z])\)", text):
         return marked[1].upper()
     return text if len(text) == 1 and text in string.ascii_uppercase else None
 
 
 def nearest(text: str, choices: list[str]) -> str:
-    """The first of the options with the smallest edit distance."""
+    """The option with the smallest edit distance, the first if there are several."""
     return min(choices, key=lambda choice: distance(text, choice))
 
 
 def as_typed(text: str, answer_type: str, precision: Any) -> str | None:
-    """An extraction as Python writes the number that it is; None where it is none."""
+    """An extraction as Python prints its number; None if it is not a number."""
     try:
         if answer_type == "integer":
             return str(int(float(text)))
@@ -102,7 +102,7 @@ def as_typed(text: str, answer_type: str, precision: Any) -> str | None:
 
 
 def is_answer(text: str, row: dict[str, Any]) -> bool:
-    """Is an extraction an answer at all?"""
+    """Is an extraction an answer of the type asked for?"""
     if row["question_type"] == "multi_choice":
         letter = letter_of(text)
         return text in row["choices"] or (

@@ -1,4 +1,4 @@
-"""We-Math's result files: the questions' own rows with a field `response`, and its authors' rule on that."""
+"""We-Math's result files: rows of the dataset with a field `response`, and its authors' rule on the response."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from racro.benchmarks import wemath
-from racro.data.golds import BadGold
+from racro.data.cells import BadGold
 from racro.grading import canary
 from racro.predictions.prediction import BadPredictions, Prediction, question, rows, verdict
 
@@ -23,7 +23,7 @@ def _prediction(file: Path, name: str, row: dict[str, Any]) -> Prediction:
     try:
         item = wemath.TESTMINI.read_row(0, {"image_path": None, **row}, "testmini")
     except (BadGold, TypeError, ValueError) as error:
-        raise BadPredictions(f"{file}: row {name} is no row of We-Math ({error})") from error
+        raise BadPredictions(f"{file}: row {name} is not a row of We-Math ({error})") from error
     assert item is not None
     draft, said = item.draft, letter(str(row["response"] or ""))
     return Prediction(
@@ -37,6 +37,6 @@ def _prediction(file: Path, name: str, row: dict[str, Any]) -> Prediction:
 
 
 def letter(response: str) -> str | None:
-    """What the authors take for the answer: the first letter after the last "Answer", "<", ">", ":" and "." aside."""
+    """The answer by the authors' rule: the first letter after the last "Answer", ignoring "<", ">", ":" and "."."""
     said = re.sub(r"[><:.]", "", response.rpartition("Answer")[2].strip()).strip()
     return said[0] if said and said[0] in "ABCDEFGH" else None

@@ -1,0 +1,1 @@
+"""How are child processes started, watched and ended?"""

@@ -1,4 +1,4 @@
-"""GPU memory before an engine starts: what a killed one held takes a moment to come back.
+"""Waits for free GPU memory before an engine starts: the memory of a killed process is freed with a delay.
 
 Asks `nvidia-smi`, because asking CUDA would itself take memory. Called by `racro.engines.opening`.
 """
@@ -12,11 +12,11 @@ from collections.abc import Sequence
 
 
 class NoGpuMemory(RuntimeError):
-    """Something else holds the memory of a GPU."""
+    """Another process holds the memory of a GPU."""
 
 
-PATIENCE = 60.0
-"""Seconds to wait for memory to come back."""
+MEMORY_DEADLINE = 60.0
+"""Seconds to wait for memory to be freed."""
 
 
 def wait_for_memory(gpus: Sequence[int], share: float, deadline: float) -> None:
@@ -24,7 +24,7 @@ def wait_for_memory(gpus: Sequence[int], share: float, deadline: float) -> None:
 
     Raises NoGpuMemory, naming the GPUs, after a minute or `deadline` seconds.
     """
-    until = time.monotonic() + min(PATIENCE, deadline)
+    until = time.monotonic() + min(MEMORY_DEADLINE, deadline)
     while taken := [gpu for gpu, free in free_shares().items() if (gpu in gpus or not gpus) and free < share]:
         if time.monotonic() > until:
             raise NoGpuMemory(

@@ -1,14 +1,14 @@
-"""Runs one command, and ends it with all its descendants when whoever asked for it is gone, however that happened.
+"""Runs one command, and kills it with all its descendants when the process that asked for it ends for any reason.
 
-    python -I -S nanny.py PARENT COMMAND...
+    python -I -S supervisor.py PARENT SIGNAL COMMAND...
 
-A program of its own, on the standard library alone, so that it starts in milliseconds; started by
-`racro.processes.child` in a session of its own. Standard input is the lifeline: at its end, or at a KILL on it,
-everything is killed; an ASK asks the command politely (SIGTERM). Standard output gets one line, the command's pid.
-Exits as the command did.
+A separate program that imports only the standard library, so that it starts in milliseconds. Started by
+`racro.processes.child` in a new session. Standard input is the lifeline: when it ends, or brings KILL, everything is
+killed; ASK sends SIGNAL to the command. Standard output gets one line, the command's pid. Exits as the command did.
+With another SIGNAL than SIGTERM, SIGTERM is ignored: it is then for the parent to decide, when it gets it too.
 
-Why a process between: PR_SET_PDEATHSIG fires when the *thread* ends that started the child, and engines are started
-from threads that come and go. Here the main thread starts it, and nothing else happens here.
+Why there is a process in between: PR_SET_PDEATHSIG fires when the *thread* that started the child ends, and engines are
+started from short-lived threads. Here the main thread starts the command, and nothing else happens.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ import sys
 PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_CHILD_SUBREAPER = 1, 4, 36
 ASK, KILL = b"a", b"k"
 LINUX = sys.platform == "linux"
-LOOK = 1.0
-"""Seconds between looks at the parent's pid: a process forked off the parent keeps the lifeline open."""
+CHECK = 1.0
+"""Seconds between checks of the parent's pid: a process forked from the parent keeps the lifeline open."""
 
 
-def main(parent: int, command: list[str]) -> None:
-    """Run `command` to its end or the parent's."""
-    prctl(PR_SET_CHILD_SUBREAPER, 1)  # descendants that leave the process group come to us when their parent dies
+def main(parent: int, ask: int, command: list[str]) -> None:
+    """Run `command` until it or the parent ends."""
+    prctl(PR_SET_CHILD_SUBREAPER, 1)  # descendants that left the group become our children when their parent dies
     read, write = os.pipe()
     os.set_blocking(write, False)
     signal.set_wakeup_fd(write)
@@ -40,13 +40,13 @@ def main(parent: int, command: list[str]) -> None:
     os.dup2(2, 1)
     status = None
     while status is None:
-        ready, _, _ = select.select([0, read], [], [], LOOK)
+        ready, _, _ = select.select([0, read], [], [], CHECK)
         said = os.read(0, 64) if 0 in ready else None
         if said == ASK:
-            kill_group(pid, signal.SIGTERM)
+            kill_group(pid, ask)
         elif said is not None or os.getppid() != parent:
             break
-        if read in ready and set(os.read(read, 64)) != {signal.SIGCHLD}:
+        if read in ready and set(os.read(read, 64)) != {signal.SIGCHLD} and ask == signal.SIGTERM:
             break
         status = reap(pid)
     leave(clear(pid, status))
@@ -54,7 +54,7 @@ def main(parent: int, command: list[str]) -> None:
 
 def start(command: list[str]) -> int:
     """The command's pid, which is also its process group's."""
-    nanny = os.getpid()
+    supervisor = os.getpid()
     pid = os.fork()
     if pid:
         with contextlib.suppress(OSError):  # it may have run already, or ended
@@ -63,7 +63,7 @@ def start(command: list[str]) -> int:
     try:
         os.setpgid(0, 0)
         prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != nanny:
+        if os.getppid() != supervisor:
             os._exit(1)
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
@@ -75,7 +75,7 @@ def start(command: list[str]) -> int:
 
 
 def reap(pid: int) -> int | None:
-    """Collect what has ended; the wait status of `pid` once it is among it."""
+    """Collect ended children. Returns the wait status of `pid` if it is among them."""
     status = None
     while True:
         try:
@@ -89,7 +89,7 @@ def reap(pid: int) -> int | None:
 
 
 def clear(pid: int, status: int | None) -> int:
-    """Kill the group and whoever left it, and wait for all of them; the wait status of `pid`."""
+    """Kill the group and all descendants that left it, and wait for them. Returns the wait status of `pid`."""
     kill_group(pid, signal.SIGKILL)
     while True:
         for child in children():
@@ -121,7 +121,7 @@ def kill_group(pid: int, number: int) -> None:
 
 
 def leave(status: int) -> None:
-    """End as the command did."""
+    """Exit with the command's status, or by its signal."""
     if os.WIFSIGNALED(status):
         number = os.WTERMSIG(status)
         prctl(PR_SET_DUMPABLE, 0)  # one core file is enough
@@ -137,4 +137,4 @@ def prctl(option: int, value: int) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), sys.argv[2:])
+    main(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3:])

@@ -1,0 +1,1 @@
+"""What do people look at? HTML reports, their charts and templates."""

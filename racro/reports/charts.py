@@ -1,7 +1,7 @@
-"""Charts of a training: inline SVG for the report, one PNG for the README.
+"""Charts of a training as inline SVG.
 
-Colours are written as CSS variables with the light theme's value as fallback, so that the page's theme colours the
-charts. Text stays text. Equal data give equal bytes. Called by `racro.reports.training`, which owns the data models.
+Colours are CSS variables with the light theme's value as fallback, so that the page's theme colours the charts. Text
+stays text. Equal data give equal bytes. Called by the pages and by `racro.reports.curve`.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ import io
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import matplotlib
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-if TYPE_CHECKING:
-    from racro.reports.training import EvalPoint, IterationPoint
+from racro.curves import EvalPoint, IterationPoint
+from racro.schema import Share
 
 LIGHT = {
     "ink": "#1b2530",
@@ -38,7 +38,7 @@ LIGHT = {
 """Name of the CSS variable -> its value in the light theme; no value twice, the page replaces by value."""
 CROWD = 30
 """Points above which error bars become a band and markers are left out."""
-STAGES = ("caption", "reason", "update", "evaluate")
+STAGES = ("caption", "reason", "update")
 VERDICTS = {"correct": "after", "wrong": "bad", "unparsed": "unsure", "truncated": "two", "failed": "five"}
 
 STYLE: dict[str, Any] = {
@@ -116,7 +116,7 @@ def reward(iterations: Sequence[IterationPoint]) -> Draw:
 
 
 def oracle(evaluations: Sequence[EvalPoint]) -> Draw:
-    """What the captions say, held against the known scene."""
+    """What the captions say, compared with the known scene."""
     series = (
         ("true statements", "after", [e.truthful for e in evaluations]),
         ("states what is asked", "one", [e.states_asked for e in evaluations]),
@@ -137,7 +137,7 @@ def oracle(evaluations: Sequence[EvalPoint]) -> Draw:
 
 
 def categories(before: EvalPoint, after: EvalPoint | None) -> Draw:
-    """Accuracy by category as pairs of bars with standard errors."""
+    """Accuracy by category as pairs of bars with 95 % intervals."""
     names = sorted(before.by_category.keys() | (after.by_category.keys() if after else set()), reverse=True)
     series = [("before", before)] + ([("after", after)] if after else [])
 
@@ -147,9 +147,9 @@ def categories(before: EvalPoint, after: EvalPoint | None) -> Draw:
             cells = [(y, point.by_category[name]) for y, name in enumerate(names) if name in point.by_category]
             axes.barh(
                 [y + (0.5 * (len(series) - 1) - k) * height for y, _ in cells],
-                [100 * cell.accuracy for _, cell in cells],
+                [100 * cell.value for _, cell in cells],
                 height * 0.92,
-                xerr=[100 * cell.stderr for _, cell in cells],
+                xerr=_reach([cell for _, cell in cells]),
                 color=LIGHT[label],
                 error_kw={"ecolor": LIGHT["ink"], "elinewidth": 1.0, "capsize": 2},
                 label=f"{label} (iteration {point.iteration})",
@@ -167,6 +167,14 @@ def categories(before: EvalPoint, after: EvalPoint | None) -> Draw:
             _legend(axes)
 
     return draw
+
+
+def _reach(shares: Sequence[Share]) -> list[list[float]]:
+    """How far the 95 % intervals reach below and above the shares, in percentage points."""
+    low_high = [share.interval for share in shares]
+    below = [100 * (share.value - low) for share, (low, _) in zip(shares, low_high, strict=True)]
+    above = [100 * (high - share.value) for share, (_, high) in zip(shares, low_high, strict=True)]
+    return [below, above]
 
 
 # --- the machine and its health ---------------------------------------------------------------------------------------

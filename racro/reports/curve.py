@@ -1,13 +1,14 @@
 """The README's figure: accuracy, reward and one example of a training, 1200 x 520 pixels.
 
-Not the report's charts page; it shares their drawing (`racro.reports.charts`) and their data
-(`racro.reports.training`). Called by `tasks.recording.report`.
+It shares drawing (`racro.reports.charts`) and data (`racro.reports.training`) with the report. Called by
+`tasks.recording.report`.
 """
 
 from __future__ import annotations
 
 import io
 import textwrap
+from collections.abc import Sequence
 from typing import Any
 
 import matplotlib
@@ -28,7 +29,7 @@ LEADING = 0.058
 
 def curve_png(data: ReportData) -> bytes:
     """The figure. Equal data give equal bytes."""
-    example = next((s for s in data.samples if s.outcome == "fixed" and s.images), None)
+    example = choose_example(data.samples)
     panels = 1 + bool(data.iterations) + (example is not None)
     with matplotlib.rc_context(charts.STYLE):
         figure = Figure(figsize=(12, 5.2), dpi=100)
@@ -50,13 +51,32 @@ def curve_png(data: ReportData) -> bytes:
     return buffer.getvalue()
 
 
+def choose_example(samples: Sequence[Sample]) -> Sample | None:
+    """The problem that the figure shows: one that training set right, with an image; None where none is.
+
+    Where scenes are known, one is preferred whose captions only describe: before, true facts, but not those asked for;
+    after, at least two facts, all of them true. A caption that announces an answer would look like reward hacking.
+    """
+    fixed = [sample for sample in samples if sample.outcome == "fixed" and sample.images]
+    return max(fixed, key=_fair, default=None)  # of equally good ones the first
+
+
+def _fair(sample: Sample) -> tuple[bool, bool]:
+    before, after = sample.before.facts, sample.after.facts if sample.after else None
+    if before is None or after is None:
+        return False, False
+    plain = not (before.leaks or after.leaks)
+    describes = after.stated >= 2 and after.true == after.stated and 0 < before.true == before.stated
+    return plain and describes, plain
+
+
 def _headline(data: ReportData) -> str:
     first, last, gained = data.evaluations[0], data.evaluations[-1], data.gain
     if gained is None:
-        return f"{100 * first.accuracy:.1f} ± {100 * first.stderr:.1f} % held-out accuracy (n = {first.n:,})"
+        return f"{first.share.percent} % held-out accuracy (n = {first.n:,})"
     return (
         f"{100 * first.accuracy:.1f} % → {100 * last.accuracy:.1f} % held-out accuracy, "
-        f"{100 * gained.value:+.1f} ± {100 * gained.stderr:.1f} points (n = {last.n:,}, seed {data.seed})"
+        f"{gained.percent} points (n = {last.n:,}, seed {data.seed})"
     )
 
 
@@ -66,7 +86,7 @@ def _heading(axes: Any, title: str, subtitle: str) -> None:
 
 
 def _example(axes: Any, sample: Sample) -> None:
-    """One problem whose answer training set right: image, question, and the captions before and after."""
+    """A problem that training set right: image, question, and the captions before and after."""
     axes.set_axis_off()
     axes.set_xlim(0, 1)
     axes.set_ylim(0, 1)

@@ -1,7 +1,7 @@
-"""An evaluation as one HTML page that refers to nothing outside itself: the table, and answers to page through.
+"""An evaluation as one self-contained HTML page: the table, and answers to page through.
 
-Plain data in, text out, as `racro.reports.training`, whose style it shares; a few lines of JavaScript turn the pages.
-Bounded: of each benchmark some questions, with thumbnails and long texts cut; all of them are in the results. Called by
+Plain data in, text out, in the style of `racro.reports.training`; a few lines of JavaScript turn the pages. The page is
+bounded: some questions of each benchmark, with thumbnails and shortened texts; all are in the results. Called by
 `tasks.recording.publish_evaluation`.
 """
 
@@ -12,8 +12,8 @@ from collections.abc import Iterable, Sequence
 from itertools import groupby
 
 from racro.data.images import decode
-from racro.reports.training import Model, environment
-from racro.schema import Entry, Mode, Result, Verdict
+from racro.reports.training import environment
+from racro.schema import Entry, Frozen, Mode, Result, Verdict
 
 CASES = 400
 """Questions on the page, over all benchmarks."""
@@ -31,7 +31,7 @@ Key = tuple[str, str]
 """Benchmark and uid."""
 
 
-class Answer(Model):
+class Answer(Frozen):
     """One answer to a question; of several, the first."""
 
     mode: Mode
@@ -42,7 +42,7 @@ class Answer(Model):
     error: str | None
 
 
-class Case(Model):
+class Case(Frozen):
     """A question with everything that was said about it."""
 
     benchmark: str
@@ -53,11 +53,11 @@ class Case(Model):
     images: tuple[bytes, ...] = ()
     """Thumbnails."""
     caption: str | None
-    tentative: str | None
+    attempt: str | None
     answers: tuple[Answer, ...]
 
 
-class EvaluationData(Model):
+class EvaluationData(Frozen):
     """Everything on the page."""
 
     run: str
@@ -82,15 +82,16 @@ def render(data: EvaluationData) -> str:
             modes=list(dict.fromkeys(entry.mode for entry in data.entries)),
             reasoners=list(dict.fromkeys(entry.reasoner for entry in data.entries if entry.reasoner)),
             verdicts=list(Verdict),
+            occurring=[v for v in Verdict if v is Verdict.CORRECT or any(getattr(e, v) for e in data.entries)],
             per_page=PER_PAGE,
         )
     )
 
 
 def choose(verdicts: Iterable[tuple[Key, Verdict]], room: int = CASES) -> list[Key]:
-    """The questions to show: an equal number of each benchmark, those first that some mode did not get right.
+    """The questions to show: an equal number from each benchmark, first those that some mode did not get right.
 
-    Where there are too many, they are taken at even distances, so that the page shows all of a benchmark.
+    Too many are thinned out at even distances, so that the page covers the whole benchmark.
     """
     wrong: dict[Key, bool] = {}
     for key, verdict in verdicts:
@@ -115,7 +116,7 @@ def _spread(keys: Sequence[Key], room: int) -> list[Key]:
 
 
 def _cut(text: str) -> str:
-    """A text without its middle, where it is long: what was looked at first, and what it came to."""
+    """A long text without its middle: its beginning and its conclusion stay."""
     if len(text) <= LONGEST:
         return text
     return f"{text[: LONGEST // 3]}\n\n[… {len(text) - LONGEST:,} characters …]\n\n{text[-2 * LONGEST // 3 :]}"
@@ -143,7 +144,7 @@ def case(rows: Sequence[Result], images: Sequence[bytes]) -> Case:
         gold=first[0].answer,
         images=tuple(images),
         caption=next((_cut(row.caption) for row in first if row.caption is not None), None),
-        tentative=next((_cut(row.tentative) for row in first if row.tentative is not None), None),
+        attempt=next((_cut(row.attempt) for row in first if row.attempt is not None), None),
         answers=tuple(
             Answer(
                 mode=row.mode,

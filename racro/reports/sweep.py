@@ -1,7 +1,7 @@
-"""The result of a sweep as one HTML page that refers to nothing outside itself.
+"""The result of a sweep as one self-contained HTML page.
 
-Plain data in, text out, as `racro.reports.training`, whose style it shares. A point has one colour on the whole page:
-one of five for the best, grey for all others. Called by `tasks.sweep`.
+Plain data in, text out, in the style of `racro.reports.training`. A point has one colour on the whole page: the best
+five have their own, all others are grey. Called by `tasks.sweep`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ COLOURS = ("after", "one", "two", "four", "unsure")
 """Of the best points, by rank."""
 REST = "before"
 CLEAR = 0.07
-"""Share of an axis's height that a label needs."""
+"""Share of an axis's height that a label takes."""
 LABEL = {
     "fontsize": 9,
     "color": LIGHT["muted"],
@@ -74,10 +74,11 @@ def parallel(ranking: Sequence[Standing]) -> Draw:
         scales = [Scale(values) for values in columns.values()]
         for at, scale in enumerate(scales):
             axes.plot([at, at], [0, 1], color=LIGHT["muted"], lw=1.0, zorder=1)
-            side = {"ha": "left", "x": at + 0.02} if at == len(scales) - 1 else {"ha": "right", "x": at - 0.02}
+            side = {"ha": "left", "xytext": (9, 0)} if at == len(scales) - 1 else {"ha": "right", "xytext": (-9, 0)}
             for label, height in scale.ticks():
                 axes.plot([at - 0.006, at + 0.006], [height, height], color=LIGHT["muted"], lw=1.0, zorder=1)
-                axes.text(y=height, s=label, va="center", zorder=5, parse_math=False, **LABEL, **side)
+                place = {"textcoords": "offset points", "va": "center", "zorder": 5, "parse_math": False}
+                axes.annotate(label, (at, height), **place, **LABEL, **side)
         for row in reversed(range(len(shown))):  # the best on top
             standing = shown[row]
             heights = [scale.height(values[row]) for scale, values in zip(scales, columns.values(), strict=True)]
@@ -102,7 +103,7 @@ def parallel(ranking: Sequence[Standing]) -> Draw:
 
 
 class Scale:
-    """Values of one axis -> heights from 0 to 1: logarithmic over a decade and more, by position where no numbers."""
+    """Values of one axis -> heights from 0 to 1: linear, logarithmic over a decade and more, text in order."""
 
     def __init__(self, values: Sequence[Any]) -> None:
         self.numeric = all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
@@ -121,7 +122,7 @@ class Scale:
         return float((value - low) / (high - low))
 
     def ticks(self) -> list[tuple[str, float]]:
-        """Labels and their heights: both ends, and what does not touch a label that is there."""
+        """Labels and their heights: both ends, and every other value whose label does not touch one of these."""
         kept: dict[float, str] = {}
         for value in [self.values[0], self.values[-1], *self.values[1:-1]]:
             height = self.height(value)

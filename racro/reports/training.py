@@ -1,8 +1,7 @@
-"""The result of a training as one HTML page that refers to nothing outside itself.
+"""The result of a training as one self-contained HTML page.
 
-Plain data in, text out: no reading of artifacts (`tasks.recording.report` gathers the data), no network, no JavaScript.
-Figures come with their standard error and n. The README's figure is `racro.reports.curve`, the drawing
-`racro.reports.charts`.
+Plain data in, text out: `tasks.recording.report` gathers the data; the page needs no network and no JavaScript. Figures
+come with their standard error and n. The README's figure is `racro.reports.curve`, the drawing `racro.reports.charts`.
 """
 
 from __future__ import annotations
@@ -17,12 +16,14 @@ from typing import Annotated, Any, get_args
 import jinja2
 from markupsafe import Markup
 from PIL import Image
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from racro.evaluation.outcomes import Accuracy, Gain, Outcome, gain, outcome
+from racro.curves import EvalPoint, IterationPoint
+from racro.embedded.oracle import Facts
+from racro.evaluation.outcomes import Gain, Outcome, gain, outcome
 from racro.prompts import IMAGE_TAG
 from racro.reports import charts
-from racro.schema import Verdict
+from racro.schema import Frozen, Verdict
 from racro.summary import StageTotal
 
 MAX_SIDE = 560
@@ -32,56 +33,17 @@ PIXEL_ART = 200
 """Pixels; narrower images are enlarged without smoothing."""
 
 
-class Model(BaseModel):
-    """Frozen, unknown fields are an error."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class EvalPoint(Accuracy):
-    """One evaluation on the held-out problems. The oracle's shares (0 to 1) are None where no scene is known."""
-
-    iteration: int
-    step: int
-    truthful: float | None = None
-    """Statements in captions that are true."""
-    states_asked: float | None = None
-    """Captions that state, truthfully, every fact that the question asks for."""
-    leaks: float | None = None
-    """Captions that announce an answer."""
-    by_category: dict[str, Accuracy] = Field(default_factory=dict)
-
-
-class IterationPoint(Model):
-    """One round of caption -> reason -> update. Measurements of the update are None when it did not run."""
-
-    iteration: int
-    reward_mean: float
-    reward_stderr: float
-    captions: int
-    groups: int
-    informative_groups: int
-    """Groups whose rewards differ; the others carry no gradient."""
-    verdicts: dict[str, int] = {}
-    kl: float | None = None
-    entropy: float | None = None
-    clip_ratio: float | None = None
-    logprob_gap: float | None = None
-    """Mean |engine - trainer| log-prob per token."""
-    caption_tokens_mean: float | None = None
-    seconds: dict[str, float] = {}
-    """Per stage; 0 for a stage that came from the cache."""
-
-
-class Answered(Model):
+class Answered(Frozen):
     """A caption and what the reasoner made of it."""
 
     caption: str
     response: str
     verdict: Verdict
+    facts: Facts | None = None
+    """The caption compared with its scene; None if the problem has no scene."""
 
 
-class Sample(Model):
+class Sample(Frozen):
     """One held-out problem; `after` is None when only one policy was evaluated."""
 
     images: tuple[bytes, ...] = ()
@@ -97,7 +59,7 @@ class Sample(Model):
         return outcome(self.before.verdict, (self.after or self.before).verdict)
 
 
-class ReportData(Model):
+class ReportData(Frozen):
     """Everything on the page."""
 
     run: str
@@ -109,17 +71,21 @@ class ReportData(Model):
     evaluations: Annotated[tuple[EvalPoint, ...], Field(min_length=1)]
     """In order; the first is `before`, the last `after`."""
     iterations: tuple[IterationPoint, ...] = ()
-    stages: dict[str, StageTotal] = {}
-    outcomes: dict[Outcome, int] = {}
+    stages: dict[str, StageTotal] = Field(default_factory=dict)
+    outcomes: dict[Outcome, int] = Field(default_factory=dict)
     """Counts over all held-out problems (`outcomes.count_outcomes`), not only those shown."""
     samples: tuple[Sample, ...] = ()
-    links: dict[str, str] = {}
+    shortages: tuple[str, ...] = ()
+    """Where the recipe asked for more problems than there are."""
+    links: dict[str, str] = Field(default_factory=dict)
     """Label -> address or command, printed as text: where Prefect and MLflow show this run."""
 
     @property
     def gain(self) -> Gain | None:
         """None with a single evaluation."""
-        return gain(self.evaluations[0], self.evaluations[-1], self.outcomes) if len(self.evaluations) > 1 else None
+        if len(self.evaluations) == 1:
+            return None
+        return gain(self.evaluations[0].share, self.evaluations[-1].share, self.outcomes)
 
 
 def render(data: ReportData) -> str:
@@ -140,7 +106,7 @@ def render(data: ReportData) -> str:
 
 
 def environment() -> jinja2.Environment:
-    """Where templates of pages are, and the filters that they use."""
+    """The templates of all pages, and the filters that they use."""
     made = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,

@@ -1,0 +1,1 @@
+"""What is a caption worth? One file per kind of reward."""

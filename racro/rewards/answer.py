@@ -1,7 +1,7 @@
-"""From a verdict to a reward. What says nothing about the caption gets None, never 0.
+"""Verdict on an answer -> reward of its caption. A verdict that says nothing about the caption gives None, never 0.
 
-Not the grader (`grading.py`) and not the baseline (`advantage.py`). Called by `racro.rollouts.reasoner`; the stage
-reason calls the check.
+Not the grader (`racro.grading`) and not the baseline (`racro.training.advantage`). Called by `racro.rollouts.reasoner`
+and, for the check of unscored captions, by the stage reason.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from racro.schema import Verdict
 
 
 def reward(verdict: Verdict, describes: bool | None, recipe: config.RewardSettings) -> float | None:
-    """The reward of one caption (RACRO: equation of CRO; the penalty is RAPID's). None: unscored.
+    """The reward of one caption (RACRO's caption reward; the penalty is RAPID's). None: unscored.
 
-    1 for a right answer, less `penalty` where the text is known not to describe the image; 0 for a wrong one. Unparsed
-    counts as wrong: the reasoner came to an end and made nothing of the caption. Truncated counts as the recipe says;
-    failed is unscored always.
+    A right answer gives 1, less `penalty` if the caption is known not to describe the image; a wrong one gives 0.
+    Unparsed counts as wrong: the reasoner finished and could not answer from the caption. Truncated counts as the
+    recipe says. Failed is always unscored.
     """
     match verdict:
         case Verdict.CORRECT:
@@ -32,11 +32,11 @@ def reward(verdict: Verdict, describes: bool | None, recipe: config.RewardSettin
 
 
 def counts(verdicts: Iterable[Verdict]) -> dict[str, int]:
-    """How often each verdict was given; all of them are listed."""
+    """How often each verdict was given; all verdicts are keys."""
     found = Counter(verdicts)
     return {verdict.value: found[verdict] for verdict in Verdict}
 
 
 def too_many_unscored(rewards: Sequence[float | None], recipe: config.RewardSettings) -> bool:
-    """Has more than `max_unscored` of the captions no reward, so that something else than the captions is broken?"""
+    """Is the share of captions without a reward above `max_unscored`? Then something other than captions is broken."""
     return sum(value is None for value in rewards) > recipe.max_unscored * len(rewards)

@@ -1,0 +1,1 @@
+"""What are captioner and reasoner asked during training?"""

@@ -1,34 +1,47 @@
-"""Problems x policy -> captions. The same code captions for training (sampled, in groups) and for evaluation (greedy).
+"""Problems x policy -> captions, sampled in groups for training; the prompts are also those of evaluations.
 
-Not an engine: it says what is asked, `racro.engines` how it is generated. Called by the stage caption and by
-`racro.evaluation.heldout`.
+Not an engine: this module says what is asked, `racro.engines` how it is generated. Called by the stage caption, by
+`racro.training.parity` and by `racro.evaluation`.
 """
 
 from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator, Sequence
-from typing import overload
 
 from racro import config
 from racro.data.images import open_image
-from racro.engines.protocol import Completion, Engine, Prompt, Sampling, prompt_seed
+from racro.engines.protocol import Engine, Prompt, Refusal, Request, Sampling, prompt_seed
 from racro.prompts import Message, caption_messages
-from racro.schema import Problem, Rollout
+from racro.rollouts.thoughts import spoken
+from racro.schema import FinishReason, Problem, Rollout
 
 Progress = Callable[[int, int], None]
 """Called with (done, total) items as they come."""
 
 
+Refused = Callable[[Problem, str], None]
+"""Called with a problem whose prompt an engine refuses, and the reason in one line."""
+
+
+def missing(caption: str, finish_reason: FinishReason) -> bool:
+    """True if the token limit came before the caption began: a thinking captioner was still thinking."""
+    return finish_reason == "length" and not caption
+
+
 def silent(done: int, total: int) -> None:
-    """The Progress of whoever does not watch."""
+    """The Progress that shows nothing."""
+
+
+def ignored(problem: Problem, reason: str) -> None:
+    """The Refused that does nothing."""
 
 
 def select(problems: Sequence[Problem], count: int, seed: int, iteration: int) -> list[Problem]:
     """The problems of one iteration: a pure function of (seed, iteration), whatever ran before.
 
-    Iterations walk through the pool in random order, epoch after epoch, each epoch in an order of its own. No problem
-    comes twice in an iteration, not where it spans two epochs either. A pool of fewer than `count` problems is taken
+    Iterations walk through the pool in random order, epoch after epoch, with a new order in each epoch. No problem
+    comes twice in an iteration, even if the iteration spans two epochs. A pool of fewer than `count` problems is used
     whole every time: a problem that came twice would only be a larger group.
     """
     size = len(problems)
@@ -50,6 +63,19 @@ def select(problems: Sequence[Problem], count: int, seed: int, iteration: int) -
     return [problems[i] for i in walk[offset : offset + count]]
 
 
+def request(
+    key: int,
+    problem: Problem,
+    images_base: str,
+    messages: Callable[[str, int], list[Message]],
+    sampling: Sampling,
+    seed: int,
+) -> Request:
+    """A request about a problem's images, which are decoded here. Raises BadImage."""
+    images = tuple(open_image(ref, images_base) for ref in problem.images)
+    return Request(key, Prompt(messages(problem.question, len(images)), images), sampling, seed)
+
+
 def caption(
     problems: Sequence[Problem],
     images_base: str,
@@ -60,63 +86,45 @@ def caption(
     iteration: int,
     deadline: float,
     progress: Progress = silent,
+    refused: Refused = ignored,
 ) -> Iterator[Rollout]:
-    """G captions of each problem, grouped, in the order of the problems.
+    """G captions of each problem, as groups finish and in any order of the groups. See `in_order`.
 
-    `policy` is the digest of the policy behind `engine`; `images_base` the folder of the problem table. Raises
-    `racro.data.images.BadImage`.
+    `policy` is the digest of the policy behind `engine`; `images_base` the folder of the problem table. A problem that
+    the engine refuses has no captions. Raises `racro.data.images.BadImage`.
     """
     sampling = Sampling(rollout.group_size, rollout.temperature, rollout.top_p, rollout.max_tokens, deadline)
-    seeds = [prompt_seed(seed, "caption", iteration, problem.uid) for problem in problems]
-    generations = engine.generate(Prompts(problems, images_base, caption_messages), sampling, seeds)
-    for done, (problem, generation) in enumerate(zip(problems, generations, strict=True), 1):
-        for sample, completion in enumerate(generation.completions):
-            yield Rollout(
-                uid=problem.uid,
-                sample=sample,
-                policy=policy,
-                prompt_ids=generation.prompt_ids,
-                completion_ids=completion.token_ids,
-                logprobs=completion.logprobs,
-                finish_reason=completion.finish_reason,
-                caption=completion.text,
-            )
+    requests = (
+        request(
+            i,
+            problem,
+            images_base,
+            caption_messages,
+            sampling,
+            prompt_seed(seed, "caption", iteration, problem.uid),
+        )
+        for i, problem in enumerate(problems)  # one at a time, so that a stage never holds all images
+    )
+    for done, made in enumerate(engine.generate(requests), 1):
+        problem = problems[made.key]
+        if isinstance(made, Refusal):
+            refused(problem, made.reason)
+        else:
+            for sample, completion in enumerate(made.completions):
+                yield Rollout(
+                    uid=problem.uid,
+                    sample=sample,
+                    policy=policy,
+                    prompt_ids=made.prompt_ids,
+                    completion_ids=completion.token_ids,
+                    logprobs=completion.logprobs,
+                    finish_reason=completion.finish_reason,
+                    caption=spoken(completion.text),
+                )
         progress(done, len(problems))
 
 
-def greedy(
-    problems: Sequence[Problem],
-    images_base: str,
-    engine: Engine,
-    max_tokens: int,
-    deadline: float,
-    progress: Progress = silent,
-    messages: Callable[[str, int], list[Message]] = caption_messages,
-) -> Iterator[Completion]:
-    """The likeliest text for each problem, in order: its caption, or its tentative answer with `tentative_messages`."""
-    sampling = Sampling(n=1, temperature=0.0, max_tokens=max_tokens, deadline=deadline)
-    generations = engine.generate(Prompts(problems, images_base, messages), sampling, [0] * len(problems))
-    for done, generation in enumerate(generations, 1):
-        yield generation.completions[0]
-        progress(done, len(problems))
-
-
-class Prompts(Sequence[Prompt]):
-    """Prompts whose images are decoded when the engine reads them, so that a stage never holds all of them."""
-
-    def __init__(self, problems: Sequence[Problem], base: str, messages: Callable[[str, int], list[Message]]) -> None:
-        self.problems, self.base, self.messages = problems, base, messages
-
-    def __len__(self) -> int:
-        return len(self.problems)
-
-    @overload
-    def __getitem__(self, index: int) -> Prompt: ...
-    @overload
-    def __getitem__(self, index: slice) -> Prompts: ...
-    def __getitem__(self, index: int | slice) -> Prompt | Prompts:
-        if isinstance(index, slice):
-            return Prompts(self.problems[index], self.base, self.messages)
-        problem = self.problems[index]
-        images = tuple(open_image(ref, self.base) for ref in problem.images)
-        return Prompt(self.messages(problem.question, len(images)), images)
+def in_order(rollouts: Sequence[Rollout], problems: Sequence[Problem]) -> list[Rollout]:
+    """The rollouts in the order of the problems, whatever the order in which they came."""
+    places = {problem.uid: place for place, problem in enumerate(problems)}
+    return sorted(rollouts, key=lambda rollout: (places[rollout.uid], rollout.sample))

@@ -1,54 +1,61 @@
 """Rollouts x frozen LLM -> scored rollouts: the reasoner answers from each caption, the answer is graded.
 
-Not an engine and not the grader. Called by the stage reason; `answer` and `verdict_of` also by
-`racro.evaluation.heldout`.
+Not an engine and not the grader. Called by the stage reason; `question_to` by everything that asks the reasoner about a
+caption.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from racro import config
-from racro.engines.prefetcher import Ahead
-from racro.engines.protocol import Completion, Engine, Prompt, Sampling, prompt_seed
+from racro.engines.protocol import Completion, Engine, Generation, Prompt, Refusal, Request, Sampling, prompt_seed
 from racro.grading import grade
 from racro.prompts import describes_messages, reasoner_messages
 from racro.rewards.answer import reward
-from racro.rollouts.captioner import Progress, silent
-from racro.schema import Gold, Problem, Rollout, ScoredRollout, Verdict
+from racro.rollouts.captioner import Progress, Refused, ignored, missing, silent
+from racro.schema import FinishReason, Gold, Problem, Rollout, ScoredRollout, Verdict
 
 JUDGEMENT_TOKENS = 8
 """Room for "Yes." in any tokenizer."""
 
 UNANSWERED = Completion((), (), "", "deadline")
-"""Stands where the reasoner was not asked, because the caption itself was not finished in time."""
+"""Stands for an answer that there is not: the caption was not finished in time, or the reasoner refused it."""
+NO_CAPTION = Completion((), (), "", "length")
+"""Stands for an answer that there is not: the token limit came before the caption began."""
 
 
-def question_to(question: str, caption: str, seed: int) -> tuple[Prompt, int]:
-    """The prompt, and its seed. That comes from the content: the answer does not depend on what else is asked."""
-    return Prompt(reasoner_messages(question, caption)), prompt_seed(seed, "reason", question, caption)
+def question_to(question: str, caption: str, sampling: Sampling, seed: int, key: int = 0) -> Request:
+    """What the reasoner is asked. The request's seed comes from the content: the answer depends on nothing else."""
+    own = prompt_seed(seed, "reason", question, caption)
+    return Request(key, Prompt(reasoner_messages(question, caption)), sampling, own)
 
 
 def answer(
-    pairs: Iterable[tuple[str, str]], engine: Engine, sampling: Sampling, seed: int, progress: Progress = silent
-) -> list[Completion]:
-    """One answer for each (question, caption), in order. Equal pairs are asked once.
+    pairs: Sequence[tuple[str, str]], engine: Engine, sampling: Sampling, seed: int, progress: Progress = silent
+) -> dict[tuple[str, str], Completion | Refusal]:
+    """The answer to each different (question, caption), or why the engine refuses it."""
+    unique = list(dict.fromkeys(pairs))
+    requests = (question_to(*pair, sampling, seed, key) for key, pair in enumerate(unique))
+    return {unique[made.key]: one(made) for made in _watched(engine.generate(requests), len(unique), progress)}
 
-    Pairs may arrive slowly: an engine that takes questions ahead gets each as it comes.
-    """
-    asked: list[tuple[str, str]] = []
-    for pair in pairs:
-        asked.append(pair)
-        if isinstance(engine, Ahead):
-            prompt, own = question_to(*pair, seed)
-            engine.ask(prompt, sampling, own)
-    unique = list(dict.fromkeys(asked))
-    prompts, seeds = zip(*(question_to(*pair, seed) for pair in unique), strict=True) if unique else ((), ())
-    answers: dict[tuple[str, str], Completion] = {}
-    for pair, generation in zip(unique, engine.generate(prompts, sampling, seeds), strict=True):
-        answers[pair] = generation.completions[0]
-        progress(len(answers), len(unique))
-    return [answers[pair] for pair in asked]
+
+def one(made: Generation | Refusal) -> Completion | Refusal:
+    """The only completion of a generation with n = 1; a refusal as it is."""
+    return made if isinstance(made, Refusal) else made.completions[0]
+
+
+def _watched(answers: Iterator[Generation | Refusal], total: int, progress: Progress) -> Iterator[Generation | Refusal]:
+    for done, made in enumerate(answers, 1):
+        yield made
+        progress(done, total)
+
+
+def no_question(caption: str, finish_reason: FinishReason) -> Completion | None:
+    """What stands for the answer from a caption about which the reasoner is not asked; None if it is asked."""
+    if finish_reason == "deadline":
+        return UNANSWERED
+    return NO_CAPTION if missing(caption, finish_reason) else None
 
 
 def training_sampling(reasoner: config.Reasoner, seed: int, iteration: int, deadline: float) -> tuple[Sampling, int]:
@@ -65,15 +72,17 @@ def verdict_of(completion: Completion, problem: Problem) -> Verdict:
 def describes(
     captions: Sequence[str], policy: Engine, deadline: float, progress: Progress = silent
 ) -> dict[str, bool | None]:
-    """Does each caption describe an image, as the policy itself judges (RAPID)? None where time ran out."""
+    """Does each caption describe an image, as the policy itself judges (RAPID)? None if time ran out or it refused."""
     unique = list(dict.fromkeys(captions))
     sampling = Sampling(n=1, temperature=0.0, max_tokens=JUDGEMENT_TOKENS, deadline=deadline)
-    prompts = [Prompt(describes_messages(caption)) for caption in unique]
+    requests = (Request(key, Prompt(describes_messages(caption)), sampling, 0) for key, caption in enumerate(unique))
     judged: dict[str, bool | None] = {}
-    for caption, generation in zip(unique, policy.generate(prompts, sampling, [0] * len(unique)), strict=True):
-        said = generation.completions[0]
-        judged[caption] = None if said.finish_reason == "deadline" else said.text.strip().lower().startswith("yes")
-        progress(len(judged), len(unique))
+    for made in _watched(policy.generate(requests), len(unique), progress):
+        said = one(made)
+        if isinstance(said, Refusal) or said.finish_reason == "deadline":
+            judged[unique[made.key]] = None
+        else:
+            judged[unique[made.key]] = said.text.strip().lower().startswith("yes")
     return judged
 
 
@@ -88,19 +97,30 @@ def reason(
     iteration: int,
     deadline: float,
     progress: Progress = silent,
+    refused: Refused = ignored,
 ) -> Iterator[ScoredRollout]:
     """The rollouts with response, verdict and reward, in order.
 
-    `problems` by uid. `policy`, the engine that wrote the captions, judges them where the reward has a penalty; it may
-    be None otherwise. A caption that was cut by the deadline is failed without being asked: the engine was slow, which
-    says nothing about it. Progress counts unique questions, first those to the reasoner, then those to the policy.
+    `problems` by uid. `policy`, the engine that wrote the captions, judges them if the reward has a penalty; it may be
+    None otherwise. A caption that was cut by the deadline is failed without being asked: the engine was slow, which
+    says nothing about the caption. A caption that the reasoner refuses is failed too. If a thinking captioner used up
+    its tokens before the caption began, the reasoner is not asked either and the verdict is truncated: the policy wrote
+    too much, and `reward.truncated` says what that earns. Progress counts unique questions, first those to the
+    reasoner, then those to the policy.
     """
     if rewards.penalty and policy is None:
         raise ValueError("reward.penalty > 0 needs the policy's engine: the policy judges its own captions")
-    finished = [rollout for rollout in rollouts if rollout.finish_reason != "deadline"]
-    pairs = [(problems[rollout.uid].question, rollout.caption) for rollout in finished]
-    answers = iter(answer(pairs, engine, *training_sampling(reasoner, seed, iteration, deadline), progress))
-    completions = [UNANSWERED if rollout.finish_reason == "deadline" else next(answers) for rollout in rollouts]
+    pairs = [(problems[rollout.uid].question, rollout.caption) for rollout in rollouts]
+    unasked = [no_question(rollout.caption, rollout.finish_reason) for rollout in rollouts]
+    asked = [pair for pair, stand_in in zip(pairs, unasked, strict=True) if stand_in is None]
+    answers = answer(asked, engine, *training_sampling(reasoner, seed, iteration, deadline), progress)
+    completions = []
+    for pair, rollout, stand_in in zip(pairs, rollouts, unasked, strict=True):
+        made = stand_in or answers[pair]
+        if isinstance(made, Refusal):
+            refused(problems[rollout.uid], made.reason)
+            made = UNANSWERED
+        completions.append(made)
     verdicts = [verdict_of(c, problems[r.uid]) for r, c in zip(rollouts, completions, strict=True)]
     judged: dict[str, bool | None] = {}
     if rewards.penalty and policy is not None:

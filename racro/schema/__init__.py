@@ -1,21 +1,22 @@
-"""The nouns of RACRO. Reading starts here.
+"""Which nouns are there? Rows of tables, and handles to artifacts. Reading starts here.
 
-Rows (what a parquet file holds) and handles (what travels between stages: where a table is, how many rows, its digest).
-No logic, no torch, no I/O. Everybody imports this package; it imports nothing of the project.
+A row is what a parquet file holds. A handle is what travels between stages: where an artifact is, how many rows it has,
+its digest. No logic, no torch, no I/O. Every other package may import this one; it imports nothing of the project.
 
-Shapes, used in comments everywhere: P problems, G captions per problem (the group), T tokens of a caption.
+Shapes in docstrings and comments: P problems, G captions per problem (the group), T tokens of a caption.
 """
 
 from racro.schema.handles import (
     CHAMPION,
+    INITIAL,
     EntryTable,
-    Evaluation,
     FingerprintTable,
     FrozenModel,
     Handle,
     Parity,
     Policy,
     ProblemTable,
+    PromptReader,
     QuestionPart,
     QuestionTable,
     ResultTable,
@@ -24,33 +25,36 @@ from racro.schema.handles import (
     WritingTable,
 )
 from racro.schema.problems import AnswerKind, DroppedRow, Fingerprint, Gold, ImageRef, Label, Overlap, Problem, Question
-from racro.schema.results import Entry, Metric, Mode, Result, Writing
-from racro.schema.rollouts import FinishReason, Judgement, Rollout, ScoredRollout, Verdict
-from racro.schema.row import Row
+from racro.schema.results import Entry, Metric, Mode, ModelOutput, Result
+from racro.schema.rollouts import FinishReason, Rollout, ScoredRollout, Verdict
+from racro.schema.row import Frozen, Row
+from racro.schema.shares import Share
 
 __all__ = [
     "CHAMPION",
+    "INITIAL",
     "AnswerKind",
     "DroppedRow",
     "Entry",
     "EntryTable",
-    "Evaluation",
     "Fingerprint",
     "FingerprintTable",
     "FinishReason",
+    "Frozen",
     "FrozenModel",
     "Gold",
     "Handle",
     "ImageRef",
-    "Judgement",
     "Label",
     "Metric",
     "Mode",
+    "ModelOutput",
     "Overlap",
     "Parity",
     "Policy",
     "Problem",
     "ProblemTable",
+    "PromptReader",
     "Question",
     "QuestionPart",
     "QuestionTable",
@@ -61,7 +65,7 @@ __all__ = [
     "Row",
     "ScoredRollout",
     "ScoredTable",
+    "Share",
     "Verdict",
-    "Writing",
     "WritingTable",
 ]

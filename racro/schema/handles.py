@@ -1,61 +1,75 @@
-"""Handles: where an artifact lies, how many rows it has, its digest. They travel between stages."""
+"""Handles to artifacts, which travel between stages: where an artifact is, how many rows it has, its digest."""
 
 from __future__ import annotations
+
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
 
 class Handle(BaseModel):
-    """Where an artifact is and what it holds. Small enough to travel as a task's result."""
+    """Where an artifact is and what it holds. Small enough to be the result of a task.
+
+    Class names of handles are part of cache keys: do not rename them.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     uri: str
-    """Folder of the artifact: its shards or files, and `record.json`, written last."""
+    """Folder of the artifact: its shards or files, and `record.json`, which is written last."""
     rows: int
+    """Number of rows in its table; 0 for artifacts that are no tables."""
     digest: str
-    """Digest of the content (never of its place): the identity of everything computed from it."""
+    """Digest of the content, not of the place: what is computed from it is identified by it."""
+
+    @property
+    def has_folder(self) -> bool:
+        """False for what is known by its name alone: a model behind an endpoint, or a script."""
+        return not self.uri.endswith(":")
 
 
 class ProblemTable(Handle):
     """Rows: Problem."""
 
     dropped: int = 0
+    """Number of source rows that became no problem."""
 
 
 class QuestionTable(Handle):
     """Rows: Question."""
 
     dropped: int = 0
+    """Number of source rows that became no question."""
 
 
 class FingerprintTable(Handle):
-    """Rows: Fingerprint, of one benchmark."""
+    """Rows: Fingerprint, for one benchmark."""
 
 
 class QuestionPart(Handle):
-    """Consecutive rows of a table of questions or problems, at its uri; the unit that an evaluation computes.
+    """Consecutive rows of the table at `uri`: the unit in which an evaluation asks models.
 
-    The digest covers the rows and their images' content, not where the images lie.
+    The digest covers the rows and the content of their images, not where the images are.
     """
 
     start: int
+    """Number of the first row in the table."""
 
 
 class WritingTable(Handle):
-    """Rows: Writing, k to a question, in the order of the part's questions."""
+    """Rows: ModelOutput, k per question, in the order of the part's questions."""
 
 
 class ResultTable(Handle):
-    """Rows: Result, k to a question, of one benchmark, mode and reasoner."""
+    """Rows: Result, k per question, for one benchmark, mode and reasoner."""
 
 
 class EntryTable(Handle):
-    """Rows: Entry, one of them."""
+    """Rows: Entry, exactly one."""
 
 
 class RolloutTable(Handle):
-    """Rows: Rollout, P x G of them, grouped by problem."""
+    """Rows: Rollout, P x G, grouped by problem."""
 
 
 class ScoredTable(Handle):
@@ -69,25 +83,29 @@ class Policy(Handle):
     """
 
     step: int = 0
-    """Optimizer steps taken since the initial policy."""
+    """Optimizer steps since the initial policy."""
     trainer_digest: str | None = None
-    """Digest of optimizer, schedule and RNG state; None for the initial policy."""
+    """Digest of the state of optimizer, schedule and random numbers; None for the initial policy."""
 
 
 CHAMPION = "champion"
-"""Alias of the best policy so far."""
+"""Alias, in MLflow's model registry, of the best policy so far."""
+INITIAL = "initial"
+"""The policy that a training starts with."""
 
 
 class FrozenModel(Handle):
     """The reasoner: a Hugging Face model folder. `rows` is 0."""
 
 
-class Evaluation(Handle):
-    """Rows: Judgement."""
+class PromptReader(Handle):
+    """How a model reads prompts: the tokenizer, chat template and image processor at `uri`. `rows` is 0."""
 
-    policy: str
-    """Digest of the evaluated policy."""
+    room: int | None
+    """Tokens that a prompt may have; None where the model names no limit."""
+    template_kwargs: dict[str, Any] = {}
+    """What its chat template is given beside the messages."""
 
 
 class Parity(Handle):
-    """Engine and trainer were compared and agree. `rows` is the number of captions compared; there is no table."""
+    """Evidence that engine and trainer agree. `rows` is the number of compared captions; there is no table."""

@@ -1,4 +1,4 @@
-"""Rows about problems: questions, images, gold answers, and what was left out."""
+"""Rows about problems: questions, images, gold answers, dropped rows, overlaps with benchmarks."""
 
 from __future__ import annotations
 
@@ -7,16 +7,17 @@ from typing import Literal, NamedTuple
 from racro.schema.row import Row
 
 AnswerKind = Literal["integer", "float", "choice", "choices", "yesno", "text", "expression", "list", "set"]
-"""How a gold answer is compared: a whole number; a decimal number; a choice letter; a set of choice letters ("A, C");
-yes or no; a word or short text; an expression, equation or interval; several values in order; several in any order.
+"""How an answer is compared with the gold answer. In order: a whole number; a decimal number; an option's letter; a set
+of letters ("A, C"); yes or no; a word or short text; an expression, equation or interval; several values whose
+order matters; several values in any order.
 """
 
 
 class ImageRef(Row):
-    """An image by path and content hash; the pixels are decoded late, by `racro.data.images.open_image`."""
+    """An image by path and content hash; `racro.data.images.open_image` decodes its pixels when they are needed."""
 
     path: str
-    """Absolute path or URI; or relative, then to the folder of the table that the row stands in."""
+    """Absolute path or URI, or a path relative to the folder of the row's table."""
     sha256: str
     """Hex digest of the file's bytes; checked when the image is decoded."""
 
@@ -26,26 +27,27 @@ class Problem(Row):
 
     uid: str
     question: str
-    """May hold `<image>` placeholders; without any, all images precede the text."""
+    """May hold `<image>` placeholders; without them, all images precede the text."""
     answer: str
+    """The gold answer."""
     kind: AnswerKind
     category: str
-    """Name of the problem's family, for accuracy by category."""
+    """For accuracy by category."""
     choices: tuple[str, ...]
-    """Option texts in the order of their letters; empty unless `kind` is `choice` or `choices`."""
+    """Texts of the options in the order of their letters; empty unless `kind` is `choice` or `choices`."""
     images: tuple[ImageRef, ...]
     scene: str | None
-    """JSON of the scene behind a synthetic image (see `racro.embedded.world`); None for real data."""
+    """JSON of the scene behind synthetic images (`racro.embedded.world`); None for real data."""
     precision: int | None = None
-    """Digits after the point to which a `float` is asked for and compared; None: those of the gold answer."""
+    """Digits after the decimal point to which a `float` is asked for and compared; None: those of the gold answer."""
     tolerance: float | None = None
-    """Absolute difference that a `float` may have, instead of a precision."""
+    """Largest allowed absolute difference of a `float`, used instead of `precision`."""
     unit: str | None = None
-    """Of the answer, where the question asks for one; an output may name it or leave it out."""
+    """Unit of the answer, if the question asks for one; outputs may name it or leave it out."""
 
 
 class Gold(NamedTuple):
-    """A gold answer in the form that the grader compares with; the fields are those of `Problem`."""
+    """A gold answer as the grader reads it; the fields are those of `Problem`."""
 
     answer: str
     kind: AnswerKind
@@ -54,7 +56,7 @@ class Gold(NamedTuple):
     tolerance: float | None = None
     unit: str | None = None
     question: str = ""
-    """Read only where an output answers a yes/no question by restating it."""
+    """Used only to recognise a yes/no answer that restates the question."""
 
     @classmethod
     def of(cls, problem: Problem) -> Gold:
@@ -63,7 +65,7 @@ class Gold(NamedTuple):
 
 
 class Label(Row):
-    """One property by which a benchmark's authors publish sub-scores: ("task", "geometry problem solving")."""
+    """A property by which the authors of a benchmark publish sub-scores: ("task", "geometry problem solving")."""
 
     name: str
     value: str
@@ -74,44 +76,44 @@ class Question(Problem):
 
     benchmark: str
     family: str | None
-    """Questions that are scored together: WeMath's steps of a problem, DynaMath's variants of one."""
+    """Name shared by questions that are scored together: the steps of a problem in WeMath, its variants in DynaMath."""
     part: str | None
-    """Which one of its family."""
+    """Which member of the family this is."""
     labels: tuple[Label, ...]
-    """A name may occur several times (skills)."""
+    """The same name may occur several times (a question can have several skills)."""
 
 
 class DroppedRow(Row):
-    """A source row that became no problem, and why."""
+    """A source row that did not become a problem, and why."""
 
     source: str
     row: int
     reason: str
     detail: str
     deliberate: bool = False
-    """Left out by the recipe, by a filter or as a benchmark's; otherwise for a defect."""
+    """True: removed by a filter of the recipe, or because it overlaps with a benchmark. False: the row is defective."""
 
 
 class Fingerprint(Row):
-    """By what a benchmark's question is known again elsewhere."""
+    """Identifies a benchmark question when it reappears in training data."""
 
     benchmark: str
     uid: str
     sha256: tuple[str, ...]
-    """Of each image's bytes."""
+    """Digest of each image's bytes."""
     look: tuple[str, ...]
     """Perceptual hash of each image's pixels, hex."""
     text: str
-    """The question's normal form; empty when it is too short to mean this question and no other."""
+    """The question in normal form; empty if it is too short to identify this question."""
 
 
 class Overlap(Row):
-    """A training row that is, or shows, what a benchmark asks about."""
+    """A training row that repeats a question or an image of a benchmark."""
 
     row: int
     uid: str
     benchmark: str
     question: str
-    """The question's uid in the benchmark."""
+    """uid of the question in the benchmark."""
     by: Literal["image", "look", "text"]
-    """The same file, pixels that look the same, or the same words; the first that holds."""
+    """What they share: the same file, an image that looks the same, or the same words. The first that applies."""

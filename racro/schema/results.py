@@ -1,4 +1,4 @@
-"""Rows of an evaluation: what models wrote, graded answers, scores."""
+"""Rows of an evaluation: texts that models wrote, graded answers, scores."""
 
 from __future__ import annotations
 
@@ -7,31 +7,32 @@ from typing import Literal
 from racro.schema.problems import AnswerKind
 from racro.schema.rollouts import FinishReason, Verdict
 from racro.schema.row import Row
+from racro.schema.shares import Share
 
 Mode = Literal["caption", "direct", "joint", "text"]
-"""How a question is answered in an evaluation. `caption`: by the reasoner from the caption alone, as in training;
-`direct`: by the captioner itself; `joint`: by the reasoner from caption and the captioner's answer, as in the paper;
-`text`: by the reasoner without the image, which shows what a benchmark's wording gives away.
+"""How a question is answered in an evaluation. `caption`: the reasoner answers from the caption alone, as in training.
+`direct`: the captioner answers. `joint`: the reasoner answers from caption and captioner's answer, as in the paper.
+`text`: the reasoner answers from the question alone, which shows how much its wording gives away.
 """
 
 
-class Writing(Row):
-    """What a model wrote about one question."""
+class ModelOutput(Row):
+    """A text that a model wrote about one question."""
 
     uid: str
     sample: int
-    """0 .. k-1 of one prompt."""
+    """Number of the sample, 0 to k - 1."""
     prompt: str
-    """Chat messages as JSON; image parts stand for the question's images, in order."""
+    """Chat messages as JSON; image parts refer to the question's images, in order."""
     text: str
     tokens: int
     finish_reason: FinishReason
     error: str | None
-    """Why nothing was asked; `finish_reason` is then `deadline`, for nothing is known about the model."""
+    """Why the model was not called; such rows are unscored, and `finish_reason` is `deadline`."""
 
 
 class Result(Row):
-    """One graded answer to one question of an evaluation, with everything that led to it."""
+    """One graded answer to one question of an evaluation, with all prompts and texts behind it."""
 
     benchmark: str
     uid: str
@@ -41,35 +42,31 @@ class Result(Row):
     kind: AnswerKind
     mode: Mode
     captioner: str | None
-    """None where no captioner was asked."""
+    """None if no captioner was asked."""
     reasoner: str | None
-    """None where the captioner answers itself."""
+    """None if the captioner answered."""
     sample: int
     caption_prompt: str | None
     caption: str | None
-    tentative_prompt: str | None
-    tentative: str | None
+    attempt_prompt: str | None
+    attempt: str | None
     prompt: str
     response: str
     tokens: int
-    """Of the response."""
+    """Number of tokens of the response."""
     finish_reason: FinishReason
     extracted: str | None
-    """The answer that was found in the response, as written."""
+    """The answer found in the response, as written there; None if none was found."""
     verdict: Verdict
     error: str | None
-    """Why there is no response."""
+    """Why there is no response; None if there is one."""
 
 
-class Metric(Row):
-    """A share with its standard error and the number of cases behind it."""
+class Metric(Share):
+    """A share with a name."""
 
     name: str
     """ "accuracy", or of a part: "accuracy / subject / algebra"."""
-    value: float
-    """0 to 1."""
-    stderr: float
-    n: int
 
 
 class Entry(Row):
@@ -81,21 +78,21 @@ class Entry(Row):
     reasoner: str | None
     questions: int
     samples: int
-    """k, answers to a question."""
+    """k, the number of answers per question."""
     metrics: tuple[Metric, ...]
-    """The benchmark's own, headline first, of the first answers; then, with several, pass@k and majority. Empty where
-    nothing was scored."""
+    """The benchmark's metrics of the first answers, headline first; if there are several answers per question, then
+    pass@k and majority. Empty if nothing was scored."""
     correct: int
     wrong: int
     unparsed: int
     truncated: int
     failed: int
-    """Verdicts on all answers. Failed ones are unscored: in no metric."""
+    """Number of failed answers. They are unscored and part of no metric."""
     families: int
     incomplete: int
     """See `racro.benchmarks.metrics.Scores`."""
 
     @property
     def headline(self) -> Metric | None:
-        """None where nothing was scored."""
+        """The first metric; None if nothing was scored."""
         return self.metrics[0] if self.metrics else None

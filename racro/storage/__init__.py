@@ -1,0 +1,1 @@
+"""Where are files kept, and how do they survive failures?"""

@@ -1,9 +1,9 @@
-"""What was downloaded: a cache on this machine's disk, bounded, verified on use, shared by any number of processes.
+"""A cache of downloads on local disk: bounded in size, verified on use, shared by any number of processes.
 
-An entry is named by what it holds: a folder by a key of its caller's, a file by its sha256. When room is wanted, the
-least recently used entries go; one in use never does. Locks are the kernel's on the folders themselves, so they end
-with their holder, and none is left behind. Not here: where things come from. Called by `racro.data.images` and, for
-models, by `tasks.running.downloads`.
+A folder is stored under a key that its caller chooses, a file under its sha256. To make room, the least recently used
+entries are removed; an entry in use never is. Locks are kernel locks on the folders themselves, so they end with the
+process that holds them. Not here: where downloads come from. Called by `racro.data.images` and, for models, by
+`tasks.running.downloads`.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 PART = ".part"
-"""Ends the name of what is being fetched: KEY.BYTES.part for folders, where BYTES is the room that it will take."""
+"""Suffix of a download in progress. For folders the name is KEY.BYTES.part, where BYTES is the size when complete."""
 ATTEMPTS = 3
-"""Downloads of a folder that turns out not to be what it should."""
+"""How often a folder is downloaded if it turns out to be corrupt."""
 SLACK = 1 / 50
-"""Share of the limit that a process may add in files before it looks again how much is there."""
+"""Share of the size limit that a process may add as files before it measures the cache again."""
 
 
 class Corrupt(RuntimeError):
-    """What was fetched is, again and again, not what it should be."""
+    """A download that was corrupt every time."""
 
 
 class Cache:
-    """A folder of at most `limit` bytes, entries in use excepted."""
+    """A folder of at most `limit` bytes, not counting entries in use."""
 
     def __init__(self, root: Path, limit: int) -> None:
         root.mkdir(parents=True, exist_ok=True)
@@ -43,26 +43,27 @@ class Cache:
     def folder(
         self, key: str, size: int, fetch: Callable[[Path], None], intact: Callable[[Path], bool]
     ) -> Iterator[Path]:
-        """The entry `key`; within the context it stays.
+        """The folder stored under `key`; it is not removed within the context.
 
-        size: bytes that it takes. `fetch` fills an empty folder, `intact` says whether one holds what it should. Raises
-        Corrupt.
+        size: its size in bytes. `fetch` fills an empty folder; `intact` says whether a folder is complete and correct.
+        Raises Corrupt.
         """
         place = self.root / key
-        for _ in range(ATTEMPTS):
+        fetched, corrupt = False, 0
+        while True:
             with _locked(place, fcntl.LOCK_SH) as there:
                 if there and intact(place):
                     os.utime(place)
                     yield place
                     return
-            self._fetch(place, size, fetch, intact)
-        with _locked(place, fcntl.LOCK_SH) as there:
-            if not (there and intact(place)):
+            corrupt += there and fetched  # an entry that is gone again is not corrupt: another process made room
+            if corrupt == ATTEMPTS:
                 raise Corrupt(key)
-            yield place
+            self._fetch(place, size, fetch, intact)
+            fetched = True
 
     def file(self, sha256: str, fetch: Callable[[], bytes]) -> bytes:
-        """The bytes of the file with this digest; what `fetch` returns where they are not here."""
+        """The bytes of the file with this digest: from the cache, or else whatever `fetch` returns."""
         place = self.root / sha256
         with contextlib.suppress(OSError):
             data = place.read_bytes()
@@ -72,36 +73,37 @@ class Cache:
         data = fetch()
         if hashlib.sha256(data).hexdigest() == sha256:
             part = self.root / f"{sha256}.{uuid.uuid4().hex[:8]}{PART}"
-            with contextlib.suppress(OSError):  # a full disk here is no reason to stop: the data are at hand
+            with contextlib.suppress(OSError):  # if this disk is full, the data are still usable
                 self._make_room(len(data))
                 part.write_bytes(data)
                 part.replace(place)
         return data
 
     def _fetch(self, place: Path, size: int, fetch: Callable[[Path], None], intact: Callable[[Path], bool]) -> None:
-        """Fill `place`, one process at a time; returns also when another process has meanwhile done so."""
+        """Fill `place`, one process at a time. Also returns when another process has done so meanwhile."""
         part = place.with_name(f"{place.name}.{size}{PART}")
-        part.mkdir(exist_ok=True)
+        with contextlib.suppress(FileExistsError):  # also where another process is just renaming or removing it
+            part.mkdir()
         with _locked(part, fcntl.LOCK_EX) as mine:
-            if not mine:  # it has become `place`
+            if not mine:  # another process has renamed it to `place`
                 return
             if place.exists():
                 if intact(place):
                     shutil.rmtree(part)
                     return
-                shutil.rmtree(place, ignore_errors=True)  # also where it is in use: who reads it reads garbage
+                shutil.rmtree(place, ignore_errors=True)  # even if in use: its readers would read corrupt data
             try:
-                for leftover in part.iterdir():  # of a process that was killed
+                for leftover in part.iterdir():  # from a killed process
                     shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
                 self._make_room()
                 fetch(part)
-            except BaseException:  # an interrupted download holds room that nobody uses; raised again
+            except BaseException:  # an interrupted download only takes space; raised again
                 shutil.rmtree(part)
                 raise
             part.rename(place)
 
     def _make_room(self, size: int = 0) -> None:
-        """Let the oldest entries go until `size` bytes more are within the limit, or nothing is left that can go."""
+        """Remove the oldest entries until `size` more bytes fit into the limit, or no entry can be removed."""
         with self._lock:
             self._allowance -= size
             if size and self._allowance >= 0:
@@ -118,7 +120,7 @@ class Cache:
 
 
 def _entries(root: Path) -> Iterator[tuple[float, int, Path]]:
-    """When it was used last, bytes, path. What vanishes meanwhile is left out."""
+    """Time of last use, bytes and path of each entry. Entries that disappear meanwhile are left out."""
     for path in root.iterdir():
         with contextlib.suppress(OSError):
             state = path.stat()
@@ -131,9 +133,12 @@ def _entries(root: Path) -> Iterator[tuple[float, int, Path]]:
 
 
 def _remove(path: Path) -> bool:
-    """Remove an entry unless it is in use."""
+    """Remove an entry unless it is in use. Was it removed?"""
     if not path.is_dir():
-        path.unlink(missing_ok=True)
+        try:
+            path.unlink(missing_ok=True)
+        except IsADirectoryError:  # it was gone, and another process has just made it again
+            return False
         return True
     with _locked(path, fcntl.LOCK_EX | fcntl.LOCK_NB) as free:
         if free:
@@ -143,7 +148,8 @@ def _remove(path: Path) -> bool:
 
 @contextlib.contextmanager
 def _locked(folder: Path, how: int) -> Iterator[bool]:
-    """Hold a lock on a folder; False where it is not there (any more), or is held and `how` says not to wait."""
+    """Hold a lock on a folder. Yields False if the folder does not exist (any more), or if `how` says not to wait and
+    another process holds the lock."""
     try:
         held = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     except FileNotFoundError:
@@ -160,13 +166,13 @@ def _locked(folder: Path, how: int) -> Iterator[bool]:
         os.close(held)
 
 
-# --- the process's own ------------------------------------------------------------------------------------------------
+# --- the cache of this process ----------------------------------------------------------------------------------------
 
 _shared: Cache | None = None
 
 
 def share(root: Path, limit: int) -> Cache:
-    """Use this cache for what the process downloads from now on."""
+    """Use this cache for all later downloads of this process."""
     global _shared
     if _shared is None or (_shared.root, _shared.limit) != (root, limit):
         _shared = Cache(root, limit)
@@ -174,5 +180,5 @@ def share(root: Path, limit: int) -> Cache:
 
 
 def through(sha256: str, fetch: Callable[[], bytes]) -> bytes:
-    """A file through the process's cache, where there is one."""
+    """A file through the cache of this process; without a cache, from `fetch`."""
     return fetch() if _shared is None else _shared.file(sha256, fetch)

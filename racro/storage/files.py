@@ -1,8 +1,8 @@
-"""Where files are: any fsspec URI, opened with deadlines, and tried again while the storage falters.
+"""Where files are: any fsspec URI, opened with deadlines; requests are retried after transient errors.
 
 Not here: what is in the files (`racro.storage.artifacts`), what of them is kept on this machine
-(`racro.storage.downloads`). Whatever reads or writes under a root goes through `opened`, and through `patiently` where
-hours of work hang on it.
+(`racro.storage.downloads`). Everything under a root is read and written through `opened`, and through `with_retries`
+where hours of work depend on it.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
 """Of a protocol's file system. Keys, endpoint and region come from the usual environment."""
 
 PAUSES = (0.5, 2.0, 5.0, 10.0, 20.0, 30.0)
-"""Seconds between attempts at a storage that falters; the client's own attempts, seconds each, come on top."""
+"""Seconds between retries; the storage client's own retries, of seconds each, come on top."""
 
 FULL = 2**20
 """Bytes free on a disk that is as good as full."""
@@ -64,21 +64,21 @@ def is_local(fs: Any) -> bool:
     return "file" in ((fs.protocol,) if isinstance(fs.protocol, str) else fs.protocol)
 
 
-def patiently(action: Callable[[], T]) -> T:
-    """What `action` returns. Called again, with growing pauses, while the storage falters: minutes, not for ever."""
+def with_retries(action: Callable[[], T]) -> T:
+    """Run `action`, retrying transient errors with growing pauses, for minutes at most."""
     for pause in PAUSES:
         try:
             return action()
         except Exception as error:
-            if not falters(error):
+            if not is_transient(error):
                 raise
-            logger.warning("storage falters, next attempt in %g s: %s", pause, " ".join(str(error).split())[:200])
+            logger.warning("transient storage error, retried in %g s: %s", pause, " ".join(str(error).split())[:200])
         time.sleep(pause)
     return action()
 
 
-def falters(error: BaseException) -> bool:
-    """Can the same request get past this a moment later? Errors of the connection, and what S3 says when it is ill.
+def is_transient(error: BaseException) -> bool:
+    """May the same request succeed a moment later? True for errors of the connection, and for S3's own troubles.
 
     s3fs passes on errors of botocore and aiohttp, which are not Python's, and makes OSErrors of S3's own.
     """
@@ -99,6 +99,29 @@ def falters(error: BaseException) -> bool:
             status = said.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
             return status >= 500 or status == 429 or said.get("Error", {}).get("Code") in CUT_OFF
     return False
+
+
+def listing(folder: str) -> list[str]:
+    """URIs of the files directly in a folder, sorted; empty where no such folder is."""
+    fs, path = opened(folder)
+    try:
+        found = with_retries(lambda: fs.ls(path, detail=True))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    return sorted(fs.unstrip_protocol(entry["name"]) for entry in found if entry["type"] == "file")
+
+
+def exists(uri: str) -> bool:
+    """Is there such a file or folder?"""
+    fs, path = opened(uri)
+    return with_retries(lambda: bool(fs.exists(path)))
+
+
+def remove_folder(folder: str) -> None:
+    """Remove a folder with all its files; nothing happens where it does not exist."""
+    fs, path = opened(folder)
+    with contextlib.suppress(FileNotFoundError):
+        with_retries(lambda: fs.rm(path, recursive=True))
 
 
 @contextlib.contextmanager
@@ -126,7 +149,7 @@ def probe(folder: str, seconds: float) -> None:
 
 
 def require_writable(folder: str, option: str, seconds: float = 30.0) -> None:
-    """So that nobody finds out hours later. Raises Unwritable, which names the option that said so."""
+    """Write a test file, before hours of work. Raises Unwritable, which names the option that gave the folder."""
     try:
         probe(folder, seconds)
     except Exception as error:  # each file system has errors of its own for what is missing, closed or out of reach
@@ -136,7 +159,7 @@ def require_writable(folder: str, option: str, seconds: float = 30.0) -> None:
 
 
 def in_time(action: Callable[[], T], seconds: float) -> T:
-    """Its result; TimeoutError after `seconds`, while a thread that nobody waits for goes on with it."""
+    """The result of `action`; TimeoutError after `seconds`, while a thread keeps working on it in the background."""
     result: Future[T] = Future()
 
     def act() -> None:

@@ -1,6 +1,8 @@
 """Every path of a run, as pure functions of the root. No I/O.
 
-ROOT/artifacts/STAGE/IDENTITY/   what a stage made, shared by all runs under the root: same inputs, same folder
+ROOT/artifacts/STAGE/IDENTITY/   what a stage made, shared by all runs under the root: same inputs, same folder;
+                                 record.json, and the files in the folder of the attempt that made it
+ROOT/NAME/                       each of them: run.json, whose name it is
 ROOT/NAME/                       a run: recipe.yaml, summary.json, report.html, curve.png, engines/*.log
 ROOT/NAME/                       an evaluation: recipe.yaml, summary.json, report.html, results/*.parquet
 ROOT/NAME/                       a sweep: recipe.yaml, summary.json, report.html, children/*.json; each child is a run
@@ -19,6 +21,9 @@ RECORD = "record.json"
 """Written last into every artifact folder: present means complete."""
 PRUNED = "pruned.json"
 """The same record in a folder whose files were removed to free their space."""
+
+LONGEST_NAME = 160
+"""Bytes of a run's name: file systems take 255, and a sweep's children have the sweep's name and more."""
 
 
 class BadName(BadInput):
@@ -43,8 +48,15 @@ def artifact_key(stage: str, identity: str) -> str:
 def run(root: str, name: str) -> str:
     """Folder of a run. Raises BadName for a name that cannot be one."""
     if not re.fullmatch(r"\w[\w.+-]*", name) or name == ARTIFACTS:
-        raise BadName(f"--run {name}: a name is letters, digits and . _ + -, and not `{ARTIFACTS}`")
+        raise BadName(f"--run {name[:80]}: a name is letters, digits and . _ + -, and not `{ARTIFACTS}`")
+    if len(name.encode()) > LONGEST_NAME:
+        raise BadName(f"--run {name[:80]}...: is {len(name.encode())} bytes long; give at most {LONGEST_NAME}")
     return f"{root}/{name}"
+
+
+def owner(root: str, name: str) -> str:
+    """Whose name it is; there from the beginning of a run."""
+    return f"{run(root, name)}/run.json"
 
 
 def recipe(root: str, name: str) -> str:
@@ -53,7 +65,7 @@ def recipe(root: str, name: str) -> str:
 
 
 def summary(root: str, name: str) -> str:
-    """The result in numbers; see README, section The summary."""
+    """The result in numbers; see docs/summary.md."""
     return f"{run(root, name)}/summary.json"
 
 

@@ -1,8 +1,8 @@
-"""Which checkpoints may go, and their removal.
+"""Which checkpoints may be removed.
 
-The policies of a training form a chain: the record of each update names the policy that it began with. Trainings that
-differ only later on share a beginning, so the chains of a root are a tree. Not here: who is champion and what runs,
-which MLflow knows (`tasks.retention`).
+The policies of a training form a chain: the record of each update names the policy it started from. Trainings whose
+first iterations are equal share them, so the chains of a root form a tree. Not here: which policy is champion and which
+runs are unfinished, which MLflow knows (`tasks.retention`).
 """
 
 from __future__ import annotations
@@ -16,52 +16,52 @@ from racro.config import Recipe
 from racro.identity import digest
 from racro.schema import Policy
 from racro.storage import artifacts, layout
-from racro.storage.files import opened, patiently
+from racro.storage.files import opened, with_retries
 
 SETTINGS = ("captioner", "temperature", "config", "seed")
-"""Inputs of an update that are the same all through a training."""
+"""Inputs of an update that are the same throughout a training."""
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """An update's artifact."""
+    """The artifact of an update."""
 
     folder: str
     policy: str
     """Digest of the weights."""
     node: str
-    """Digest of the policy with its step and its trainer's state."""
+    """Digest of the policy together with its step and trainer state."""
     parent: str
-    """The same of the policy that it was made from."""
+    """The same digest of the policy it was made from."""
     training: str
     """See `training_digest`."""
     bytes: int
-    """That pruning would free: 0 when it is pruned."""
+    """Bytes that pruning would free; 0 if already pruned."""
 
 
 class Freed(NamedTuple):
-    """What pruning removed, or would remove."""
+    """What pruning removed, or would remove in a dry run."""
 
     folders: tuple[str, ...]
     bytes: int
     kept: int
-    """Checkpoints that are still there."""
+    """Number of checkpoints that are kept."""
     running: tuple[str, ...]
-    """Names of the runs under way, whose trainings were left alone."""
+    """Names of unfinished runs, whose trainings were left alone."""
 
 
 def training_digest(recipe: Recipe) -> str:
-    """What tells the trainings of a root apart whose checkpoints a run of this recipe may need."""
+    """Identifies the trainings of a root whose checkpoints a run of this recipe may need."""
     return digest(
         dict(zip(SETTINGS, (recipe.captioner, recipe.rollout.temperature, recipe.update, recipe.seed), strict=True))
     )
 
 
 def find(root: str) -> list[Checkpoint]:
-    """Every checkpoint under a root that is complete, or was and is pruned. Raises BadArtifact."""
+    """All complete or pruned checkpoints under a root. Raises BadArtifact."""
     place = f"{root}/{layout.ARTIFACTS}/update"
     fs, path = opened(place)
-    found = patiently(lambda: fs.find(path, detail=True))
+    found = with_retries(lambda: fs.find(path, detail=True))
     sizes: dict[str, int] = defaultdict(int)
     for file, info in found.items():
         name, _, rest = file.removeprefix(path).strip("/").partition("/")
@@ -69,11 +69,12 @@ def find(root: str) -> list[Checkpoint]:
     checkpoints = []
     for name, size in sorted(sizes.items()):
         record = artifacts.known_record(f"{place}/{name}")
-        if record is not None:  # else somebody is writing it, or was killed while doing so
-            policy = Policy(uri=f"{place}/{name}", **record.handle)
+        if record is not None:  # otherwise a process is writing it, or was killed while writing
+            folder = f"{place}/{name}"
+            policy = Policy(uri=artifacts.files_of(folder, record), **record.handle)
             training = digest({key: record.inputs[key] for key in SETTINGS})
             parent = digest(record.inputs["policy"])
-            checkpoints.append(Checkpoint(policy.uri, policy.digest, digest(policy), parent, training, size))
+            checkpoints.append(Checkpoint(folder, policy.digest, digest(policy), parent, training, size))
     return checkpoints
 
 
@@ -84,10 +85,11 @@ def expendable(
     champions: Collection[str],
     running: Collection[str],
 ) -> list[Checkpoint]:
-    """Those that nothing asks to keep.
+    """The checkpoints that need not be kept.
 
-    Kept: the `last` of each chain; each `every`-th, counted from the start of its chain; `champions`, by the digest of
-    their weights; and all of the trainings in `running`, by their digest: a run that is resumed may look at any.
+    Kept are: the `last` of each chain; every `every`-th, counted from the start of its chain; `champions`, given by the
+    digest of their weights; and all of the trainings in `running`, given by their digest, because a resumed run may
+    read any of its checkpoints.
     """
     from_start, from_end = _distances(checkpoints)
     return [
@@ -101,8 +103,8 @@ def expendable(
 
 
 def _distances(checkpoints: Iterable[Checkpoint]) -> tuple[dict[str, int], dict[str, int]]:
-    """Of each node: updates from the initial policy, the first is 1; and to the nearest end of a chain, there 0."""
-    # An update without any informative group gives back the policy it was given: no link of the chain.
+    """For each node: updates from the initial policy (the first has 1) and to the nearest end of a chain (there 0)."""
+    # An update without informative groups returns the policy it was given, so it is no link of the chain.
     parents = {one.node: one.parent for one in checkpoints if one.node != one.parent}
     nodes = {one.node for one in checkpoints}
     from_start: dict[str, int] = {}

@@ -1,0 +1,1 @@
+"""What does a sweep vary, and which variant wins?"""

@@ -27,7 +27,7 @@ BATCH = 4
 DECADE = 10
 """Ratio of a range's ends from which it is drawn from on a logarithmic scale."""
 DIGITS = 3
-"""Significant digits of a drawn number: what nobody can read, nobody can repeat."""
+"""Significant digits of a drawn number: few enough to read and to repeat."""
 
 NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
 Point = tuple[str, ...]
@@ -73,7 +73,7 @@ class Sweep(Config):
     seeds: PositiveInt = 1
     """Trainings per point: with the recipe's seed, the next, and so on."""
     parallel: PositiveInt = 1
-    """Children at once, each in a process of its own. Changes no result."""
+    """Children at once, each in a separate process. Changes no result."""
     stop_hopeless: bool = True
     """Stop a child that falls two standard errors below the median of finished siblings at the same iteration."""
 
@@ -174,7 +174,7 @@ def extremes(axes: Sequence[Axis], limit: int = 1024) -> Iterator[Point]:
 def propose(
     axes: Sequence[Axis], search: Grid | Random | Optuna, seed: int
 ) -> Generator[list[Point], list[float | None], None]:
-    """Batches of points; after each, send the accuracies of its points, None where there is none.
+    """Batches of points; after each, send the accuracies of its points, None for a point without accuracy.
 
     Same axes, seed and accuracies, same points: a sweep that was killed proposes again what it proposed.
     """

@@ -1,11 +1,11 @@
-"""What came of a sweep: children's outcomes -> ranking, and the rule that ends hopeless children early.
+"""The result of a sweep: children's outcomes -> ranking, and the rule that stops hopeless children early.
 
-A child is a point (`racro.sweeps.axes`) with a seed, and a training like any other. Not here: how children are run
+A child is a point (`racro.sweeps.axes`) with a seed, and otherwise an ordinary training. Not here: how children are run
 (`tasks.sweep`), in which order (`flows.sweep`), what the page looks like (`racro.reports.sweep`).
 
 **The rule.** A child is stopped at an evaluation when its accuracy lies more than two standard errors (of the
-difference) below the median of the finished siblings' at the same iteration, three finished siblings at least. The
-start and the end of a training stop nobody.
+difference) below the median of at least three finished siblings at the same iteration. No child is stopped at the start
+or the end of its training.
 """
 
 from __future__ import annotations
@@ -15,50 +15,46 @@ import statistics
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import Field
 
 from racro.config import Recipe
-from racro.summary import StageTotal
+from racro.schema import Frozen, Share
+from racro.summary import Accuracy, StageTotal
 from racro.sweeps.axes import Sweep
 
 SIBLINGS = 3
-"""Finished siblings that the rule needs; the median of fewer is one child's luck."""
+"""Finished siblings that the rule needs; a median of fewer depends on the luck of one child."""
 MARGIN = 2.0
 """Standard errors of the difference below the median."""
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Measured(_Frozen):
+class Measured(Accuracy):
     """A child at one evaluation."""
 
     iteration: int
-    accuracy: float
-    stderr: float
-    n: int
 
 
-class Outcome(_Frozen):
-    """What became of a child; the file that makes it known to its siblings and to the next command."""
+class Outcome(Frozen):
+    """The state of a child: the file from which its siblings and the next command know it."""
 
     child: str
     """Name of the run."""
     recipe_digest: str
-    status: Literal["running", "finished", "stopped", "failed"]
+    status: Literal["running", "finished", "stopped", "diverged", "failed"]
+    """`diverged`: its numbers were no longer finite. That is a result: the same recipe diverges again. `failed`: it may
+    go better the next time."""
     curve: tuple[Measured, ...] = ()
     seconds: float = 0.0
-    """Wall time of the attempt that ended so."""
+    """Wall time of the run that ended with this status."""
     note: str = ""
-    """Why it was stopped or failed, in one line."""
+    """Why it was stopped, diverged or failed, in one line."""
     mlflow_run_id: str = ""
-    stages: dict[str, StageTotal] = {}
-    """Of a finished child: what it executed and what it found, in the attempt that finished it."""
+    stages: dict[str, StageTotal] = Field(default_factory=dict)
+    """Of a finished child: its stages in the run that finished it."""
 
 
-class Child(_Frozen):
-    """A child as its process gets to know it."""
+class Child(Frozen):
+    """A child as its process receives it."""
 
     name: str
     """Of its run."""
@@ -71,7 +67,7 @@ class Child(_Frozen):
     stop_hopeless: bool
 
 
-class Trial(_Frozen):
+class Trial(Frozen):
     """A point and its children, one per seed."""
 
     values: dict[str, Any]
@@ -79,7 +75,7 @@ class Trial(_Frozen):
     children: tuple[Outcome, ...]
 
 
-class Standing(_Frozen):
+class Standing(Frozen):
     """A point in the ranking."""
 
     rank: int | None
@@ -95,14 +91,22 @@ class Standing(_Frozen):
     """Held-out problems behind the mean, all seeds together."""
     finished: int
     stopped: int
+    diverged: int = 0
     failed: int
     seconds: float
     """Wall time of all its children."""
     children: tuple[str, ...]
     """Names of their runs."""
 
+    @property
+    def share(self) -> Share | None:
+        """The mean accuracy for display."""
+        if self.accuracy is None or self.stderr is None:
+            return None
+        return Share(value=self.accuracy, stderr=self.stderr, n=self.n)
 
-class SweepSummary(_Frozen):
+
+class SweepSummary(Frozen):
     """summary.json of a sweep."""
 
     run: str
@@ -111,12 +115,12 @@ class SweepSummary(_Frozen):
     seed: int
     plan: Sweep
     ranking: tuple[Standing, ...]
-    """Best first; points with a stopped child after those without, points of which nothing is known last."""
+    """Best first; points with a stopped or diverged child after those without, points without any accuracy last."""
     children: tuple[Outcome, ...]
     started: int
     """Children that this command ran; the others had ended before."""
     stages: dict[str, StageTotal]
-    """Sum over the finished children: what is shared is executed by one of them and cached in the others."""
+    """Sum over the finished children: a shared stage is executed in one of them and cached in the others."""
     seconds: float
     prefect_flow_run_id: str
     mlflow_run_id: str
@@ -139,10 +143,10 @@ def hopeless(now: Measured, siblings: Sequence[Outcome]) -> str | None:
 
 
 def rank(trials: Sequence[Trial]) -> tuple[Standing, ...]:
-    """The ranking. A point that lost a seed to the rule does not pass one that did not: its mean is of the lucky."""
+    """The ranking. A point that lost a seed does not pass one that lost none: its mean is over the lucky seeds."""
     standings = sorted(
         (standing(trial) for trial in trials),
-        key=lambda s: (s.accuracy is None, s.stopped > 0, -(s.accuracy or 0.0)),
+        key=lambda s: (s.accuracy is None, s.stopped + s.diverged > 0, -(s.accuracy or 0.0)),
     )
     return tuple(
         s.model_copy(update={"rank": place if s.accuracy is not None else None}) for place, s in enumerate(standings, 1)
@@ -162,6 +166,7 @@ def standing(trial: Trial) -> Standing:
         n=sum(measured.n for measured in ended),
         finished=sum(child.status == "finished" for child in trial.children),
         stopped=sum(child.status == "stopped" for child in trial.children),
+        diverged=sum(child.status == "diverged" for child in trial.children),
         failed=sum(child.status == "failed" for child in trial.children),
         seconds=round(sum(child.seconds for child in trial.children), 3),
         children=tuple(child.child for child in trial.children),

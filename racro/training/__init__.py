@@ -1,0 +1,1 @@
+"""How does the policy change? Advantages, planning, the update and its checks."""

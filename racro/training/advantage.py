@@ -1,6 +1,6 @@
-"""Rewards of a group -> advantages. This is GRPO's baseline, and all of it.
+"""Rewards of a group -> advantages: the whole of GRPO's baseline.
 
-Not the loss (`update.py`), whose only input from the rewards this is.
+Not the loss (`racro.training.update`), which sees rewards only through these advantages.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ EPSILON = 1e-6
 def advantages(rewards: Sequence[Sequence[float | None]]) -> list[list[float | None]]:
     """A = (R - mean) / (std + 1e-6) within each group, over its scored captions (arXiv 2506.04559).
 
-    `rewards`: P groups of G. std is the sample standard deviation (divisor n - 1), as torch.std in verl, which RACRO's
-    code builds on, and in TRL. None stays None. A group with one scored caption has no std: its advantage is 0.
+    `rewards`: P groups of G. std is the sample standard deviation (divisor n - 1), as in TRL and in verl, on which
+    RACRO's code is based. None stays None. A group with one scored caption has no std: its advantage is 0.
     """
     return [_group(group) for group in rewards]
 
@@ -30,5 +30,5 @@ def _group(group: Sequence[float | None]) -> list[float | None]:
 
 
 def informative(group: Sequence[float | None]) -> bool:
-    """Does the group carry a gradient: at least two scored captions, not all with the same reward?"""
+    """Does the group carry a gradient, that is, at least two scored captions with different rewards?"""
     return len({value for value in group if value is not None}) > 1

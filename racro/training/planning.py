@@ -1,6 +1,6 @@
 """Scored rollouts -> which groups are trained on, and in which optimizer steps.
 
-Plain data: no model, no TRL. Called by the stage update before `racro.training.update` trains what is planned here.
+Plain data: no model, no TRL. Called by the stage update; `racro.training.update` then trains on the plan.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from racro.training.advantage import informative
 
 
 class BadRollouts(BadInput):
-    """Rollouts that must not be trained on: ragged groups, duplicates, another policy's, unknown problems."""
+    """Rollouts that cannot be trained on: groups of different sizes, duplicates, another policy, unknown problems."""
 
 
 @dataclass(frozen=True)
 class Group:
-    """The G captions of one problem."""
+    """The G scored captions of one problem."""
 
     problem: Problem
     rollouts: tuple[ScoredRollout, ...]
@@ -27,22 +27,22 @@ class Group:
 
 @dataclass(frozen=True)
 class Plan:
-    """How an iteration is cut into optimizer steps."""
+    """How the groups of an iteration are divided into optimizer steps."""
 
     groups: tuple[Group, ...]
-    """The informative groups that are trained on, steps x groups_per_step of them."""
+    """The informative groups that are trained on; their number is a multiple of `steps`."""
     steps: int
     total_groups: int
     zero_variance: int
-    """Groups dropped because all their scored captions earned the same."""
+    """Number of groups dropped because all their scored captions have the same reward."""
     left_over: int
-    """Informative groups dropped to make the steps equal; fewer than `steps`."""
+    """Number of informative groups dropped to make the steps equal; fewer than `steps`."""
 
 
 def plan(rollouts: Sequence[ScoredRollout], problems: dict[str, Problem], policy: str, mini_batch: int) -> Plan:
-    """Check the rollouts, drop groups without signal, and cut the rest into equal optimizer steps.
+    """Check the rollouts, drop groups without signal, and divide the rest into equal optimizer steps.
 
-    `mini_batch`: problems per step, the aim; steps are as equal as can be. Raises BadRollouts.
+    `mini_batch`: desired number of problems per step; the number of steps is rounded. Raises BadRollouts.
     """
     groups: dict[str, list[ScoredRollout]] = {}
     for rollout in rollouts:
@@ -54,11 +54,11 @@ def plan(rollouts: Sequence[ScoredRollout], problems: dict[str, Problem], policy
     sizes = {len(group) for group in groups.values()}
     if len(sizes) > 1:
         small = min(groups, key=lambda uid: len(groups[uid]))
-        raise BadRollouts(f"ragged groups of {sorted(sizes)} captions; e.g. {small!r} has {len(groups[small])}")
+        raise BadRollouts(f"groups of different sizes, {sorted(sizes)} captions; {small!r} has {len(groups[small])}")
     for uid, group in groups.items():
         if sorted(r.sample for r in group) != list(range(len(group))):
             found = [r.sample for r in group]
-            raise BadRollouts(f"problem {uid!r}: samples {found}; each of 0..G-1 must be there once")
+            raise BadRollouts(f"problem {uid!r}: samples {found}; each number from 0 to G-1 must occur once")
     everything = [Group(problems[uid], tuple(group)) for uid, group in groups.items()]
     signal = [group for group in everything if informative([r.reward for r in group.rollouts])]
     steps = max(1, round(len(signal) / mini_batch)) if signal else 0

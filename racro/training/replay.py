@@ -1,149 +1,230 @@
-"""TRL's GRPOTrainer, fed with stored rollouts: one generation batch is one iteration, and nothing is generated.
+"""TRL's GRPOTrainer on stored rollouts: one generation batch is one iteration, and nothing is generated.
 
-`rollout_func` returns the rollouts of a Plan by cursor, old log-probs are computed once, before the first step, and
-clipping is live. Advantages are ours (`racro.training.advantage`), multiplied by the truncated importance ratio between
-trainer and engine. Not here: settings, optimizer state, what is saved (`racro.training.update`, which runs it).
+TRL sees token ids, masks and row numbers, never an image: it knows the image inputs of some model families by name, and
+of others not. Each micro-batch is encoded here, from its row numbers, in the way of the engine
+(`racro.models.encoding`), and its ids are compared with the stored prompts. Old log-probs are computed once, before the
+first step, and clipping is live. Advantages are ours (`racro.training.advantage`), multiplied by the truncated
+importance ratio between trainer and engine. Not here: settings, optimizer state, what is saved
+(`racro.training.update`, which runs it).
+
+Shapes: R rollouts of an iteration, B rows of a micro-batch, W columns of prompt and completion, T of the completion.
 """
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
 from datasets import Dataset
 
 from racro import config as recipes
-from racro.data.images import open_image
-from racro.prompts import Message, caption_messages
+from racro.models.encoding import Inputs, extended
+from racro.prompts import caption_messages
 from racro.training.advantage import advantages
-from racro.training.parity import first_difference, trainer_inputs
+from racro.training.banned import BannedShare
 from racro.training.planning import BadRollouts, Group, Plan
+from racro.training.prompts import PromptEncoder, first_difference, prompt_ids
 from racro.training.trl_without_vllm import GRPOTrainer
 
 
 class LogprobMismatch(RuntimeError):
-    """Engine and trainer do not agree on the probability of the same tokens: training would be on garbage."""
+    """Engine and trainer disagree on the probability of the same tokens, so training would be wrong."""
 
 
 class ReplayTrainer(GRPOTrainer):
     """GRPOTrainer that replays the groups of a Plan."""
 
-    def __init__(self, *, work: Plan, images_base: str, config: recipes.UpdateSettings, **arguments: Any) -> None:
-        self.work = work
-        self.config_ = config
-        self.replayed = 0
+    def __init__(
+        self,
+        *,
+        work: Plan,
+        encoder: PromptEncoder,
+        banned: list[int],
+        config: recipes.UpdateSettings,
+        **arguments: Any,
+    ) -> None:
+        """`banned`: token ids that engines never sample. Raises BadRollouts when prompts differ from the engine's."""
+        self.work, self.encoder, self.banned, self.config_ = work, encoder, banned, config
+        self.allowed: list[torch.Tensor] = []
+        """Of each pass without gradients, in order: log (R, T) of the share that engines sample from."""
         rows = Dataset.from_dict({"group": list(range(len(work.groups)))})
 
         def load(batch: dict[str, list[int]]) -> dict[str, list[Any]]:
             chosen = [work.groups[i].problem for i in batch["group"]]
-            return {
-                "prompt": [caption_messages(p.question, len(p.images)) for p in chosen],
-                "images": [[open_image(ref, images_base) for ref in p.images] for p in chosen],
-            }
+            prompts = [caption_messages(problem.question, len(problem.images)) for problem in chosen]
+            return {"group": batch["group"], "prompt": prompts}
 
-        rows.set_transform(load)  # images are decoded when a batch needs them
-        _check_prompt(arguments["processing_class"], work.groups[0], images_base)
+        rows.set_transform(load)
+        check_prompts(encoder.encode([work.groups[0].problem]), [work.groups[0]])
         super().__init__(
             train_dataset=rows,
             reward_funcs=_stored_reward,
-            rollout_func=lambda prompts, _: self._replay(prompts),
+            rollout_func=_replay,
             **arguments,
         )
 
-    def _replay(self, prompts: list[list[Message]]) -> dict[str, list[Any]]:
-        """The stored rollouts of the next prompts. TRL repeats each prompt G times, group after group."""
-        start = self.accelerator.process_index * len(prompts) + self.replayed
-        self.replayed += len(prompts)
-        chosen = []
-        for i, prompt in enumerate(prompts, start):
-            group = self.work.groups[i // self.num_generations]
-            expected = _texts(caption_messages(group.problem.question, len(group.problem.images)))
-            if _texts(prompt) != expected:
-                raise BadRollouts(f"replay out of order at rollout {i}: TRL asks for another prompt than was stored")
-            chosen.append(group.rollouts[i % self.num_generations])
-        rewards = [[r.reward for r in group.rollouts] for group in self.work.groups]
-        flat = [a for group in advantages(rewards) for a in group][start : start + len(prompts)]
-        self._advantages = torch.tensor([math.nan if a is None else a for a in flat])
+    def stored(self) -> dict[str, list[Any]]:
+        """The stored rollouts of the rows that TRL asks for, in the form that it wants of generated ones."""
+        every = [rollout for group in self.work.groups for rollout in group.rollouts]
+        chosen = [every[row] for row in self._rows.tolist()]
         return {
             "prompt_ids": [list(r.prompt_ids) for r in chosen],
             "completion_ids": [list(r.completion_ids) for r in chosen],
             "logprobs": [list(r.logprobs) for r in chosen],
             "stored_reward": [r.reward for r in chosen],
-            # 0 leaves a token out of the loss: an unscored caption teaches nothing, not even through the KL
+            # 0 excludes a token from the loss: an unscored caption must have no effect, not even through the KL
             "env_mask": [[int(r.reward is not None)] * len(r.completion_ids) for r in chosen],
         }
 
+    # --- once per iteration -------------------------------------------------------------------------------------------
+
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+        # TRL repeats each prompt G times, group after group, and deals the whole out among the processes.
+        first = self.accelerator.process_index * len(inputs)
+        groups = [entry["group"] for entry in inputs]
+        size = self.num_generations
+        self._rows = rows = torch.tensor([group * size + (first + i) % size for i, group in enumerate(groups)])
+        self.allowed.clear()
         output = super()._generate_and_score_completions(inputs)
-        self._check_tokens(output)
+        output["rows"] = rows
         old = output.get("old_per_token_logps")
         if old is None:  # TRL skips them when an iteration is a single step; the gate needs them all the same
+            self.allowed.clear()
             old = output["old_per_token_logps"] = self._old_logprobs(output)
         mask = output["completion_mask"].bool()
-        gap = (old - output["sampling_per_token_logps"]).masked_fill(~mask, 0.0)
-        mean_gap = (gap.abs().sum() / mask.sum()).item()
-        if not mean_gap <= self.config_.max_logprob_gap:
-            raise LogprobMismatch(
-                f"engine and trainer differ by {mean_gap:.3g} per token in log-probability (mean of |difference|; "
-                f"update.max_logprob_gap is {self.config_.max_logprob_gap:.3g}): the rollouts are not this policy's, "
-                "or engine and trainer disagree on prompt, positions or precision"
-            )
-        ratio = gap.exp().clamp(max=self.config_.importance_cap)
-        scored = self._advantages.to(ratio.device).nan_to_num(0.0)
+        raw = (old - output["sampling_per_token_logps"]).masked_fill(~mask, 0.0)
+        mean_gap = self._gate(raw - self.allowed[0].masked_fill(~mask, 0.0), mask)
+        ratio = raw.exp().clamp(max=self.config_.importance_cap)
+        rewards = [[r.reward for r in group.rollouts] for group in self.work.groups]
+        flat = [0.0 if a is None else a for group in advantages(rewards) for a in group]
+        scored = torch.tensor(flat, device=ratio.device)[rows.to(ratio.device)]
         output["advantages"] = scored[:, None] * ratio
         metrics = self._metrics["train"]
         metrics["logprob_gap/mean"].append(mean_gap)
-        metrics["logprob_gap/max"].append(gap.abs().max().item())
         metrics["importance_ratio/mean"].append((ratio[mask].mean()).item())
+        self.allowed.clear()
         return output
 
-    def _check_tokens(self, output: dict[str, Any]) -> None:
-        """TRL tokenises the prompts again for the positions of images; they must be those of the stored prompts."""
-        types, prompt = output.get("mm_token_type_ids"), output["prompt_ids"]
-        if types is None:
-            return
-        image = prompt == self.model.config.image_token_id
-        if types.shape[1] < prompt.shape[1] or not torch.equal(types[:, : prompt.shape[1]].bool(), image):
-            raise BadRollouts(
-                "the trainer's processor tokenises the prompts otherwise than the engine did (image tokens are not "
-                "where the stored prompts have them): check padding side and tokenizer"
+    def _gate(self, gap: torch.Tensor, mask: torch.Tensor) -> float:
+        """Mean |gap| (R, T) per token, both sides over the tokens that engines sample. Raises LogprobMismatch."""
+        mean = (gap.abs().sum() / mask.sum()).item()
+        if not mean <= self.config_.max_logprob_gap:
+            raise LogprobMismatch(
+                f"log-probs of engine and trainer differ by {mean:.3g} per token (mean |difference|; "
+                f"update.max_logprob_gap is {self.config_.max_logprob_gap:.3g}): the rollouts are of another policy, "
+                "or engine and trainer disagree on prompt, positions or precision"
             )
+        self._metrics["train"]["logprob_gap/max"].append(gap.abs().max().item())
+        return mean
 
     @torch.no_grad()
     def _old_logprobs(self, output: dict[str, Any]) -> torch.Tensor:
-        names = ("pixel_values", "image_grid_thw", "num_images", "mm_token_type_ids")
-        inputs = {name: output[name] for name in names if name in output}
         logprobs, _, _ = self._get_per_token_logps_and_entropies(
             self.model,
             torch.cat([output["prompt_ids"], output["completion_ids"]], dim=1),
             torch.cat([output["prompt_mask"], output["completion_mask"]], dim=1),
             output["completion_ids"].shape[1],
             batch_size=self.args.per_device_train_batch_size,
-            **inputs,
         )
         return logprobs
 
+    @torch.no_grad()
+    def ruined(self) -> str | None:
+        """What is wrong with the trained policy if it cannot write any more, in words; from its last micro-batch.
 
-def _check_prompt(processor: Any, group: Group, images_base: str) -> None:
-    """The trainer's processor must make of a prompt the very ids that the engine saw.
-
-    A tokenizer loaded through another class may not. Raises BadRollouts that names the first difference.
-    """
-    ours = trainer_inputs(processor, group.problem, images_base)["input_ids"][0].tolist()
-    if difference := first_difference(ours, group.rollouts[0].prompt_ids):
-        raise BadRollouts(
-            f"the trainer tokenises the prompt of {group.problem.uid!r} otherwise than the engine did: {difference}; "
-            "check tokenizer, processor and image size"
+        The last step's own loss is of the weights before it, so the step itself shows here for the first time.
+        """
+        last = self._buffered_inputs[-1]
+        self._rows = last["rows"]
+        logprobs, _, _ = self._get_per_token_logps_and_entropies(
+            self.model,
+            torch.cat([last["prompt_ids"], last["completion_ids"]], dim=1),
+            torch.cat([last["prompt_mask"], last["completion_mask"]], dim=1),
+            last["completion_ids"].shape[1],
         )
+        self.allowed.clear()
+        mask = last["completion_mask"].bool()
+        if not logprobs[mask].isfinite().all():
+            return "the policy's probabilities are not numbers after the step"
+        if (logprobs - last["old_per_token_logps"])[mask].exp().median() == 0:  # below float32's smallest number
+            return "the policy gives no probability any more to what it wrote itself, after the step"
+        return None
+
+    # --- per micro-batch ----------------------------------------------------------------------------------------------
+
+    def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> torch.Tensor:
+        self._rows = inputs["rows"]
+        return super()._compute_loss(model, inputs)
+
+    def _get_per_token_logps_and_entropies(
+        self,
+        model: Any,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor,
+        logits_to_keep: int,
+        batch_size: int | None = None,
+        compute_entropy: bool = False,
+        compute_aux_loss: bool = False,
+        **ignored: Any,
+    ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
+        """TRL's, for the rows in `_rows`: log-probs (R, T), entropies and the auxiliary loss of experts, where asked.
+
+        What TRL knows of image inputs is ignored; there is none.
+        """
+        size = batch_size or len(input_ids)
+        outputs = []
+        allowed: list[torch.Tensor] = []
+        core = self.accelerator.unwrap_model(model)
+        core = core.get_base_model() if hasattr(core, "get_base_model") else core
+        with BannedShare(core, self.banned, self.temperature) as share:
+            for start in range(0, len(input_ids), size):
+                part = slice(start, start + size)
+                ids, mask = input_ids[part], attention_mask[part]
+                inputs = self._encoded(self._rows[part].tolist(), ids, mask, logits_to_keep)
+                if compute_aux_loss:
+                    inputs["output_router_logits"] = True
+                labels = ids.masked_fill(mask == 0, -100)
+                labels[:, :-logits_to_keep] = -100
+                with self.accelerator.autocast():
+                    output = model(**inputs, labels=labels, fused_lm_head=True)
+                outputs.append(output)
+                if not torch.is_grad_enabled():
+                    scored = output.log_probs[:, -logits_to_keep:]
+                    allowed.append(share.log_allowed(ids[:, -logits_to_keep:], scored))
+        if allowed:
+            self.allowed.append(torch.cat(allowed))
+        logprobs = torch.cat([output.log_probs[:, -logits_to_keep:] for output in outputs])
+        entropies = torch.cat([output.entropy[:, -logits_to_keep:] for output in outputs]) if compute_entropy else None
+        experts = torch.stack([output.aux_loss for output in outputs]).mean() if compute_aux_loss else None
+        return logprobs, entropies, experts
+
+    def _encoded(self, rows: list[int], ids: torch.Tensor, mask: torch.Tensor, kept: int) -> dict[str, Any]:
+        """A model's inputs for some rows, prompt and completion (B, W), of which the last `kept` are the completion."""
+        groups = [self.work.groups[row // self.num_generations] for row in rows]
+        prompts = self.encoder.encode([group.problem for group in groups])
+        check_prompts(prompts, groups)
+        inputs = extended(prompts, ids, mask, ids.shape[1] - kept)
+        return {name: value.to(ids.device) for name, value in inputs.items()}
+
+
+def check_prompts(prompts: Inputs, groups: list[Group]) -> None:
+    """The trainer must make the very ids of each prompt that the engine saw; another tokenizer or image size does not.
+
+    Raises BadRollouts that names the first difference.
+    """
+    for ours, group in zip(prompt_ids(prompts), groups, strict=True):
+        if difference := first_difference(ours, group.rollouts[0].prompt_ids):
+            raise BadRollouts(
+                f"the trainer tokenises the prompt of {group.problem.uid!r} differently from the engine: "
+                f"{difference}; check tokenizer, processor and image size"
+            )
+
+
+def _replay(prompts: list[Any], trainer: ReplayTrainer) -> dict[str, list[Any]]:
+    """TRL's `rollout_func`. A function, not a method: the trainer must not hold itself."""
+    return trainer.stored()
 
 
 def _stored_reward(prompts: list[Any], stored_reward: list[float | None], **_: Any) -> list[float | None]:
-    """The reward function of the replay: what the reasoner earned; None = unscored."""
+    """The reward function of the replay: the stored reward; None: unscored."""
     return stored_reward
-
-
-def _texts(messages: list[Message]) -> list[str | None]:
-    """The text parts of a prompt, None for an image."""
-    parts = [part for message in messages for part in message["content"]]
-    return [part["text"] if part["type"] == "text" else None for part in parts]

@@ -1,7 +1,7 @@
-"""TRL's trainer, imported without vLLM. Imported by `racro.training.update` alone.
+"""TRL's trainer, imported without vLLM.
 
-TRL imports vLLM where it is installed, to generate with it. That takes seconds and pins the threads of the process;
-here vLLM lives in processes of its own, and TRL replays what they wrote.
+TRL imports vLLM if it is installed, to generate with it. That takes seconds and pins the threads of the process. Here
+vLLM runs in other processes, and TRL replays what they wrote. Imported by `racro.training.replay` and `.update` only.
 """
 
 from trl import import_utils

@@ -1,0 +1,1 @@
+"""Where do results go? MLflow, Prefect artifacts, reports and `summary.json`."""

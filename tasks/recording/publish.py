@@ -1,6 +1,6 @@
-"""What the flows beside the training leave behind: files, Prefect artifacts, the end of an MLflow run.
+"""What the flows `prepare` and `answer-batch` leave behind: files and Prefect artifacts.
 
-The training's are `tasks.recording.report`, those of an evaluation `tasks.recording.publish_evaluation`.
+Those of a training are in `tasks.recording.report`, those of an evaluation in `tasks.recording.publish_evaluation`.
 """
 
 from __future__ import annotations
@@ -11,14 +11,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from prefect import task
-from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 
 from racro.errors import BadInput
-from racro.evaluation.heldout import rate
-from racro.schema import FrozenModel, Policy, ProblemTable
+from racro.schema import FrozenModel, Policy, ProblemTable, Share
 from racro.storage import artifacts
 from racro.summary import BatchSummary
+from tasks.running import telemetry
 
 
 class NoQuestions(BadInput):
@@ -35,7 +34,7 @@ def preparation(problems: ProblemTable, heldout: ProblemTable, models: tuple[Pol
         *(f"| {name} | {table.rows} | {table.dropped} | `{table.uri}` |" for name, table in tables),
         *(f"| {name} | | | `{model.uri}` |" for name, model in zip(("captioner", "reasoner"), models, strict=True)),
     ]
-    create_markdown_artifact("\n".join(lines), key="preparation", description="Problems and models of a recipe")
+    telemetry.markdown("preparation", "\n".join(lines), "Problems and models of a recipe")
 
 
 @task(cache_policy=NO_CACHE, persist_result=False)
@@ -56,8 +55,8 @@ def answers(
 ) -> BatchSummary:
     """Write the answers, one line each, and say how many there are."""
     text = "".join(json.dumps(content, ensure_ascii=False) + "\n" for content in said)
-    artifacts.write_file(uri, text.encode())
-    right = rate([verdict == "correct" for verdict, n in verdicts.items() if verdict != "failed" for _ in range(n)])
+    artifacts.write_file(uri, text.encode("utf-8", "backslashreplace"))  # a lone surrogate stays a JSON escape
+    right = Share.counted(verdicts["correct"], verdicts.total() - verdicts["failed"])
     summary = BatchSummary(
         questions=questions,
         answers=uri,
@@ -68,10 +67,7 @@ def answers(
         n=right.n if right else 0,
         seconds=round(seconds, 3),
     )
-    graded = f", {right.value:.3f} ± {right.stderr:.3f} right (n = {right.n})" if right else ""
-    create_markdown_artifact(
-        f"{summary.total - unanswerable} of {summary.total} questions answered{graded}: `{uri}`",
-        key="answers",
-        description=f"Answers to {questions}",
-    )
+    graded = f", {right.percent} % right (n = {right.n})" if right else ""
+    page = f"{summary.total - unanswerable} of {summary.total} questions answered{graded}: `{uri}`"
+    telemetry.markdown("answers", page, f"Answers to {questions}")
     return summary

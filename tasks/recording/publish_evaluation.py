@@ -10,39 +10,23 @@ import datetime
 import re
 from collections.abc import Iterator, Sequence
 
-import yaml
 from prefect import task
-from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 
-from racro.config import Recipe
+from racro.config import Recipe, loading
 from racro.data.images import BadImage, image_bytes, resolve
+from racro.evaluation.parts import questions_of
 from racro.reports import evaluation as page
-from racro.schema import (
-    Entry,
-    EntryTable,
-    Policy,
-    Question,
-    QuestionPart,
-    Result,
-    ResultTable,
-    Verdict,
-)
+from racro.schema import Entry, EntryTable, Question, QuestionPart, Result, ResultTable, Verdict
 from racro.storage import artifacts, layout
-from racro.storage.files import opened
-from racro.summary import EvaluationSummary, Score
-from tasks.choose import Judge
-from tasks.questions import questions_of
+from racro.storage.files import remove_folder
+from racro.summary import EvaluationSummary
 from tasks.recording import track
+from tasks.recording.report import entry_of
+from tasks.running import telemetry
 from tasks.running.stages import Stages
 
 Key = page.Key
-
-
-def entry_of(table: EntryTable) -> Entry:
-    """The one row of an entry's table."""
-    (entry,) = artifacts.read_table(table, Entry)
-    return entry
 
 
 @task(cache_policy=NO_CACHE, persist_result=False)
@@ -60,22 +44,6 @@ def log_entries(mlflow_run: str, tables: Sequence[EntryTable]) -> list[Entry]:
     return entries
 
 
-@task(cache_policy=NO_CACHE, persist_result=False)
-def log_score(mlflow_run: str, policy: Policy, judge: Judge, table: EntryTable) -> Score:
-    """The score on all held-out problems to MLflow, as a training logs it: a version that may become champion."""
-    record, entry = Stages.record(table), entry_of(table)
-    rates = {metric.name: metric for metric in entry.metrics}
-    shares = {
-        key: rates[name].value if name in rates else None
-        for key, name in (("truthful", "truthful"), ("states_asked", "states what is asked"), ("leaks", "leaks"))
-    }
-    right = rates["accuracy"]
-    score = Score(accuracy=right.value, stderr=right.stderr, n=right.n, **shares)
-    metrics = {f"heldout/{name}": value for name, value in record.metrics.items()}
-    track.log_evaluation(mlflow_run, 0, record.finished, policy, *judge, table, score, metrics)
-    return score
-
-
 @track.logged
 def publish(
     recipe: Recipe,
@@ -89,7 +57,7 @@ def publish(
 
     `asked`: the parts of each benchmark.
     """
-    settings, text = yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False), artifacts.to_json(summary)
+    settings, text = loading.dump(recipe), artifacts.to_json(summary)
     _write_results(summary.results, graded)
     html = page.render(
         page.EvaluationData(
@@ -109,45 +77,40 @@ def publish(
     columns = list(_cells(summary.entries[0]))
     lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
     lines += [f"| {' | '.join(map(str, _cells(entry).values()))} |" for entry in summary.entries]
-    create_markdown_artifact(
-        "\n".join([f"# {summary.run}", "", *lines, "", f"Report: `{layout.report(root, summary.run)}`."]),
-        key="evaluation-summary",
-        description=f"Result of {summary.run}",
-    )
+    text = "\n".join([f"# {summary.run}", "", *lines, "", f"Report: `{layout.report(root, summary.run)}`."])
+    telemetry.markdown("evaluation-summary", text, f"Result of {summary.run}")
 
 
 def _cells(entry: Entry) -> dict[str, str | int]:
     """An entry as a row of a table for people."""
     headline = entry.headline
-    score = f"{100 * headline.value:.1f} ± {100 * headline.stderr:.1f}" if headline else "-"
     return {
         "benchmark": entry.benchmark,
         "mode": entry.mode,
         "captioner": entry.captioner or "-",
         "reasoner": entry.reasoner or "-",
         "metric": headline.name if headline else "-",
-        "%": score,
+        "%": headline.percent if headline else "-",
+        "95 % interval": headline.range if headline else "-",
         "n": headline.n if headline else 0,
         **{verdict.value: int(getattr(entry, verdict)) for verdict in Verdict},
     }
 
 
 def _metric_name(name: str) -> str:
-    """MLflow takes letters, digits and a few signs, and no empty part of a path."""
+    """A name that MLflow accepts: letters, digits and a few signs, no empty part of a path."""
     parts = (re.sub(r"[^\w\-. :]", "", part).strip(" .") for part in name.split("/"))
     return "/".join(part for part in parts if part)
 
 
 def _write_results(folder: str, graded: Sequence[ResultTable]) -> None:
-    """All results as parquet files. Those of an earlier run of this name go."""
-    fs, path = opened(folder)
-    with contextlib.suppress(FileNotFoundError):
-        fs.rm(path, recursive=True)
+    """All results as parquet files, in place of those of an earlier run of this name."""
+    remove_folder(folder)
     artifacts.write_table(folder, (row for table in graded for row in artifacts.read_table(table, Result)), Result)
 
 
 def _cases(asked: Sequence[Sequence[QuestionPart]], graded: Sequence[ResultTable]) -> Iterator[page.Case]:
-    """The questions that the page shows. Two passes: a benchmark's answers are too long to hold all of them."""
+    """The questions that the page shows. Two passes: all answers of a benchmark are too long to hold in memory."""
     rows = (row for table in graded for row in artifacts.read_table(table, Result))
     chosen: dict[Key, list[Result]] = {
         key: [] for key in page.choose(((row.benchmark, row.uid), row.verdict) for row in rows if row.sample == 0)

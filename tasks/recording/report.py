@@ -1,4 +1,4 @@
-"""What people look at: report.html, curve.png and summary.json of a run, Prefect artifacts, MLflow metrics and tables.
+"""What people look at after a training: report.html, curve.png, summary.json, Prefect artifacts, MLflow metrics.
 
 Gathers the data from records and tables; the page is `racro.reports.training`, MLflow is `tasks.recording.track`.
 """
@@ -6,28 +6,31 @@ Gathers the data from records and tables; the page is `racro.reports.training`, 
 from __future__ import annotations
 
 import base64
+import contextlib
 import datetime
 import itertools
 from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
 
-import yaml
 from prefect import get_run_logger
-from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
-from racro.config import Recipe
-from racro.data.images import image_bytes, resolve
-from racro.evaluation.heldout import aggregate
-from racro.evaluation.outcomes import Accuracy, count_outcomes, outcome
+from racro.config import Recipe, loading
+from racro.curves import EvalPoint, IterationPoint
+from racro.data.images import BadImage, image_bytes, resolve
+from racro.embedded import oracle
+from racro.evaluation.heldout import by_category, score_of, tracked
+from racro.evaluation.outcomes import count_outcomes, outcome
 from racro.prompts import plain_question
 from racro.reports import training as report
 from racro.reports.curve import curve_png
 from racro.schema import (
-    Evaluation,
-    FrozenModel,
-    Judgement,
+    Entry,
+    EntryTable,
     Policy,
     Problem,
     ProblemTable,
+    Result,
+    ResultTable,
     RolloutTable,
     ScoredRollout,
     ScoredTable,
@@ -36,8 +39,9 @@ from racro.schema import (
 from racro.storage import artifacts, layout
 from racro.storage.files import require_writable
 from racro.summary import Score, Summary
-from tasks.evaluate import score_of
 from tasks.recording import track
+from tasks.recording.track import Judge
+from tasks.running import telemetry
 from tasks.running.engines import engine_log
 from tasks.running.stages import Stages
 
@@ -50,23 +54,33 @@ Watcher = Callable[[str, int, Score], None]
 """(MLflow run, iteration, score)"""
 
 watchers: list[Watcher] = []
-"""Called after each evaluation of a training; one that raises ends it. So a sweep stops its hopeless children."""
+"""Called after each evaluation of a training, which ends if one of them raises. A sweep stops hopeless children so."""
+
+
+class Evaluated(NamedTuple):
+    """A policy of a training on the held-out problems."""
+
+    iteration: int
+    policy: Policy
+    score: Score
+    results: ResultTable
+    entry: EntryTable
 
 
 def check_root(root: str) -> None:
-    """Raises Unwritable for a root that takes no files."""
+    """Raises Unwritable for a root that cannot be written to."""
     require_writable(f"{root}/{layout.ARTIFACTS}", f"--root {root}")
 
 
 def keep_logs(root: str, name: str) -> None:
-    """Move what engines in processes of their own printed into the run's folder."""
+    """Move the logs of engine processes into the run's folder."""
     for role in ("captioner", "reasoner"):
         log = engine_log(role)
         if log.is_file():
             try:
                 artifacts.write_file(layout.engine_log(root, name, role), log.read_bytes())
                 log.unlink()
-            except Exception as error:  # a log is not worth a run, and must not hide why one failed
+            except Exception as error:  # a missing log must not fail a run, nor hide why it failed
                 get_run_logger().warning("%s stays where it is: %s", log, error)
 
 
@@ -88,14 +102,18 @@ def log_iteration(mlflow_run: str, k: int, rollouts: RolloutTable, scored: Score
     )
 
 
-def log_evaluation(
-    mlflow_run: str, k: int, policy: Policy, reasoner: FrozenModel, heldout: ProblemTable, judged: Evaluation
-) -> Score:
-    """An evaluated policy to MLflow; returns its score."""
-    record = Stages.record(judged)
-    score = score_of(judged)
-    metrics = {f"heldout/{name}": value for name, value in record.metrics.items()}
-    track.log_evaluation(mlflow_run, k, record.finished, policy, reasoner, heldout, judged, score, metrics)
+def entry_of(table: EntryTable) -> Entry:
+    """The one row of an entry's table."""
+    (entry,) = artifacts.read_table(table, Entry)
+    return entry
+
+
+def log_evaluation(mlflow_run: str, k: int, policy: Policy, judge: Judge, table: EntryTable) -> Score:
+    """A policy on all held-out problems to MLflow: a version that may become champion. Returns its score."""
+    entry = entry_of(table)
+    score = score_of(entry)
+    metrics = {f"heldout/{name}": value for name, value in tracked(entry).items()}
+    track.log_evaluation(mlflow_run, k, Stages.record(table).finished, policy, *judge, table, score, metrics)
     for watcher in watchers:
         watcher(mlflow_run, k, score)
     return score
@@ -107,14 +125,14 @@ def publish(
     summary: Summary,
     root: str,
     heldout: ProblemTable,
-    evaluations: Sequence[tuple[int, Policy, Evaluation]],
+    evaluations: Sequence[Evaluated],
     iterations: Sequence[tuple[RolloutTable, ScoredTable, Policy]],
 ) -> None:
-    """Write the run's folder and the Prefect artifacts. summary.json comes last: with it the run is complete."""
+    """Write the run's folder and the Prefect artifacts. summary.json comes last: it marks the run as complete."""
     data = _report_data(recipe, summary, heldout, evaluations, iterations)
     page = report.render(data)
     picture = curve_png(data)
-    settings = yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False)
+    settings = loading.dump(recipe)
     artifacts.write_file(layout.recipe(root, summary.run), settings.encode())
     artifacts.write_file(layout.report(root, summary.run), page.encode())
     artifacts.write_file(layout.curve(root, summary.run), picture)
@@ -130,11 +148,11 @@ def _prefect_artifacts(summary: Summary, page: str, picture: bytes, samples: Seq
     lines = [
         f"# {summary.run}",
         "",
-        "| captioner | accuracy | n | truthful | states what is asked | leaks |",
-        "|---|---|---|---|---|---|",
+        "| captioner | accuracy, % | 95 % interval | n | truthful, % | states what is asked, % | leaks, % |",
+        "|---|---|---|---|---|---|---|",
         *(
-            f"| {name} | {score.accuracy:.3f} ± {score.stderr:.3f} | {score.n} | "
-            f"{_share(score.truthful)} | {_share(score.states_asked)} | {_share(score.leaks)} |"
+            f"| {name} | {score.share.percent} | {score.share.range} | {score.n} | "
+            f"{_percent(score.truthful)} | {_percent(score.states_asked)} | {_percent(score.leaks)} |"
             for name, score in (("before", summary.base), (f"after {summary.optimizer_steps} steps", summary.final))
         ),
         "",
@@ -142,7 +160,7 @@ def _prefect_artifacts(summary: Summary, page: str, picture: bytes, samples: Seq
         "",
         f"Report: `{page}`. Policy: `{summary.policy.uri}`. MLflow run: `{summary.mlflow_run_id}`.",
     ]
-    create_markdown_artifact("\n".join(lines), key="training-summary", description=f"Result of {summary.run}")
+    telemetry.markdown("training-summary", "\n".join(lines), f"Result of {summary.run}")
     rows = [
         {
             "question": sample.question,
@@ -154,11 +172,11 @@ def _prefect_artifacts(summary: Summary, page: str, picture: bytes, samples: Seq
         }
         for sample in samples[:SAMPLES]
     ]
-    create_table_artifact(rows, key="heldout-samples", description="Held-out problems before and after")
+    telemetry.table("heldout-samples", rows, "Held-out problems before and after")
 
 
-def _share(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3f}"
+def _percent(value: float | None) -> str:
+    return "–" if value is None else f"{100 * value:.1f}"
 
 
 # --- the report's data ------------------------------------------------------------------------------------------------
@@ -168,11 +186,10 @@ def _report_data(
     recipe: Recipe,
     summary: Summary,
     heldout: ProblemTable,
-    evaluations: Sequence[tuple[int, Policy, Evaluation]],
+    evaluations: Sequence[Evaluated],
     iterations: Sequence[tuple[RolloutTable, ScoredTable, Policy]],
 ) -> report.ReportData:
-    before = list(artifacts.read_table(evaluations[0][2], Judgement))
-    after = list(artifacts.read_table(evaluations[-1][2], Judgement))
+    before, after = (list(artifacts.read_table(evaluations[i].results, Result)) for i in (0, -1))
     return report.ReportData(
         run=summary.run,
         recipe_digest=summary.recipe_digest,
@@ -180,31 +197,38 @@ def _report_data(
         captioner=recipe.captioner.model,
         reasoner=recipe.reasoner.model,
         finished_at=f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d %H:%M} UTC",
-        evaluations=tuple(_eval_point(k, policy, judged) for k, policy, judged in evaluations),
+        evaluations=tuple(_eval_point(evaluated) for evaluated in evaluations),
         iterations=tuple(_iteration_point(k, *handles) for k, handles in enumerate(iterations)),
         stages=summary.stages,
-        outcomes=count_outcomes(before, after),
+        outcomes=count_outcomes(*({row.uid: row.verdict for row in rows} for rows in (before, after))),
         samples=tuple(_samples(heldout, before, after)),
+        shortages=tuple(_shortages(recipe, heldout, iterations)),
         links={"Prefect flow run": summary.prefect_flow_run_id, "MLflow run": summary.mlflow_run_id},
     )
 
 
-def _eval_point(k: int, policy: Policy, judged: Evaluation) -> report.EvalPoint:
-    metrics = aggregate(list(artifacts.read_table(judged, Judgement)))
-    return report.EvalPoint(
-        iteration=k,
-        step=policy.step,
-        by_category={
-            name: Accuracy(accuracy=rate.value, stderr=rate.stderr, n=rate.n)
-            for name, rate in metrics.by_category.items()
-        },
-        **score_of(judged).model_dump(),
+def _shortages(
+    recipe: Recipe, heldout: ProblemTable, iterations: Sequence[tuple[RolloutTable, ScoredTable, Policy]]
+) -> Iterator[str]:
+    if heldout.rows < recipe.evaluation.problems:
+        yield f"The recipe asks for {recipe.evaluation.problems:,} held-out problems; there are {heldout.rows:,}."
+    taken = min((rollouts.rows // recipe.rollout.group_size for rollouts, _, _ in iterations), default=None)
+    if taken is not None and taken < recipe.rollout.problems:
+        yield f"The recipe asks for {recipe.rollout.problems:,} problems in an iteration; there are {taken:,}."
+
+
+def _eval_point(evaluated: Evaluated) -> EvalPoint:
+    return EvalPoint(
+        iteration=evaluated.iteration,
+        step=evaluated.policy.step,
+        by_category=by_category(entry_of(evaluated.entry)),
+        **dict(evaluated.score),
     )
 
 
-def _iteration_point(k: int, rollouts: RolloutTable, scored: ScoredTable, policy: Policy) -> report.IterationPoint:
+def _iteration_point(k: int, rollouts: RolloutTable, scored: ScoredTable, policy: Policy) -> IterationPoint:
     caption, reason, update = (Stages.record(handle) for handle in (rollouts, scored, policy))
-    return report.IterationPoint(
+    return IterationPoint(
         iteration=k,
         reward_mean=reason.metrics["reward_mean"],
         reward_stderr=reason.metrics["reward_stderr"],
@@ -221,10 +245,10 @@ def _iteration_point(k: int, rollouts: RolloutTable, scored: ScoredTable, policy
     )
 
 
-def _samples(heldout: ProblemTable, before: list[Judgement], after: list[Judgement]) -> Iterator[report.Sample]:
-    """The gallery: of each outcome the first few, so that what went wrong is shown beside what went right."""
+def _samples(heldout: ProblemTable, before: list[Result], after: list[Result]) -> Iterator[report.Sample]:
+    """The gallery: the first few of each outcome, so that what went wrong is shown beside what went right."""
     room = dict(GALLERY)
-    last = {judgement.uid: judgement for judgement in after}
+    last = {result.uid: result for result in after}
     problems = {problem.uid: problem for problem in artifacts.read_table(heldout, Problem)}
     for first in before:
         second, problem = last[first.uid], problems[first.uid]
@@ -233,14 +257,22 @@ def _samples(heldout: ProblemTable, before: list[Judgement], after: list[Judgeme
             continue
         room[kind] -= 1
         yield report.Sample(
-            images=tuple(image_bytes(resolve(ref.path, heldout.uri)) for ref in problem.images),
+            images=tuple(_images(problem, heldout.uri)),
             question=plain_question(first.question),
             answer=first.answer,
             category=first.category,
-            before=_answered(first),
-            after=_answered(second),
+            before=_answered(first, problem),
+            after=_answered(second, problem),
         )
 
 
-def _answered(judgement: Judgement) -> report.Answered:
-    return report.Answered(caption=judgement.caption, response=judgement.response, verdict=judgement.verdict)
+def _images(problem: Problem, base: str) -> Iterator[bytes]:
+    for ref in problem.images:
+        with contextlib.suppress(BadImage):  # then its answer failed, and its row says why
+            yield image_bytes(resolve(ref.path, base))
+
+
+def _answered(result: Result, problem: Problem) -> report.Answered:
+    caption = result.caption or ""
+    facts = oracle.inspect(caption, problem.scene) if problem.scene is not None else None
+    return report.Answered(caption=caption, response=result.response, verdict=result.verdict, facts=facts)

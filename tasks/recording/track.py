@@ -1,50 +1,114 @@
 """MLflow: one run per training, a logged model and a registered version per evaluated policy.
 
 Everything here may run again (a retried task, a resumed run): metrics carry the time their stage finished, so the same
-point is the same point; models and tables are looked up before they are made. Not here: what the numbers mean.
+point is the same point; models and tables are looked up before they are made. Once a run is open, a store that is away
+costs records, never the run (`recorded`); the same command records what is missing. Not here: what the numbers mean.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
-import logging
 import os
 import re
-from collections.abc import Iterator
-from typing import Any
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple, ParamSpec
 
 import mlflow
 from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param
+from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
-from prefect import task
+from prefect import Task, task
 from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State, TaskRun
 from prefect.runtime import flow_run
 
 from racro.config import Recipe
-from racro.identity import digest
-from racro.schema import CHAMPION, EntryTable, Evaluation, FrozenModel, Policy, ProblemTable
+from racro.data import statistics
+from racro.identity import digest, judging_digest
+from racro.schema import CHAMPION, EntryTable, FrozenModel, Policy, ProblemTable
 from racro.storage.retention import training_digest
 from racro.summary import Score
-from tasks.prepare import statistics_of
+from tasks.recording import store
+from tasks.recording.store import EXPERIMENT
+from tasks.running.telemetry import attempt
 
-EXPERIMENT = "racro"
 TRAINING = "racro.training"
 """Tag of a run: the checkpoints that it makes, or may need."""
+JUDGING = "racro.judging"
+"""Tag of a run: by what its policies are compared."""
 PARENT = "RACRO_PARENT_RUN"
 """Environment variable with the MLflow run below which those of this process stand: a sweep's."""
 
-# A server may be away for a minute; a training must not be lost for want of a chart.
-logged = task(cache_policy=NO_CACHE, persist_result=False, retries=5, retry_delay_seconds=[1, 2, 5, 15, 40])
+P = ParamSpec("P")
+
+HEALING = ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED")
+"""MLflow's codes for what another attempt may get past; it gives a lost connection the first."""
+
+
+class Judge(NamedTuple):
+    """By what policies are compared."""
+
+    reasoner: FrozenModel
+    heldout: ProblemTable
+
+
+def may_heal(task: Task[..., Any], run: TaskRun, state: State) -> bool:
+    """Prefect's retry condition: the server was away, not the request wrong."""
+    try:
+        state.result()
+    except MlflowException as error:
+        return error.error_code in HEALING
+    except (OSError, TimeoutError, RuntimeError):
+        return True
+    except Exception:
+        return False
+    return False
+
+
+# A server may be away for a minute.
+logged = task(
+    cache_policy=NO_CACHE,
+    persist_result=False,
+    retries=5,
+    retry_delay_seconds=[1, 2, 5, 15, 40],
+    retry_condition_fn=may_heal,
+)
+
+
+_away = threading.Event()
+"""The last record was lost, so the next one is attempted once only."""
+
+
+def recorded(body: Callable[P, None]) -> Callable[P, None]:
+    """A task that records something, tried again for a minute; then a warning, and the flow goes on without it."""
+    patient = logged(body)
+    brief = patient.with_options(retries=0)
+
+    @functools.wraps(body)
+    def record(*args: P.args, **kwargs: P.kwargs) -> None:
+        def send() -> bool:
+            (brief if _away.is_set() else patient)(*args, **kwargs)
+            return True
+
+        if attempt("something in MLflow", send):
+            _away.clear()
+        else:
+            _away.set()
+
+    return record
 
 
 @logged
 def open_run(recipe: Recipe, recipe_digest: str, run: str, root: str) -> str:
-    """The MLflow run of this training: the one that a killed or repeated run began, or a new one. Returns its id."""
-    for noisy in ("alembic", "mlflow"):  # migrations of a new database, start and stop of the monitor
-        logging.getLogger(noisy).setLevel(logging.WARNING)
-    client = MlflowClient()
+    """The MLflow run of this training: the one that a killed or repeated run began, or a new one. Returns its id.
+
+    Raises NoStore.
+    """
+    client = store.client()
     experiment = experiment_id(client)
     identity = {"racro.run": run, "racro.root": root, "racro.recipe_digest": recipe_digest}
     query = " and ".join(f"tags.`{key}` = '{value}'" for key, value in identity.items())
@@ -56,6 +120,7 @@ def open_run(recipe: Recipe, recipe_digest: str, run: str, root: str) -> str:
         run_id = client.create_run(experiment, tags=identity, run_name=run).info.run_id
         client.log_batch(run_id, params=[Param(k, v[:500]) for k, v in _flat(recipe.model_dump(mode="json"))])
     client.set_tag(run_id, TRAINING, training_digest(recipe))
+    client.set_tag(run_id, JUDGING, judging_digest(recipe))
     client.set_tag(run_id, "prefect.flow_run_id", flow_run.id or "")
     if url := flow_run.ui_url:
         client.set_tag(run_id, "prefect.flow_run_url", url)
@@ -64,22 +129,22 @@ def open_run(recipe: Recipe, recipe_digest: str, run: str, root: str) -> str:
     return run_id
 
 
-@logged
+@recorded
 def log_problems(run_id: str, context: str, problems: ProblemTable) -> None:
     """The data set of the run, with the counts of its preparation."""
     source = json.dumps({"uri": problems.uri})
-    profile = statistics_of(problems).model_dump_json()
+    profile = statistics.read(problems).model_dump_json()
     data = Dataset(f"problems-{context}", problems.digest[:32], "local", source, profile=profile)
     MlflowClient().log_inputs(run_id, [DatasetInput(data, [InputTag("mlflow.data.context", context)])])
 
 
-@logged
+@recorded
 def log_iteration(run_id: str, iteration: int, finished: float, metrics: dict[str, float]) -> None:
     """Metrics of one iteration; step = iteration. finished: seconds since the epoch."""
     _log(run_id, iteration, finished, metrics)
 
 
-@logged
+@recorded
 def log_table(run_id: str, name: str, rows: list[dict[str, Any]]) -> None:
     """A table of samples as an artifact of the run."""
     client = MlflowClient()
@@ -93,7 +158,7 @@ def registered_name(reasoner: FrozenModel, heldout: ProblemTable) -> str:
     return f"captioner-{digest([reasoner, heldout])[:8]}"
 
 
-@logged
+@recorded
 def log_evaluation(
     run_id: str,
     iteration: int,
@@ -101,13 +166,14 @@ def log_evaluation(
     policy: Policy,
     reasoner: FrozenModel,
     heldout: ProblemTable,
-    evaluation: Evaluation | EntryTable,
+    evaluation: EntryTable,
     score: Score,
     metrics: dict[str, float],
 ) -> None:
-    """An evaluated policy: metrics, a logged model, a version of the registered model, `champion` on the best.
+    """An evaluated policy: metrics, a logged model, a version of the registered model.
 
-    Versions of one registered model were judged by the same reasoner on the same problems, so they compare.
+    Versions of one registered model were judged by the same reasoner on the same problems and are comparable. The best
+    becomes champion when its run is finished (`close_run`).
     """
     client = MlflowClient()
     experiment_id = client.get_run(run_id).info.experiment_id
@@ -123,17 +189,17 @@ def log_evaluation(
     }
     model_id = _logged_model(client, experiment_id, run_id, iteration, tags)
     _log(run_id, iteration, finished, metrics, model_id, heldout)
-    registered = registered_name(reasoner, heldout)
-    version = _version(client, registered, run_id, model_id, tags)
-    _crown(client, registered, version, score.accuracy)
+    _version(client, registered_name(reasoner, heldout), run_id, model_id, tags)
 
 
-@logged
+@recorded
 def close_run(run_id: str, files: dict[str, str]) -> None:
-    """Mark the run finished; files: name -> text, kept as artifacts."""
+    """Mark the run finished, and the best of its policies champion if none is better; files: name -> text, kept."""
     client = MlflowClient()
     for name, text in files.items():
         client.log_text(run_id, text, name)
+    for version in client.search_model_versions(f"run_id = '{run_id}'"):
+        _crown(client, version)
     client.set_terminated(run_id, "FINISHED")
 
 
@@ -142,22 +208,27 @@ def system_metrics(run_id: str) -> Iterator[None]:
     """CPU, memory, disk, network and GPU of this machine, while the context lasts."""
     from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
-    monitor = SystemMetricsMonitor(run_id, sampling_interval=5, resume_logging=True)
-    monitor.start()
+    def start() -> SystemMetricsMonitor:
+        monitor = SystemMetricsMonitor(run_id, sampling_interval=5, resume_logging=True)
+        monitor.start()
+        return monitor
+
+    monitor = attempt("the machine's load in MLflow", start)
     try:
         yield
     finally:
-        monitor.finish()
+        if monitor is not None:
+            attempt("the machine's load in MLflow", monitor.finish)
 
 
-def fail_run(run_id: str) -> None:
-    """Mark the run failed; the next attempt takes it up again."""
-    with contextlib.suppress(MlflowException):
-        MlflowClient().set_terminated(run_id, "FAILED")
+def end_run(run_id: str, error: BaseException) -> None:
+    """Mark a run that did not finish: failed, or killed by an interruption. The next attempt continues it."""
+    status = "FAILED" if isinstance(error, Exception) else "KILLED"
+    attempt("the end of a run in MLflow", lambda: MlflowClient().set_terminated(run_id, status))
 
 
 def experiment_id(client: MlflowClient) -> str:
-    """The experiment; made where there is none, with artifacts beside a local sqlite store.
+    """The experiment; created if missing, with artifacts beside a local sqlite store.
 
     MLflow's default would be the working directory.
     """
@@ -209,14 +280,14 @@ def _version(client: MlflowClient, name: str, run_id: str, model_id: str, tags: 
     return str(client.create_model_version(name, f"models:/{model_id}", run_id, tags=tags, model_id=model_id).version)
 
 
-def _crown(client: MlflowClient, name: str, version: str, accuracy: float) -> None:
-    """Move the alias when this version is the best so far."""
+def _crown(client: MlflowClient, version: ModelVersion) -> None:
+    """Move the alias to this version of a finished run, if it is the best so far."""
     try:
-        best = client.get_model_version_by_alias(name, CHAMPION)
+        best = client.get_model_version_by_alias(version.name, CHAMPION)
     except MlflowException:
         best = None
-    if best is None or accuracy > float(best.tags.get("racro.accuracy", "-1")):
-        client.set_registered_model_alias(name, CHAMPION, version)
+    if best is None or float(version.tags["racro.accuracy"]) > float(best.tags.get("racro.accuracy", "-1")):
+        client.set_registered_model_alias(version.name, CHAMPION, version.version)
 
 
 def _flat(value: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:

@@ -1,0 +1,1 @@
+"""How does a stage run? Cache, retries, locks, engines, progress, clean-up."""

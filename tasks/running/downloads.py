@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
 from racro.config import Runtime
+from racro.home import home
 from racro.identity import digest
 from racro.models.adapters import BadAdapter
 from racro.models.folders import TRAINER, TRAINER_SUFFIXES, ModelNotFound, model_digest
@@ -19,7 +19,7 @@ GIB = 2**30
 
 def share_cache(runtime: Runtime) -> downloads.Cache:
     """Use the cache of this working directory for what this process downloads."""
-    return downloads.share(Path(os.environ.get("RACRO_HOME", ".racro")) / "cache", int(runtime.cache * GIB))
+    return downloads.share(home() / "cache", int(runtime.cache * GIB))
 
 
 @contextlib.contextmanager
@@ -32,10 +32,10 @@ def on_disk(model: Handle, runtime: Runtime) -> Iterator[Path]:
         return
 
     def fetch(place: Path) -> None:
-        files.patiently(lambda: fs.get(f"{path}/", f"{place}/", recursive=True))
+        files.with_retries(lambda: fs.get(f"{path}/", f"{place}/", recursive=True))
 
     key = digest([model.digest, _trainer(model)])[:20]
-    size = files.patiently(lambda: fs.du(path))
+    size = files.with_retries(lambda: fs.du(path))
     with contextlib.ExitStack() as stack:
         try:
             entry = share_cache(runtime).folder(key, size, fetch, lambda place: _intact(model, place))

@@ -10,10 +10,9 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import os
 from collections.abc import Iterator
-from pathlib import Path
 
+from racro.home import home
 from racro.identity import digest
 
 DIGITS = 4
@@ -23,7 +22,7 @@ DIGITS = 4
 @contextlib.contextmanager
 def alone(root: str, key: str) -> Iterator[None]:
     """Hold the artifact `key` under `root`; waits while another process or thread holds it."""
-    folder = Path(os.environ.get("RACRO_HOME", ".racro")) / "locks"
+    folder = home() / "locks"
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / digest([root, key])[:DIGITS], "ab") as held:
         fcntl.flock(held, fcntl.LOCK_EX)

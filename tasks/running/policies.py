@@ -25,11 +25,12 @@ from prefect.serializers import JSONSerializer
 
 from racro import identity, schema
 from racro.engines.protocol import EngineLost
-from racro.storage import artifacts, files, layout
+from racro.storage import artifacts, attempts, files, layout
+from tasks.running import telemetry
 from tasks.running.downloads import share_cache
 
-RUNTIME = ("runtime", "root", "ahead")
-"""Inputs that say where, when and how fast; they are no part of the identity."""
+RUNTIME = ("runtime", "root", "ahead", "max_unscored")
+"""Inputs that are not part of the identity: they say where, when and how fast, or when a stage fails."""
 
 
 @dataclass
@@ -101,9 +102,9 @@ def record_storage(root: str) -> RecordStorage:
 
 
 def handle_of(record: artifacts.Record, folder: str) -> schema.Handle:
-    """The handle that a record stands for, at the place where it was found."""
+    """The handle that a record stands for; `folder`: where the record was found."""
     handle_type: type[schema.Handle] = getattr(schema, record.handle_type)
-    return handle_type(uri=folder, **record.handle)
+    return handle_type(uri=artifacts.files_of(folder, record), **record.handle)
 
 
 def can_heal(task: Task[..., Any], run: TaskRun, state: State) -> bool:
@@ -119,7 +120,7 @@ def can_heal(task: Task[..., Any], run: TaskRun, state: State) -> bool:
 
 def heals(error: Exception) -> bool:
     """Can another attempt get past this? Everything else (bad input, full disk, a bug) would only repeat."""
-    return isinstance(error, EngineLost) or files.falters(error)
+    return isinstance(error, EngineLost) or files.is_transient(error)
 
 
 def stage(name: str, version: int, prompts: str = "") -> Callable[[Callable[..., schema.Handle]], Task[..., Any]]:
@@ -139,27 +140,31 @@ def stage(name: str, version: int, prompts: str = "") -> Callable[[Callable[...,
         def run(*args: Any, **kwargs: Any) -> schema.Handle:
             inputs = inputs_only.bind(*args, **kwargs).arguments
             digest = policy.digest(inputs)
-            output = Output(folder=layout.artifact(inputs["root"], name, digest))
+            folder = layout.artifact(inputs["root"], name, digest)
+            output = Output(folder=attempts.new(folder))
             start = time.monotonic()
             share_cache(inputs["runtime"])
-            handle = body(output, **inputs)
-            content = handle.model_dump(mode="json", exclude={"uri"})
-            artifacts.write_record(
-                output.folder,
-                artifacts.Record(
-                    stage=name,
-                    identity=digest,
-                    inputs=policy.determining(inputs),
-                    code_version=importlib.metadata.version("racro"),
-                    handle=content,
-                    handle_type=type(handle).__name__,
-                    shards=output.shards,
-                    metrics=output.metrics,
-                    seconds=round(time.monotonic() - start, 3),
-                    finished=round(time.time(), 3),
-                ),
-            )
-            return handle
+            try:
+                handle = body(output, **inputs)
+                record = artifacts.write_record(
+                    output.folder,
+                    artifacts.Record(
+                        stage=name,
+                        identity=digest,
+                        inputs=policy.determining(inputs),
+                        code_version=importlib.metadata.version("racro"),
+                        handle=handle.model_dump(mode="json", exclude={"uri"}),
+                        handle_type=type(handle).__name__,
+                        shards=output.shards,
+                        metrics=output.metrics,
+                        seconds=round(time.monotonic() - start, 3),
+                        finished=round(time.time(), 3),
+                    ),
+                )
+            except BaseException:  # raised again; what was written is of no use, and may be large
+                telemetry.attempt("the removal of a failed attempt", lambda: attempts.discard(output.folder))
+                raise
+            return handle_of(record, folder)
 
         run.__signature__ = inputs_only  # type: ignore[attr-defined]  # what Prefect shows as the task's parameters
         return Task(

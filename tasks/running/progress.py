@@ -10,7 +10,8 @@ from collections.abc import Callable
 from uuid import UUID
 
 from prefect import get_run_logger
-from prefect.artifacts import create_progress_artifact, update_progress_artifact
+
+from tasks.running import telemetry
 
 Observer = Callable[[str, int, int], None]
 """(what, done, total)"""
@@ -59,7 +60,5 @@ class Progress:
         return f"{rate:.1f} {self.unit}/s{eta}"
 
     def _show(self, percent: float) -> None:
-        if self.artifact is None and time.monotonic() - self.start > ARTIFACT_AFTER:
-            self.artifact = create_progress_artifact(percent, description=self.what)  # type: ignore[assignment]
-        elif self.artifact:
-            update_progress_artifact(self.artifact, progress=percent)
+        if self.artifact or time.monotonic() - self.start > ARTIFACT_AFTER:
+            self.artifact = telemetry.progress(self.artifact, percent, self.what)

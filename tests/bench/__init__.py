@@ -1,0 +1,1 @@
+"""How fast is it? Programs behind `make bench` and its relatives; no tests."""

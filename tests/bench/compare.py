@@ -94,7 +94,7 @@ def library(iterations: int, seed: int, place: Path) -> dict[str, Any]:
 
     local.settle(place / "home")
     from racro.data import problems
-    from racro.engines import protocol as engines
+    from racro.engines import opening as engines
     from racro.models.folders import EMBEDDED
     from racro.rollouts import captioner, reasoner
     from racro.training import update
@@ -112,7 +112,8 @@ def library(iterations: int, seed: int, place: Path) -> dict[str, Any]:
         clock = [time.monotonic()]
         captioning = engines.open_captioner(r.captioner, str(policy), r.runtime)
         chosen = captioner.select(pool, r.rollout.problems, seed, k)
-        rollouts = list(captioner.caption(chosen, folder, str(k), captioning, r.rollout, seed, k, 1e9))
+        made = list(captioner.caption(chosen, folder, str(k), captioning, r.rollout, seed, k, 1e9))
+        rollouts = captioner.in_order(made, chosen)
         clock.append(time.monotonic())
         scored = list(reasoner.reason(rollouts, by_uid, answering, r.reasoner, r.reward, None, seed, k, 1e9))
         clock.append(time.monotonic())
@@ -253,7 +254,7 @@ def online(iterations: int, seed: int, place: Path) -> dict[str, Any]:
 
 def _accuracy(r: Any, policy: Path, place: Path) -> dict[str, float]:
     from racro.data import problems
-    from racro.engines import protocol as engines
+    from racro.engines import opening as engines
     from racro.evaluation import heldout as evaluation
     from racro.models.folders import EMBEDDED
 

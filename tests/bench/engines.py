@@ -43,7 +43,7 @@ def measure(place: Path, rounds: int) -> None:
     from racro.data import problems
     from racro.data.images import open_image
     from racro.engines.opening import open_captioner
-    from racro.engines.protocol import Engine, Prompt, Sampling
+    from racro.engines.protocol import Engine, Generation, Prompt, Request, Sampling
     from racro.models.folders import EMBEDDED
     from racro.prompts import caption_messages
 
@@ -68,7 +68,9 @@ def measure(place: Path, rounds: int) -> None:
     walls: dict[tuple[str, str], list[float]] = defaultdict(list)
 
     def run(engine: Engine, count: int) -> int:
-        made = engine.generate(prompts[:count], sampling, range(count))
+        asked = [Request(key, prompt, sampling, key) for key, prompt in enumerate(prompts[:count])]
+        made = [answer for answer in engine.generate(asked) if isinstance(answer, Generation)]
+        assert len(made) == count
         return sum(len(c.token_ids) for generation in made for c in generation.completions)
 
     for _ in range(rounds):
@@ -102,7 +104,7 @@ def adapter(folder: Path) -> str:
     from racro.models.folders import EMBEDDED, load_captioner
 
     model = load_captioner(EMBEDDED / "captioner", "float32", torch.device("cpu"))
-    adapters.save(get_peft_model(model, adapters.fresh(Lora())), folder, "embedded", None)
+    adapters.save(get_peft_model(model, adapters.fresh(Lora(), model)), folder, "embedded", None)
     return str(folder)
 
 

@@ -19,8 +19,10 @@ import pyarrow.parquet as pq
 from PIL import Image, ImageFilter
 
 from racro.config import Virl39kProblems
+from racro.data.lengths import Fit
 from racro.data.problems import load
-from racro.schema import Fingerprint, Problem
+from racro.models.folders import EMBEDDED
+from racro.schema import Fingerprint, Problem, PromptReader
 from racro.storage import artifacts
 from tests.support.virl39k import SCHEMA, drawing, encoded, good
 
@@ -46,7 +48,7 @@ def make(folder: Path, rows: int) -> None:
 
 
 def prepare(folder: Path) -> None:
-    """What the stage does, held against as many fingerprints as there are in the benchmarks."""
+    """What the stage does, with as many fingerprints as the benchmarks have."""
     draw = random.Random(0)
     marks = [
         Fingerprint(
@@ -55,7 +57,9 @@ def prepare(folder: Path) -> None:
         for i in range(BENCHMARK_QUESTIONS)
     ]
     start = time.monotonic()
-    prepared = load(Virl39kProblems(source=str(folder)), str(folder / "out"), seed=0, fingerprints=marks)
+    places = (str(EMBEDDED / role) for role in ("captioner", "reasoner"))
+    readers = (PromptReader(uri=place, rows=0, digest="", room=2000) for place in places)
+    prepared = load(Virl39kProblems(source=str(folder)), str(folder / "out"), 0, fingerprints=marks, fit=Fit(*readers))
     artifacts.write_table(str(folder / "out"), prepared.problems, Problem)
     digest = prepared.digest()
     seconds = time.monotonic() - start

@@ -33,20 +33,24 @@ IMPORTS = [
 REGISTER = """
 import sys
 from mlflow import MlflowClient
+from racro.config import loading
+from racro.identity import judging_digest
 from racro.schema import Evaluation, FrozenModel, Policy, ProblemTable
 from racro.summary import Score
-from tasks import track
+from tasks.recording import track
 
 root, policy, digest = sys.argv[1:]
 client = MlflowClient()
 experiment = track.experiment_id(client)
 for name, reasoner, uri in (("mine", "first", policy), ("other", "second", "/gone")):
-    run = client.create_run(experiment, tags={"racro.run": name, "racro.root": root}).info.run_id
-    track.log_evaluation.fn(
+    tags = {"racro.run": name, track.JUDGING: judging_digest(loading.load("embedded")) if name == "mine" else "x"}
+    run = client.create_run(experiment, tags=tags).info.run_id
+    track.log_evaluation.__wrapped__(
         run, 1, 0.0, Policy(uri=uri, rows=0, digest=digest), FrozenModel(uri="x", rows=0, digest=reasoner),
         ProblemTable(uri="x", rows=8, digest="heldout"), Evaluation(uri="x", rows=8, digest="judged", policy=digest),
         Score(accuracy=0.5, stderr=0.1, n=8, truthful=None, states_asked=None, leaks=None), {"accuracy": 0.5},
     )
+    track.close_run.__wrapped__(run, {})
 """
 """Two trainings with reasoners of their own, so that there are two champions; logged as trainings log."""
 
@@ -79,6 +83,7 @@ COMMANDS: dict[str, list[str]] = {
     "scripted": ["--recipe", "scripted.yaml", *ABOUT],
     "run": ["--run", "mine", *WITH_ZEROS],
     "policy": ["--policy", "zeros", *WITH_ZEROS],
+    "policy of a run": ["--policy", "mine", *WITH_ZEROS],
     "champion of a run": ["--policy", "champion", "--run", "mine", *WITH_ZEROS],
     "trace": ["--trace", "--json"],
     "endpoint": ["--recipe", "scripted.yaml", "--reasoner", "m", "--reasoner-url", "URL", "--json", *ABOUT],
@@ -101,10 +106,14 @@ MISTAKES: dict[str, tuple[list[str], int, str]] = {
     "no such run": (["--run", "gone"], 2, "--run gone: runs/gone/recipe.yaml cannot be read"),
     "unfinished run": (["--run", "begun"], 2, "--run begun: runs/begun/summary.json cannot be read"),
     "run and recipe": (["--run", "mine", "--recipe", "x"], 2, "--recipe and --run: a run has its recipe"),
-    "no such policy": (["--policy", "gone"], 2, "--policy: gone is no model folder; give the folder or URI"),
+    "no such policy": (
+        ["--policy", "gone"],
+        2,
+        "--policy gone: no policy is there; give the name of a run, `champion`",
+    ),
     "several champions": (["--policy", "champion"], 2, "--policy champion: there are several, captioner-"),
     "policy and captioner": (["--policy", "zeros", "--captioner", "x"], 2, "--captioner: --policy and --run name the"),
-    "no such model": (["--reasoner", "no/model"], 2, "reasoner.model: 'no/model' is no folder and could not be had"),
+    "no such model": (["--reasoner", "no/model"], 2, "reasoner.model: 'no/model' is not a folder"),
     "endpoint down": (
         ["--reasoner", "m", "--reasoner-url", "http://127.0.0.1:9/v1"],
         2,
@@ -151,7 +160,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("mine", "begun"):
         (work / "runs" / name / "recipe.yaml").write_text(recipe)
     (work / "runs" / "mine" / "summary.json").write_text(summary.model_dump_json())
-    settled = "from flows import local; local.settle()\n"
+    settled = "from flows.station import local; local.settle()\n"
     arguments = [str(work / "runs"), str(policy), model_digest(policy)]
     _python(work, "-c", settled + REGISTER, *arguments)
     return work
@@ -185,7 +194,7 @@ def _environment(work: Path) -> dict[str, str]:
 def _python(work: Path, *arguments: str) -> str:
     """What a user's Python in the working directory prints."""
     done = subprocess.run(
-        [sys.executable, *arguments], cwd=work, env=_environment(work), capture_output=True, text=True, timeout=400
+        [sys.executable, *arguments], cwd=work, env=_environment(work), capture_output=True, text=True, timeout=1000
     )
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout
@@ -250,7 +259,7 @@ def test_without_anything_the_embedded_pair_answers_an_example(done: dict[str, D
     code, out, err = done["nothing"]
     assert (code, err) == (0, "")
     parts = dict(line.split(maxsplit=1) for line in out.splitlines())
-    assert list(parts) == ["image", "question", "caption", "tentative", "reasoning", "answer", "verdict"]
+    assert list(parts) == ["image", "question", "caption", "attempt", "reasoning", "answer", "verdict"]
     assert (work / parts["image"]).is_file()
     assert parts["verdict"] == f"correct; the right answer is {parts['answer']}"
 
@@ -259,7 +268,10 @@ def test_a_question_of_ones_own(done: dict[str, Done]) -> None:
     code, out, err = done["about"]
     assert code == 0 and f"answer    {PROBLEM.answer}\n" in out
     assert "verdict" not in out
-    assert err == "racro: no --captioner and no --reasoner: the embedded model knows only coloured bars\n"
+    assert err == (
+        "racro: the embedded captioner and reasoner know only this project's own pictures of coloured bars; about "
+        "anything else the answer means nothing (--captioner, --reasoner)\n"
+    )
 
 
 def test_a_recipe_names_models_and_settings(done: dict[str, Done]) -> None:
@@ -267,7 +279,7 @@ def test_a_recipe_names_models_and_settings(done: dict[str, Done]) -> None:
     assert (code, err) == (0, "")
     assert out.splitlines()[2:] == [
         "caption   CAPTION",
-        "tentative TENTATIVE",
+        "attempt TENTATIVE",
         "reasoning so",
         "",
         r"          \boxed{3}",
@@ -275,7 +287,7 @@ def test_a_recipe_names_models_and_settings(done: dict[str, Done]) -> None:
     ]
 
 
-@pytest.mark.parametrize("command", ["run", "policy", "champion of a run"])
+@pytest.mark.parametrize("command", ["run", "policy", "policy of a run", "champion of a run"])
 def test_the_captioner_that_was_trained_answers(done: dict[str, Done], command: str) -> None:
     answer = line_of(done[command])
     assert (answer["caption"], answer["finish"]["caption"]) == ("", "length"), "that is how the policy of zeros writes"
@@ -288,26 +300,26 @@ def test_a_trace_has_a_span_for_each_text(done: dict[str, Done], work: Path) -> 
     assert done["trace"].code == 0, done["trace"].err
     answer = line_of(done["trace"])
     assert answer["verdict"] == "correct" and answer["images"] == [".racro/example.png"]
-    assert answer["finish"] == {"caption": "stop", "tentative": "stop", "answer": "stop"}
+    assert answer["finish"] == {"caption": "stop", "attempt": "stop", "answer": "stop"}
     client = MlflowClient(f"sqlite:///{work}/.racro/mlflow/mlflow.db")
     experiment = client.get_experiment_by_name("racro")
     assert experiment is not None
     [trace] = client.search_traces(locations=[experiment.experiment_id])
     root, *texts = trace.data.spans
     assert root.inputs["question"] == answer["question"] and root.outputs["final"] == answer["final"]
-    assert [span.name for span in texts] == ["caption", "tentative", "answer"]
+    assert [span.name for span in texts] == ["caption", "attempt", "answer"]
     assert {span.parent_id for span in texts} == {root.span_id}
-    assert [span.outputs["text"] for span in texts] == [answer["caption"], answer["tentative"], answer["reasoning"]]
+    assert [span.outputs["text"] for span in texts] == [answer["caption"], answer["attempt"], answer["reasoning"]]
     assert answer["caption"] in json.dumps(texts[2].inputs["messages"])
     assert trace.info.state == "OK"
 
 
 def test_the_reasoner_may_be_an_endpoint(done: dict[str, Done]) -> None:
     answer = line_of(done["endpoint"])
-    assert (answer["tentative"], answer["final"], answer["finish"]["answer"]) == ("TENTATIVE", "3", "stop")
+    assert (answer["attempt"], answer["final"], answer["finish"]["answer"]) == ("TENTATIVE", "3", "stop")
     code, out, err = done["not at the endpoint"]
     assert code == 2 and "has no model 'n'; it has m" in err and len(err.splitlines()) == 1
-    assert "tentative TENTATIVE" in out, "the captioner had answered by then"
+    assert "attempt TENTATIVE" in out, "the captioner had answered by then"
 
 
 # --- many -------------------------------------------------------------------------------------------------------------
@@ -329,7 +341,7 @@ def test_many_questions_give_a_line_each_in_order(done: dict[str, Done]) -> None
     assert [error.startswith(start) for error, start in zip(errors, [*expected, "line 7: not a"], strict=True)] == [
         True
     ] * 5
-    assert "racro: 2 of 7 questions answered; right: 100.0 ± 0.0 % of 1\n" in err
+    assert "racro: 2 of 7 questions answered; right: 100.0 % of 1\n" in err
 
 
 def test_no_questions_at_all_is_a_mistake(done: dict[str, Done]) -> None:

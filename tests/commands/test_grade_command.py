@@ -95,7 +95,7 @@ def test_the_five_verdicts_are_counted(tmp_path: Path, capsys: pytest.CaptureFix
     grading.run(lines(tmp_path / "made.jsonl", rows), None, out)
     said = capsys.readouterr().out
     assert said.splitlines()[1].split()[:6] == ["response", "1", "1", "1", "1", "2"]
-    assert "accuracy 25.0% ± 21.7% (n 4)" in said
+    assert "accuracy 25.0 ± 21.7 % (n 4)" in said
     assert "1 without a usable gold answer" in said and "broken gold" in said
     written = [json.loads(line) for line in out.read_text().splitlines()]
     verdicts = ["correct", "wrong", "unparsed", "truncated", "failed", "failed", None]
@@ -187,7 +187,7 @@ def test_logicvista_answers_are_graded_by_the_data_set_beside_them(tmp_path: Pat
     read = predictions.read(file, "logicvista")
     assert [found and found.verdict.value for found in predictions.grades(read)] == ["correct", "correct"]
     file.write_text(json.dumps({"v2": {"answer": "B"}}))
-    with pytest.raises(predictions.BadPredictions, match="v2 is no question"):
+    with pytest.raises(predictions.BadPredictions, match="v2 is not a question"):
         predictions.read(file, "logicvista")
 
 
@@ -221,18 +221,18 @@ def test_wemath_takes_the_letter_after_the_word_answer(tmp_path: Path) -> None:
     [
         ("", None, "holds no predictions|line 1|neither rows"),
         ("[]", None, "holds no predictions"),
-        ("3", None, "neither rows nor"),
-        ("[3]", None, "row 0 is no object but int"),
+        ("3", None, "neither a list nor"),
+        ("[3]", None, "row 0 is not an object but int"),
         ('{"question": "?"}', None, "row 0 has no field 'answer'; it has question"),
-        ('{"question": "?"}\nnot json', None, "line 2 is no JSON"),
-        (json.dumps(own(finish_reason="tired")), None, "finish_reason 'tired' is none of: stop, length, deadline"),
+        ('{"question": "?"}\nnot json', None, "line 2 is not JSON"),
+        (json.dumps(own(finish_reason="tired")), None, "finish_reason 'tired' is not one of: stop, length, deadline"),
         (json.dumps(own(precision="many", answer_type="float")), None, "row 0: .*correct precision"),
-        (json.dumps([own(pid=1), own(pid=1)]), None, "'1' stands there 2 times"),
+        (json.dumps([own(pid=1), own(pid=1)]), None, "'1' occurs 2 times"),
         (json.dumps([own(answer=r"\boxed{")]), None, "nothing can be graded"),
         (json.dumps([own()]), "mathvista", "has no field 'choices'"),
         ("a,b\n1,2\n", "logicvista", "no column 'id'"),
         ("a,b\n1,2\n", "dynamath", "is it DynaMath's CSV"),
-        ("[]", "mathviesta", "no such layout; one of: mathvista, logicvista"),
+        ("[]", "mathviesta", "no such layout; known are: mathvista, logicvista"),
     ],
 )
 def test_a_file_that_cannot_be_read_is_refused_in_a_line(
@@ -249,7 +249,7 @@ def test_a_file_that_is_not_there_or_no_text_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BadPredictions, match="cannot be read"):
         grading.run(tmp_path / "none.json", None, None)
     (tmp_path / "image.json").write_bytes(b"\x89PNG\xff")
-    with pytest.raises(BadPredictions, match="is no UTF-8 text"):
+    with pytest.raises(BadPredictions, match="not a UTF-8 text"):
         grading.run(tmp_path / "image.json", None, None)
     with pytest.raises(BadPredictions, match=r"--out .* cannot be written"):
         grading.run(lines(tmp_path / "made.jsonl", [own()]), None, tmp_path / "no" / "folder.jsonl")
@@ -258,12 +258,12 @@ def test_a_file_that_is_not_there_or_no_text_is_refused(tmp_path: Path) -> None:
 def test_the_command_loads_neither_prefect_nor_torch(tmp_path: Path) -> None:
     file = lines(tmp_path / "made.jsonl", [own(), own(response="4")])
     program = (
-        "import sys\nfrom flows import cli\n"
+        "import sys\nfrom flows.cli import main as cli\n"
         f"sys.argv = ['racro', 'grade', {str(file)!r}]\n"
         "try:\n    cli.main()\nexcept SystemExit as end:\n    assert not end.code\n"
         "loaded = {'torch', 'prefect', 'mlflow', 'transformers', 'datasets', 'sympy'} & set(sys.modules)\n"
         "assert not loaded, loaded"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=os.environ, timeout=120)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=os.environ, timeout=1000)
     assert done.returncode == 0, done.stderr
-    assert "accuracy 50.0%" in done.stdout
+    assert "accuracy 50.0" in done.stdout

@@ -1,0 +1,1 @@
+"""Do engines in other processes work? Real vLLM, real servers, real workers."""

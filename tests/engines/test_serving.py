@@ -27,7 +27,7 @@ from racro.answering.pipeline import Racro
 from racro.config import Captioner, EnginePlacement, Reasoner, Runtime
 from racro.embedded import world
 from racro.engines.local.transformers import TransformersEngine
-from racro.engines.protocol import Completion, EngineLost, Prompt, PromptTooLong, Sampling, SwapFailed
+from racro.engines.protocol import Completion, EngineLost, Prompt, Sampling, SwapFailed
 from racro.engines.remote.client import Endpoint
 from racro.engines.vllm.server import Server
 from racro.errors import BadInput
@@ -44,6 +44,7 @@ from tests.engines.test_vllm import (
     scores,
     token_ids,
 )
+from tests.support.asking import generations, refusal, requests
 
 CAPTIONER = Captioner(model="embedded", dtype="float32", engine=config.Server())
 REASONER = Reasoner(model="embedded", dtype="float32", engine=config.Server())
@@ -131,8 +132,8 @@ def test_greedy_is_the_transformers_engines(captioner: Server, plain_captioner: 
 def test_the_reasoner_answers_in_text(reasoner: Server) -> None:
     plain = TransformersEngine.reasoner(str(EMBEDDED / "reasoner"), "float32", "cpu", batch=32)
     prompts, how = reasoner_prompts(), Sampling(n=2, temperature=0.0, max_tokens=48)
-    expected = plain.generate(prompts, how, [0] * len(prompts))
-    for generation, other in zip(reasoner.generate(prompts, how, [0] * len(prompts)), expected, strict=True):
+    expected = generations(plain, prompts, how, [0] * len(prompts))
+    for generation, other in zip(generations(reasoner, prompts, how, [0] * len(prompts)), expected, strict=True):
         assert generation.completions == tuple(Completion((), (), c.text, c.finish_reason) for c in other.completions)
 
 
@@ -150,7 +151,7 @@ def test_logprobs_are_those_of_the_sampling_distribution(
 ) -> None:
     plain = TransformersEngine.captioner(undecided_folder, "float32", "cpu", batch=32)
     prompts = caption_prompts(6)
-    for prompt, generation in zip(prompts, undecided.generate(prompts, how, range(len(prompts))), strict=True):
+    for prompt, generation in zip(prompts, generations(undecided, prompts, how, range(len(prompts))), strict=True):
         assert len({c.token_ids for c in generation.completions}) == 4
         for completion, expected in zip(generation.completions, scores(plain, prompt, generation, how), strict=True):
             assert not set(completion.token_ids) & set(plain.banned.tolist())
@@ -160,9 +161,9 @@ def test_logprobs_are_those_of_the_sampling_distribution(
 def test_a_completion_is_a_function_of_its_prompt_and_seed(undecided: Server) -> None:
     prompts, how = caption_prompts(20), Sampling(n=2, max_tokens=16)
     seeds = [2**62 + 1000 + i for i in range(len(prompts))]  # of which torch's generators see the last 32 bits
-    together = token_ids(list(undecided.generate(prompts, how, seeds)))
-    backwards = token_ids(list(undecided.generate(prompts[::-1], how, seeds[::-1])))
-    others = token_ids(list(undecided.generate(prompts, how, range(len(prompts)))))
+    together = token_ids(generations(undecided, prompts, how, seeds))
+    backwards = token_ids(generations(undecided, prompts[::-1], how, seeds[::-1]))
+    others = token_ids(generations(undecided, prompts, how, range(len(prompts))))
     assert together == backwards[::-1]
     assert all(one != other for one, other in zip(together, others, strict=True))
 
@@ -170,30 +171,29 @@ def test_a_completion_is_a_function_of_its_prompt_and_seed(undecided: Server) ->
 def test_more_than_one_step_can_read_is_no_harm(captioner: Server) -> None:
     """vLLM would read a prompt in parts, and on a CPU its engine dies of that when the prompt has a seed."""
     prompts = [Prompt(describes_messages(f"The red bar is {i}. " * 100)) for i in range(8)]
-    generations = list(captioner.generate(prompts, Sampling(max_tokens=4), range(8)))
-    assert all(len(generation.prompt_ids) > 1024 for generation in generations)
+    made = generations(captioner, prompts, Sampling(max_tokens=4), range(8))
+    assert all(len(generation.prompt_ids) > 1024 for generation in made)
 
 
 def test_limits_have_their_own_finish_reasons(undecided: Server) -> None:
     prompts = caption_prompts(3)
-    for generation in undecided.generate(prompts, Sampling(n=2, max_tokens=3), [0] * len(prompts)):
+    for generation in generations(undecided, prompts, Sampling(n=2, max_tokens=3), [0] * len(prompts)):
         assert [(c.finish_reason, len(c.token_ids)) for c in generation.completions] == [("length", 3)] * 2
     started = time.monotonic()
     late = Sampling(n=8, max_tokens=1800, temperature=0.01, deadline=0.5)
-    for generation in undecided.generate(prompts, late, [0] * len(prompts)):
+    for generation in generations(undecided, prompts, late, [0] * len(prompts)):
         assert generation.completions == (Completion((), (), "", "deadline"),) * 8
-    assert time.monotonic() - started < 30
-    assert len(list(undecided.generate(prompts, GREEDY, [0] * len(prompts)))) == len(prompts), "it works on"
+    assert time.monotonic() - started < 150
+    assert len(generations(undecided, prompts, GREEDY, [0] * len(prompts))) == len(prompts), "it works on"
 
 
 def test_prompts_are_never_cut(captioner: Server, reasoner: Server) -> None:
-    [generation] = captioner.generate(caption_prompts(1)[:1], Sampling(max_tokens=1), [0])
+    [generation] = generations(captioner, caption_prompts(1)[:1], Sampling(max_tokens=1), [0])
     room = 2048 - len(generation.prompt_ids)
-    list(captioner.generate(caption_prompts(1)[:1], Sampling(max_tokens=room), [0]))
+    generations(captioner, caption_prompts(1)[:1], Sampling(max_tokens=room), [0])
     for engine, prompt in ((captioner, caption_prompts(1)[0]), (reasoner, reasoner_prompts()[0])):
         for max_tokens in (2047, 100_000):
-            with pytest.raises(PromptTooLong, match="lower max_tokens"):
-                list(engine.generate([prompt], Sampling(max_tokens=max_tokens), [0]))
+            assert "lower max_tokens" in refusal(engine, prompt, Sampling(max_tokens=max_tokens))
 
 
 # --- other weights ----------------------------------------------------------------------------------------------------
@@ -224,7 +224,7 @@ def test_a_diverged_model_is_an_error(captioner: Server, tmp_path: Path) -> None
         checkpoint(tmp_path / "diverged", lambda weights: weights["model.embed_tokens.weight"].fill_(torch.nan))
     )
     with pytest.raises(FloatingPointError, match="diverged"):
-        list(captioner.generate(caption_prompts(1), GREEDY, [0, 0]))
+        generations(captioner, caption_prompts(1), GREEDY, [0, 0])
     captioner.swap(str(EMBEDDED / "captioner"))
 
 
@@ -259,7 +259,7 @@ def test_a_pair_behind_urls_answers_within_the_servers_context(
     answer = json.loads(done.stdout)
     with Racro(plain_captioner, "embedded") as local:
         expected = local.answer(image, problem.question)
-    assert (answer["caption"], answer["tentative"]) == (expected.caption, expected.tentative)
+    assert (answer["caption"], answer["attempt"]) == (expected.caption, expected.attempt)
     assert answer["finish"]["answer"] == "stop"
 
 
@@ -274,7 +274,7 @@ def test_a_server_that_cannot_start_says_why(tmp_path: Path) -> None:
     with pytest.raises(EngineLost, match=r"did not answer within runtime\.reasoner\.start_deadline \(0\.5 s\)"):
         Server("reasoner", REASONER, str(EMBEDDED / "reasoner"), runtime, tmp_path / "log")
     assert gone(list(set(psutil.Process().children(recursive=True)) - before))
-    awq = CAPTIONER.model_copy(update={"engine": Server(quantization="nonsense")})
+    awq = CAPTIONER.model_copy(update={"engine": config.Server(quantization="nonsense")})
     with pytest.raises(BadInput, match=r"^captioner\.engine: vLLM refuses the model or the settings: .*nonsense"):
         Server("captioner", awq, str(EMBEDDED / "captioner"), runtime, tmp_path / "log")
 
@@ -285,13 +285,13 @@ def test_a_server_that_cannot_start_says_why(tmp_path: Path) -> None:
 def test_a_killed_server_is_lost(reasoner: Server) -> None:
     processes = family(reasoner)
     prompts = reasoner_prompts() * 200
-    generations = reasoner.generate(prompts, Sampling(max_tokens=64), range(len(prompts)))
-    next(generations)
+    results = reasoner.generate(requests(prompts, Sampling(max_tokens=64), range(len(prompts))))
+    next(results)
     os.kill(reasoner.child.pid, signal.SIGKILL)
     started = time.monotonic()
     with pytest.raises(EngineLost, match=r"^reasoner: the vLLM server has ended \(killed by signal 9\)"):
-        list(generations)
-    assert time.monotonic() - started < 20, "long before it would count as hung"
+        list(results)
+    assert time.monotonic() - started < 50, "long before it would count as hung"
     assert reasoner.lost
     with pytest.raises(EngineLost, match="has ended"):
         reasoner.swap(str(EMBEDDED / "reasoner"))
@@ -313,8 +313,8 @@ def test_a_hung_server_is_lost(captioner: Server) -> None:
         try:
             started = time.monotonic()
             with pytest.raises(EngineLost, match=r"no sign of life for 2 s"):
-                list(client.generate(prompts, GREEDY, [0] * len(prompts)))
-            assert 2 <= time.monotonic() - started < 20
+                generations(client, prompts, GREEDY, [0] * len(prompts))
+            assert 2 <= time.monotonic() - started < 100
             assert client.lost
             with pytest.raises(EngineLost):
                 client.swap(str(EMBEDDED / "captioner"))
@@ -326,6 +326,6 @@ def test_a_hung_server_is_lost(captioner: Server) -> None:
     assert not captioner.lost
     threading.Timer(0.5, captioner.close).start()
     with pytest.raises(EngineLost, match="closed"):
-        list(captioner.generate(prompts, GREEDY, [0] * len(prompts)))
+        generations(captioner, prompts, GREEDY, [0] * len(prompts))
     captioner.close()
     assert gone(processes)

@@ -7,6 +7,7 @@ changes the process that imports it.
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import sys
 import time
@@ -30,15 +31,16 @@ from racro.engines.protocol import (
     EngineLost,
     Generation,
     Prompt,
-    PromptTooLong,
+    Refusal,
     Sampling,
     SwapFailed,
 )
-from racro.engines.templates import fill
 from racro.engines.vllm.weights import checkpoint_sums, tensor_sums, verify
 from racro.engines.worker.client import Worker
 from racro.models.folders import EMBEDDED
 from racro.prompts import caption_messages, describes_messages, reasoner_messages
+from tests.support.asking import answers, generations, refusal, requests
+from tests.support.tiny_training import TinyTraining
 
 GREEDY = Sampling(temperature=0.0, max_tokens=20)
 PLACE = EnginePlacement(sequences=32, cpu_cache=0.25)
@@ -130,7 +132,7 @@ def scores(engine: TransformersEngine, prompt: Prompt, generation: Generation, h
     """The model's own log-probs of what was sampled, each from one forward of the whole text."""
     found = []
     for completion in generation.completions:
-        text = fill(prompt, engine.tokenizer, engine.processor)
+        text = engine.template.fill(prompt.messages, len(prompt.images))
         options = {"return_tensors": "pt", "add_special_tokens": False}
         added = torch.tensor([completion.token_ids])
         if engine.processor is None:
@@ -154,8 +156,8 @@ def token_ids(generations: list[Generation]) -> list[list[tuple[int, ...]]]:
 def agree(engine: Engine, plain: TransformersEngine, prompts: list[Prompt]) -> None:
     """The same greedy completions of the same ids, with the same log-probs."""
     seeds = [0] * len(prompts)
-    ours = list(engine.generate(prompts, GREEDY, seeds))
-    theirs = list(plain.generate(prompts, GREEDY, seeds))
+    ours = generations(engine, prompts, GREEDY, seeds)
+    theirs = generations(plain, prompts, GREEDY, seeds)
     assert [g.prompt_ids for g in ours] == [g.prompt_ids for g in theirs]
     assert [(c.token_ids, c.text, c.finish_reason) for g in ours for c in g.completions] == [
         (c.token_ids, c.text, c.finish_reason) for g in theirs for c in g.completions
@@ -177,7 +179,7 @@ def test_reasoner_too_and_no_second_beginning_of_text(reasoner: Engine, plain_re
     begin = plain_reasoner.tokenizer.convert_tokens_to_ids("<|im_start|>")
     assert plain_reasoner.tokenizer("text")["input_ids"][0] == begin, "the tokenizer adds one: the claim is not empty"
     agree(reasoner, plain_reasoner, reasoner_prompts())
-    [generation] = reasoner.generate(reasoner_prompts()[:1], GREEDY, [0])
+    [generation] = generations(reasoner, reasoner_prompts()[:1], GREEDY, [0])
     assert generation.prompt_ids[0] == begin
     assert generation.prompt_ids[1] != begin
 
@@ -199,7 +201,7 @@ def test_logprobs_are_those_of_the_sampling_distribution(
     engine, plain = request.getfixturevalue(role), request.getfixturevalue(f"plain_{role}")
     prompts = caption_prompts(8) if role == "captioner" else reasoner_prompts()
     gaps, least = [], 0.0
-    for prompt, generation in zip(prompts, engine.generate(prompts, how, range(len(prompts))), strict=True):
+    for prompt, generation in zip(prompts, generations(engine, prompts, how, range(len(prompts))), strict=True):
         expected = scores(plain, prompt, generation, how)
         for completion, values in zip(generation.completions, expected, strict=True):
             gaps += (torch.tensor(completion.logprobs) - values).abs().tolist()
@@ -212,10 +214,10 @@ def test_logprobs_are_those_of_the_sampling_distribution(
 def test_a_completion_does_not_depend_on_its_batch(undecided: Engine) -> None:
     prompts, how = caption_prompts(8), Sampling(n=8, max_tokens=12)
     seeds = list(range(len(prompts)))
-    together = token_ids(list(undecided.generate(prompts, how, seeds)))
-    backwards = token_ids(list(undecided.generate(prompts[::-1], how, seeds[::-1])))
-    alone = [token_ids(list(undecided.generate([p], how, [s])))[0] for p, s in zip(prompts, seeds, strict=True)]
-    other = token_ids(list(undecided.generate(prompts, how, [2**63 - 1 - s for s in seeds])))
+    together = token_ids(generations(undecided, prompts, how, seeds))
+    backwards = token_ids(generations(undecided, prompts[::-1], how, seeds[::-1]))
+    alone = [token_ids(generations(undecided, [p], how, [s]))[0] for p, s in zip(prompts, seeds, strict=True)]
+    other = token_ids(generations(undecided, prompts, how, [2**63 - 1 - s for s in seeds]))
     assert together == backwards[::-1] == alone
     assert all(len(set(one + another)) == 16 for one, another in zip(together, other, strict=True))
 
@@ -223,9 +225,9 @@ def test_a_completion_does_not_depend_on_its_batch(undecided: Engine) -> None:
 def test_calls_at_the_same_time_do_not_meet(undecided: Engine) -> None:
     how = Sampling(n=4, max_tokens=12)
     calls = [caption_prompts(8), caption_prompts(24)[::-1], caption_prompts(12)]
-    alone = [list(undecided.generate(prompts, how, range(len(prompts)))) for prompts in calls]
+    alone = [generations(undecided, prompts, how, range(len(prompts))) for prompts in calls]
     with ThreadPoolExecutor(3) as pool:
-        together = list(pool.map(lambda p: list(undecided.generate(p, how, range(len(p)))), calls))
+        together = list(pool.map(lambda p: generations(undecided, p, how, range(len(p))), calls))
     assert together == alone
 
 
@@ -234,7 +236,7 @@ def test_vision_tokens_are_never_sampled(undecided: Engine, plain_captioner: Tra
     vision = {vocabulary[f"<|{name}|>"] for name in ("image_pad", "video_pad", "vision_start", "vision_end")}
     sampled = [
         token
-        for generation in undecided.generate(caption_prompts(4), Sampling(n=32, max_tokens=64), range(5))
+        for generation in generations(undecided, caption_prompts(4), Sampling(n=32, max_tokens=64), range(5))
         for completion in generation.completions
         for token in completion.token_ids
     ]
@@ -246,7 +248,7 @@ def test_vision_tokens_are_never_sampled(undecided: Engine, plain_captioner: Tra
 def test_limits_have_their_own_finish_reasons(undecided: Engine, plain_captioner: TransformersEngine) -> None:
     end = plain_captioner.tokenizer.convert_tokens_to_ids("<|im_end|>")
     reasons = set()
-    for generation in undecided.generate(caption_prompts(4), Sampling(n=16, max_tokens=150), range(5)):
+    for generation in generations(undecided, caption_prompts(4), Sampling(n=16, max_tokens=150), range(5)):
         for completion in generation.completions:
             reasons.add(completion.finish_reason)
             ended = completion.token_ids[-1] == end
@@ -261,45 +263,58 @@ def test_limits_have_their_own_finish_reasons(undecided: Engine, plain_captioner
 def test_after_a_deadline_the_engine_works_on(undecided: Engine) -> None:
     long = Sampling(n=8, max_tokens=1000, deadline=0.2)
     started = time.monotonic()
-    generations = list(undecided.generate(caption_prompts(4), long, range(5)))
-    assert time.monotonic() - started < 20
-    late = [c for g in generations for c in g.completions if c.finish_reason == "deadline"]
+    made = generations(undecided, caption_prompts(4), long, range(5))
+    assert time.monotonic() - started < 100
+    late = [c for g in made for c in g.completions if c.finish_reason == "deadline"]
     assert set(late) == {Completion((), (), "", "deadline")}
-    assert all(g.prompt_ids for g in generations)
-    [generation] = undecided.generate(caption_prompts(4)[:1], Sampling(max_tokens=5), [0])
+    assert all(g.prompt_ids for g in made)
+    [generation] = generations(undecided, caption_prompts(4)[:1], Sampling(max_tokens=5), [0])
     assert len(generation.completions[0].token_ids) == 5
 
 
 def test_results_that_nobody_waits_for_make_room(undecided: Engine) -> None:
     prompt, how = caption_prompts(1)[0], Sampling(max_tokens=1000)
-    tried = undecided.generate([prompt] * 64, Sampling(max_tokens=50), range(64))
-    short = next(seed for seed, g in enumerate(tried) if g.completions[0].finish_reason == "stop")
+    tried = undecided.generate(requests([prompt] * 64, Sampling(max_tokens=50), range(64)))
+    short = next(g.key for g in tried if g.completions[0].finish_reason == "stop")
     for _ in range(3):  # the others take all the room that there is, and go on when the first has come
-        generations = undecided.generate([prompt] * 64, how, [short, *range(100, 163)])
-        assert len(next(generations).completions[0].token_ids) <= 50
-        generations.close()  # type: ignore[attr-defined]
-    assert len(list(undecided.generate([prompt] * 5, GREEDY, [0] * 5))) == 5
+        results = undecided.generate(requests([prompt] * 64, how, [short, *range(100, 163)]))
+        assert len(next(results).completions[0].token_ids) <= 50
+        results.close()  # type: ignore[attr-defined]
+    assert len(generations(undecided, [prompt] * 5, GREEDY, [0] * 5)) == 5
 
 
 def test_prompts_are_never_cut(captioner: Engine) -> None:
-    [generation] = captioner.generate(caption_prompts()[:1], Sampling(max_tokens=1), [0])
+    [generation] = generations(captioner, caption_prompts()[:1], Sampling(max_tokens=1), [0])
     length = len(generation.prompt_ids)
-    with pytest.raises(PromptTooLong, match=rf"prompt of {length} tokens and max_tokens {2049 - length}"):
-        list(captioner.generate(caption_prompts()[:1], Sampling(max_tokens=2049 - length), [0]))
-    [generation] = captioner.generate(caption_prompts()[:1], Sampling(max_tokens=2048 - length), [0])
+    reason = refusal(captioner, caption_prompts()[0], Sampling(max_tokens=2049 - length))
+    assert f"prompt of {length} tokens and max_tokens {2049 - length}" in reason
+    [generation] = generations(captioner, caption_prompts()[:1], Sampling(max_tokens=2048 - length), [0])
     assert generation.completions[0].finish_reason == "stop"
-    with pytest.raises(PromptTooLong, match=r"prompt of \d{4,} tokens"):
-        list(captioner.generate([Prompt(describes_messages("red three. " * 2000))], GREEDY, [0]))
+    reason = refusal(captioner, Prompt(describes_messages("red three. " * 2000)), GREEDY)
+    assert re.search(r"prompt of \d{4,} tokens", reason)
 
 
 def test_images_and_their_places_must_match(captioner: Engine, reasoner: Engine) -> None:
     prompt = caption_prompts()[0]
-    with pytest.raises(ValueError, match="2 places for images in a prompt with 0"):
-        list(captioner.generate([Prompt(prompt.messages)], GREEDY, [0]))
-    with pytest.raises(ValueError, match="reads text only"):
-        list(reasoner.generate([prompt], GREEDY, [0]))
+    assert "2 places for images in a prompt with 0" in refusal(captioner, Prompt(prompt.messages), GREEDY)
+    assert "reads text only" in refusal(reasoner, prompt, GREEDY)
+
+
+def test_a_refused_prompt_costs_no_other_one(captioner: Engine) -> None:
+    prompts = caption_prompts(8)
+    expected = generations(captioner, prompts, GREEDY, range(len(prompts)))
+    bad = Prompt(describes_messages("red three. " * 2000)), Prompt(prompts[0].messages)
+    mixed = [bad[0], *prompts[:4], *bad, *prompts[4:], bad[1]]
+    made = answers(captioner, mixed, GREEDY, range(len(mixed)))
+    assert [isinstance(answer, Refusal) for answer in made] == [prompt in bad for prompt in mixed]
+    kept = [answer for answer in made if not isinstance(answer, Refusal)]
+    assert token_ids(kept) == token_ids(expected)
+
+
+def test_settings_that_vllm_does_not_know_are_an_error_and_no_refusal(captioner: Engine) -> None:
+    prompt = caption_prompts()[0]
     with pytest.raises(ValueError, match="temperature"):
-        list(captioner.generate([prompt], Sampling(temperature=-1.0), [0]))
+        generations(captioner, [prompt], Sampling(temperature=-1.0), [0])
 
 
 # --- other weights ----------------------------------------------------------------------------------------------------
@@ -343,6 +358,29 @@ def test_a_swap_leaves_nothing_of_the_old_weights(
     agree(captioner, plain_captioner, prompts)
 
 
+def test_a_policy_of_a_sharded_captioner_is_swapped_in(tmp_path: Path) -> None:
+    """What an update saves beside its weights must not be the index of the shards that it began with."""
+    from transformers import AutoModelForImageTextToText
+
+    initial = tmp_path / "initial"
+    AutoModelForImageTextToText.from_pretrained(EMBEDDED / "captioner").save_pretrained(initial, max_shard_size="500KB")
+    for file in (EMBEDDED / "captioner").iterdir():
+        if file.suffix != ".safetensors" and not (initial / file.name).exists():
+            shutil.copy(file, initial / file.name)
+    assert len(list(initial.glob("*.safetensors"))) > 1
+    training = TinyTraining(initial, tmp_path)
+    training.update(tmp_path / "policy", mini_batch=2)
+    section = Captioner(model=str(initial), dtype="float32", engine=Vllm())
+    runtime = Runtime(device="cpu", captioner=PLACE)
+    engine = Worker("captioner", section, str(initial), runtime, tmp_path / "captioner.log")
+    try:
+        for folder in (initial, tmp_path / "policy", initial):
+            engine.swap(str(folder))
+            agree(engine, TransformersEngine.captioner(str(folder), "float32", "cpu", batch=32), caption_prompts(4))
+    finally:
+        engine.close()
+
+
 def test_a_folder_that_is_no_checkpoint_of_the_model_changes_nothing(
     captioner: Engine, plain_captioner: TransformersEngine, tmp_path: Path
 ) -> None:
@@ -362,11 +400,11 @@ def test_a_folder_that_is_no_checkpoint_of_the_model_changes_nothing(
 
 def test_a_swap_waits_for_what_is_being_generated(undecided: Engine) -> None:
     prompts, how = caption_prompts(2), Sampling(n=8, max_tokens=200)
-    alone = list(undecided.generate(prompts, how, range(3)))
-    generations = undecided.generate(prompts, how, range(3))
-    first = next(generations)
+    alone = generations(undecided, prompts, how, range(3))
+    results = undecided.generate(requests(prompts, how, range(3)))
+    first = next(results)
     undecided.swap(str(EMBEDDED / "captioner"))
-    assert [first, *generations] == alone
+    assert sorted([first, *results], key=lambda answer: answer.key) == alone
 
 
 def adapter(folder: Path, seed: int, part: str = "model.layers") -> tuple[str, str]:
@@ -410,7 +448,7 @@ def test_an_adapter_is_served_as_the_merged_model_and_swapped(tmp_path: Path) ->
         with pytest.raises(SwapFailed):  # vLLM leaves the vision tower as it is
             engine.swap(blind)
         with pytest.raises(EngineLost):
-            list(engine.generate(prompts[:1], GREEDY, [0]))
+            generations(engine, prompts[:1], GREEDY, [0])
     finally:
         engine.close()
 

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import psutil
@@ -30,15 +30,17 @@ from racro.embedded import world
 from racro.engines.balanced import Balanced
 from racro.engines.local.scripted import ScriptedEngine
 from racro.engines.local.transformers import WINDOW, TransformersEngine
-from racro.engines.protocol import Engine, EngineLost, Prompt, PromptTooLong, Sampling
+from racro.engines.protocol import Engine, EngineLost, Generation, Prompt, Refusal, Request, Sampling
 from racro.engines.vllm.environment import environment
 from racro.engines.worker.client import Worker
-from racro.engines.worker.main import AHEAD, Host, Wire, beat
+from racro.engines.worker.main import Host, beat
+from racro.engines.worker.wire import AHEAD, Wire
 from racro.models.folders import EMBEDDED, ModelNotFound
 from racro.processes.child import Child, free_port
 from racro.prompts import caption_messages
+from tests.support.asking import answers, generations, refusal, requests
 
-SOON = 20.0
+SOON = 100.0
 """Seconds within which processes are gone, on a machine that does much else."""
 
 BATCH = 72
@@ -133,21 +135,19 @@ def captioner(opened: list[Worker], log: Path) -> Worker:
     return opened[-1]
 
 
-class Watched(Sequence[Prompt]):
-    """Prompts that note which were read; `until` that one, where reading fails."""
+class Watched(Iterable[Request]):
+    """Requests that note which were read; `until` that one, where reading fails."""
 
     def __init__(self, text: str, count: int, until: int | None = None) -> None:
         self.text, self.count, self.until = text, count, until
         self.read: list[int] = []
 
-    def __len__(self) -> int:
-        return self.count
-
-    def __getitem__(self, index: int) -> Prompt:  # type: ignore[override]
-        if index == self.until:
-            raise OSError("the disk is gone")
-        self.read.append(index)
-        return asked(f"{self.text} {index}")
+    def __iter__(self) -> Iterator[Request]:
+        for key in range(self.count):
+            if key == self.until:
+                raise OSError("the disk is gone")
+            self.read.append(key)
+            yield Request(key, asked(f"{self.text} {key}"), Sampling(), key)
 
 
 # --- child processes --------------------------------------------------------------------------------------------------
@@ -202,11 +202,11 @@ def forked() -> Iterator[None]:
         os.waitpid(pid, 0)
 
 
-def test_a_child_does_not_outlive_a_killed_nanny(tmp_path: Path, children: list[int]) -> None:
+def test_a_child_does_not_outlive_a_killed_supervisor(tmp_path: Path, children: list[int]) -> None:
     child = Child([sys.executable, "-c", "import time; time.sleep(600)"], log=tmp_path / "log")
-    nanny = psutil.Process(child.pid).parent()
-    assert nanny is not None and nanny.ppid() == os.getpid()
-    nanny.kill()
+    supervisor = psutil.Process(child.pid).parent()
+    assert supervisor is not None and supervisor.ppid() == os.getpid()
+    supervisor.kill()
     seconds_until(lambda: gone(child.pid))
     child.stop()
     assert child.poll() == -signal.SIGKILL
@@ -252,9 +252,9 @@ PARENT = """
 import os, sys, threading, time
 from pathlib import Path
 from racro import config
-from racro.engines import Prompt, Sampling
-from racro.engines.processes import Child
-from racro.engines.worker import Worker
+from racro.engines.protocol import Prompt, Request, Sampling
+from racro.engines.worker.client import Worker
+from racro.processes.child import Child
 
 what, log, program = sys.argv[1:]
 asleep = config.Scripted(rules=[config.ScriptedReply(replies=["later"], delay=600)])
@@ -268,7 +268,7 @@ def start():
     else:
         worker = Worker("reasoner", config.Reasoner(engine=asleep), "", config.Runtime(), Path(log))
         print(worker.pid, flush=True)
-        next(worker.generate([Prompt([{"role": "user", "content": "?"}])], Sampling(), [0]))
+        next(worker.generate([Request(0, Prompt([{"role": "user", "content": "?"}]), Sampling(), 0)]))
 
 thread = threading.Thread(target=start, daemon=True)
 thread.start()
@@ -311,7 +311,9 @@ def test_a_free_port_can_be_listened_on() -> None:
 
 # --- a worker answers as its engine -----------------------------------------------------------------------------------
 
-texts = st.one_of(st.integers(0, 99).map("number {}".format), st.text(min_size=1).map("say {}".format))
+texts = st.one_of(
+    st.integers(0, 99).map("number {}".format), st.text(min_size=1).map("say {}".format), st.just("no rule for this")
+)
 pictures = st.lists(st.builds(Image.new, st.just("RGB"), st.tuples(st.integers(1, 9), st.integers(1, 9))), max_size=2)
 samplings = st.builds(Sampling, n=st.integers(1, 3), max_tokens=st.integers(1, 9), temperature=st.floats(0, 2))
 
@@ -320,18 +322,18 @@ samplings = st.builds(Sampling, n=st.integers(1, 3), max_tokens=st.integers(1, 9
 @settings(deadline=None)
 def test_a_worker_is_its_engine(worker: Worker, prompts: list[Prompt], sampling: Sampling) -> None:
     seeds = range(len(prompts))
-    inline = list(ScriptedEngine(RULES).generate(prompts, sampling, seeds))
-    assert list(worker.generate(prompts, sampling, seeds)) == inline
+    inline = answers(ScriptedEngine(RULES), prompts, sampling, seeds)
+    assert answers(worker, prompts, sampling, seeds) == inline
     copies = Balanced([worker, ScriptedEngine(RULES), worker], sequences=2)
-    assert list(copies.generate(prompts, sampling, seeds)) == inline
+    assert answers(copies, prompts, sampling, seeds) == inline
 
 
 def test_a_worker_is_its_model(captioner: Worker) -> None:
     """Images, log-probs and seeds travel; the captions are those of the engine in this process."""
     prompts, sampling, seeds = pictured(24), Sampling(n=2, max_tokens=12), list(range(24))
     inline = TransformersEngine.captioner(str(EMBEDDED / "captioner"), "float32", "cpu", batch=BATCH)
-    expected = list(inline.generate(prompts, sampling, seeds))
-    made = list(captioner.generate(prompts, sampling, seeds))
+    expected = generations(inline, prompts, sampling, seeds)
+    made = generations(captioner, prompts, sampling, seeds)
     assert [[c.token_ids for c in g.completions] for g in made] == [
         [c.token_ids for c in g.completions] for g in expected
     ]
@@ -344,26 +346,27 @@ def test_an_engine_may_read_far_ahead(captioner: Worker) -> None:
     """Its window is larger than what a worker is sent unasked."""
     assert AHEAD < WINDOW * BATCH
     prompts = [asked("?")] * (WINDOW * BATCH + 1)
-    assert len(list(captioner.generate(prompts, Sampling(max_tokens=1), range(len(prompts))))) == len(prompts)
+    assert len(generations(captioner, prompts, Sampling(max_tokens=1), range(len(prompts)))) == len(prompts)
 
 
 def test_prompts_are_read_late(worker: Worker) -> None:
-    prompts = Watched("slow", 4 * AHEAD)
-    results = worker.generate(prompts, Sampling(), range(len(prompts)))
+    watched = Watched("slow", 4 * AHEAD)
+    results = worker.generate(watched)
     next(results)
-    assert len(prompts.read) <= AHEAD + AHEAD
+    assert len(watched.read) <= AHEAD + AHEAD
     results.close()  # type: ignore[attr-defined]
 
 
 def test_calls_run_side_by_side_and_can_be_abandoned(worker: Worker) -> None:
     process = psutil.Process(worker.pid)
+    generations(worker, [asked("number 1")], Sampling(), [0])  # whatever thread a first call starts is there
     threads = process.num_threads()
     long = Watched("slow", 100_000)
-    results = worker.generate(long, Sampling(), range(len(long)))
+    results = worker.generate(long)
     next(results)
     short = [asked(f"number {i}") for i in range(3)]
-    assert len(list(worker.generate(short, Sampling(), range(3)))) == 3
-    assert len(long.read) < len(long)
+    assert len(generations(worker, short, Sampling(), range(3))) == 3
+    assert len(long.read) < long.count
     results.close()  # type: ignore[attr-defined]
     seconds_until(lambda: process.num_threads() <= threads)  # the engine works on it no more
     read = len(long.read)
@@ -375,11 +378,11 @@ def test_balanced_gives_more_to_the_faster(tmp_path: Path) -> None:
     slow = ScriptedReply(when="number (.*)", replies=("it is \\1",), delay=0.05)
     fast = ScriptedReply(when="number (.*)", replies=("it is \\1",), delay=0.001)
     engines = [Counting([slow]), Counting([fast])]
-    prompts = Watched("number", 200)
+    watched = Watched("number", 200)
     copies = Balanced(engines, sequences=4)
-    texts = [g.completions[0].text for g in copies.generate(prompts, Sampling(), range(200))]
-    assert texts == [f"it is {i}" for i in range(200)]
-    assert sorted(prompts.read) == list(range(200))
+    texts = {g.key: g.completions[0].text for g in copies.generate(watched) if isinstance(g, Generation)}
+    assert texts == {i: f"it is {i}" for i in range(200)}
+    assert watched.read == list(range(200))
     assert engines[0].answered + engines[1].answered == 200
     assert 0 < engines[0].answered < engines[1].answered
     assert copies.outstanding == [0, 0]
@@ -388,31 +391,39 @@ def test_balanced_gives_more_to_the_faster(tmp_path: Path) -> None:
 class Counting(ScriptedEngine):
     answered = 0
 
-    def generate(self, prompts: Sequence[Prompt], sampling: Sampling, seeds: Sequence[int]) -> Iterator[object]:  # type: ignore[override]
-        for generation in super().generate(prompts, sampling, seeds):
+    def generate(self, requests: Iterable[Request]) -> Iterator[Generation | Refusal]:
+        for answer in super().generate(requests):
             self.answered += 1
-            yield generation
+            yield answer
 
 
 def test_balanced_reads_late() -> None:
     copies = Balanced([ScriptedEngine(RULES), ScriptedEngine(RULES)], sequences=4)
-    prompts = Watched("slow", 1000)
-    results = copies.generate(prompts, Sampling(), range(1000))
+    watched = Watched("slow", 1000)
+    results = copies.generate(watched)
     next(results)
-    assert len(prompts.read) <= 40
+    assert len(watched.read) <= 40
     results.close()  # type: ignore[attr-defined]
     seconds_until(lambda: copies.outstanding == [0, 0])
 
 
 def test_balanced_can_be_abandoned() -> None:
-    """Parts of fifty prompts are out; each ends at its next answer."""
-    copies = Balanced([ScriptedEngine(RULES), ScriptedEngine(RULES)], sequences=200)
-    prompts = Watched("slow", 1600)
-    results = copies.generate(prompts, Sampling(), range(1600))
+    """Parts of fifty requests are being worked on; each ends at its next answer."""
+    engines = [Counting(RULES), Counting(RULES)]
+    copies = Balanced(engines, sequences=200)
+    watched = Watched("slow", 10_000)
+    results = copies.generate(watched)
     next(results)
     results.close()  # type: ignore[attr-defined]
     seconds_until(lambda: copies.outstanding == [0, 0])
-    assert len(prompts.read) < 400
+    assert len(watched.read) < 2000 and sum(engine.answered for engine in engines) < 400
+
+
+def test_what_reading_raises_reaches_the_caller_of_balanced() -> None:
+    copies = Balanced([ScriptedEngine(RULES), ScriptedEngine(RULES)])
+    with pytest.raises(OSError, match="the disk is gone"):
+        list(copies.generate(Watched("number", 100, until=50)))
+    seconds_until(lambda: copies.outstanding == [0, 0])
 
 
 @pytest.mark.parametrize("copies", [1, 2])
@@ -420,7 +431,7 @@ def test_a_timeout_of_the_stage_reaches_whoever_waits(worker: Worker, copies: in
     """Timeouts are exceptions that are set in a thread from outside; a lock that is waited for holds them off."""
     engine = worker if copies == 1 else Balanced([worker] * copies)
     with timed_out():
-        next(engine.generate([asked("asleep")], Sampling(), [0]))
+        next(engine.generate(requests([asked("asleep")], Sampling(), [0])))
 
 
 def test_a_timeout_while_it_starts_leaves_no_process(log: Path, children: list[int]) -> None:
@@ -460,23 +471,21 @@ def test_vllm_leaves_nothing_in_the_users_home(tmp_path: Path, monkeypatch: pyte
 
 def test_errors_keep_their_type_and_the_worker_goes_on(captioner: Worker, worker: Worker, tmp_path: Path) -> None:
     prompts = pictured(2)
-    with pytest.raises(PromptTooLong, match="lower max_tokens"):
-        list(captioner.generate(prompts, Sampling(max_tokens=10**6), [0, 1]))
-    with pytest.raises(ValueError, match="no rule"):
-        list(worker.generate([asked("what?")], Sampling(), [0]))
+    assert "lower max_tokens" in refusal(captioner, prompts[0], Sampling(max_tokens=10**6))
+    assert "no rule" in refusal(worker, asked("what?"), Sampling())
     with pytest.raises(OSError, match="the disk is gone"):
-        list(worker.generate(Watched("number", 100, until=50), Sampling(), range(100)))
+        list(worker.generate(Watched("number", 100, until=50)))
     diverged = tmp_path / "diverged"
     shutil.copytree(EMBEDDED / "captioner", diverged)
     weights = {name: torch.full_like(t, torch.nan) for name, t in load_file(diverged / "model.safetensors").items()}
     save_file(weights, diverged / "model.safetensors", {"format": "pt"})
-    before = list(captioner.generate(prompts, Sampling(max_tokens=8), [0, 1]))
+    before = generations(captioner, prompts, Sampling(max_tokens=8), [0, 1])
     captioner.swap(str(diverged))
     with pytest.raises(FloatingPointError, match="diverged"):
-        list(captioner.generate(prompts, Sampling(max_tokens=8), [0, 1]))
+        generations(captioner, prompts, Sampling(max_tokens=8), [0, 1])
     captioner.swap(str(EMBEDDED / "captioner"))
-    captioner.rest()
-    assert list(captioner.generate(prompts, Sampling(max_tokens=8), [0, 1])) == before
+    captioner.sleep()
+    assert generations(captioner, prompts, Sampling(max_tokens=8), [0, 1]) == before
     assert not captioner.lost and not worker.lost
 
 
@@ -503,26 +512,26 @@ def test_what_libraries_print_disturbs_nobody(
 ) -> None:
     monkeypatch.setenv("PYTHONVERBOSE", "1")
     with contextlib.closing(scripted(tmp_path / "log")) as worker:
-        assert next(worker.generate([asked("number 1")], Sampling(), [0])).completions[0].text == "it is 1"
+        assert generations(worker, [asked("number 1")], Sampling(), [0])[0].completions[0].text == "it is 1"
     assert (tmp_path / "log").stat().st_size > 10_000
 
 
 # --- faults -----------------------------------------------------------------------------------------------------------
 
 
-def lost_while_generating(engine: Engine, prompts: Sequence[Prompt], fault: Callable[[], None]) -> str:
+def lost_while_generating(engine: Engine, requests: Iterable[Request], fault: Callable[[], None]) -> str:
     """The message of the EngineLost that a fault after the first result leads to; another call gets it too."""
     errors: list[BaseException] = []
 
     def other() -> None:
         try:
-            list(engine.generate([asked("asleep")], Sampling(), [0]))
+            generations(engine, [asked("asleep")], Sampling(), [0])
         except EngineLost as error:
             errors.append(error)
 
     thread = threading.Thread(target=other, daemon=True)
     thread.start()
-    results = engine.generate(prompts, Sampling(), range(len(prompts)))
+    results = engine.generate(requests)
     next(results)
     fault()
     with pytest.raises(EngineLost) as caught:
@@ -531,7 +540,7 @@ def lost_while_generating(engine: Engine, prompts: Sequence[Prompt], fault: Call
     assert len(errors) == 1
     assert engine.lost
     with pytest.raises(EngineLost):
-        next(engine.generate(prompts, Sampling(), range(len(prompts))))
+        next(engine.generate(requests))
     return str(caught.value)
 
 
@@ -546,9 +555,9 @@ def test_a_killed_worker_is_lost(log: Path, children: list[int]) -> None:
 def test_a_stopped_worker_is_lost_and_killed(log: Path, size: int, children: list[int]) -> None:
     """With large images its parent is in the middle of sending when it stops."""
     image = Image.new("RGB", (size, size))
-    prompts = [asked("slow", image)] * 10_000
+    slow = list(requests([asked("slow", image)] * 10_000, Sampling(), range(10_000)))
     with contextlib.closing(scripted(log, silence=2.0)) as worker:
-        message = lost_while_generating(worker, prompts, lambda: os.kill(worker.pid, signal.SIGSTOP))
+        message = lost_while_generating(worker, slow, lambda: os.kill(worker.pid, signal.SIGSTOP))
         assert "no sign of life for 2 s" in message
         assert gone(worker.pid)
 
@@ -556,7 +565,7 @@ def test_a_stopped_worker_is_lost_and_killed(log: Path, size: int, children: lis
 def test_one_lost_copy_is_enough(log: Path, children: list[int]) -> None:
     first, second = scripted(log), scripted(log)
     with contextlib.closing(Balanced([first, second], sequences=8)) as copies:
-        results = copies.generate(Watched("slow", 10**6), Sampling(), range(10**6))
+        results = copies.generate(Watched("slow", 10**6))
         next(results)
         os.kill(second.pid, signal.SIGKILL)
         with pytest.raises(EngineLost):
@@ -603,17 +612,17 @@ def limit_memory(worker: Worker, more: int) -> None:
 
 def test_a_model_that_is_out_of_memory_is_lost_with_a_remedy(captioner: Worker) -> None:
     prompts = pictured(BATCH)
-    list(captioner.generate(prompts[:1], Sampling(max_tokens=2), [0]))
+    generations(captioner, prompts[:1], Sampling(max_tokens=2), [0])
     limit_memory(captioner, 200 << 20)
     with pytest.raises(EngineLost, match=r"out of memory.* lower runtime.caption_batch"):
-        list(captioner.generate(prompts, Sampling(n=64, max_tokens=512, temperature=9.0), range(BATCH)))
+        generations(captioner, prompts, Sampling(n=64, max_tokens=512, temperature=9.0), range(BATCH))
     assert captioner.lost and gone(captioner.pid)
 
 
 def test_memory_error_is_lost(log: Path, children: list[int]) -> None:
     with contextlib.closing(scripted(log)) as worker:
-        next(worker.generate([asked("number 1")], Sampling(), [0]))
+        next(worker.generate(requests([asked("number 1")], Sampling(), [0])))
         limit_memory(worker, 200 << 20)
         with pytest.raises(EngineLost, match="out of memory"):
-            list(worker.generate([asked("grow " + "x" * (20 << 20))], Sampling(max_tokens=1 << 30), [0]))
+            generations(worker, [asked("grow " + "x" * (20 << 20))], Sampling(max_tokens=1 << 30), [0])
         assert gone(worker.pid)

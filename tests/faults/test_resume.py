@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -17,16 +18,17 @@ from flows.training import train
 from racro.config import loading
 from racro.summary import Summary
 from tests.conftest import EMBEDDED_RECIPE, REPOSITORY, TINY, nobody_works_in
+from tests.support.eventually import eventually
 
 
 @pytest.fixture(scope="module")
-def undisturbed(prefect_server: str, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Policy digest of a run that nobody killed."""
+def undisturbed(prefect_server: str, tmp_path_factory: pytest.TempPathFactory) -> Summary:
+    """A run that is not killed."""
     root = tmp_path_factory.mktemp("undisturbed")
-    return train(loading.load(EMBEDDED_RECIPE, TINY), run="whole", root=str(root)).policy.digest
+    return train(loading.load(EMBEDDED_RECIPE, TINY), run="whole", root=str(root))
 
 
-def test_killed_at_many_writes_in_every_stage(undisturbed: str, tmp_path: Path) -> None:
+def test_killed_at_many_writes_in_every_stage(undisturbed: Summary, tmp_path: Path) -> None:
     root = tmp_path / "root"
     root.mkdir()
     driver = subprocess.run(
@@ -35,20 +37,23 @@ def test_killed_at_many_writes_in_every_stage(undisturbed: str, tmp_path: Path) 
         cwd=REPOSITORY,
         capture_output=True,
         text=True,
-        timeout=550,
+        timeout=1100,
     )
     assert driver.returncode == 0, driver.stderr[-3000:]
     result = json.loads(driver.stdout.splitlines()[-1])
-    assert result["policy"] == undisturbed
+    assert result["policy"] == undisturbed.policy.digest
     assert result["rewritten"] == []
-    assert result["stages"] == 11
+    assert result["stages"] == sum(stage.executed for stage in undisturbed.stages.values())
     places = {kill.split(" ")[1].split("/")[2] for kill in result["kills"] if "/artifacts/" in kill}
-    assert {"prepare", "caption", "reason", "update", "evaluate"} <= places, result["kills"]
-    assert len(result["kills"]) >= 12
+    assert {"prepare", "caption", "reason", "update", "describe", "answer"} <= places, result["kills"]
+
+
+def there_or_ended(folder: Path, pattern: str, process: subprocess.Popen[bytes]) -> bool:
+    return any(folder.rglob(pattern)) or process.poll() is not None
 
 
 def test_a_killed_command_leaves_no_process_and_the_same_command_finishes(
-    undisturbed: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    undisturbed: Summary, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("PREFECT_API_URL", "PREFECT_HOME", "MLFLOW_TRACKING_URI", "RACRO_HOME"):
         monkeypatch.delenv(name, raising=False)
@@ -59,16 +64,14 @@ def test_a_killed_command_leaves_no_process_and_the_same_command_finishes(
         process = subprocess.Popen(
             command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
         )
-        deadline = time.monotonic() + 200
-        while not list(tmp_path.rglob(wait_for)) and process.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.05)
+        assert eventually(partial(there_or_ended, tmp_path, wait_for, process))
         time.sleep(dice.uniform(0, 1.5))
         process.send_signal(signal.SIGKILL)
         process.wait()
         assert nobody_works_in(tmp_path), "a process of the killed command lives on"
-    finished = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=500)
+    finished = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=1000)
     assert finished.returncode == 0, finished.stderr[-3000:]
     summary = Summary.model_validate_json((tmp_path / "runs" / "killed" / "summary.json").read_text())
-    assert summary.policy.digest == undisturbed
+    assert summary.policy.digest == undisturbed.policy.digest
     assert summary.stages["caption"].cached >= 1
     assert nobody_works_in(tmp_path)

@@ -1,0 +1,1 @@
+"""Do whole runs work? Real trainings, evaluations and sweeps with tiny inputs."""

@@ -64,13 +64,13 @@ def scripted(replies: str, delay: float) -> str:
 
 
 def pid(role: Role) -> int:
-    engine = engines._warm[role].engine
-    return int(getattr(engine, "engine", engine).pid)  # the reasoner's is behind `Ahead`
+    engine = engines._cached[role].engine
+    return int(getattr(engine, "engine", engine).pid)  # the reasoner's is behind a Prefetcher
 
 
 def test_workers_give_the_policy_that_engines_in_this_process_give(inline: Summary, tmp_path: Path, when) -> None:
     pids: set[tuple[Role, int]] = set()
-    for stage in ("caption 0", "caption 1", "evaluate"):
+    for stage in ("caption 0", "caption 1", "describe"):
         when(stage, lambda: pids.add(("captioner", pid("captioner"))))
     for stage in ("reason 0", "reason 1"):
         when(stage, lambda: pids.add(("reasoner", pid("reasoner"))))
@@ -82,16 +82,26 @@ def test_workers_give_the_policy_that_engines_in_this_process_give(inline: Summa
     assert {file.name for file in (tmp_path / "workers" / "engines").iterdir()} == {"captioner.log", "reasoner.log"}
 
 
+SHORT = ("iterations=1", "evaluation.problems=8")
+
+
+@pytest.fixture(scope="module")
+def short(tmp_path_factory: pytest.TempPathFactory, prefect_server: str) -> Summary:
+    """As `inline`, with one iteration."""
+    recipe = loading.load(EMBEDDED_RECIPE, [*TINY, *BATCHES, *SHORT])
+    return train(recipe, run="short", root=str(tmp_path_factory.mktemp("short")))
+
+
 @pytest.mark.parametrize(
     "role, stage, blow",
     [
-        ("captioner", "caption 1", signal.SIGKILL),
-        ("captioner", "evaluate", signal.SIGSTOP),
+        ("captioner", "caption 0", signal.SIGKILL),
+        ("captioner", "describe", signal.SIGSTOP),
         ("reasoner", "reason 0", signal.SIGKILL),
     ],
 )
 def test_a_worker_that_dies_or_hangs_costs_one_retry_of_one_stage(
-    inline: Summary, tmp_path: Path, when, role: Role, stage: str, blow: int
+    short: Summary, tmp_path: Path, when, role: Role, stage: str, blow: int
 ) -> None:
     struck: list[int] = []
 
@@ -100,15 +110,15 @@ def test_a_worker_that_dies_or_hangs_costs_one_retry_of_one_stage(
         os.kill(struck[0], blow)
 
     when(stage, strike)
-    recipe = loading.load(EMBEDDED_RECIPE, [*TINY, *WORKERS, f"runtime.{role}.silence=3"])
+    recipe = loading.load(EMBEDDED_RECIPE, [*TINY, *WORKERS, *SHORT, f"runtime.{role}.silence=8"])
     summary = train(recipe, run="struck", root=str(tmp_path))
-    assert summary.policy.digest == inline.policy.digest
-    assert (summary.base, summary.final) == (inline.base, inline.final)
+    assert summary.policy.digest == short.policy.digest
+    assert (summary.base, summary.final) == (short.base, short.final)
     assert struck and not alive(struck[0])
 
 
 def test_the_reasoner_answers_while_the_captioner_still_writes(tmp_path: Path) -> None:
-    captions, pause = 64, 0.04
+    captions, pause = 64, 0.08
     summary = train(
         loading.load(
             EMBEDDED_RECIPE,
@@ -132,4 +142,4 @@ def test_the_reasoner_answers_while_the_captioner_still_writes(tmp_path: Path) -
     # equal questions are asked once, so it can be less than the slower of the two
     both = summary.stages["caption"].seconds + summary.stages["reason"].seconds
     slower, faster = captions * 3 * pause, captions * pause
-    assert 0.8 * slower < both < slower + 0.75 * faster, f"{both:.1f} s for stages of {faster:.1f} and {slower:.1f} s"
+    assert 0.8 * slower < both < slower + 0.9 * faster, f"{both:.1f} s for stages of {faster:.1f} and {slower:.1f} s"

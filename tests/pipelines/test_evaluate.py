@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +16,15 @@ import pytest
 from mlflow import MlflowClient
 
 from flows.evaluation import evaluate
-from flows.training import evaluate_policy, prepare_problems
+from flows.training import train
 from racro.config import Reasoner, Recipe, loading
+from racro.engines.local.transformers import TransformersEngine
+from racro.engines.protocol import Generation, Refusal, Request, Sampling
 from racro.evaluation.compare import compare, read_results
+from racro.evaluation.results import NothingEvaluated
 from racro.schema import Result
 from racro.summary import EvaluationSummary
-from tasks.evaluate import NothingEvaluated, score_of
-from tasks.prepare import adopt_captioner, adopt_reasoner
 from tasks.questions import NoBenchmark
-from tasks.running.engines import release_all
-from tasks.running.stages import Stages
 from tests.conftest import EMBEDDED_RECIPE, REPOSITORY, TINY
 from tests.support import benchmark_rows as made
 from tests.support.asked import PICTURE
@@ -109,11 +109,11 @@ def test_benchmarks_are_scored_as_their_authors_do(tmp_path: Path, benchmarks: d
 def _check_rows(rows: list[Result]) -> None:
     """A row for each answer, with all that led to it."""
     joint = next(row for row in rows if (row.mode, row.reasoner) == ("joint", "says-3"))
-    assert (joint.caption, joint.tentative, joint.extracted) == ("a red square", r"\boxed{3}", "3")
-    for prompt, words in ((joint.caption_prompt, "Please describe"), (joint.tentative_prompt, "step by step")):
+    assert (joint.caption, joint.attempt, joint.extracted) == ("a red square", r"\boxed{3}", "3")
+    for prompt, words in ((joint.caption_prompt, "Please describe"), (joint.attempt_prompt, "step by step")):
         assert words in str(prompt) and '{"type": "image"}' in str(prompt)
     assert "a red square" in joint.prompt and "tentative model response" in joint.prompt
-    assert {row.tentative for row in rows if row.mode in ("caption", "text")} == {None}
+    assert {row.attempt for row in rows if row.mode in ("caption", "text")} == {None}
     assert {row.caption for row in rows if row.mode in ("direct", "text")} == {None}
 
 
@@ -125,7 +125,7 @@ def _check_page(file: Path) -> None:
 
 
 def test_a_limited_run_shares_its_questions_with_a_full_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tasks.questions.PART", 8)
+    monkeypatch.setattr("racro.evaluation.parts.PART", 8)
     root = str(tmp_path)
     some = evaluate(dry(), "initial", limit=20, run="some", root=root)
     assert executed(some)["describe"] == 3 and some.entries[0].questions == 20 and some.score is None
@@ -134,16 +134,29 @@ def test_a_limited_run_shares_its_questions_with_a_full_one(tmp_path: Path, monk
     assert every.entries[0].questions == 32 and every.score is not None
 
 
-def test_held_out_problems_give_the_score_that_the_stage_of_training_gives(tmp_path: Path) -> None:
-    recipe = loading.load(EMBEDDED_RECIPE, TINY)
-    stages = Stages(str(tmp_path), recipe.runtime)
-    policy, frozen = adopt_captioner(recipe.captioner, recipe.runtime), adopt_reasoner(recipe.reasoner, recipe.runtime)
-    heldout = prepare_problems(recipe, stages, heldout=recipe.evaluation.problems)
-    judged = evaluate_policy(recipe, stages, "evaluate", policy, frozen, heldout)
-    release_all()
-    summary = evaluate(recipe, "initial", root=str(tmp_path))
-    assert summary.score == score_of(judged)
-    assert 0 < summary.score.accuracy < 1
+def test_what_a_training_has_evaluated_comes_from_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the initial policy, of a trained one by its folder, and as champion: the same stages, the same score."""
+    asked: set[Sampling] = set()
+    generate = TransformersEngine.generate
+
+    def watched(self: TransformersEngine, requests: Iterable[Request]) -> Iterator[Generation | Refusal]:
+        read = list(requests)
+        asked.update(request.sampling for request in read)
+        return generate(self, read)
+
+    monkeypatch.setattr(TransformersEngine, "generate", watched)
+    root, settings = str(tmp_path), ("iterations=1", "evaluation.temperature=0.5", "evaluation.top_p=0.9", "seed=78")
+    recipe = loading.load(EMBEDDED_RECIPE, [*TINY, *settings])
+    trained = train(recipe, run="trained", root=root)
+    captions = Sampling(1, 0.0, 1.0, recipe.rollout.max_tokens, recipe.runtime.request_deadline)
+    answers = Sampling(1, 0.5, 0.9, recipe.reasoner.max_tokens, recipe.runtime.request_deadline)
+    assert {captions, answers} < asked, "captions are greedy, answers sampled as the recipe says"
+    best = max(trained.base, trained.final, key=lambda score: score.accuracy)
+    for policy, score in (("initial", trained.base), (trained.policy.uri, trained.final), ("champion", best)):
+        again = evaluate(recipe, policy, root=root)
+        assert sum(executed(again).values()) == 0
+        assert again.score == score
+    assert 0 < trained.base.accuracy < 1
 
 
 def test_several_answers_to_a_question(tmp_path: Path, benchmarks: dict[str, str | None]) -> None:
@@ -164,10 +177,10 @@ def test_engines_that_give_no_answer_leave_no_table(tmp_path: Path, benchmarks: 
     own = {"own": benchmarks["own"]}
     late = {"type": "scripted", "rules": [{"replies": ["x"], "delay": 1}]}
     slow = Reasoner.model_validate({"model": "slow", "engine": late})
-    with pytest.raises(NothingEvaluated, match=r"none of 5 texts was finished in time; raise runtime\.request_dead"):
+    with pytest.raises(NothingEvaluated, match=r"own: none of 5 texts was finished .*runtime\.request_dead"):
         evaluate(dry("runtime.request_deadline=0.01"), "initial", own, ("text",), None, (slow,), root=str(tmp_path))
     deaf = Reasoner.model_validate({"model": "deaf", "engine": says("x", when="never said")})
-    with pytest.raises(NothingEvaluated, match=r"not one of 5 answers.* no rule of the scripted engine matches"):
+    with pytest.raises(NothingEvaluated, match=r"own: not one of 5 answers.* no rule of the scripted engine matches"):
         evaluate(dry(), "initial", own, ("text",), None, (deaf,), root=str(tmp_path))
 
 
@@ -187,7 +200,7 @@ def test_killed_at_many_writes_it_repeats_nothing_and_gives_the_same_table(tmp_p
         cwd=REPOSITORY,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=1000,
     )
     assert driver.returncode == 0, driver.stderr[-3000:]
     result = json.loads(driver.stdout.splitlines()[-1])

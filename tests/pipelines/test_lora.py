@@ -118,11 +118,11 @@ def weights(change: Callable[[dict[str, torch.Tensor]], Any]) -> Callable[[Path]
     ("damage", "complaint"),
     [
         (lambda folder: (folder / CONFIG).write_text("{"), r"adapter_config\.json: JSONDecodeError"),
-        (edit(peft_type="IA3"), "no LoRA adapter of a named model"),
+        (edit(peft_type="IA3"), "not a LoRA adapter that names its model"),
         (edit(r=0), r"adapter_config\.json: ZeroDivisionError"),
         (lambda folder: (folder / WEIGHTS).unlink(), r"holds no adapter_model\.safetensors"),
-        (edit(base_model_name_or_path="nobody/has-this"), "the model that it adapts cannot be had: .*nobody/has-this"),
-        (lambda folder: edit(base_model_name_or_path=str(folder))(folder), "an adapter itself"),
+        (edit(base_model_name_or_path="nobody/has-this"), "the model that it adapts was not found: .*nobody/has-this"),
+        (lambda folder: edit(base_model_name_or_path=str(folder))(folder), "an adapter too"),
         (edit(target_modules=["no_such_layer"]), "cannot be put on its model: .*no_such_layer"),
         (lambda folder: (folder / WEIGHTS).write_bytes(b"cut"), "cannot be put on its model"),
         (weights(lambda tensors: tensors.pop(min(tensors))), "1 tensors are missing or unknown"),
@@ -150,7 +150,7 @@ def test_adapters_are_trained_through_every_engine(engine: str, tmp_path: Path) 
     opened: set[int] = set()
 
     def observe(stage: str, done: int, total: int) -> None:
-        opened.update(id(warm.engine) for role, warm in engines._warm.items() if role == "captioner")
+        opened.update(id(cached.engine) for role, cached in engines._cached.items() if role == "captioner")
 
     recipe = loading.load(EMBEDDED_RECIPE, [*SMALL, f"captioner.engine.type={engine}"])
     progress.observers.append(observe)

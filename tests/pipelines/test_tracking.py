@@ -19,11 +19,11 @@ from prefect.client.schemas.filters import (
 )
 from prefect.client.schemas.objects import TaskRun
 
-from flows.training import recipe_digest, train
+from flows.training import train
 from racro.config import Recipe, loading
+from racro.identity import recipe_digest
 from racro.models.folders import model_digest
-from racro.schema import Evaluation as Judged
-from racro.schema import FrozenModel, Policy, ProblemTable
+from racro.schema import EntryTable, FrozenModel, Policy, ProblemTable
 from racro.storage import artifacts
 from racro.summary import Score, Summary
 from tasks.recording import track
@@ -218,21 +218,20 @@ def test_running_again_adds_no_run_no_point_no_table_no_model_and_no_version(
 def test_a_worse_policy_does_not_take_the_crown_and_a_better_one_does(first: Summary) -> None:
     run_id = first.mlflow_run_id
     heldout = ProblemTable(uri="memory://none", rows=2, digest="crown-test" * 4)
-    reasoner = FrozenModel(uri="none", rows=0, digest="r")
+    judge = track.Judge(FrozenModel(uri="none", rows=0, digest="r"), heldout)
     holders = []
     for iteration, accuracy in enumerate([0.5, 0.4, 0.5, 0.75, 0.6]):
         policy = Policy(uri=f"p{iteration}", rows=0, digest=f"crown-{iteration}")
-        judged = Judged(uri="e", rows=2, digest=f"e{iteration}", policy=policy.digest)
+        entry = EntryTable(uri="e", rows=1, digest=f"e{iteration}")
         score = Score(accuracy=accuracy, stderr=0.1, n=2, truthful=None, states_asked=None, leaks=None)
         for _ in range(2):  # as a retried task would
-            track.log_evaluation.fn(
+            track.log_evaluation.__wrapped__(
                 run_id,
                 100 + iteration,
                 1.0 + iteration,
                 policy,
-                reasoner,
-                heldout,
-                judged,
+                *judge,
+                entry,
                 score,
                 {"crown/a": accuracy},
             )
@@ -252,11 +251,12 @@ def task_runs(flow_run: str) -> dict[str, TaskRun]:
     return {run.name: run for run in found}
 
 
+EVALUATION = {"describe": " 1/1", "answer": ", caption 1/1", "grade": ", caption", "aggregate": ", caption"}
 STAGE_RUNS = {
     "prepare training problems",
     "prepare held-out problems",
     *(f"{stage} {k}" for stage in ("caption", "reason", "update") for k in (0, 1)),
-    *(f"evaluate {k}" for k in (0, 1, 2)),
+    *(f"{stage} heldout{what}, iteration {k}" for stage, what in EVALUATION.items() for k in (0, 1, 2)),
 }
 
 
@@ -285,7 +285,7 @@ def test_prefect_shows_the_result_and_samples(first: Summary) -> None:
         found = {artifact.key: artifact for artifact in client.read_artifacts(artifact_filter=ours)}
     assert found["training-summary"].type == "markdown"
     markdown = str(found["training-summary"].data)
-    assert f"{first.final.accuracy:.3f} ± {first.final.stderr:.3f}" in markdown
+    assert first.final.share.percent in markdown and first.final.share.range in markdown
     assert "data:image/png;base64," in markdown and first.policy.uri in markdown
     samples = json.loads(str(found["heldout-samples"].data))
     assert 0 < len(samples) <= 8
@@ -307,7 +307,7 @@ def test_a_failed_run_is_marked_and_the_next_attempt_takes_it_up(tmp_path: Path)
     never = "{type: scripted, rules: [{replies: [unknown], delay: 3600}]}"
     quick = ("iterations=1", "evaluation.problems=2", "captioner.engine={type: scripted, rules: [{replies: [bars]}]}")
     broken = loading.load(EMBEDDED_RECIPE, [*TINY, *quick, f"reasoner.engine={never}", "runtime.request_deadline=0.01"])
-    with pytest.raises(RuntimeError, match="held-out"):
+    with pytest.raises(RuntimeError, match="heldout: none of 2 texts"):
         train(broken, run="mended", root=place)
     (failed,) = runs_of(place)
     assert failed.info.status == "FAILED"
@@ -315,7 +315,7 @@ def test_a_failed_run_is_marked_and_the_next_attempt_takes_it_up(tmp_path: Path)
     patient = loading.load(
         EMBEDDED_RECIPE, [*TINY, *quick, f"reasoner.engine={never}", "runtime.request_deadline=0.02"]
     )
-    with pytest.raises(RuntimeError, match="held-out"):  # another machine, the same training
+    with pytest.raises(RuntimeError, match="heldout: none of 2 texts"):  # another machine, the same training
         train(patient, run="mended", root=place)
     assert [run.info.run_id for run in runs_of(place)] == [failed.info.run_id]
     mended = loading.load(EMBEDDED_RECIPE, [*TINY, *quick, f"reasoner.engine={never_mind}"])

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from flows.training import recipe_digest, train
+from flows.training import train
 from racro.config import Recipe, loading
+from racro.identity import recipe_digest
 from racro.models.folders import load_captioner, model_digest, torch_device
 from racro.schema import ScoredRollout
 from racro.storage import artifacts
@@ -18,7 +19,8 @@ from tests.conftest import EMBEDDED_RECIPE, TINY
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
-STAGES = {"prepare": 2, "parity": 1, "evaluate": 2, "caption": 2, "reason": 2, "update": 2}
+EVALUATION = ("describe", "answer", "grade", "aggregate")
+STAGES = {"prepare": 2, "parity": 1, **dict.fromkeys(EVALUATION, 2), "caption": 2, "reason": 2, "update": 2}
 
 
 def tiny(*overrides: str) -> Recipe:
@@ -48,7 +50,13 @@ def test_a_run_executes_every_stage_and_leaves_summary_report_recipe_and_policy(
     assert sum(cached(first).values()) == 0
     run = Path(root) / "first"
     assert Summary.model_validate_json((run / "summary.json").read_text()) == first
-    assert {file.name for file in run.iterdir()} == {"summary.json", "report.html", "curve.png", "recipe.yaml"}
+    assert {file.name for file in run.iterdir()} == {
+        "run.json",
+        "summary.json",
+        "report.html",
+        "curve.png",
+        "recipe.yaml",
+    }
     assert loading.load(str(run / "recipe.yaml")) == tiny()
     assert (first.base.n, first.final.n) == (32, 32)
     assert first.optimizer_steps >= 2
@@ -72,7 +80,8 @@ def test_runtime_changes_no_digest_and_no_cache_key(first: Summary, root: str) -
 
 def test_another_learning_rate_executes_only_what_depends_on_it(first: Summary, root: str) -> None:
     changed = train(tiny("update.learning_rate=1e-3"), run="faster", root=root)
-    assert executed(changed) == {"prepare": 0, "parity": 0, "evaluate": 1, "caption": 1, "reason": 1, "update": 2}
+    fresh = {"caption": 1, "reason": 1, "update": 2}
+    assert executed(changed) == {"prepare": 0, "parity": 0, **dict.fromkeys(EVALUATION, 1), **fresh}
     assert changed.policy.digest != first.policy.digest
     assert changed.base == first.base
 
@@ -85,7 +94,7 @@ def test_a_deleted_artifact_is_made_again_and_nothing_else(first: Summary, root:
     ]
     shutil.rmtree(victim)
     mended = train(tiny(), run="mended", root=root)
-    assert executed(mended) == {"prepare": 0, "parity": 0, "evaluate": 0, "caption": 0, "reason": 1, "update": 0}
+    assert executed(mended) == {**dict.fromkeys(STAGES, 0), "reason": 1}
     assert mended.policy == first.policy
 
 
@@ -101,7 +110,8 @@ def test_every_rollout_is_scored_and_belongs_to_the_policy_that_wrote_it(first: 
     for folder in (Path(root) / "artifacts" / "reason").iterdir():
         record = artifacts.read_record(str(folder))
         assert record is not None
-        rows = [r for s in record.shards for r in artifacts.read_shard(f"{folder}/{s.name}", ScoredRollout, s.sha256)]
+        place = artifacts.files_of(str(folder), record)
+        rows = [r for s in record.shards for r in artifacts.read_shard(f"{place}/{s.name}", ScoredRollout, s.sha256)]
         assert len(rows) == 8 * 4
         assert {row.policy for row in rows} == {record.inputs["policy"]["digest"]}
         assert all(len(row.completion_ids) == len(row.logprobs) > 0 for row in rows)

@@ -60,7 +60,7 @@ def test_a_thousand_rows_with_every_defect_become_rollouts_of_the_embedded_capti
     rollouts = list(artifacts.read_table(RolloutTable(uri=str(folder), rows=0, digest=""), Rollout))
     assert len(rollouts) == 8 * 4 and all(len(rollout.logprobs) == len(rollout.completion_ids) for rollout in rollouts)
 
-    counts = [json.loads(file.read_text()) for file in (root / "artifacts" / "prepare").glob("*/statistics.json")]
+    counts = [json.loads(file.read_text()) for file in (root / "artifacts" / "prepare").glob("*/*/statistics.json")]
     training = max(counts, key=lambda found: found["problems"])
     for found in counts:
         assert found["rows"] == 1000 and found["unusable"] == made.unusable

@@ -36,8 +36,8 @@ def test_vllm_trains_as_the_transformers_engine_does(reference: Summary, tmp_pat
     opened: dict[str, set[int]] = {"captioner": set(), "reasoner": set()}
 
     def observe(stage: str, done: int, total: int) -> None:
-        for role, warm in engines._warm.items():
-            opened[role].add(id(warm.engine))
+        for role, cached in engines._cached.items():
+            opened[role].add(id(cached.engine))
 
     progress.observers.append(observe)
     try:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from racro.storage import artifacts
 from racro.summary import Summary
 from tests.support import s3
 from tests.support.talker import Talker
@@ -84,7 +82,7 @@ def test_no_secret_is_in_anything_that_is_left(place: Workplace, store: s3.Store
         with sqlite3.connect(database) as connection:
             connection.execute("PRAGMA wal_checkpoint(FULL)")
     left = {str(file): file.read_bytes() for file in place.folder.rglob("*") if file.is_file()} | store.objects()
-    for kind in ("prefect.db", "mlflow.db", "keeper.log", "report.html", "record.json", "station.json"):
+    for kind in ("prefect.db", "mlflow.db", "service_manager.log", "report.html", "record.json", "station.json"):
         assert [name for name in left if name.endswith(kind)], f"no {kind} was searched"
     assert [(name, secret) for name, data in left.items() for secret, value in secrets.items() if value in data] == []
     commands = [" ".join(process.cmdline()).encode() for process in place.processes()]
@@ -115,12 +113,3 @@ def test_a_store_that_cannot_be_used_is_one_line(
     assert line.startswith(f"racro: --artifacts {root.removesuffix('/runs')}: cannot be written to ({said}")
     assert line.endswith("check bucket, keys and endpoint (AWS_*), or choose another place")
     assert store.secret not in line and not other.processes()
-
-
-def test_large_files_travel_in_parts_and_whole(store: s3.Store) -> None:
-    data = os.urandom(1 << 20) * 110
-    artifacts.write_file(f"s3://{s3.BUCKET}/large", data)
-    etag = store.client().head_object(Bucket=s3.BUCKET, Key="large")["ETag"]
-    assert etag.strip('"').endswith("-3"), "an ETag ends with the number of parts"
-    assert artifacts.read_file(f"s3://{s3.BUCKET}/large") == data
-    store.client().delete_object(Bucket=s3.BUCKET, Key="large")

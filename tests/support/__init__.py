@@ -1,0 +1,1 @@
+"""What do tests share? Stand-ins for stores and servers, and programs that tests start."""

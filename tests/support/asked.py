@@ -7,7 +7,7 @@ import io
 
 from PIL import Image
 
-from racro.evaluation.results import heldout_question
+from racro.evaluation.heldout import heldout_question
 from racro.schema import ImageRef, Problem, Question
 
 _buffer = io.BytesIO()

@@ -36,7 +36,7 @@ def run(commands: Sequence[Sequence[str]], modules: Sequence[str], work: Path, e
         env=env,
         capture_output=True,
         text=True,
-        timeout=400,
+        timeout=1000,
     )
     assert driver.returncode == 0, driver.stderr[-3000:]
     codes = json.loads(driver.stdout.splitlines()[-1])

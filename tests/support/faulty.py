@@ -35,6 +35,8 @@ class FaultyFileSystem(MemoryFileSystem):
         return "/" + path.lstrip("/") if path else ""
 
     def pipe_file(self, path: str, value: bytes, mode: str = "overwrite", **kwargs: Any) -> None:
+        if mode == "create" and self.exists(path):
+            raise FileExistsError(path)
         self._write(path, value)
 
     def put_file(self, lpath: str, rpath: str, *args: Any, **kwargs: Any) -> None:

@@ -27,9 +27,10 @@ os.environ["PREFECT_API_URL"] = SERVER
 from flows.evaluation import evaluate  # noqa: E402
 from flows.training import train  # noqa: E402
 from racro.config import loading  # noqa: E402
+from racro.evaluation import parts  # noqa: E402
 
 SCRIPTS = (
-    "evaluation.problems=300",  # two parts
+    "evaluation.problems=30",
     "captioner.engine={type: scripted, rules: [{replies: ['\\boxed{3}']}]}",
     "reasoner.engine={type: scripted, rules: [{replies: ['\\boxed{3}']}]}",
 )
@@ -40,6 +41,7 @@ def run(job: str, name: str, root: str) -> None:
     if job == "train":
         train(loading.load(EMBEDDED_RECIPE, TINY), run=name, root=root)
     else:
+        parts.PART = 16  # two parts
         evaluate(loading.load(EMBEDDED_RECIPE, [*TINY, *SCRIPTS]), "initial", modes=("joint",), run=name, root=root)
 
 

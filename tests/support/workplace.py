@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ import psutil
 from racro.config import loading
 from racro.processes.child import free_port
 from tests.conftest import EMBEDDED_RECIPE, TINY
+from tests.support.eventually import eventually
 
 IMPATIENT = {"PREFECT_WORKER_QUERY_SECONDS": "1", "PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "5"}
 STATE = ("PREFECT", "MLFLOW", "RACRO")
@@ -44,12 +45,12 @@ class Workplace:
         """Run a command here."""
         clean = {name: value for name, value in os.environ.items() if not name.startswith(STATE)}
         return subprocess.run(
-            [sys.executable, "-m", "flows.cli.main", *arguments],
+            [sys.executable, "-P", "-m", "flows.cli.main", *arguments],
             cwd=self.folder,
             env=clean | IMPATIENT | environment,
             capture_output=True,
             text=True,
-            timeout=300,
+            timeout=1000,
         )
 
     def up(self, *options: str) -> subprocess.CompletedProcess[str]:
@@ -93,7 +94,7 @@ class Workplace:
         """A command of Prefect's, killed with all that it started at the end of the context."""
         environment = {"PREFECT_API_URL": self.api, "MLFLOW_TRACKING_URI": self.mlflow}
         environment |= {"RACRO_WORKPLACE": str(self.folder), "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30"}
-        command = [sys.executable, "-m", "prefect", *arguments]
+        command = [sys.executable, "-P", "-m", "prefect", *arguments]
         process = psutil.Popen(
             command, cwd=self.folder, env=os.environ | environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
@@ -151,7 +152,7 @@ class Workplace:
         assert answer.status_code < 300, answer.text
         return str(answer.json()["id"])
 
-    def wait(self, flow_run: str, *states: str, deadline: float = 240) -> dict[str, Any]:
+    def wait(self, flow_run: str, *states: str, deadline: float = 900) -> dict[str, Any]:
         """The flow run once it is in one of these states; in a terminal one when none is named."""
         last: dict[str, Any] = {}
 
@@ -167,16 +168,6 @@ class Workplace:
         """What a flow run logged."""
         chosen = {"flow_run_id": {"any_": [flow_run]}}
         return "\n".join(line["message"] for line in self.post("/logs/filter", logs=chosen).json())
-
-
-def eventually(there: Callable[[], bool], deadline: float = 60) -> bool:
-    """Does it become true in time?"""
-    end = time.monotonic() + deadline
-    while time.monotonic() < end:
-        if there():
-            return True
-        time.sleep(0.3)
-    return False
 
 
 def opened(folder: Path, *options: str) -> Iterator[Workplace]:

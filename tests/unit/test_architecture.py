@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from tests.conftest import REPOSITORY
+from tests.conftest import GROUPS, LONGEST, REPOSITORY
 
 HEAVY = ("torch", "vllm", "trl", "transformers", "datasets", "accelerate")
 """Seconds to import, and a GPU build where there is none to be: the Prefect UI imports flows to show their forms."""
@@ -57,6 +57,13 @@ def test_the_nouns_load_nothing_but_pydantic() -> None:
     assert not modules.intersection((*HEAVY, "pyarrow", "fsspec", "numpy", "PIL", "prefect", "mlflow"))
 
 
-@pytest.mark.parametrize("module", ["racro.storage.artifacts", "racro.data.problems", "racro.grading", "racro.reports.training"])
+@pytest.mark.parametrize(
+    "module", ["racro.storage.artifacts", "racro.data.problems", "racro.grading", "racro.reports.training"]
+)
 def test_the_library_without_models_loads_no_torch(module: str) -> None:
     assert not loaded(f"import {module}").intersection(HEAVY)
+
+
+def test_the_tests_that_begin_first_are_there() -> None:
+    """A file that is renamed would silently begin last."""
+    assert [name for name in (*LONGEST, *GROUPS, *GROUPS.values()) if not (REPOSITORY / name).is_file()] == []

@@ -17,21 +17,18 @@ from racro import config, schema
 from racro.identity import digest, fingerprint
 from racro.schema import Handle, Policy, ProblemTable, RolloutTable
 from tasks.caption import caption
-from tasks.evaluate import evaluate
 from tasks.generate import answer, attempt, describe
 from tasks.grade import aggregate, grade
 from tasks.parity import parity
 from tasks.prepare import fingerprint as fingerprint_stage
-from tasks.prepare import prepare
+from tasks.prepare import prepare, prepare_table
 from tasks.questions import load
 from tasks.reason import reason
 from tasks.running.policies import Identity
 from tasks.update import update
 
 EVALUATION = (load, describe, attempt, answer, grade, aggregate)
-STAGES = {
-    task.name: task for task in (prepare, fingerprint_stage, parity, caption, reason, update, evaluate, *EVALUATION)
-}
+STAGES = {task.name: task for task in (prepare, fingerprint_stage, parity, caption, reason, update, *EVALUATION)}
 
 VALUES: dict[str, tuple[Any, Any]] = {
     "problems": tuple(ProblemTable(uri="a", rows=1, digest=d) for d in "ab"),
@@ -64,13 +61,13 @@ VALUES: dict[str, tuple[Any, Any]] = {
     "max_tokens": (1, 2),
     "seed": (0, 1),
     "iteration": (0, 1),
-    "caption_tokens": (1, 2),
     "temperature": (0.5, 1.0),
     "top_p": (0.5, 1.0),
     "runtime": (config.Runtime(), config.Runtime(device="cpu", retries=7, reason_batch=1)),
     "root": ("here", "there"),
     "ahead": (None, (config.Reasoner(), schema.FrozenModel(uri="a", rows=0, digest="a"))),
     "max_gap": (0.1, 0.2),
+    "max_unscored": (0.1, 0.2),
 }
 """Two values of each input of any stage."""
 
@@ -88,8 +85,26 @@ def test_runtime_and_root_change_no_key_and_every_other_input_does(stage: str) -
     before = key(stage, inputs)
     assert before.startswith(f"artifacts/{stage}/")
     kept = {name for name in names if key(stage, inputs | {name: VALUES[name][1]}) == before}
-    assert kept == {"runtime", "root", "ahead"}.intersection(names)
+    assert kept == {"runtime", "root", "ahead", "max_unscored"}.intersection(names)
     assert key(stage, dict(reversed(inputs.items()))) == before
+
+
+def test_what_models_can_read_is_in_the_key_of_foreign_tables_alone() -> None:
+    inputs = {name: VALUES[name][0] for name in inspect.signature(prepare.fn).parameters}
+    reader = schema.PromptReader(uri="a", rows=0, digest="a", room=5)
+    others = (
+        reader.model_copy(update=change)
+        for change in ({"digest": "b"}, {"room": 6}, {"room": None}, {"template_kwargs": {"enable_thinking": False}})
+    )
+    keys = {table_key(inputs, captioner, reader) for captioner in (None, reader, *others)}
+    assert len(keys | {key("prepare", inputs)}) == 7
+    assert table_key(inputs, reader.model_copy(update={"uri": "elsewhere"}), reader) in keys
+
+
+def table_key(inputs: dict[str, Any], captioner: schema.PromptReader | None, reasoner: schema.PromptReader) -> str:
+    assert isinstance(prepare_table.cache_policy, Identity)
+    named = inputs | {"captioner": captioner, "reasoner": reasoner}
+    return prepare_table.cache_policy.compute_key(SimpleNamespace(), named, {})  # type: ignore[arg-type]
 
 
 def test_no_two_stages_share_a_key() -> None:
@@ -187,3 +202,18 @@ def test_a_config_counts_with_its_defaults() -> None:
     assert digest(config.Transformers()) != digest(config.Scripted())
     assert fingerprint(config.RewardSettings())["truncated"] == "wrong"
     assert digest([1, "1", 1.0, True, None]) != digest(["1", 1, 1.0, True, None])
+
+
+def test_a_key_with_a_neutral_default_is_no_part_of_the_identity_until_it_is_set() -> None:
+    """Recipes that were run before the key existed keep their digests."""
+    for section in (config.Captioner, config.Reasoner):
+        assert "template_kwargs" not in fingerprint(section())
+        assert digest(section(template_kwargs={})) == digest(section())
+        assert digest(section(template_kwargs={"enable_thinking": False})) != digest(section())
+
+
+def test_the_digests_of_recipes_that_were_run_stay() -> None:
+    """Fixed values: a digest that changes sends every artifact of an old root back to the start."""
+    assert digest(config.Captioner()) == "e9ee7532c479cf5fb8f4569faecb6ea3f31900348176ece3588ac8d1310dbfac"
+    assert digest(config.Captioner(lora=config.Lora()))[:16] == "9e1c8338b5c68357"
+    assert digest(config.Reasoner()) == "5dee9438097006289c4e41906f9d2378318d89e9dd7416f43123ccf128e1345b"

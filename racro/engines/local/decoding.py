@@ -4,7 +4,10 @@ Not a model and not a sampler; used by `racro.engines.local.transformers`.
 
 The n samples of a prompt decode as n queries of one row. They share the keys and values of the prompt; of the rest each
 sees its own tokens only, by the mask. Repeating the cache n times instead makes every step read and copy n prompts: a
-third of the decoding speed on a CPU at n = 8, and n times the memory. The last few samples get rows of their own.
+third of the decoding speed on a CPU at n = 8, and n times the memory. The last few samples get separate rows.
+
+Only plain attention allows this. Where a layer has a sliding window or a recurrent state, which one sample would change
+for the others, each sample has a row from the start.
 
 Shapes: R rows (at first the B prompts), Q queries per row (at first the n samples), C cached columns, N = B x n.
 """
@@ -16,11 +19,22 @@ from typing import Any
 import torch
 
 
+def shareable(cache: Any) -> bool:
+    """True if queries of one row can be kept apart by a mask: every layer holds keys and values of all tokens."""
+    from transformers.cache_utils import DynamicLayer
+
+    return all(type(layer) is DynamicLayer for layer in cache.layers)
+
+
 class Batch:
     """Rows, their cache, and which of the N completions each (row, query) is."""
 
     def __init__(self, cache: Any, mask: torch.Tensor, position_ids: torch.Tensor, n: int) -> None:
         """After the prefill: `mask` (B, L) of bool, `position_ids` (B, L), or (3, B, L) with M-RoPE."""
+        if n > 1 and not shareable(cache):
+            copies = torch.arange(len(mask), device=mask.device).repeat_interleave(n)
+            cache.reorder_cache(copies)
+            mask, position_ids, n = mask[copies], position_ids[..., copies, :], 1
         rows, self.prefix = mask.shape
         self.cache = cache
         self.mask = mask[:, None].expand(-1, n, -1)  # (R, Q, C)
@@ -53,10 +67,10 @@ class Batch:
         return left <= len(self.completions) // max(2, self.index.shape[1])
 
     def keep(self, alive: torch.Tensor) -> None:
-        """Go on with these of the R x Q queries, each in a row of its own."""
+        """Continue with these of the R x Q queries only, each in a separate row."""
         row, query = alive.view(self.index.shape).nonzero(as_tuple=True)
         if self.index.shape[1] == 1:
-            self.cache.batch_select_indices(row)
+            self.cache.reorder_cache(row)
             self.mask = self.mask[row]
         else:
             own = torch.arange(self.prefix, self.mask.shape[2], self.index.shape[1], device=row.device) + query[:, None]
@@ -91,7 +105,7 @@ class Record:
         self.steps = []
 
     def cut(self, lengths: list[int]) -> tuple[list[list[int]], list[list[float]]]:
-        """Ids and log-probs up to each length; 0 is all. What has ended goes on while others decode."""
+        """Ids and log-probs up to each length; 0 means all. Ended completions decode on until they leave the batch."""
         return (
             [ids[: length or None] for ids, length in zip(self.ids, lengths, strict=True)],
             [values[: length or None] for values, length in zip(self.logprobs, lengths, strict=True)],

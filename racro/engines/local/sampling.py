@@ -1,30 +1,18 @@
 """From logits to tokens: bans, temperature, nucleus, and draws that depend on a prompt's seed alone.
 
-Not an engine; used by `racro.engines.local.transformers`, and `vision_token_ids` by whoever must ban the same tokens.
+Not an engine. Used by `racro.engines.local.transformers`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 
 from racro.engines.protocol import Sampling
 
-VISION_TOKENS = ("<|vision_start|>", "<|vision_end|>", "<|vision_pad|>", "<|image_pad|>", "<|video_pad|>", "<image>")
-VISION_CONFIG = ("image_token_id", "video_token_id", "vision_start_token_id", "vision_end_token_id")
-
 BLOCK = 64
 """Decode steps for which random numbers are drawn at once."""
-
-
-def vision_token_ids(config: Any, tokenizer: Any) -> list[int]:
-    """Ids that stand for images. Sampled, they would ask the trainer's forward for features that do not exist."""
-    ids = {getattr(config, name, None) for name in VISION_CONFIG}
-    vocabulary = tokenizer.get_vocab()
-    ids |= {vocabulary.get(token) for token in VISION_TOKENS}
-    return sorted(i for i in ids if i is not None)
 
 
 def log_distribution(logits: torch.Tensor, sampling: Sampling, banned: torch.Tensor) -> torch.Tensor:
@@ -54,7 +42,7 @@ def draw(logprobs: torch.Tensor, uniforms: torch.Tensor) -> torch.Tensor:
 
 
 class Uniforms:
-    """Random numbers in [0, 1) by (prompt's seed, sample, step), whatever else is in the batch.
+    """Random numbers in [0, 1) by (prompt's seed, sample, step), independent of the rest of the batch.
 
     From CPU generators on every device, so that a GPU repeats a CPU's draws.
     """

@@ -1,17 +1,17 @@
 """The engine without a model: replies by rules, for tests, examples and dry runs of a workflow.
 
-Not a mock: it keeps the whole protocol, with token ids, limits and deadlines. Token ids are the UTF-8 bytes of the text
-and 0 for the end; log-probs are 0. Opened by `racro.engines.opening.open_captioner` and `open_reasoner`.
+Not a mock: it implements the whole protocol, with token ids, limits and deadlines. Token ids are the UTF-8 bytes of the
+text and 0 for the end; log-probs are 0. Opened by `racro.engines.building`.
 """
 
 from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from racro.config import ScriptedReply
-from racro.engines.protocol import Completion, Engine, Generation, Prompt, Sampling
+from racro.engines.protocol import Completion, Engine, Generation, Refusal, Request, Sampling
 from racro.prompts import plain_text
 
 END = 0
@@ -24,34 +24,36 @@ class ScriptedEngine(Engine):
     def __init__(self, rules: Sequence[ScriptedReply]) -> None:
         self.rules = [(re.compile(rule.when), rule) for rule in rules]
 
-    def generate(self, prompts: Sequence[Prompt], sampling: Sampling, seeds: Sequence[int]) -> Iterator[Generation]:
-        """See Engine; a batch is one prompt. Raises ValueError when no rule matches."""
-        for prompt in prompts:
-            text = next(plain_text(m) for m in reversed(prompt.messages) if m["role"] == "user")
-            match, rule = self._rule(text)
-            until = time.monotonic() + sampling.deadline
-            completions = []
-            for sample in range(sampling.n):
-                left = until - time.monotonic()
-                time.sleep(max(0.0, min(rule.delay, left)))
-                if rule.delay > left:
-                    completions.append(Completion((), (), "", "deadline"))
-                else:
-                    reply = _fill(rule.replies[sample % len(rule.replies)], match)
-                    completions.append(_completion(reply, rule.tokens, sampling.max_tokens))
-            yield Generation(tuple(text.encode()), tuple(completions))
+    def generate(self, requests: Iterable[Request]) -> Iterator[Generation | Refusal]:
+        """See Engine; a batch is one prompt, in the order of the requests. Refuses prompts that no rule matches."""
+        for request in requests:
+            text = next(plain_text(m) for m in reversed(request.prompt.messages) if m["role"] == "user")
+            found = next(((match, rule) for pattern, rule in self.rules if (match := pattern.search(text))), None)
+            if found is None:
+                yield Refusal(request.key, f"no rule of the scripted engine matches {text[:80]!r}")
+            else:
+                yield Generation(request.key, tuple(text.encode()), _completions(*found, request.sampling))
 
     def swap(self, folder: str) -> None:
-        """There are no weights."""
+        """See Engine. There are no weights."""
 
     def close(self) -> None:
-        """Nothing to give back."""
+        """See Engine. There is nothing to free."""
 
-    def _rule(self, text: str) -> tuple[re.Match[str], ScriptedReply]:
-        for pattern, rule in self.rules:
-            if match := pattern.search(text):
-                return match, rule
-        raise ValueError(f"no rule of the scripted engine matches {text[:80]!r}")
+
+def _completions(match: re.Match[str], rule: ScriptedReply, sampling: Sampling) -> tuple[Completion, ...]:
+    """The rule's replies in turn, as many as fit before the deadline."""
+    until = time.monotonic() + sampling.deadline
+    completions = []
+    for sample in range(sampling.n):
+        left = until - time.monotonic()
+        time.sleep(max(0.0, min(rule.delay, left)))
+        if rule.delay > left:
+            completions.append(Completion((), (), "", "deadline"))
+        else:
+            reply = _fill(rule.replies[sample % len(rule.replies)], match)
+            completions.append(_completion(reply, rule.tokens, sampling.max_tokens))
+    return tuple(completions)
 
 
 def _fill(reply: str, match: re.Match[str]) -> str:

@@ -1,8 +1,8 @@
 """The engine on Hugging Face transformers, in process: one prefill per prompt, shared by its samples.
 
 Not a scheduler: a batch is decoded to its end before the next one starts. For large models on GPUs a serving engine is
-faster; this one runs everywhere, and its log-probs are those of the very code that the trainer runs. Opened by
-`racro.engines.opening.open_captioner` and `open_reasoner`.
+faster; this one runs everywhere, and its log-probs come from the same code that the trainer runs. Opened by
+`racro.engines.building`.
 
 Shapes: B prompts of a batch, L tokens of the longest, n samples each, V tokens of the vocabulary.
 """
@@ -10,33 +10,56 @@ Shapes: B prompts of a batch, L tokens of the longest, n samples each, V tokens 
 from __future__ import annotations
 
 import gc
+import itertools
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from racro.engines.local.decoding import Batch, Record
-from racro.engines.local.sampling import Uniforms, draw, log_distribution, vision_token_ids
-from racro.engines.protocol import Completion, Engine, Generation, Prompt, PromptTooLong, Sampling
+from racro.engines.local.sampling import Uniforms, draw, log_distribution
+from racro.engines.protocol import (
+    BadPrompt,
+    Completion,
+    Engine,
+    Generation,
+    Refusal,
+    Request,
+    Sampling,
+    too_long,
+)
 from racro.engines.templates import fill
+from racro.models.chat_template import ChatTemplate
+from racro.models.encoding import accepted, encode, positions
 from racro.models.folders import load_captioner, load_processor, load_reasoner, load_tokenizer, torch_device
+from racro.models.vision_tokens import vision_token_ids
 from racro.schema import FinishReason
 
 WINDOW = 4
-"""Batches among which prompts are sorted by length: padding shrinks, and results still come while others are made.
-Sorting everything would hold every image and every result of a stage in memory until its last batch."""
+"""Batches among which requests are sorted by length, which reduces padding. Sorting all of them would hold every image
+of a stage in memory."""
 
 
 class TransformersEngine(Engine):
-    """A model, its tokenizer or processor, and the number of prompts in a batch."""
+    """A model, its tokenizer or processor, and the number of requests in a batch."""
 
-    def __init__(self, load: Callable[[str], Any], folder: str, tokenizer: Any, processor: Any, batch: int) -> None:
-        """`load` makes a model of a folder; `processor` is None for a text-only model."""
+    def __init__(
+        self,
+        load: Callable[[str], Any],
+        folder: str,
+        tokenizer: Any,
+        processor: Any,
+        batch: int,
+        template_kwargs: Mapping[str, Any] | None = None,
+    ) -> None:
+        """`load` makes a model of a folder; `processor` is None for a text-only model. Raises BadTemplate."""
         self.load, self.tokenizer, self.processor, self.batch = load, tokenizer, processor, batch
+        self.template = ChatTemplate(folder, tokenizer, processor, template_kwargs)
         self.model = model = load(folder)
+        self.known = accepted(model)
         self.device = model.device
         self.turn = threading.Lock()
         eos = model.generation_config.eos_token_id
@@ -46,17 +69,29 @@ class TransformersEngine(Engine):
         self.longest = model.config.get_text_config().max_position_embeddings
 
     @classmethod
-    def captioner(cls, folder: str, dtype: str, device: str, batch: int) -> TransformersEngine:
+    def captioner(
+        cls, folder: str, dtype: str, device: str, batch: int, template_kwargs: Mapping[str, Any] | None = None
+    ) -> TransformersEngine:
         """An engine on a vision-language model's folder."""
         processor = load_processor(Path(folder))
         at = torch_device(device)
-        return cls(lambda path: load_captioner(Path(path), dtype, at), folder, processor.tokenizer, processor, batch)
+
+        def load(path: str) -> Any:
+            return load_captioner(Path(path), dtype, at)
+
+        return cls(load, folder, processor.tokenizer, processor, batch, template_kwargs)
 
     @classmethod
-    def reasoner(cls, folder: str, dtype: str, device: str, batch: int) -> TransformersEngine:
-        """An engine on a text-only model's folder."""
+    def reasoner(
+        cls, folder: str, dtype: str, device: str, batch: int, template_kwargs: Mapping[str, Any] | None = None
+    ) -> TransformersEngine:
+        """An engine on the folder of a text-only model, or of a vision-language model that is shown no images."""
         at = torch_device(device)
-        return cls(lambda path: load_reasoner(Path(path), dtype, at), folder, load_tokenizer(Path(folder)), None, batch)
+
+        def load(path: str) -> Any:
+            return load_reasoner(Path(path), dtype, at)
+
+        return cls(load, folder, load_tokenizer(Path(folder)), None, batch, template_kwargs)
 
     @property
     def positions(self) -> int:
@@ -64,20 +99,20 @@ class TransformersEngine(Engine):
         return self.longest
 
     def swap(self, folder: str) -> None:
-        """See Engine. There is no cache that outlives a batch."""
+        """See Engine. No cache lives longer than a batch."""
         with self.turn:
             self._drop()
             self.model = self.load(folder)
 
-    def rest(self) -> None:
-        """See Engine: the weights wait in main memory."""
+    def sleep(self) -> None:
+        """See Engine: the weights are kept in main memory."""
         if self.device.type == "cuda" and self.model is not None:
             with self.turn:
                 self.model.to("cpu")
                 torch.cuda.empty_cache()
 
     def close(self) -> None:
-        """Drop the model and give its memory back."""
+        """Drop the model and free its memory."""
         self._drop()
 
     def _drop(self) -> None:
@@ -86,70 +121,75 @@ class TransformersEngine(Engine):
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
 
-    def generate(self, prompts: Sequence[Prompt], sampling: Sampling, seeds: Sequence[int]) -> Iterator[Generation]:
-        """See Engine. Prompts are read once and late, a window at a time. Raises PromptTooLong and ValueError."""
-        for start in range(0, len(prompts), WINDOW * self.batch):
-            window = [prompts[i] for i in range(start, min(start + WINDOW * self.batch, len(prompts)))]
-            texts = [fill(prompt, self.tokenizer, self.processor) for prompt in window]
+    def generate(self, requests: Iterable[Request]) -> Iterator[Generation | Refusal]:
+        """See Engine. Requests are read a window at a time."""
+        source = iter(requests)
+        while window := list(itertools.islice(source, WINDOW * self.batch)):
+            readable: list[tuple[Request, str]] = []
+            for request in window:
+                try:
+                    readable.append((request, fill(request.prompt, self.template)))
+                except BadPrompt as error:
+                    yield Refusal.of(request, error)
             # Longest first, so that what does not fit into memory fails at the start. An estimate suffices: an image
             # token covers 28 x 28 pixels in Qwen2.5-VL, a text token about four characters.
-            pixels = [sum(image.width * image.height for image in prompt.images) for prompt in window]
-            weights = [len(text) / 4 + area / 784 for text, area in zip(texts, pixels, strict=True)]
-            order = sorted(range(len(window)), key=weights.__getitem__, reverse=True)
-            ready: dict[int, Generation] = {}
-            head = 0
-            for at in range(0, len(order), self.batch):
-                members = order[at : at + self.batch]
-                with self.turn:  # one batch at a time fills the machine, and its memory
-                    made = self._batch([(texts[i], window[i], seeds[start + i]) for i in members], sampling)
-                ready |= zip(members, made, strict=True)
-                while head in ready:
-                    yield ready.pop(head)
-                    head += 1
+            readable.sort(key=lambda member: _weight(*member), reverse=True)
+            for sampling in dict.fromkeys(request.sampling for request, _ in readable):
+                alike = [member for member in readable if member[0].sampling == sampling]
+                for start in range(0, len(alike), self.batch):
+                    with self.turn:  # one batch at a time, because it fills the machine and its memory
+                        answers = self._batch(alike[start : start + self.batch], sampling)
+                    yield from answers
 
     # --- from messages to tensors -------------------------------------------------------------------------------------
 
-    def _encode(self, texts: list[str], prompts: list[Prompt], max_tokens: int) -> dict[str, torch.Tensor]:
-        """Model inputs of B prompts, padded left, with position ids."""
-        # The chat template has written the special tokens; a second beginning-of-text would shift the distribution.
-        options = {"padding": True, "return_tensors": "pt", "add_special_tokens": False}
-        images = [image for prompt in prompts for image in prompt.images]
-        if self.processor is None:
-            inputs = dict(self.tokenizer(texts, padding_side="left", **options))
-        else:
-            inputs = dict(self.processor(images=images or None, text=texts, padding_side="left", **options))
-        inputs.pop("token_type_ids", None)
-        mask = inputs["attention_mask"]
-        longest = int(mask.sum(-1).max())
+    def _admit(
+        self, members: list[tuple[Request, str]], max_tokens: int
+    ) -> tuple[list[Request], dict[str, torch.Tensor], list[Refusal]]:
+        """The requests that can be asked, their model inputs (see `_encode`), and refusals of the others."""
+        try:
+            return [request for request, _ in members], self._encode(members, max_tokens), []
+        except BadPrompt:  # one is enough; which ones it were shows when each is encoded alone
+            pass
+        kept, refusals = [], []
+        for member in members:
+            try:
+                self._encode([member], max_tokens)
+                kept.append(member)
+            except BadPrompt as error:
+                refusals.append(Refusal.of(member[0], error))
+        return [request for request, _ in kept], self._encode(kept, max_tokens) if kept else {}, refusals
+
+    def _encode(self, members: list[tuple[Request, str]], max_tokens: int) -> dict[str, torch.Tensor]:
+        """Model inputs of B prompts, padded left, with position ids. Raises BadPrompt if one cannot be asked."""
+        texts, images = [text for _, text in members], [request.prompt.images for request, _ in members]
+        try:
+            inputs = encode(self.processor, self.tokenizer, texts, images, self.known)
+        except ValueError as error:
+            raise BadPrompt(f"the model's processor does not take this: {error}") from error
+        longest = int(inputs["attention_mask"].sum(-1).max())
         if longest + max_tokens > self.positions:
-            raise PromptTooLong(
-                f"a prompt of {longest} tokens and max_tokens {max_tokens} exceed the model's {self.positions} "
-                "positions; lower max_tokens, or leave this problem out"
-            )
-        if self.processor is not None and hasattr(self.model.model, "get_rope_index"):
-            # Explicit: in decoding the model would go on from positions that it remembers of the last prefill.
-            types = inputs.pop("mm_token_type_ids")
-            inputs["position_ids"], _ = self.model.model.get_rope_index(
-                inputs["input_ids"], types, image_grid_thw=inputs.get("image_grid_thw"), attention_mask=mask
-            )
-        else:
-            inputs["position_ids"] = (mask.cumsum(-1) - 1).clamp(min=0)
+            raise too_long(longest, max_tokens, f"the model's {self.positions} positions")
+        # Explicit: in decoding the model would continue from positions that it remembers of the last prefill.
+        inputs["position_ids"] = positions(self.model, inputs)
         return {name: tensor.to(self.device) for name, tensor in inputs.items()}
 
     # --- decoding -----------------------------------------------------------------------------------------------------
 
     @torch.inference_mode()
-    def _batch(self, requests: list[tuple[str, Prompt, int]], sampling: Sampling) -> list[Generation]:
-        """Prefill and decode B prompts."""
+    def _batch(self, members: list[tuple[Request, str]], sampling: Sampling) -> list[Generation | Refusal]:
+        """Prefill and decode B prompts, given with their filled templates."""
         until = time.monotonic() + sampling.deadline
-        self.model.to(self.device)  # back from a rest; nothing to do otherwise
-        inputs = self._encode([text for text, _, _ in requests], [p for _, p, _ in requests], sampling.max_tokens)
+        self.model.to(self.device)  # it may be asleep in main memory
+        requests, inputs, refusals = self._admit(members, sampling.max_tokens)
+        if not requests:
+            return list(refusals)
         mask = inputs["attention_mask"].bool()
         prompt_ids = [row[seen].tolist() for row, seen in zip(inputs["input_ids"].cpu(), mask.cpu(), strict=True)]
         output = self.model(**inputs, use_cache=True, logits_to_keep=1)
         logits = output.logits[:, -1].repeat_interleave(sampling.n, 0)
         batch = Batch(output.past_key_values, mask, inputs["position_ids"], sampling.n)
-        uniforms = Uniforms([seed for _, _, seed in requests], sampling.n, self.device)
+        uniforms = Uniforms([request.seed for request in requests], sampling.n, self.device)
         record = Record(len(logits))
         finished = torch.zeros(len(logits), dtype=torch.bool, device=self.device)
         lengths = torch.zeros(len(logits), dtype=torch.long, device=self.device)  # 0: not finished
@@ -176,8 +216,17 @@ class TransformersEngine(Engine):
         ids, values = record.cut(lengths.tolist())
         texts = self.tokenizer.batch_decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
         completions = [
-            Completion(tuple(i), tuple(v), text, "stop" if length else reason)
+            Completion(tuple(i), tuple(v), self.template.turn(text), "stop" if length else reason)
             for i, v, text, length in zip(ids, values, texts, lengths.tolist(), strict=True)
         ]
         n = sampling.n
-        return [Generation(tuple(ids), tuple(completions[k * n : (k + 1) * n])) for k, ids in enumerate(prompt_ids)]
+        made = [
+            Generation(request.key, tuple(ids), tuple(completions[k * n : (k + 1) * n]))
+            for k, (request, ids) in enumerate(zip(requests, prompt_ids, strict=True))
+        ]
+        return [*refusals, *made]
+
+
+def _weight(request: Request, text: str) -> float:
+    """About how many tokens the prompt has."""
+    return len(text) / 4 + sum(image.width * image.height for image in request.prompt.images) / 784

@@ -1,4 +1,4 @@
-"""The chat-completions protocol: prompts to request bodies, answers to completions, refusals to errors. Pure.
+"""The chat-completions protocol: prompts to request bodies, responses to completions, complaints to errors. Pure.
 
 Not a client: it opens no connection. Called by `racro.engines.remote.client`.
 """
@@ -15,38 +15,38 @@ from typing import Any
 
 from PIL import Image
 
-from racro.engines.protocol import Completion, Generation, Prompt, PromptTooLong, Sampling
-from racro.errors import BadInput
+from racro.engines.protocol import BadPrompt, Completion, Generation, Prompt, Request, Sampling
+from racro.engines.protocol import too_long as prompt_too_long
 from racro.prompts import Message, plain_text
 from racro.schema import FinishReason
 
 IMAGE_TOKEN = "<|image_pad|>"
-"""In a text it would be taken for the place of an image, by servers that do not say so."""
+"""Servers would take it for an image placeholder in a text, without an error."""
 BAN = -100.0
-"""The strongest bias that the protocol knows: e^-100 of a probability is none."""
+"""The strongest bias in the protocol; e^-100 of a probability is practically zero."""
 DIVERGED = "the model's probabilities are not numbers: its weights have diverged"
 SEEDS = 2**31
 """Seeds below are whole numbers to every server."""
 
 
 class BadAnswer(Exception):
-    """Not what a server that works says."""
+    """An answer that no working server gives."""
 
 
 def messages(prompt: Prompt, sees: bool) -> bytes:
-    """The messages as JSON: text, or parts with the exact pixels as PNG. Raises ValueError.
+    """The messages as JSON: text, or parts with the exact pixels as PNG. Raises BadPrompt.
 
     `sees`: the model reads images.
     """
     texts = [plain_text(message) for message in prompt.messages]
     if not sees:
         if prompt.images:
-            raise ValueError("this model reads text only, the prompt has images")
+            raise BadPrompt("this model reads text only, the prompt has images")
     else:
         places = sum(part["type"] == "image" for message in prompt.messages for part in _parts(message))
         places += sum(text.count(IMAGE_TOKEN) for text in texts)
         if places != len(prompt.images):
-            raise ValueError(f"{places} places for images in a prompt with {len(prompt.images)}: {texts[-1][:80]!r}")
+            raise BadPrompt(f"{places} places for images in a prompt with {len(prompt.images)}: {texts[-1][:80]!r}")
     images = iter(prompt.images)
     said = [
         {**message, "content": _content(_parts(message), text, images)}
@@ -90,22 +90,22 @@ def samples(sampling: Sampling) -> int:
     return sampling.n if sampling.temperature else 1
 
 
-def generation(answer: bytes, sampling: Sampling, n: int, token_ids: bool, positions: int | None) -> Generation:
+def generation(answer: bytes, request: Request, n: int, token_ids: bool, positions: int | None) -> Generation:
     """All `n` completions of an answer. `positions`: prompt and completion of the model together, where known.
 
-    Raises BadAnswer, PromptTooLong (some servers shorten the completion instead of refusing), FloatingPointError.
+    Raises BadAnswer, BadPrompt (some servers shorten the completion instead of refusing), FloatingPointError.
     """
     try:
         said = json.loads(answer)
         choices = sorted(said["choices"], key=lambda choice: choice.get("index", 0))
         if len(choices) != n:
             raise BadAnswer(f"{len(choices)} choices instead of {n}")
-        _fits(said.get("usage") or {}, choices, sampling.max_tokens, positions)
+        _fits(said.get("usage") or {}, choices, request.sampling.max_tokens, positions)
         prompt_ids = tuple(said["prompt_token_ids"]) if token_ids else ()
-        return Generation(prompt_ids, tuple(_completion(choice, token_ids) for choice in choices))
+        return Generation(request.key, prompt_ids, tuple(_completion(choice, token_ids) for choice in choices))
+    except BadPrompt:
+        raise
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        if isinstance(error, BadInput):
-            raise
         raise BadAnswer(f"no chat completion: {answer[:80].decode(errors='replace')!r}") from error
 
 
@@ -185,7 +185,4 @@ def _fits(usage: dict[str, Any], choices: list[dict[str, Any]], max_tokens: int,
         room = (
             f"the model's {positions} positions" if positions else f"the server's context ({prompt + written} tokens)"
         )
-        raise PromptTooLong(
-            f"a prompt of {prompt} tokens and max_tokens {max_tokens} exceed {room}; "
-            "lower max_tokens, or leave this problem out"
-        )
+        raise prompt_too_long(prompt, max_tokens, room)

@@ -1,4 +1,4 @@
-"""Servers that hold the same model: which one is asked next, which one hangs, and when there is none left.
+"""Servers that hold the same model: which one gets the next request, which one hangs, and when none is left.
 
 Not an engine and knows nothing of prompts. Everything here runs in one event loop; used by
 `racro.engines.remote.client`.
@@ -27,21 +27,21 @@ CONNECT = 10.0
 """Seconds to connect."""
 IDLE = 2.0
 """Seconds after which an idle connection is closed: before the server does, which would cost a request."""
-LOOK = 0.05
-"""Seconds between looks for a server that can be asked."""
-LOOKS = 4
-"""Looks for a sign of life in the time of silence."""
+POLL = 0.05
+"""Seconds between checks for a server that can take requests."""
+CHECKS = 4
+"""Checks for a sign of life within the time of silence."""
 
 
 class Fleet:
-    """The servers, one HTTP client, and the tasks that look after them."""
+    """The servers, one HTTP client, and the tasks that watch them."""
 
     def __init__(
         self, urls: Sequence[str], model: str, place: EnginePlacement, role: Role, key: str, token_ids: bool = False
     ) -> None:
-        """`model`: its name at the servers. `key`: what they want to see, or nothing. `token_ids`: are they wanted?
+        """`model`: its name at the servers. `key`: their API key, or empty. `token_ids`: are they needed?
 
-        Call it, as all that follows, in the loop. Raises BadInput.
+        This and all other methods must be called in the event loop. Raises BadInput.
         """
         self.place, self.role, self.key, self.token_ids = place, role, key, token_ids
         self.servers = [Upstream(url, role, model, place.api_key) for url in urls]
@@ -49,46 +49,48 @@ class Fleet:
         self.died: Callable[[], str | None] = lambda: None
         """Says why, once no server can ever answer again."""
         self.error: Exception | None = None
-        """Why nobody is asked any more."""
+        """Why no more requests can be sent."""
         local = all(httpx.URL(server.url).host in ("127.0.0.1", "localhost", "::1") for server in self.servers)
         self.client = httpx.AsyncClient(
             headers={"Content-Type": "application/json"} | ({"Authorization": f"Bearer {key}"} if key else {}),
             timeout=httpx.Timeout(None, connect=CONNECT),
             limits=httpx.Limits(keepalive_expiry=IDLE),
-            trust_env=not local,  # a proxy has no way to this machine
+            trust_env=not local,  # a proxy cannot reach this machine
         )
         self.tasks: list[asyncio.Task[None]] = []
 
     async def open(self) -> None:
-        """Returns when one server can be asked. Raises BadInput and EngineLost."""
+        """Returns when at least one server takes requests. Raises BadInput and EngineLost."""
         await asyncio.gather(*(self._introduce(server) for server in self.servers))
-        self.tasks = [asyncio.create_task(coroutine) for coroutine in (self._watch(), *map(self._nurse, self.servers))]
+        watching = (self._watch(), *map(self._recover, self.servers))
+        self.tasks = [asyncio.create_task(coroutine) for coroutine in watching]
         self.vllm = (await self.pick()).vllm
 
     async def close(self) -> None:
-        """Drop all connections."""
+        """Close all connections."""
         for task in self.tasks:
             task.cancel()
         await asyncio.gather(*self.tasks, return_exceptions=True)
         await self.client.aclose()
 
     async def pick(self) -> Upstream:
-        """The server that has least to do, waiting for one where there is none. Raises EngineLost and BadInput."""
+        """The server with the least to do; waits until one takes requests. Raises EngineLost and BadInput."""
         while True:
             self._check()
             now = time.monotonic()
             ready = [server for server in self.servers if server.known and server.aside <= now]
             if ready:
                 return min(ready, key=lambda server: server.flying)
-            await asyncio.sleep(LOOK * random.uniform(1.0, 2.0))
+            await asyncio.sleep(POLL * random.uniform(1.0, 2.0))
 
     async def ask(self, server: Upstream, body: bytes, weight: int) -> httpx.Response:
-        """POST a chat completion of `weight` sequences. Raises httpx.RequestError, and Hung when it was given up."""
+        """POST a chat completion of `weight` sequences. Raises httpx.RequestError, and Hung if the server hangs."""
         if not server.flying:
             server.heard = time.monotonic()
         server.flying += weight
         answer = asyncio.create_task(self.client.post(f"{server.url}/chat/completions", content=body))
-        answer.add_done_callback(lambda task: task.cancelled() or task.exception())  # nobody may be left to read it
+        # Or asyncio warns about an error that nothing has read.
+        answer.add_done_callback(lambda task: task.cancelled() or task.exception())
         try:
             await asyncio.wait({answer, server.gone}, return_when=asyncio.FIRST_COMPLETED)
             if not answer.done():
@@ -99,25 +101,23 @@ class Fleet:
             server.flying -= weight
 
     def unreachable(self, server: Upstream, error: httpx.RequestError, asked: float) -> None:
-        """No answer came to what was sent at `asked`."""
+        """Note that a request sent at `asked` got no answer."""
         server.known = False
         server.ill(_line(error), asked, self.patience)
 
     def said(self, answer: httpx.Response) -> str:
-        """A server's complaint; some repeat the key that they were given."""
+        """A server's complaint, without the key, which some servers repeat."""
         complained = complaint(answer.content)
         return complained.replace(self.key, "***") if self.key else complained
 
     async def tell(self, path: str, seconds: float) -> None:
-        """POST to something that only vLLM's servers have, on each of them. Raises SwapFailed and EngineLost."""
+        """POST to a path that only vLLM's servers have, on each of them. Raises SwapFailed and EngineLost."""
         await asyncio.gather(*(self._tell(server, path, seconds) for server in self.servers))
 
     async def load(self, folder: str, adapter: bool) -> list[Any]:
-        """Have all servers load another checkpoint, or another `adapter` for the one that they have.
+        """Make all servers load another checkpoint, or another `adapter` for the one that they have.
 
-        Returns the sums of each (see `racro.engines.vllm.weights`), by rank.
-
-        Raises SwapFailed and EngineLost.
+        Returns the sums of each server (see `racro.engines.vllm.weights`), by rank. Raises SwapFailed and EngineLost.
         """
         return await asyncio.gather(*(self._load(server, folder, adapter) for server in self.servers))
 
@@ -131,7 +131,7 @@ class Fleet:
             raise copy.copy(self.error)  # each raise adds to an exception's traceback
 
     async def _introduce(self, server: Upstream) -> None:
-        """Ask a server what it is. Raises BadInput when it is not what is needed."""
+        """Ask a server what it serves. Raises BadInput if that is not what is needed."""
         asked = time.monotonic()
         try:
             server.introduce(await self.client.get(f"{server.url}/models", timeout=self.patience))
@@ -149,10 +149,10 @@ class Fleet:
         server.known = True
         server.well()
 
-    async def _nurse(self, server: Upstream) -> None:
-        """Look after a server that could not be reached, until it can."""
+    async def _recover(self, server: Upstream) -> None:
+        """Ask servers again that could not be reached, until they can."""
         while True:
-            await asyncio.sleep(LOOK)
+            await asyncio.sleep(POLL)
             if not server.known and server.aside <= time.monotonic():
                 try:
                     await self._introduce(server)
@@ -160,20 +160,20 @@ class Fleet:
                     self.error = self.error or error
 
     async def _watch(self) -> None:
-        """Ask the servers that owe answers whether they live: a long answer and none look the same from here."""
+        """Check servers with requests in flight; slow and hung ones look alike otherwise."""
         while True:
-            await asyncio.sleep(self.place.silence / LOOKS)
-            await asyncio.gather(*(self._look(server) for server in self.servers if server.flying))
+            await asyncio.sleep(self.place.silence / CHECKS)
+            await asyncio.gather(*(self._check_alive(server) for server in self.servers if server.flying))
 
-    async def _look(self, server: Upstream) -> None:
+    async def _check_alive(self, server: Upstream) -> None:
         url = f"{server.root}/metrics" if server.vllm else f"{server.url}/models"
         with contextlib.suppress(httpx.RequestError):
-            server.alive(await self.client.get(url, timeout=self.place.silence / LOOKS))
+            server.alive(await self.client.get(url, timeout=self.place.silence / CHECKS))
         if server.flying and time.monotonic() - server.heard > self.place.silence:
             server.hung(self.place.silence)
 
     async def _load(self, server: Upstream, folder: str, adapter: bool) -> Any:
-        """Between requests, and no cache of the old weights left."""
+        """Load between requests, and clear every cache of the old weights."""
         seconds = self.place.silence
         await self._tell(server, "/pause?mode=wait", seconds)
         try:
@@ -182,7 +182,7 @@ class Fleet:
                 call, name = {"method": "adapter_sums"}, f"adapter-{uuid.uuid4().hex[:12]}"
                 named = {"lora_name": name, "lora_path": folder}
                 await self._tell(server, "/v1/load_lora_adapter", self.place.start_deadline, named)
-                server.model = server.name = name  # from now on this is what is asked for, and looked for
+                server.model = server.name = name  # requests name it from now on
             loaded = await self._tell(server, "/collective_rpc", self.place.start_deadline, call)
             cleared = await self._tell(server, "/reset_prefix_cache", seconds)
             if not cleared.json()["success"]:

@@ -1,6 +1,6 @@
-"""One server behind a base URL: what it is, whether it answers, how much it has to do.
+"""One server behind a base URL: what it serves, whether it answers, how much it has to do.
 
-Not a client of its own: its fleet's event loop is where it lives, and nothing here is for other threads. Used by
+Not a client. Everything here runs in the event loop of the fleet and is not thread-safe. Used by
 `racro.engines.remote.fleet`.
 """
 
@@ -20,11 +20,11 @@ from racro.engines.remote.chat import BadAnswer, complaint
 from racro.errors import BadInput
 
 PATIENCE = 30.0
-"""Seconds for which a server may refuse connections; one that is started has its own deadline."""
+"""Seconds for which a server may refuse connections; servers that are started here have their own deadline."""
 ASIDE = 15.0
-"""The longest time for which a server is left alone after a failure, in seconds; the first is a fraction of one."""
+"""The longest pause after a failure, in seconds; the first one is a fraction of a second."""
 PROGRESS = re.compile(r"^vllm:(?:generation|prompt)_tokens_total(?:\{.*\})? (\S+)$", re.MULTILINE)
-"""vLLM's counters of tokens: a server whose engine hangs still says that it is well."""
+"""vLLM's counters of tokens: a server whose engine hangs still reports that it is healthy."""
 SHOWN = 8
 """Names of models in an error message."""
 
@@ -40,32 +40,32 @@ class Upstream:
         """`model`: the name of the model that is wanted; `key`: of the environment variable. Raises BadInput."""
         self.url, self.role, self.model, self.key = checked(url, role, key), role, model, key
         self.root = self.url[: self.url.rindex("/v1")]
-        """Where a vLLM server has what no other server has."""
+        """The URL below which a vLLM server has its additional paths."""
         self.vllm = False
         self.name = model
-        """What it calls the model."""
+        """The server's name of the model."""
         self.names: list[str] = []
-        """Of all models that it has."""
+        """Names of all models that it serves."""
         self.positions: int | None = None
-        """Of the model, prompt and completion together, where it says so."""
+        """Of the model, for prompt and completion together, if the server says so."""
 
         self.known = False
-        """Has it said what it is, and answered since?"""
+        """True while it has said what it serves and can be reached."""
         self.flying = 0
-        """Sequences that it works on for us."""
+        """Sequences that it generates for us."""
         self.aside = 0.0
-        """Until then, on the monotonic clock, it gets no requests."""
+        """It gets no requests until then, on the monotonic clock."""
         self.failures = 0
         self.failed = 0.0
         self.trouble = ""
-        """What its last failure was."""
+        """Its last failure."""
         self.ill_since: float | None = None
         self.patience = PATIENCE
         self.heard = 0.0
         """Its last sign of life."""
         self.progress: list[str] = []
         self.gone = asyncio.get_running_loop().create_future()
-        """Done when it hangs: whoever waits for an answer of it waits for this too."""
+        """Done when it hangs. Requests wait for this and for the answer."""
 
     # --- what it is ---------------------------------------------------------------------------------------------------
 
@@ -82,7 +82,7 @@ class Upstream:
             for model in models:
                 if self.model in (model["id"], model.get("root")):
                     self.name = model["id"]
-                    self.positions = longest[self.name] or longest.get(model.get("parent"))  # an adapter's says none
+                    self.positions = longest[self.name] or longest.get(model.get("parent"))  # an adapter says none
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise BadInput(
                 f"runtime.{self.role}.urls: {self.url} does not answer like an OpenAI-compatible server "
@@ -92,10 +92,10 @@ class Upstream:
             raise self.no_model()
 
     def let_in(self, answer: httpx.Response) -> None:
-        """Raises BadInput where the server refuses the key."""
+        """Raises BadInput if the server refuses the key."""
         if answer.status_code in (401, 403):
             raise BadInput(
-                f"runtime.{self.role}.urls: {self.url} lets nobody in without the right key; put it into the "
+                f"runtime.{self.role}.urls: {self.url} refuses the API key; put the right one into the "
                 f"environment variable {self.key}, or name another one in runtime.{self.role}.api_key"
             )
 
@@ -110,12 +110,12 @@ class Upstream:
     # --- how it is ----------------------------------------------------------------------------------------------------
 
     def well(self) -> None:
-        """It has answered as it should."""
+        """Note that it has answered as it should."""
         self.heard = time.monotonic()
         self.failures, self.ill_since = 0, None
 
     def ill(self, trouble: str, asked: float, patience: float) -> None:
-        """A request that was sent at `asked` has failed. Requests that fail together are one failure."""
+        """Note that a request sent at `asked` has failed. Requests that fail together count as one failure."""
         self.trouble, self.patience = trouble, patience
         now = time.monotonic()
         if asked >= self.failed:
@@ -125,7 +125,7 @@ class Upstream:
             self.set_aside(min(0.25 * 2**self.failures, ASIDE) * random.uniform(0.5, 1.0))
 
     def hung(self, silence: float) -> None:
-        """It owes answers and gives no sign of life: take back what it was asked."""
+        """Mark the server hung; hand its requests to others."""
         self.trouble, self.patience = f"no sign of life for {silence:g} s", silence
         self.ill_since, self.known = self.heard, False
         self.set_aside(silence)
@@ -133,15 +133,15 @@ class Upstream:
         self.gone = self.gone.get_loop().create_future()
 
     def set_aside(self, seconds: float) -> None:
-        """No requests for so long."""
+        """Send no requests for so long."""
         self.aside = max(self.aside, time.monotonic() + seconds)
 
     def down(self) -> bool:
-        """Has it been failing for longer than it may?"""
+        """Has it been failing for longer than allowed?"""
         return self.ill_since is not None and time.monotonic() - self.ill_since >= self.patience
 
     def alive(self, answer: httpx.Response) -> None:
-        """It has answered when asked whether it lives. vLLM's engine must have made tokens since it was last asked."""
+        """Note an answer to the check for a sign of life. vLLM's engine must have made tokens since the last check."""
         found = PROGRESS.findall(answer.text) if self.vllm else []
         if not found or found != self.progress:
             self.heard = time.monotonic()
@@ -171,7 +171,7 @@ def checked(url: str, role: Role, key: str) -> str:
 
 
 def retry_after(answer: httpx.Response) -> float | None:
-    """Seconds that a server asks to be left alone for; it may also name a date."""
+    """Seconds to wait that a server asks for; it may name a date instead."""
     said = answer.headers.get("retry-after", "")
     try:
         seconds = float(said) if said.strip().isdigit() else parsedate_to_datetime(said).timestamp() - time.time()

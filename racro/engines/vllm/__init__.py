@@ -1,0 +1,1 @@
+"""How is text generated with vLLM, as a library or as a server that we start?"""

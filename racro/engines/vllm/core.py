@@ -5,17 +5,16 @@ Knows no threads: `racro.engines.vllm.owner` calls all but `render` from one. vL
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import logging
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from racro.config import EnginePlacement
 from racro.config import Vllm as Settings
-from racro.engines.protocol import SwapFailed
+from racro.engines.protocol import BadPrompt, SwapFailed
 from racro.engines.vllm.lora import adapter_sums, not_served
 from racro.engines.vllm.weights import EXTENSION, Sums, verify
 from racro.models.adapters import Adapter
@@ -92,32 +91,40 @@ class Core:
                 raise not_served(adapter, error) from error
 
     def render(self, parts: dict[str, Any]) -> Any:
-        """A prompt as `add` takes it: ids, image tokens expanded, and pixels. From any thread. Raises ValueError."""
+        """A prompt as `add` takes it: ids, image tokens expanded, and pixels. From any thread. Raises BadPrompt."""
+        from vllm.exceptions import VLLMClientError
         from vllm.renderers.inputs.preprocess import parse_model_prompt
 
         parsed = parse_model_prompt(self.model_config, parts)
-        with self.rendering, plain_errors():
-            [rendered] = self.engine.renderer.render_cmpl([parsed], self.tokenizing)
+        try:
+            with self.rendering:
+                [rendered] = self.engine.renderer.render_cmpl([parsed], self.tokenizing)
+        except (ValueError, VLLMClientError) as error:  # of the model's processor, and of vLLM itself
+            raise BadPrompt(f"vLLM does not take this: {error}") from error
         return rendered
 
     # --- requests -----------------------------------------------------------------------------------------------------
 
     def add(self, name: str, inputs: Any, params: Any) -> None:
-        """Begin to work on a sequence. Raises ValueError when vLLM does not take it."""
+        """Start a sequence. Raises BadPrompt when vLLM does not take it."""
+        from vllm.exceptions import VLLMClientError
+
         self.wake()
-        with plain_errors():
+        try:
             self.engine.add_request(name, inputs, params, lora_request=self.lora)
+        except VLLMClientError as error:  # about the prompt: `SamplingParams` has checked the parameters
+            raise BadPrompt(f"vLLM does not take this: {error}") from error
 
     def step(self) -> dict[str, Any]:
-        """One token more for each; the outputs of those that have finished, by name."""
+        """Make one more token for each sequence. Returns the outputs of those that have finished, by name."""
         return {output.request_id: output.outputs[0] for output in self.engine.step()}
 
     def abort(self, names: Sequence[str]) -> None:
-        """Give up on these."""
+        """Abort these sequences."""
         self.engine.abort_request(list(names))
 
     def land(self) -> None:
-        """What was in the air when its request was given up lands."""
+        """Finish the steps that were in flight when their requests were aborted."""
         if not self.asleep:
             self.engine.step()
             self.engine.step()
@@ -125,14 +132,14 @@ class Core:
     # --- between requests ---------------------------------------------------------------------------------------------
 
     def load(self, folder: str, sums: Sums) -> None:
-        """Go on with the weights of another checkpoint. Raises SwapFailed."""
+        """Load the weights of another checkpoint. Raises SwapFailed."""
         self.wake()
         held = self.engine.collective_rpc("load_checkpoint", args=(folder,))
         self._forget()
         verify(held, sums)
 
     def load_adapter(self, adapter: Adapter, sums: Sums) -> None:
-        """Go on with another adapter. Raises SwapFailed."""
+        """Load another adapter. Raises SwapFailed."""
         from vllm.lora.request import LoRARequest
 
         self.wake()
@@ -145,19 +152,19 @@ class Core:
         verify(self.engine.collective_rpc("adapter_sums"), sums)
 
     def sleep(self) -> None:
-        """Weights to main memory, keys and values away; on a CPU there is nothing to give back."""
+        """Move the weights to main memory and drop keys and values; on a CPU there is nothing to free."""
         if not self.on_cpu and not self.asleep:
             self.engine.sleep(1)
             self.asleep = True
 
     def wake(self) -> None:
-        """Ready for requests, if it slept."""
+        """Wake up if it is asleep."""
         if self.asleep:
             self.engine.wake_up()
             self.asleep = False
 
     def shutdown(self) -> None:
-        """The end."""
+        """End vLLM."""
         self.engine.engine_core.shutdown()
 
     def _forget(self) -> None:
@@ -166,14 +173,3 @@ class Core:
             raise RuntimeError("keys and values of the old weights are still in use")
         self.engine.reset_mm_cache()
         self.engine.reset_encoder_cache()
-
-
-@contextlib.contextmanager
-def plain_errors() -> Iterator[None]:
-    """What vLLM does not accept is a ValueError that can be read where vLLM is not imported."""
-    from vllm.exceptions import VLLMClientError
-
-    try:
-        yield
-    except (ValueError, VLLMClientError) as error:
-        raise ValueError(str(error)) from error

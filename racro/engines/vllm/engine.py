@@ -1,8 +1,9 @@
-"""The engine on vLLM in this process: continuous batching over everything that is asked, prefix caching.
+"""The engine on vLLM in this process: continuous batching of all requests, prefix caching.
 
-vLLM pins threads and sets environment variables for the whole process, so this runs in a process of its own (see
-`racro.engines.worker.client`) and nothing imports it by the way. From prompts to requests and back, in the threads of
-the callers; one other thread owns vLLM (`racro.engines.vllm.owner`). Opened by `racro.engines.opening.build`.
+vLLM pins threads and sets environment variables for the whole process, so this runs in a separate process (see
+`racro.engines.worker.client`), and importing it alone does not import vLLM. Prompts become vLLM's requests, and its
+outputs completions, in the threads of the callers; one other thread owns vLLM (`racro.engines.vllm.owner`). Opened by
+`racro.engines.building`.
 """
 
 from __future__ import annotations
@@ -10,31 +11,35 @@ from __future__ import annotations
 import functools
 import math
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from racro.config import EnginePlacement, Lora
 from racro.config import Vllm as Settings
-from racro.engines.local.sampling import vision_token_ids
 from racro.engines.protocol import (
+    BadPrompt,
     Completion,
     Engine,
     EngineLost,
     Generation,
     Prompt,
-    PromptTooLong,
+    Refusal,
+    Request,
     Sampling,
     SwapFailed,
     prompt_seed,
+    too_long,
 )
 from racro.engines.templates import fill
-from racro.engines.vllm.core import Core, plain_errors
+from racro.engines.vllm.core import Core
 from racro.engines.vllm.lora import adapter_sums, fitting, room
-from racro.engines.vllm.owner import Owner, Request, line
+from racro.engines.vllm.owner import Owner, SequenceGroup, line
 from racro.engines.vllm.weights import checkpoint_sums, same_model, shapes
 from racro.models.adapters import Adapter
+from racro.models.chat_template import ChatTemplate
 from racro.models.folders import base_folder, load_processor, load_tokenizer
+from racro.models.vision_tokens import vision_token_ids
 
 
 class VllmEngine(Engine):
@@ -49,14 +54,16 @@ class VllmEngine(Engine):
         place: EnginePlacement,
         adapter: Adapter | None = None,
         rank: int | None = None,
+        template_kwargs: Mapping[str, Any] | None = None,
     ) -> None:
-        """`processor` is None for a text-only model. `adapter`: to begin with. `rank`: room for adapters.
+        """`processor` is None for a text-only model. `adapter`: the first one. `rank`: room for adapters.
 
         Raises BadAdapter, and what vLLM raises when it does not start.
         """
         self.folder, self.dtype, self.config, self.rank = folder, dtype, config, rank
         self.processor, self.shapes = processor, shapes(folder)
         self.tokenizer = load_tokenizer(folder) if processor is None else processor.tokenizer
+        self.template = ChatTemplate(str(folder), self.tokenizer, processor, template_kwargs)
         start = functools.partial(Core, str(folder), dtype, config, place, processor is not None, adapter, rank)
         self.owner = Owner(start, place.sequences)
         self.core = self.owner.core
@@ -66,19 +73,32 @@ class VllmEngine(Engine):
 
     @classmethod
     def captioner(
-        cls, folder: str, dtype: str, config: Settings, place: EnginePlacement, lora: Lora | None
+        cls,
+        folder: str,
+        dtype: str,
+        config: Settings,
+        place: EnginePlacement,
+        lora: Lora | None,
+        template_kwargs: Mapping[str, Any] | None = None,
     ) -> VllmEngine:
         """An engine on a vision-language model's folder, or on that of a LoRA adapter, whose model is found too.
 
         `lora`: adapters like this will be swapped in.
         """
         adapter, base = Adapter.read(Path(folder)), base_folder(Path(folder))
-        return cls(base, dtype, load_processor(base), config, place, adapter, room(adapter, lora))
+        return cls(base, dtype, load_processor(base), config, place, adapter, room(adapter, lora), template_kwargs)
 
     @classmethod
-    def reasoner(cls, folder: str, dtype: str, config: Settings, place: EnginePlacement) -> VllmEngine:
+    def reasoner(
+        cls,
+        folder: str,
+        dtype: str,
+        config: Settings,
+        place: EnginePlacement,
+        template_kwargs: Mapping[str, Any] | None = None,
+    ) -> VllmEngine:
         """An engine on a text-only model's folder."""
-        return cls(Path(folder), dtype, None, config, place)
+        return cls(Path(folder), dtype, None, config, place, template_kwargs=template_kwargs)
 
     @property
     def lost(self) -> bool:
@@ -90,25 +110,33 @@ class VllmEngine(Engine):
         """See Engine."""
         return self.owner.steps if self.owner.running else None
 
-    def generate(self, prompts: Sequence[Prompt], sampling: Sampling, seeds: Sequence[int]) -> Iterator[Generation]:
-        """See Engine. Prompts are read once, when there is room for them. Raises PromptTooLong and ValueError.
+    def generate(self, requests: Iterable[Request]) -> Iterator[Generation | Refusal]:
+        """See Engine. At most one request per call is read before there is room for it.
 
         vLLM takes temperatures up to 2.
         """
-        waiting: deque[Request] = deque()
-        at = 0
+        source = iter(requests)
+        working: set[SequenceGroup] = set()
+        finished: deque[SequenceGroup] = deque()
+        upcoming = next(source, None)
         try:
-            while at < len(prompts) or waiting:
-                if self.owner.reserve(sampling.n if at < len(prompts) else None, waiting):
-                    waiting.append(self._ask(prompts, at, sampling, seeds))
-                    at += 1
-                while waiting and not waiting[0].left:
-                    yield self._generation(waiting.popleft())
+            while upcoming is not None or working:
+                if self.owner.reserve(upcoming.sampling.n if upcoming else None, finished):
+                    assert upcoming is not None
+                    try:
+                        working.add(self._submit(upcoming, finished))
+                    except BadPrompt as error:
+                        yield Refusal.of(upcoming, error)
+                    upcoming = next(source, None)
+                while finished:
+                    group = finished.popleft()
+                    working.remove(group)
+                    yield self._answer(group)
         finally:
-            self.owner.drop(waiting)
+            self.owner.drop(working)
 
     def swap(self, folder: str) -> None:
-        """See Engine. Takes its turn when what was asked before is answered. Raises BadAdapter too."""
+        """See Engine. Waits until everything that was asked before is answered. Raises BadAdapter too."""
         if self.config.quantization is not None:
             raise SwapFailed("a quantised engine cannot be compared with a checkpoint")
         if self.rank:
@@ -125,45 +153,45 @@ class VllmEngine(Engine):
                 raise
             raise SwapFailed(f"the weights of {folder} could not be loaded: {line(error)}") from error
 
-    def rest(self) -> None:
-        """See Engine. vLLM wakes at the next call; on a CPU it never sleeps."""
+    def sleep(self) -> None:
+        """See Engine. vLLM wakes up at the next call; on a CPU it never sleeps."""
         self.owner.between_requests(self.core.sleep)
 
     def close(self) -> None:
-        """Shut vLLM down. Whoever still waits for completions gets EngineLost."""
+        """Shut vLLM down. Calls that still wait for completions get EngineLost."""
         self.owner.close()
 
-    def _ask(self, prompts: Sequence[Prompt], at: int, sampling: Sampling, seeds: Sequence[int]) -> Request:
-        """Read and prepare a prompt, for which there is room, and hand it to the owner."""
+    def _submit(self, request: Request, finished: deque[SequenceGroup]) -> SequenceGroup:
+        """Prepare a request whose room is reserved, and hand it to the owner. Raises BadPrompt and ValueError."""
+        sampling = request.sampling
         try:
-            inputs = self._render(prompts[at], sampling.max_tokens)
-            request = Request(inputs, sampling.deadline, self._params(sampling, seeds[at]))
-        except BaseException:  # what was reserved is free again, a stage's timeout included; raised again
+            inputs = self._render(request.prompt, sampling.max_tokens)
+            params = self._params(sampling, request.seed)
+        except BaseException:  # the room is free again, also when a stage's timeout is raised here; raised again
             self.owner.free(sampling.n)
             raise
-        self.owner.ask(request)
-        return request
+        group = SequenceGroup(request.key, inputs, sampling.deadline, params, finished)
+        self.owner.submit(group)
+        return group
 
     def _render(self, prompt: Prompt, max_tokens: int) -> Any:
-        """What vLLM's engine takes. Raises PromptTooLong and ValueError."""
-        parts: dict[str, Any] = {"prompt": fill(prompt, self.tokenizer, self.processor)}
+        """What vLLM's engine takes. Raises BadPrompt."""
+        parts: dict[str, Any] = {"prompt": fill(prompt, self.template)}
         if prompt.images:
             parts["multi_modal_data"] = {"image": list(prompt.images)}
         rendered = self.core.render(parts)
         length, longest = len(rendered["prompt_token_ids"]), self.core.model_config.max_model_len
         if length + max_tokens > longest:
-            raise PromptTooLong(
-                f"a prompt of {length} tokens and max_tokens {max_tokens} exceed the model's {longest} positions; "
-                "lower max_tokens, or leave this problem out"
-            )
+            raise too_long(length, max_tokens, f"the model's {longest} positions")
         return rendered
 
     def _params(self, sampling: Sampling, seed: int) -> list[Any]:
         """One request of vLLM's per sample, all with the same prompt: the prefix cache makes it one prefill."""
         from vllm import SamplingParams
+        from vllm.exceptions import VLLMClientError
         from vllm.sampling_params import RequestOutputKind
 
-        with plain_errors():
+        try:
             return [
                 SamplingParams(
                     temperature=sampling.temperature,
@@ -171,26 +199,31 @@ class VllmEngine(Engine):
                     max_tokens=sampling.max_tokens,
                     seed=prompt_seed(seed, sample),
                     logit_bias=self.bans or None,
-                    logprobs=0,  # of the sampled token, and of no others
+                    logprobs=0,  # of the sampled token only
                     flat_logprobs=True,
                     detokenize=False,
-                    skip_clone=True,  # nobody else has it
+                    skip_clone=True,  # it is not shared
                     output_kind=RequestOutputKind.FINAL_ONLY,
                 )
                 for sample in range(sampling.n)
             ]
+        except VLLMClientError as error:  # cannot be unpickled where vLLM is not imported
+            raise ValueError(str(error)) from error
 
-    def _generation(self, request: Request) -> Generation:
-        if request.error is not None:
-            raise request.error
+    def _answer(self, group: SequenceGroup) -> Generation | Refusal:
+        if group.error is not None:
+            return Refusal(group.key, str(group.error))
         texts = self.tokenizer.batch_decode(
-            [output.token_ids if output else () for output in request.outputs],
+            [output.token_ids if output else () for output in group.outputs],
             skip_special_tokens=True,
             clean_up_tokenization_spaces=False,
         )
         return Generation(
-            tuple(request.inputs["prompt_token_ids"]),
-            tuple(_completion(output, text) for output, text in zip(request.outputs, texts, strict=True)),
+            group.key,
+            tuple(group.inputs["prompt_token_ids"]),
+            tuple(
+                _completion(output, self.template.turn(text)) for output, text in zip(group.outputs, texts, strict=True)
+            ),
         )
 
 

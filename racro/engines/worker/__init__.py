@@ -1,0 +1,1 @@
+"""How does an engine run in a separate process?"""

@@ -1,7 +1,7 @@
-"""Any engine in a child process: warm between calls, with memory of its own, and replaceable when it dies or hangs.
+"""Any engine in a child process: loaded once, with its own memory, and replaceable when it dies or hangs.
 
-Not an engine of its own kind: what it answers is what the engine inside answers. Opened by `racro.engines`; the other
-side is `racro.engines.worker.main`. Torch-free.
+Not another kind of engine: it answers what the engine inside answers. Opened by `racro.engines.opening`; the other side
+is `racro.engines.worker.main`. Torch-free.
 """
 
 from __future__ import annotations
@@ -14,29 +14,27 @@ import queue
 import socket
 import sys
 import threading
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from racro.config import Captioner, EnginePlacement, Reasoner, Runtime
-from racro.engines.protocol import Engine, EngineLost, Generation, Prompt, Role, Sampling
+from racro.engines.protocol import Engine, EngineLost, Generation, Refusal, Request, Role
 from racro.engines.vllm.environment import cpu_build, environment, visible
-from racro.engines.worker.main import AHEAD, Gone, Wire
-from racro.processes.child import Child
+from racro.engines.waiting import take
+from racro.engines.worker.wire import AHEAD, Gone, Wire
+from racro.processes.child import Child, ending
 
 PATIENCE = 10.0
 """Seconds that an engine has to close itself."""
-BREATH = 1.0
-"""Seconds of waiting at a stretch: a stage's timeout reaches a thread between waits, not in one."""
-LAST_BREATH = 2.0
+EXIT = 2.0
 """Seconds between a worker's last message and its exit status."""
-LOOKS = 4
-"""Looks for a sign of life in a row that find none make it hung."""
+CHECKS = 4
+"""Checks in a row without a sign of life after which a worker counts as hung."""
 
 
 class Call:
-    """One call in flight: what came back, and how many prompts may be sent."""
+    """One call in flight: what came back, and how many requests may be sent."""
 
     def __init__(self, number: int) -> None:
         self.number = number
@@ -46,7 +44,7 @@ class Call:
         self.over = False
 
     def put(self, kind: str, content: Any) -> None:
-        """A message of the worker's, or an error from this side."""
+        """Add a message from the worker, or an error from this side."""
         with self.changed:
             if kind == "want":
                 self.wanted = content
@@ -55,29 +53,22 @@ class Call:
                 self.over = self.over or kind != "result"
             self.changed.notify_all()
 
-    def get(self, seconds: float = math.inf) -> Generation | None:
+    def get(self, seconds: float = math.inf) -> Generation | Refusal | None:
         """The next result, None at the end. Raises what ended the call, and queue.Empty after `seconds`."""
-        until = time.monotonic() + seconds
-        while True:
-            try:
-                kind, content = self.events.get(timeout=min(BREATH, max(0.0, until - time.monotonic())))
-            except queue.Empty:
-                if time.monotonic() > until:
-                    raise
-                continue
-            if kind == "error":
-                raise content
-            return content if kind == "result" else None
+        kind, content = take(self.events, seconds)
+        if kind == "error":
+            raise content
+        return content if kind == "result" else None
 
     def may_send(self, index: int) -> bool:
-        """Wait until a prompt is wanted; False when the call is over before that."""
+        """Wait until this request is wanted; False when the call is over before that."""
         with self.changed:
             self.changed.wait_for(lambda: self.over or index < self.wanted)
             return not self.over
 
 
 class Worker(Engine):
-    """An engine in a process of its own. Calls are thread-safe, as many at once as the engine inside takes."""
+    """An engine in its own process. Calls are thread-safe, as many at once as the engine inside takes."""
 
     def __init__(self, role: Role, config: Captioner | Reasoner, folder: str, runtime: Runtime, log: Path) -> None:
         """Start it where `runtime.<role>` says and wait until the engine is ready. `log` gets what it prints.
@@ -131,13 +122,13 @@ class Worker(Engine):
         """See Engine."""
         return bool(self._reason)
 
-    def generate(self, prompts: Sequence[Prompt], sampling: Sampling, seeds: Sequence[int]) -> Iterator[Generation]:
-        """See Engine. Prompts and seeds are read once, in order, in a thread, as far as the engine wants them."""
-        call = self._call("generate", (len(prompts), sampling))
-        threading.Thread(target=self._feed, args=(call, prompts, seeds), daemon=True).start()
+    def generate(self, requests: Iterable[Request]) -> Iterator[Generation | Refusal]:
+        """See Engine. Requests are read in a thread, as far as the engine wants them."""
+        call = self._call("generate")
+        threading.Thread(target=self._feed, args=(call, requests), daemon=True).start()
         try:
-            while (generation := call.get()) is not None:
-                yield generation
+            while (answer := call.get()) is not None:
+                yield answer
         finally:
             with contextlib.suppress(Gone):
                 if not call.over:
@@ -149,9 +140,9 @@ class Worker(Engine):
         """See Engine."""
         self._ask("swap", folder)
 
-    def rest(self) -> None:
+    def sleep(self) -> None:
         """See Engine."""
-        self._ask("rest")
+        self._ask("sleep")
 
     def close(self) -> None:
         """See Engine. Calls in flight raise EngineLost."""
@@ -186,16 +177,17 @@ class Worker(Engine):
         finally:
             self._calls.pop(call.number, None)
 
-    def _feed(self, call: Call, prompts: Sequence[Prompt], seeds: Sequence[int]) -> None:
-        """Send the prompts. In a thread: reading one may decode images, or wait for somebody who makes it."""
+    def _feed(self, call: Call, requests: Iterable[Request]) -> None:
+        """Send the requests. In a thread: reading one may decode images or wait for something."""
         try:
-            for index in range(len(prompts)):
+            for index, request in enumerate(requests):
                 if not call.may_send(index):
                     return
-                self._wire.send("prompt", call.number, (index, prompts[index], seeds[index]))
+                self._wire.send("request", call.number, request)
+            self._wire.send("end", call.number)
         except Gone:
             return
-        except BaseException as error:  # of the prompts: the caller's to see
+        except BaseException as error:  # of the requests: raised in the caller's thread
             with contextlib.suppress(Gone):
                 self._wire.send("cancel", call.number)
             call.put("error", error)
@@ -218,35 +210,35 @@ class Worker(Engine):
             self._bury()
 
     def _watch(self) -> None:
-        """Give up a process that says nothing while somebody waits for it. In a thread.
+        """Give up a process that says nothing while a call waits for it. In a thread.
 
-        Counts its own looks, not the clock: both processes may have been stopped together.
+        Counts its own checks, not the clock: both processes may have been stopped together.
         """
         heard, quiet = -1, 0
-        while not self._ended.wait(self.place.silence / LOOKS):
+        while not self._ended.wait(self.place.silence / CHECKS):
             quiet = quiet + 1 if self._heard == heard else 0
             heard = self._heard
-            if quiet >= LOOKS and self._calls:
+            if quiet >= CHECKS and self._calls:
                 self._give_up(f"gave no sign of life for {self.place.silence:g} s (runtime.{self.role}.silence)")
 
     def _give_up(self, why: str) -> None:
-        """The first reason counts. The reader does the rest."""
+        """Declare it lost; the first reason counts. The reader does the rest."""
         with self._lock:
             self._reason = self._reason or f"the {self.role}'s worker {why}"
         self._hang_up()
 
     def _hang_up(self) -> None:
-        """Whoever sends or receives gets Gone, on both sides."""
+        """Senders and receivers on both sides get Gone."""
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
 
     def _bury(self) -> None:
         """Leave no process behind, then tell every call."""
         try:
-            status = None if self._reason else self._child.wait(LAST_BREATH)
+            status = None if self._reason else self._child.wait(EXIT)
             self._child.stop(0)
             words = self._child.last_words() or "(nothing)"
-            self._give_up(f"{ending(status)}; the end of {self._log}: {words}")
+            self._give_up(f"{'hung up' if status is None else ending(status)}; the end of {self._log}: {words}")
         finally:
             self._give_up("cannot be killed")
             with self._lock:
@@ -254,10 +246,3 @@ class Worker(Engine):
             for call in calls:
                 call.put("error", EngineLost(self._reason))
             self._ended.set()
-
-
-def ending(status: int | None) -> str:
-    """An exit status in words."""
-    if status is None:
-        return "hung up"
-    return f"ended with status {status}" if status >= 0 else f"was ended by signal {-status}"

@@ -1,152 +1,75 @@
-"""The program in a worker's process: builds an engine, serves calls on it, says every moment that it lives.
+"""The program in a worker's process: builds an engine, serves calls on it, and regularly says that it is alive.
 
     python -m racro.engines.worker.main FD
 
-Not an engine; the other side of `racro.engines.worker.client`, which starts it. FD is its end of a socket pair. What it
-prints goes to the log, so nothing that a library prints can be taken for a message. Messages are (kind, call, content):
-
-    to the worker      generate (total, sampling)   prompt (index, prompt, seed)   cancel   swap folder   rest   close
-    from the worker    result Generation   want index   done   error exception   lost text   beat
+Not an engine; the other side of `racro.engines.worker.client`, which starts it. FD is its end of a socket pair, and
+`racro.engines.worker.wire` lists the messages. Its output goes to the log, so nothing that a library prints can be
+taken for a message.
 """
 
 from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
 import os
 import pickle
+import queue
 import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Generator, Sequence
-from multiprocessing.connection import Connection
+from collections.abc import Callable, Generator, Iterable, Iterator
 from pathlib import Path
-from typing import Any, cast, overload
+from typing import Any, cast
 
 from racro.config import Captioner, EnginePlacement, Reasoner, Runtime
-from racro.engines.opening import build
-from racro.engines.protocol import Engine, EngineLost, Prompt, Role, Sampling
+from racro.engines.building import build
+from racro.engines.protocol import Engine, EngineLost, Request, Role
+from racro.engines.worker.wire import AHEAD, Gone, Wire
 from racro.models.folders import require_model
-
-AHEAD = 256
-"""Prompts of a call that are sent before the engine reads them; decoded images are large."""
-
-
-class Gone(Exception):
-    """The other side of the wire has ended."""
 
 
 class Cancelled(Exception):
-    """Nobody wants the results of this call any more."""
+    """The caller does not want the answers of this call any more."""
 
 
-class Wire:
-    """One end of a socket pair. Messages are sent whole, from any thread; one thread receives."""
+class Feed(Iterable[Request]):
+    """The requests of a call as they arrive: reading the next one waits for it. To be read once."""
 
-    def __init__(self, fd: int) -> None:
-        self.connection = Connection(fd)
-        self.lock = threading.Lock()
-
-    def send(self, kind: str, call: int = 0, content: Any = None) -> None:
-        """Raises Gone, and what pickle raises for contents that cannot be sent."""
-        data = pickle.dumps((kind, call, content), protocol=5)
-        with self.lock:
-            try:
-                self.connection.send_bytes(data)
-            except OSError as error:
-                raise Gone from error
-
-    def receive(self) -> tuple[str, int, Any]:
-        """The next message. Raises Gone."""
-        try:
-            data = self.connection.recv_bytes()
-        except (EOFError, OSError) as error:
-            raise Gone from error
-        message: tuple[str, int, Any] = pickle.loads(data)
-        return message
-
-    def close(self) -> None:
-        """Nothing can be sent or received any more."""
-        with self.lock:
-            self.connection.close()
-
-
-class Feed(Sequence[Prompt]):
-    """The prompts of a call, as they arrive: reading one waits for it. Each can be read once; then it is forgotten."""
-
-    def __init__(self, total: int, want: Callable[[int], None]) -> None:
-        """`want` asks for all prompts below an index; those below AHEAD come unasked."""
-        self.total, self.want = total, want
-        self.prompts: dict[int, Prompt] = {}
-        self.seeds: dict[int, int] = {}
-        self.wanted = AHEAD
+    def __init__(self, want: Callable[[int], None]) -> None:
+        """`want` asks for more, up to a total; the first AHEAD come unasked."""
+        self.want = want
+        self.arrived: queue.SimpleQueue[Request | None] = queue.SimpleQueue()
+        """None at the end, and when the call was cancelled."""
         self.cancelled = False
-        self.changed = threading.Condition()
 
-    def __len__(self) -> int:
-        return self.total
-
-    @overload
-    def __getitem__(self, index: int) -> Prompt: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Prompt]: ...
-    def __getitem__(self, index: int | slice) -> Prompt | list[Prompt]:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(self.total))]
-        self.wait(index)
-        with self.changed:
-            if index not in self.prompts:
-                raise RuntimeError(f"the engine read prompt {index} twice")
-            return self.prompts.pop(index)
-
-    def put(self, index: int, prompt: Prompt, seed: int) -> None:
-        """One has arrived."""
-        with self.changed:
-            self.prompts[index], self.seeds[index] = prompt, seed
-            self.changed.notify_all()
-
-    def cancel(self) -> None:
-        """Whoever reads on gets Cancelled."""
-        with self.changed:
-            self.cancelled = True
-            self.changed.notify_all()
-
-    def wait(self, index: int) -> None:
-        """Return when it has arrived. Raises Cancelled and IndexError."""
-        if not 0 <= index < self.total:
-            raise IndexError(index)
-        with self.changed:
-            if index + AHEAD // 2 >= self.wanted and self.wanted < self.total:
-                self.wanted = index + AHEAD
-                self.want(self.wanted)
-            self.changed.wait_for(lambda: self.cancelled or index in self.seeds)
+    def __iter__(self) -> Iterator[Request]:
+        """Raises Cancelled."""
+        wanted = AHEAD
+        for taken in itertools.count():
+            if taken + AHEAD // 2 >= wanted:
+                wanted = taken + AHEAD
+                self.want(wanted)
+            request = self.arrived.get()
             if self.cancelled:
                 raise Cancelled
+            if request is None:
+                return
+            yield request
 
+    def put(self, request: Request | None) -> None:
+        """One has arrived, or None: that was the last."""
+        self.arrived.put(request)
 
-class Seeds(Sequence[int]):
-    """The seeds of a feed's prompts."""
-
-    def __init__(self, feed: Feed) -> None:
-        self.feed = feed
-
-    def __len__(self) -> int:
-        return len(self.feed)
-
-    @overload
-    def __getitem__(self, index: int) -> int: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[int]: ...
-    def __getitem__(self, index: int | slice) -> int | list[int]:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        self.feed.wait(index)
-        return self.feed.seeds[index]
+    def cancel(self) -> None:
+        """Reading on raises Cancelled."""
+        self.cancelled = True
+        self.arrived.put(None)
 
 
 class Host:
-    """The engine and the calls on it, each in a thread of its own."""
+    """The engine and the calls on it, each in its own thread."""
 
     def __init__(self, wire: Wire, remedy: str) -> None:
         """`remedy`: what to do when memory runs out."""
@@ -161,18 +84,17 @@ class Host:
             feed = self.feeds.get(call)
             if kind == "close":
                 return
-            if kind == "prompt" and feed is not None:
-                feed.put(*content)
+            if kind in ("request", "end") and feed is not None:
+                feed.put(content)
             elif kind == "cancel" and feed is not None:
                 feed.cancel()
             elif kind == "generate":
-                total, sampling = content
-                feed = self.feeds[call] = Feed(total, functools.partial(self.wire.send, "want", call))
-                self.start(call, self.generate, call, feed, sampling)
+                feed = self.feeds[call] = Feed(functools.partial(self.wire.send, "want", call))
+                self.start(call, self.generate, call, feed)
             elif kind == "swap":
                 self.start(call, self._engine.swap, content)
-            elif kind == "rest":
-                self.start(call, self._engine.rest)
+            elif kind == "sleep":
+                self.start(call, self._engine.sleep)
 
     def start(self, call: int, work: Callable[..., None], *arguments: Any) -> None:
         """Begin a call."""
@@ -188,17 +110,17 @@ class Host:
         except BaseException as error:
             self.report(call, error)
 
-    def generate(self, call: int, feed: Feed, sampling: Sampling) -> None:
+    def generate(self, call: int, feed: Feed) -> None:
         """One `generate` of the engine's; returns early when it is cancelled."""
-        generations = cast(Generator[Any], self._engine.generate(feed, sampling, Seeds(feed)))
-        with contextlib.closing(generations):
-            for generation in generations:
-                self.wire.send("result", call, generation)
+        answers = cast(Generator[Any], self._engine.generate(feed))
+        with contextlib.closing(answers):
+            for answer in answers:
+                self.wire.send("result", call, answer)
                 if feed.cancelled:
                     return
 
     def report(self, call: int, error: BaseException) -> None:
-        """Send what a call raised. Whatever leaves the engine unusable, a failed report included, ends the process."""
+        """Send what a call raised. The process ends if this leaves the engine unusable, or if sending fails."""
         usable = False
         try:
             traceback.print_exception(error)
@@ -223,7 +145,7 @@ class Host:
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Python's, CUDA's, or that of torch's allocator on CPUs, which has no type of its own; here or at the bottom."""
+    """True for the errors of Python, CUDA and torch's CPU allocator (a plain RuntimeError), also as a cause."""
     if error.__cause__ is not None and out_of_memory(error.__cause__):
         return True
     named = {"MemoryError", "OutOfMemoryError"} & {base.__name__ for base in type(error).__mro__}
@@ -249,7 +171,7 @@ def first_line(error: BaseException) -> str:
 
 
 def beat(wire: Wire, pause: float, host: Host) -> None:
-    """Say that this process lives, and not when its engine has sequences and makes no step with them. In a thread."""
+    """Say that this process is alive, unless its engine has sequences and makes no step with them. In a thread."""
     before = None
     with contextlib.suppress(Gone):
         while True:
@@ -268,7 +190,7 @@ def remedy(role: Role, config: Captioner | Reasoner) -> str:
 
 
 def leave(status: int) -> None:
-    """End at once: threads of libraries may not hold it up, and memory comes back anyhow."""
+    """End at once: threads of libraries must not delay it, and memory is freed in any case."""
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(status)

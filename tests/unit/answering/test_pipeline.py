@@ -8,7 +8,7 @@ import os
 import resource
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -22,9 +22,8 @@ from racro.config import ScriptedReply
 from racro.data.images import BadImage
 from racro.embedded import world
 from racro.engines.local.scripted import ScriptedEngine
-from racro.engines.prefetcher import Ahead
-from racro.engines.protocol import Completion, EngineLost, Generation, Prompt, PromptTooLong, Sampling
-from racro.engines.refusals import Refused
+from racro.engines.prefetcher import Prefetcher
+from racro.engines.protocol import Completion, EngineLost, Generation, Prompt, Refusal, Request, Sampling
 from racro.engines.worker.client import Worker
 from racro.errors import BadInput
 from racro.models.folders import ModelNotFound
@@ -41,9 +40,12 @@ class Scribe(ScriptedEngine):
         self.calls: list[tuple[list[Prompt], Sampling]] = []
         self.closed = 0
 
-    def generate(self, prompts: Sequence[Prompt], sampling: Sampling, seeds: Sequence[int]) -> Iterator[Generation]:
-        self.calls.append((list(prompts), sampling))
-        return super().generate(prompts, sampling, seeds)
+    def generate(self, requests: Iterable[Request]) -> Iterator[Generation | Refusal]:
+        asked = list(requests)
+        if asked:
+            [sampling] = {request.sampling for request in asked}
+            self.calls.append(([request.prompt for request in asked], sampling))
+        return super().generate(asked)
 
     def close(self) -> None:
         self.closed += 1
@@ -114,7 +116,7 @@ JOINT = (
 def test_the_three_prompts_are_the_model_cards() -> None:
     eyes, mind = scribes()
     answer = Racro(eyes, mind).answer(WHITE, "How many?")
-    assert (answer.caption, answer.tentative, answer.final, answer.verdict) == ("CAPTION", "TENTATIVE", "3", None)
+    assert (answer.caption, answer.attempt, answer.final, answer.verdict) == ("CAPTION", "TENTATIVE", "3", None)
     [(looks, greedy)], [([joint], sampled)] = eyes.calls, mind.calls
     assert [look.messages for look in looks] == [CAPTION, TENTATIVE]
     assert all(look.images[0].tobytes() == WHITE.tobytes() for look in looks)
@@ -130,7 +132,7 @@ def test_each_engine_is_called_once_for_many_questions() -> None:
     asked = [Question([WHITE], f"How many {i}?") for i in range(20)]
     answers = list(Racro(eyes, mind).answer_many(asked))
     assert [type(answer) for answer in answers] == [Answer] * 20
-    assert [len(prompts) for prompts, _ in eyes.calls] == [40], "caption and tentative answer, side by side"
+    assert [len(prompts) for prompts, _ in eyes.calls] == [40], "caption and attempt, side by side"
     assert [len(prompts) for prompts, _ in mind.calls] == [20]
 
 
@@ -180,7 +182,7 @@ def test_who_ran_out_of_time_gives_no_answer_and_the_reasoner_is_not_asked_about
     mind.calls.clear()
     answer = Racro(slow, mind, runtime=hurry).answer(WHITE, "How many?", "3")
     assert (answer.finish.caption, answer.finish.answer, answer.verdict) == ("deadline", "deadline", Verdict.FAILED)
-    assert [len(prompts) for prompts, _ in mind.calls] in ([], [0])
+    assert mind.calls == []
 
 
 # --- questions that cannot be asked -----------------------------------------------------------------------------------
@@ -274,7 +276,7 @@ def test_a_lost_engine_is_opened_anew(tmp_path: Path) -> None:
     with Racro(scribes()[0], mind, runtime=apart, log=tmp_path / "log") as racro:
         assert racro.answer(WHITE, "How many?").final == "3"
         first = racro.open()[1]
-        assert isinstance(first, Ahead) and isinstance(first.engine, Worker) and not first.lost
+        assert isinstance(first, Prefetcher) and isinstance(first.engine, Worker) and not first.lost
         os.kill(first.engine.pid, signal.SIGKILL)
         while not first.lost:
             with contextlib.suppress(EngineLost):
@@ -282,7 +284,7 @@ def test_a_lost_engine_is_opened_anew(tmp_path: Path) -> None:
         assert racro.answer(WHITE, "How many?").final == "3"
         second = racro.open()[1]
         assert second is not first
-    assert isinstance(second, Ahead) and isinstance(second.engine, Worker)
+    assert isinstance(second, Prefetcher) and isinstance(second.engine, Worker)
     with pytest.raises(ProcessLookupError):
         os.kill(second.engine.pid, 0)
 
@@ -302,7 +304,7 @@ def heldout() -> list[world.BarProblem]:
 
 
 def test_the_embedded_pair_answers(pair: Racro, heldout: list[world.BarProblem]) -> None:
-    """What its caption lacks, the reasoner takes from the tentative answer: from captions alone it is under 60 %."""
+    """What its caption lacks, the reasoner takes from the attempt: from captions alone it is under 60 %."""
     answers = list(pair.answer_many(Question(p.images(), p.question, p.answer) for p in heldout))
     right = sum(isinstance(a, Answer) and a.verdict is Verdict.CORRECT for a in answers)
     assert right >= 0.85 * len(heldout)
@@ -322,8 +324,8 @@ def test_parts_come_in_order(pair: Racro, heldout: list[world.BarProblem]) -> No
 
     problem = heldout[0]
     answer = pair.answer(problem.images(), problem.question, watch=watch)
-    assert [(number, step) for number, step, _ in seen] == [(0, "caption"), (0, "tentative"), (0, "answer")]
-    assert [text for _, _, text in seen][:2] == [answer.caption, answer.tentative]
+    assert [(number, step) for number, step, _ in seen] == [(0, "caption"), (0, "attempt"), (0, "answer")]
+    assert [text for _, _, text in seen][:2] == [answer.caption, answer.attempt]
 
 
 def test_an_image_may_be_a_path_bytes_or_opened(pair: Racro, heldout: list[world.BarProblem], tmp_path: Path) -> None:
@@ -356,7 +358,27 @@ def test_what_the_model_cannot_take_is_one_line_and_costs_the_others_nothing(
     thin = Question(Image.new("RGB", (1000, 2)), "What is it?")
     smuggled = Question(WHITE, "What is <|image_pad|>?")
     answers = list(pair.answer_many([good, too_long, good, thin, smuggled, good]))
-    expected = [Answer, PromptTooLong, Answer, Answer, Refused, Answer]
+    expected = [Answer, Unanswerable, Answer, Answer, Unanswerable, Answer]
     assert [type(answer) for answer in answers] == expected
     assert answers[0] == answers[2] == answers[5]
     assert not any("\n" in str(answer) for answer in answers if isinstance(answer, BadInput))
+    assert "lower max_tokens" in str(answers[1]) and "2 places for images" in str(answers[4])
+
+
+class Backwards(Scribe):
+    """Answers the last request first."""
+
+    def generate(self, requests: Iterable[Request]) -> Iterator[Generation | Refusal]:
+        yield from reversed(list(super().generate(requests)))
+
+
+def test_answers_keep_the_order_of_the_questions_whatever_the_engines_finish_first() -> None:
+    eyes = Backwards(ScriptedReply(when=r"(?s)(\d+)", replies=(r"I see \1",)))
+    mind = Backwards(ScriptedReply(when=r"(?s)solved: How many (\d+)", replies=(r"\boxed{\1}",)))
+    asked = [Question([WHITE], f"How many {i}?") for i in range(9)] + [Question([WHITE], "How?")]
+    seen: list[tuple[int, str]] = []
+    *answers, refused = Racro(eyes, mind).answer_many(asked, lambda number, step, _: seen.append((number, step)))
+    for number in range(9):
+        assert [step for n, step in seen if n == number] == ["caption", "attempt", "answer"]
+    assert [a.final for a in answers if isinstance(a, Answer)] == [str(i) for i in range(9)]
+    assert isinstance(refused, Unanswerable) and "no rule of the scripted engine" in str(refused)

@@ -107,7 +107,7 @@ def test_ten_variants(tmp_path: Path) -> None:
     questions, dropped = BENCHMARKS["dynamath"].read(str(tmp_path), str(tmp_path / "out"))
     assert [(q.family, q.part) for q in questions] == [(n, str(i)) for n in "12" for i in range(1, 11)]
     assert all(q.question.startswith(f"{q.family}, {q.part} ") for q in questions) and not dropped
-    with pytest.raises(BadSource, match="one part of dynamath; name the folder"):
+    with pytest.raises(BadSource, match="one part of dynamath; name the folder that holds"):
         BENCHMARKS["dynamath"].read(str(tmp_path / "sample_variant1-00000-of-00001.parquet"), str(tmp_path))
 
 
@@ -146,7 +146,7 @@ def test_mistakes_of_the_user_are_one_line(tmp_path: Path) -> None:
     made.shard(tmp_path / "vision", "testmini", [made.mathvision(1)])
     made.shard(tmp_path / "empty", "testmini", [made.mathverse(1, problem_version="Text Lite")])
     cases = [
-        ("logicvista", None, r"^logicvista is on no hub; name the folder of its authors: logicvista=FOLDER$"),
+        ("logicvista", None, r"^logicvista is not on Hugging Face; name the folder of its authors: logicvista=FOLDER$"),
         ("mathvista", "nowhere/at/all", r"^nowhere/at/all: no such file or folder"),
         (
             "mathvista",

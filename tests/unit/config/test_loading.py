@@ -17,6 +17,8 @@ from tests.conftest import EMBEDDED_RECIPE, REPOSITORY, TINY
 
 SHIPPED = sorted((REPOSITORY / "racro" / "recipes").glob("*.yaml"))
 
+KNOWN = ", ".join(file.stem for file in SHIPPED)
+
 PAPER = {
     "seed": 0,
     "captioner.dtype": "bfloat16",
@@ -169,12 +171,33 @@ def test_a_bad_file_is_one_line_with_its_name(name: str, tmp_path: Path) -> None
 
 def test_a_missing_file_a_folder_and_an_impossible_name_are_one_line_each(tmp_path: Path) -> None:
     for path in (f"{tmp_path}/none.yaml", f"{EMBEDDED_RECIPE}/x"):
-        assert refused(path) == f"{path}: no such recipe file; shipped ones are in racro/recipes"
+        assert refused(path) == f"{path}: no such recipe file; known names: {KNOWN}"
     assert (
         refused(str(tmp_path)) == f"{tmp_path}: not a readable text file (Is a directory); give the path of a YAML file"
     )
-    assert "not a readable text file" in refused("x" * 5000)
-    assert "not a readable text file" in refused("a\0b")
+    assert "not a readable text file" in refused("./" + "x" * 5000)
+    assert "not a readable text file" in refused("./a\0b")
+
+
+@pytest.mark.parametrize("file", SHIPPED, ids=lambda file: file.stem)
+def test_a_shipped_recipe_is_found_by_its_name_from_any_folder(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / file.stem).write_text("seed: 7\n")
+    (tmp_path / file.name).write_text("seed: 8\n")
+    monkeypatch.chdir(tmp_path)
+    assert loading.load(file.stem) == loading.load(str(file))
+    assert loading.load(f"./{file.stem}").seed == 7, "a slash makes it a path"
+    assert loading.load(file.name).seed == 8, "so does .yaml"
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [("embeded", "did you mean embedded?"), ("racro3b", "did you mean racro-3b?"), ("zzz", "known names: "), ("", "")],
+)
+def test_an_unknown_name_lists_those_that_are_known(name: str, says: str) -> None:
+    found = refused(name)
+    assert found.startswith(f"{name}: no recipe has this name; ") and says in found and KNOWN in found
 
 
 def test_more_mistakes_are_counted(tmp_path: Path) -> None:

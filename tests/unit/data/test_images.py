@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +115,76 @@ def test_the_camera_held_otherwise(orientation: int, size: tuple[int, int], firs
     image = decode(encoded(halves(RED, BLUE), exif=exif), "x")
     assert image.size == size
     assert image.getpixel((1, 1)) == first
+
+
+def png_with(*chunks: tuple[bytes, bytes], image: Image.Image | None = None) -> bytes:
+    """A PNG file with chunks behind its header and before its end."""
+    data = encoded(image or halves(RED, BLUE))
+    made = [
+        struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+        for kind, content in chunks
+    ]
+    end = data.rindex(b"IEND") - 4
+    return data[:33] + b"".join(made[::2]) + data[33:end] + b"".join(made[1::2]) + data[end:]
+
+
+WORDS = b"Comment\0\0" + zlib.compress(b"so many words " * 200_000)
+
+
+@pytest.mark.parametrize(
+    "chunks",
+    [
+        [(b"zTXt", WORDS)],
+        [(b"iTXt", b"Comment\0\1\0\0\0" + zlib.compress(b"so many words " * 200_000))],
+        [(b"tEXt", b"Comment\0" + b"x" * 2_000_000)] * 40,
+        [(b"iCCP", b"profile\0\0" + zlib.compress(b"x" * 3_000_000))],
+        [(b"tIME", b""), (b"zTXt", WORDS)],
+        [(b"acTL", struct.pack(">II", 5, 0)), (b"zTXt", WORDS)],
+        [(b"zTXt", WORDS), (b"eXIf", b"Exif\0\0broken")],
+    ],
+    ids=["zTXt", "iTXt", "80 MB of text", "profile", "behind the pixels", "animated", "broken EXIF"],
+)
+def test_what_stands_beside_the_pixels_of_a_png_does_not_matter(chunks: list[tuple[bytes, bytes]]) -> None:
+    data = png_with(*chunks)
+    assert colours(data) == [RED, BLUE]
+    assert images.suffix(data) == "png"
+
+
+def test_transparency_and_rotation_survive_too_much_text() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    image = halves((255, 0, 0, 0), (0, 0, 255, 255), "RGBA")
+    rotation = exif.tobytes().removeprefix(b"Exif\0\0")
+    turned = decode(png_with((b"zTXt", WORDS), (b"eXIf", rotation), image=image), "x")
+    assert turned.size == (10, 40) and turned.getpixel((1, 1)) == WHITE
+    palette = halves(BLACK, RED).quantize(2)
+    clear = encoded(palette, transparency=palette.getpixel((39, 0)))
+    text = struct.pack(">I", len(WORDS)) + b"zTXt" + WORDS + struct.pack(">I", zlib.crc32(b"zTXt" + WORDS))
+    assert colours(clear[:33] + text + clear[33:]) == [BLACK, WHITE]
+
+
+def test_too_much_text_does_not_save_a_file_that_is_cut() -> None:
+    data = png_with((b"zTXt", WORDS), image=Image.effect_noise((90, 90), 50))
+    assert "not a readable image" in refused(data[:-3000])
+
+
+@pytest.mark.parametrize("form", ["GIF", "WEBP", "PNG"])
+def test_of_an_animation_the_first_picture_is_taken(form: str) -> None:
+    options = {"lossless": True} if form == "WEBP" else {}
+    data = encoded(halves(RED, BLUE), form, save_all=True, append_images=[halves(BLACK, WHITE)], duration=9, **options)
+    assert colours(data) == [RED, BLUE]
+
+
+@pytest.mark.parametrize("exif", [b"Exif\0\0MM\0*\0\0\0\x08\xff\xff", b"Exif\0\0", b"Exif\0\0II*\0\xff\xff\xff\xff"])
+def test_broken_metadata_costs_the_rotation_and_not_the_picture(exif: bytes) -> None:
+    assert decode(encoded(Image.new("RGB", (40, 10), "red"), "JPEG", exif=exif), "x").size == (40, 10)
+
+
+@pytest.mark.parametrize("brightest", [1.0, 255.0, 65535.0])
+def test_grey_in_floats_keeps_its_shades(brightest: float) -> None:
+    ramp = np.linspace(0, 1, 64 * 8).reshape(8, 64)
+    data = encoded(Image.fromarray((ramp * brightest).astype(np.float32)), "TIFF")
+    assert np.abs(np.asarray(decode(data, "x")).astype(int) - (ramp * 255)[..., None]).max() <= 1
 
 
 # --- what is no image -------------------------------------------------------------------------------------------------

@@ -13,7 +13,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from flows.rebuilding import rebuild
 from racro import prompts
 from racro.embedded import examples, oracle, sentences, world
 from racro.embedded.rebuild import RECIPE_FILE, captioner_batches, reasoner_batches, recipe_digest
@@ -21,7 +20,6 @@ from racro.embedded.recipe import EmbeddedRecipe
 from racro.embedded.sft import IGNORED, alike, collate
 from racro.embedded.tokenizer import END, IMAGE, build_tokenizer
 from racro.models import folders
-from tasks.running import progress
 
 CPU = torch.device("cpu")
 CAPTIONER = folders.EMBEDDED / "captioner"
@@ -231,23 +229,3 @@ def test_the_shipped_reasoner_answers_from_captions_and_says_unknown_without():
     output = model.generate(**inputs, max_new_tokens=32, do_sample=False)
     generated = tokenizer.batch_decode(output[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
     assert sum(e.target == text for e, text in zip(batch, generated, strict=True)) >= 0.95 * len(batch)
-
-
-# The rebuild
-
-
-def test_a_short_rebuild_runs_from_nothing_to_loadable_models(tmp_path, prefect_server):
-    seen: list[tuple[str, int, int]] = []
-    progress.observers.append(lambda name, step, steps: seen.append((name, step, steps)))
-    try:
-        rebuild(tmp_path, steps_scale=0.003)
-    finally:
-        progress.observers.pop()
-    assert {name for name, step, steps in seen if step == steps} == {"captioner", "reasoner"}
-    assert json.loads((tmp_path / RECIPE_FILE).read_text())["digest"] != recipe_digest()
-    for role in ("captioner", "reasoner"):
-        shipped = json.loads((folders.EMBEDDED / role / "config.json").read_text())
-        assert json.loads((tmp_path / role / "config.json").read_text()) == shipped
-    folders.load_processor(tmp_path / "captioner")
-    folders.load_captioner(tmp_path / "captioner", "float32", CPU)
-    folders.load_reasoner(tmp_path / "reasoner", "float32", CPU)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator
 
@@ -14,10 +15,11 @@ from racro.config import ScriptedReply
 from racro.embedded import world
 from racro.engines.local.sampling import draw, log_distribution
 from racro.engines.local.scripted import ScriptedEngine
-from racro.engines.local.transformers import PromptTooLong, TransformersEngine
+from racro.engines.local.transformers import TransformersEngine
 from racro.engines.protocol import Completion, Prompt, Sampling
 from racro.models.folders import EMBEDDED
 from racro.prompts import caption_messages, describes_messages, reasoner_messages
+from tests.support.asking import generations, refusal
 
 NO_END = torch.tensor([-1])
 HOT = Sampling(n=4, max_tokens=12, temperature=4.0)
@@ -94,9 +96,8 @@ def plain_forward(engine: TransformersEngine, prompt: Prompt, completion: Comple
 @pytest.mark.usefixtures("early_ends")
 def test_recorded_logprobs_are_those_of_a_plain_forward(captioner: TransformersEngine, how: Sampling) -> None:
     prompts = mixed_prompts()
-    generations = list(captioner.generate(prompts, how, range(4)))
     lengths: set[int] = set()
-    for prompt, generation in zip(prompts, generations, strict=True):
+    for prompt, generation in zip(prompts, generations(captioner, prompts, how, range(4)), strict=True):
         assert len(generation.completions) == how.n
         for completion in generation.completions:
             lengths.add(len(completion.token_ids))
@@ -107,7 +108,7 @@ def test_recorded_logprobs_are_those_of_a_plain_forward(captioner: TransformersE
 
 def test_prompt_ids_are_the_processors(captioner: TransformersEngine) -> None:
     for prompt, generation in zip(
-        mixed_prompts(), captioner.generate(mixed_prompts(), Sampling(max_tokens=1), [0] * 4), strict=True
+        mixed_prompts(), generations(captioner, mixed_prompts(), Sampling(max_tokens=1), [0] * 4), strict=True
     ):
         text = captioner.processor.apply_chat_template(prompt.messages, add_generation_prompt=True, tokenize=False)
         inputs = captioner.processor(images=list(prompt.images) or None, text=[text])
@@ -122,7 +123,7 @@ def test_greedy_is_generate(role: str, request: pytest.FixtureRequest) -> None:
         captions = ("The red bar is 3.", "The red bar is 3. The blue bar is 5. The green bar is 1.", "")
         prompts = [Prompt(reasoner_messages("What is the height of the red bar?", c)) for c in captions]
     how = Sampling(temperature=0.0, max_tokens=20)
-    for prompt, generation in zip(prompts, engine.generate(prompts, how, [0] * len(prompts)), strict=True):
+    for prompt, generation in zip(prompts, generations(engine, prompts, how, [0] * len(prompts)), strict=True):
         inputs = {"input_ids": torch.tensor([generation.prompt_ids])}
         if engine.processor is not None:
             text = engine.processor.apply_chat_template(prompt.messages, add_generation_prompt=True, tokenize=False)
@@ -139,11 +140,11 @@ def test_a_completion_does_not_depend_on_its_batch(
 ) -> None:
     prompts, how = mixed_prompts() * 3, HOT
     seeds = list(range(len(prompts)))
-    together = [[c.token_ids for c in g.completions] for g in captioner.generate(prompts, how, seeds)]
-    again = [[c.token_ids for c in g.completions] for g in captioner.generate(prompts, how, seeds)]
-    backwards = [[c.token_ids for c in g.completions] for g in captioner.generate(prompts[::-1], how, seeds[::-1])]
+    together = [[c.token_ids for c in g.completions] for g in generations(captioner, prompts, how, seeds)]
+    again = [[c.token_ids for c in g.completions] for g in generations(captioner, prompts, how, seeds)]
+    backwards = [[c.token_ids for c in g.completions] for g in generations(captioner, prompts[::-1], how, seeds[::-1])]
     monkeypatch.setattr(captioner, "batch", 1)
-    alone = [[c.token_ids for c in g.completions] for g in captioner.generate(prompts, how, seeds)]
+    alone = [[c.token_ids for c in g.completions] for g in generations(captioner, prompts, how, seeds)]
     assert together == again == alone == backwards[::-1]
     assert together[0] != together[4], "the same prompt with another seed"
     assert len(set(together[0])) > 1, "the samples of one prompt differ"
@@ -155,7 +156,7 @@ def test_vision_tokens_are_never_sampled(captioner: TransformersEngine) -> None:
     almost_uniform = Sampling(n=16, max_tokens=64, temperature=1000.0)
     sampled = [
         token
-        for generation in captioner.generate(mixed_prompts(), almost_uniform, range(4))
+        for generation in generations(captioner, mixed_prompts(), almost_uniform, range(4))
         for completion in generation.completions
         for token in completion.token_ids
     ]
@@ -166,18 +167,18 @@ def test_vision_tokens_are_never_sampled(captioner: TransformersEngine) -> None:
 def test_limits_have_their_own_finish_reasons(captioner: TransformersEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(captioner, "eos", NO_END)
     prompts = mixed_prompts()[:2]
-    for generation in captioner.generate(prompts, Sampling(n=2, max_tokens=3), [0, 1]):
+    for generation in generations(captioner, prompts, Sampling(n=2, max_tokens=3), [0, 1]):
         assert [(c.finish_reason, len(c.token_ids)) for c in generation.completions] == [("length", 3)] * 2
     started = time.monotonic()
-    for generation in captioner.generate(prompts, Sampling(n=2, max_tokens=1500, deadline=0.2), [0, 1]):
+    for generation in generations(captioner, prompts, Sampling(n=2, max_tokens=1500, deadline=0.2), [0, 1]):
         assert {c.finish_reason for c in generation.completions} == {"deadline"}
         assert all(0 < len(c.token_ids) < 1500 for c in generation.completions)
-    assert time.monotonic() - started < 20
+    assert time.monotonic() - started < 100
 
 
 def test_a_finished_completion_ends_with_its_end_token(captioner: TransformersEngine) -> None:
     end = captioner.tokenizer.convert_tokens_to_ids("<|im_end|>")
-    for generation in captioner.generate(mixed_prompts(), Sampling(n=4, max_tokens=200), range(4)):
+    for generation in generations(captioner, mixed_prompts(), Sampling(n=4, max_tokens=200), range(4)):
         for completion in generation.completions:
             assert (completion.finish_reason == "stop") == (completion.token_ids[-1] == end)
             assert end not in completion.token_ids[:-1]
@@ -186,27 +187,24 @@ def test_a_finished_completion_ends_with_its_end_token(captioner: TransformersEn
 
 
 def test_prompts_are_never_cut(captioner: TransformersEngine) -> None:
-    [generation] = captioner.generate(mixed_prompts()[:1], Sampling(max_tokens=1), [0])
-    with pytest.raises(PromptTooLong, match=rf"prompt of {len(generation.prompt_ids)} tokens"):
-        list(captioner.generate(mixed_prompts()[:1], Sampling(max_tokens=100_000), [0]))
+    [generation] = generations(captioner, mixed_prompts()[:1], Sampling(max_tokens=1), [0])
+    reason = refusal(captioner, mixed_prompts()[0], Sampling(max_tokens=100_000))
+    assert f"prompt of {len(generation.prompt_ids)} tokens" in reason
 
 
 def test_images_and_their_places_must_match(captioner: TransformersEngine, reasoner: TransformersEngine) -> None:
     prompt = mixed_prompts()[0]
-    with pytest.raises(ValueError, match="1 places for images in a prompt with 0"):
-        list(captioner.generate([Prompt(prompt.messages)], Sampling(), [0]))
+    assert "1 places for images in a prompt with 0" in refusal(captioner, Prompt(prompt.messages), Sampling())
     smuggled = Prompt(caption_messages("What is <|image_pad|>?", 1), prompt.images)
-    with pytest.raises(ValueError, match="2 places for images in a prompt with 1"):
-        list(captioner.generate([smuggled], Sampling(), [0]))
-    with pytest.raises(ValueError, match="reads text only"):
-        list(reasoner.generate([prompt], Sampling(), [0]))
+    assert "2 places for images in a prompt with 1" in refusal(captioner, smuggled, Sampling())
+    assert "reads text only" in refusal(reasoner, prompt, Sampling())
 
 
 def test_a_diverged_model_is_an_error(captioner: TransformersEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     weight = captioner.model.lm_head.weight
     monkeypatch.setattr(captioner.model.lm_head, "weight", torch.nn.Parameter(torch.full_like(weight, torch.nan)))
     with pytest.raises(FloatingPointError, match="diverged"):
-        list(captioner.generate(mixed_prompts()[:1], Sampling(max_tokens=2), [0]))
+        generations(captioner, mixed_prompts()[:1], Sampling(max_tokens=2), [0])
 
 
 def test_half_precision_records_float32_logprobs() -> None:
@@ -214,7 +212,7 @@ def test_half_precision_records_float32_logprobs() -> None:
     how = Sampling(n=2, max_tokens=8)
     gaps = [
         (torch.tensor(c.logprobs) - plain_forward(engine, prompt, c, how)).abs().mean()
-        for prompt, g in zip(mixed_prompts(), engine.generate(mixed_prompts(), how, range(4)), strict=True)
+        for prompt, g in zip(mixed_prompts(), generations(engine, mixed_prompts(), how, range(4)), strict=True)
         for c in g.completions
     ]
     assert max(gaps) < 0.2
@@ -259,7 +257,7 @@ def scripted(*rules: ScriptedReply) -> ScriptedEngine:
 def ask(engine: ScriptedEngine, text: str, how: Sampling | None = None) -> list[Completion]:
     question = {"role": "user", "content": [{"type": "text", "text": text}]}
     prompt = Prompt([{"role": "system", "content": "not this"}, question])
-    [generation] = engine.generate([prompt], how or Sampling(), [0])
+    [generation] = generations(engine, [prompt], how or Sampling(), [0])
     assert bytes(generation.prompt_ids).decode() == text
     return list(generation.completions)
 
@@ -285,10 +283,11 @@ def test_a_reply_that_never_comes_waits_for_the_deadline_and_no_longer() -> None
     started = time.monotonic()
     slow = scripted(ScriptedReply(replies=("late",), delay=3600))
     completions = ask(slow, "x", Sampling(n=3, deadline=0.2))
-    assert 0.2 <= time.monotonic() - started < 5
+    assert 0.2 <= time.monotonic() - started < 60
     assert completions == [Completion((), (), "", "deadline")] * 3
 
 
-def test_no_matching_rule_is_an_error() -> None:
-    with pytest.raises(ValueError, match=r"no rule .*'what is it"):
-        ask(scripted(ScriptedReply(when="bar", replies=("3",))), "what is it" + "?" * 200)
+def test_a_prompt_that_no_rule_matches_is_refused() -> None:
+    engine = scripted(ScriptedReply(when="bar", replies=("3",)))
+    reason = refusal(engine, Prompt([{"role": "user", "content": "what is it" + "?" * 200}]), Sampling())
+    assert re.match("no rule .*'what is it", reason) and len(reason) < 150

@@ -32,8 +32,8 @@ def results(
             sample=sample,
             caption_prompt=None,
             caption=None,
-            tentative_prompt=None,
-            tentative=None,
+            attempt_prompt=None,
+            attempt=None,
             prompt="[]",
             response="so",
             tokens=1,
@@ -64,8 +64,9 @@ def test_flips_are_told_apart_and_what_failed_or_was_not_asked_is_counted() -> N
     second = results({"a": RIGHT, "b": RIGHT, "c": WRONG, "d": WRONG, "e": RIGHT, "g": RIGHT})
     [found] = compare(first, second)
     assert found.outcomes == {"fixed": 1, "broken": 1, "wrong": 1, "right": 1}
+    assert found.first_accuracy and found.gain
     assert (found.unscored, found.unpaired, found.first_accuracy.n) == (1, 2, 4)
-    assert (found.gain, found.p) == (0.0, 1.0)
+    assert (found.gain.value, found.p) == (0.0, 1.0)
     assert [(flip.uid, flip.first.verdict, flip.second.verdict) for flip in found.flips] == [
         ("b", WRONG, RIGHT),
         ("d", RIGHT, WRONG),
@@ -75,7 +76,7 @@ def test_flips_are_told_apart_and_what_failed_or_was_not_asked_is_counted() -> N
 def test_only_first_answers_count() -> None:
     later = results({"a": WRONG}, sample=1)
     [found] = compare(results({"a": RIGHT}) + later, results({"a": RIGHT}) + later)
-    assert found.outcomes["right"] == found.first_accuracy.n == 1
+    assert found.first_accuracy and found.outcomes["right"] == found.first_accuracy.n == 1
 
 
 def test_arms_pair_by_mode_and_reasoner_or_as_the_only_ones() -> None:
@@ -102,6 +103,8 @@ def test_exchanging_the_runs_exchanges_the_result(pairs: list[tuple[Verdict, Ver
     a, b = (results({str(i): pair[side] for i, pair in enumerate(pairs)}) for side in (0, 1))
     [there], [back] = compare(a, b), compare(b, a)
     assert there.p == back.p
-    assert there.gain == pytest.approx(-back.gain)
-    assert there.gain_stderr == pytest.approx(back.gain_stderr)
+    assert (there.gain is None) is (back.gain is None) is (sum(there.outcomes.values()) == 0)
+    if there.gain and back.gain:
+        assert there.gain.value == pytest.approx(-back.gain.value)
+        assert there.gain.stderr == pytest.approx(back.gain.stderr) and there.gain.stderr > 0
     assert there.outcomes["fixed"] == back.outcomes["broken"]

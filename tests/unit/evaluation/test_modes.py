@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
 
 from racro.config import ScriptedReply
 from racro.engines.local.scripted import ScriptedEngine
-from racro.engines.protocol import Generation, Prompt, Sampling
-from racro.evaluation.modes import answer, look
+from racro.engines.protocol import Generation, Refusal, Request, Sampling
+from racro.evaluation.modes import answer, captioner_outputs, in_order
 from racro.evaluation.results import entry, results
-from racro.prompts import caption_messages, reasoner_messages, tentative_messages
-from racro.schema import Mode, Verdict, Writing
+from racro.prompts import attempt_messages, caption_messages, reasoner_messages
+from racro.schema import Mode, ModelOutput, Verdict
 from tests.support.asked import NAME, PICTURE, question
 
 SAMPLING = Sampling(1, 0.6, 0.95, 100, 60.0)
@@ -27,15 +27,18 @@ class Recorded(ScriptedEngine):
     def __init__(self, *rules: ScriptedReply) -> None:
         super().__init__(rules)
         self.asked: list[tuple[str, int]] = []
+        self.sampling: set[Sampling] = set()
 
-    def generate(self, prompts: Sequence[Prompt], sampling: Sampling, seeds: Sequence[int]) -> Iterator[Generation]:
-        for prompt, seed, generation in zip(prompts, seeds, super().generate(prompts, sampling, seeds), strict=True):
-            self.asked.append((json.dumps(prompt.messages), seed))
-            yield generation
+    def generate(self, requests: Iterable[Request]) -> Iterator[Generation | Refusal]:
+        """The last request first."""
+        asked = list(requests)
+        self.asked += [(json.dumps(request.prompt.messages), request.seed) for request in asked]
+        self.sampling |= {request.sampling for request in asked}
+        yield from reversed(list(super().generate(asked)))
 
 
-def writing(uid: str, text: str, **changes: object) -> Writing:
-    made = Writing(uid=uid, sample=0, prompt="[]", text=text, tokens=1, finish_reason="stop", error=None)
+def output(uid: str, text: str, **changes: object) -> ModelOutput:
+    made = ModelOutput(uid=uid, sample=0, prompt="[]", text=text, tokens=1, finish_reason="stop", error=None)
     return made.model_copy(update=changes)
 
 
@@ -49,8 +52,8 @@ def folder(tmp_path: Path) -> str:
     return str(tmp_path)
 
 
-CAPTIONS = [writing("a", "a red bar"), writing("b", "a blue bar")]
-ATTEMPTS = [writing("a", "three"), writing("b", "four")]
+CAPTIONS = [output("a", "a red bar"), output("b", "a blue bar")]
+ATTEMPTS = [output("a", "three"), output("b", "four")]
 QUESTIONS = [question("a", "<image>How high?", "3"), question("b", "How <image> wide?", "4")]
 
 
@@ -91,18 +94,19 @@ def test_equal_prompts_are_asked_once() -> None:
     assert [row.text for row in rows] == [r"\boxed{3}"] * 2
 
 
-def test_looks_ask_the_captioner_with_its_images(folder: str) -> None:
-    for messages in (caption_messages, tentative_messages):
+def test_the_captioner_is_asked_greedily_with_its_images(folder: str) -> None:
+    for messages in (caption_messages, attempt_messages):
         engine = Recorded(ScriptedReply(replies=("seen",)))
-        rows = list(look(QUESTIONS, folder, engine, messages, 100, 60.0))
+        rows = in_order(captioner_outputs(QUESTIONS, folder, engine, messages, 100, 60.0), QUESTIONS)
         assert [json.loads(row.prompt) for row in rows] == [messages(q.question, 1) for q in QUESTIONS]
         assert [row.text for row in rows] == ["seen", "seen"]
+        assert engine.sampling == {Sampling(1, 0.0, 1.0, 100, 60.0)}, "greedy"
 
 
 def test_a_question_that_cannot_be_asked_fails_alone_and_says_why(folder: str) -> None:
     lost = question("b", "How wide?", "4").images[0].model_copy(update={"path": "nowhere.png"})
     questions = [QUESTIONS[0], QUESTIONS[1].model_copy(update={"images": (lost,)}), question("c", "How deep?", "5")]
-    captions = list(look(questions, folder, Recorded(SAYS), caption_messages, 100, 60.0))
+    captions = in_order(captioner_outputs(questions, folder, Recorded(SAYS), caption_messages, 100, 60.0), questions)
     assert [row.error is None for row in captions] == [True, False, True]
     assert re.search(r"nowhere\.png: no such image", captions[1].error or "")
     reasoner = Recorded(ScriptedReply(when="How high", replies=(r"\boxed{3}",)))  # no rule for the third: refused
@@ -117,7 +121,7 @@ def test_a_question_that_cannot_be_asked_fails_alone_and_says_why(folder: str) -
 
 
 def test_a_caption_that_ran_out_of_time_is_not_answered() -> None:
-    captions = [CAPTIONS[0], writing("b", "a bl", finish_reason="deadline")]
+    captions = [CAPTIONS[0], output("b", "a bl", finish_reason="deadline")]
     engine = Recorded(SAYS)
     rows = list(answer("caption", QUESTIONS, captions, [], engine, SAMPLING, 7))
     assert len(engine.asked) == 1
@@ -125,3 +129,17 @@ def test_a_caption_that_ran_out_of_time_is_not_answered() -> None:
         ("stop", None),
         ("deadline", "the captioner ran out of time"),
     ]
+
+
+def test_the_reasoner_reads_no_thoughts_and_gets_no_caption_that_never_began() -> None:
+    captions = [
+        output("a", "<think>hm, a bar</think>a red bar"),
+        output("b", "<think>so many bars", finish_reason="length"),
+    ]
+    engine = Recorded(SAYS)
+    rows = list(answer("caption", QUESTIONS, captions, [], engine, SAMPLING, 7))
+    assert [("a red bar" in asked, "hm, a bar" in asked) for asked, _ in engine.asked] == [(True, False)]
+    graded = list(results(QUESTIONS, "caption", "c", "r", captions, [], rows))
+    assert [row.verdict for row in graded] == [Verdict.CORRECT, Verdict.TRUNCATED]
+    assert [row.caption for row in graded] == ["a red bar", ""]
+    assert [row.response for row in graded] == [r"\boxed{3}", ""]

@@ -1,21 +1,19 @@
-"""flows/prefect.yaml against the code that it names: flows, recipe, queues. What a server makes of it: test_station."""
+"""flows/prefect.yaml against the code that it names: flows, recipes, queues. On a server: test_station."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import pytest
-import yaml
 from prefect.cli.deploy._models import PrefectYamlModel
 from prefect.flows import load_flow_from_entrypoint
 from prefect.utilities.callables import parameter_schema
-from pydantic import BaseModel
 
 from flows.station import registration
-from racro.config import Recipe, loading
-from tests.conftest import EMBEDDED_RECIPE, REPOSITORY
+from racro.config import loading
+from tests.conftest import EMBEDDED_RECIPE
 
-CONTENT = yaml.safe_load((REPOSITORY / "flows" / "prefect.yaml").read_text())
+CONTENT = registration.deployments()
 DEPLOYMENTS: list[dict[str, Any]] = CONTENT["deployments"]
 SCHEDULES = [schedule for deployment in DEPLOYMENTS for schedule in deployment.get("schedules", [])]
 
@@ -36,20 +34,6 @@ def test_a_deployment_names_a_flow_of_that_name_and_gives_it_valid_parameters(de
     assert missing == ({"questions", "answers"} if flow.name == "answer-batch" else set())
     if flow.name != "prune":
         assert loading.parse(deployment["parameters"]["recipe"], flow.name) == loading.load(EMBEDDED_RECIPE)
-
-
-def test_parameters_are_the_differences_from_the_defaults() -> None:
-    def same(written: dict[str, Any], default: BaseModel) -> list[str]:
-        found = []
-        for key, value in written.items():
-            known = getattr(default, key)
-            if isinstance(value, dict):
-                found += [f"{key}.{below}" for below in same(value, known)]
-            elif value == known and key != "type":
-                found.append(key)
-        return found
-
-    assert same(CONTENT["definitions"]["embedded"], Recipe()) == []
 
 
 def test_every_deployment_states_queue_and_collision_strategy_and_can_be_resumed() -> None:

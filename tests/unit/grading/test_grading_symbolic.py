@@ -28,7 +28,7 @@ def nothing_remembered() -> Iterator[None]:
 
 @pytest.mark.parametrize(
     "answer",
-    [ENDLESS, "10^{10000}", "(x+1)^{10000}", "100000!!!", "\\frac{1}{" * 300 + "1" + "}{2}" * 300, "x" + "+x" * 1_000],
+    ["10^{10000}", "(x+1)^{10000}", "100000!!!", "\\frac{1}{" * 300 + "1" + "}{2}" * 300, "x" + "+x" * 1_000],
     ids=lambda answer: answer[:12],
 )
 def test_no_answer_takes_long_or_does_harm(answer: str) -> None:
@@ -40,9 +40,11 @@ def test_no_answer_takes_long_or_does_harm(answer: str) -> None:
 
 
 def test_an_answer_that_takes_too_long_is_failed_and_not_wrong() -> None:
-    assert grade(f"\\boxed{{{ENDLESS}}}", "stop", Gold("9x", "expression")).verdict is Verdict.FAILED
+    started = time.monotonic()
     with pytest.raises(GraderFailed, match="limits"):
         symbolic.equal("9x", ENDLESS)
+    assert grade(f"\\boxed{{{ENDLESS}}}", "stop", Gold("9x", "expression")).verdict is Verdict.FAILED
+    assert time.monotonic() - started < 2 * symbolic.WAIT
 
 
 def test_a_process_that_is_killed_is_replaced() -> None:
@@ -72,7 +74,7 @@ def test_no_process_is_started_for_what_needs_no_algebra() -> None:
         "import sys\n"
         "assert not symbolic._pool._idle and 'sympy' not in sys.modules and 'torch' not in sys.modules"
     )
-    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", program], check=True)
 
 
 def test_no_process_outlives_the_one_that_asked(tmp_path: Path) -> None:
@@ -83,10 +85,10 @@ def test_no_process_outlives_the_one_that_asked(tmp_path: Path) -> None:
         "pathlib.Path(sys.argv[1]).write_text(str(symbolic._pool._idle[0]._child.pid))\n"
         "os.kill(os.getpid(), 9)"
     )
-    subprocess.run([sys.executable, "-c", program, str(tmp_path / "pid")], timeout=60)
+    subprocess.run([sys.executable, "-c", program, str(tmp_path / "pid")])
     pid = int((tmp_path / "pid").read_text())
     try:
-        psutil.Process(pid).wait(SECONDS * 10)
+        psutil.Process(pid).wait(SECONDS * 60)
     except psutil.NoSuchProcess:
         return
     assert not psutil.pid_exists(pid)

@@ -13,10 +13,12 @@ import pytest
 from PIL import Image
 from pydantic import ValidationError
 
-from racro.evaluation.outcomes import Accuracy, count_outcomes, gain
-from racro.reports.curve import curve_png
-from racro.reports.training import Answered, EvalPoint, IterationPoint, ReportData, Sample, render
-from racro.schema import Judgement, Verdict
+from racro.curves import EvalPoint, IterationPoint
+from racro.embedded.oracle import Facts
+from racro.evaluation.outcomes import count_outcomes, gain
+from racro.reports.curve import choose_example, curve_png
+from racro.reports.training import Answered, ReportData, Sample, render
+from racro.schema import Share, Verdict
 from racro.summary import StageTotal
 
 CORRECT, WRONG, TRUNCATED = Verdict.CORRECT, Verdict.WRONG, Verdict.TRUNCATED
@@ -30,7 +32,7 @@ def picture(mode: str = "RGB", size: tuple[int, int] = (112, 28), form: str = "P
 
 
 def evaluation(iteration: int, accuracy: float, **changes: object) -> EvalPoint:
-    by_category = {name: Accuracy(accuracy=accuracy, stderr=0.04, n=50) for name in ("sum", "a <b> $x_$ & 50%")}
+    by_category = {name: Share(value=accuracy, stderr=0.04, n=50) for name in ("sum", "a <b> $x_$ & 50%")}
     point = EvalPoint(
         iteration=iteration,
         step=4 * iteration,
@@ -189,8 +191,8 @@ def test_large_and_odd_images_become_small_web_images() -> None:
 
 
 def test_gain_is_exact_for_paired_answers() -> None:
-    half = Accuracy(accuracy=0.5, stderr=0.25, n=4)
-    paired = gain(half, Accuracy(accuracy=0.75, stderr=0.22, n=4), {"fixed": 1, "broken": 0, "wrong": 1, "right": 2})
+    half = Share(value=0.5, stderr=0.25, n=4)
+    paired = gain(half, Share(value=0.75, stderr=0.22, n=4), {"fixed": 1, "broken": 0, "wrong": 1, "right": 2})
     changes = [1, 0, 0, 0]
     variance = sum((c - 0.25) ** 2 for c in changes) / 3
     assert paired.paired and paired.value == 0.25 and paired.stderr == pytest.approx(math.sqrt(variance / 4))
@@ -198,23 +200,45 @@ def test_gain_is_exact_for_paired_answers() -> None:
     assert not alone.paired and alone.stderr == pytest.approx(0.25 * math.sqrt(2))
 
 
-def test_outcomes_are_counted_over_common_problems() -> None:
-    def judged(uid: str, verdict: Verdict) -> Judgement:
-        blank = dict.fromkeys(("category", "question", "answer", "caption", "response"), "")
-        nothing = dict.fromkeys(("facts_stated", "facts_true", "states_asked", "leaks"))
-        return Judgement(uid=uid, verdict=verdict, **blank, **nothing)  # type: ignore[arg-type]
+def test_answers_that_all_changed_alike_or_not_at_all_make_no_gain_certain() -> None:
+    half = Share(value=0.5, stderr=0.25, n=4)
+    still = gain(half, half, {"fixed": 0, "broken": 0, "wrong": 2, "right": 2})
+    assert still.paired and still.value == 0 and 0 < still.stderr < 0.5
+    one = Share(value=1.0, stderr=0.2, n=1)
+    assert "±" in still.percent and gain(one, one, {"right": 1}).percent == "+0.0"
 
-    before = [
-        judged("a", WRONG),
-        judged("b", CORRECT),
-        judged("c", TRUNCATED),
-        judged("d", CORRECT),
-        judged("x", WRONG),
-    ]
-    after = [judged("a", CORRECT), judged("b", WRONG), judged("c", Verdict.FAILED), judged("d", CORRECT)]
+
+def test_outcomes_are_counted_over_common_problems() -> None:
+    before = {"a": WRONG, "b": CORRECT, "c": TRUNCATED, "d": CORRECT, "x": WRONG}
+    after = {"a": CORRECT, "b": WRONG, "c": Verdict.FAILED, "d": CORRECT}
     assert count_outcomes(before, after) == {"fixed": 1, "broken": 1, "wrong": 1, "right": 1}
 
 
 def test_a_report_needs_an_evaluation() -> None:
     with pytest.raises(ValidationError, match="evaluations"):
         ReportData(run="r", recipe_digest="d", seed=0, evaluations=())
+
+
+def described(stated: int, true: int, asked: bool, leaks: bool = False) -> Facts:
+    return Facts(stated=stated, true=true, states_asked=asked, leaks=leaks)
+
+
+def test_the_figure_prefers_captions_that_only_describe() -> None:
+    def told(name: str, before: Facts, after: Facts, outcome: Verdict = CORRECT) -> Sample:
+        one = sample(after=outcome).model_copy(update={"question": name})
+        answered = (
+            one.before.model_copy(update={"facts": before}),
+            one.after.model_copy(update={"facts": after}) if one.after else None,
+        )
+        return one.model_copy(update={"before": answered[0], "after": answered[1]})
+
+    fair = told("fair", described(3, 3, False), described(3, 3, True))
+    leaking = told("leaking", described(3, 3, False), described(2, 2, True, leaks=True))
+    short = told("short", described(3, 3, False), described(1, 1, True))
+    false = told("false", described(3, 2, False), described(3, 3, True))
+    still_wrong = told("wrong", described(3, 3, False), described(3, 3, True), WRONG)
+    assert choose_example([leaking, short, false, still_wrong, fair]) == fair
+    assert choose_example([leaking, short]) == short
+    assert choose_example([leaking]) == leaking
+    assert choose_example([still_wrong]) is None
+    assert choose_example([sample()]) == sample(), "of real images nothing is known"

@@ -1,9 +1,10 @@
-"""An iteration's problems are a function of (seed, iteration); its captions come in whole groups, in order."""
+"""An iteration's problems are a function of (seed, iteration); its captions come in whole groups."""
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -15,9 +16,9 @@ from racro.config import ScriptedReply
 from racro.data.images import BadImage, sha256
 from racro.embedded import world
 from racro.engines.local.scripted import ScriptedEngine
-from racro.engines.protocol import Generation, Prompt, Sampling
-from racro.prompts import tentative_messages
-from racro.rollouts.captioner import caption, greedy, select
+from racro.engines.protocol import Generation, Refusal, Request, Sampling
+from racro.rollouts.captioner import caption, in_order, select
+from racro.rollouts.thoughts import spoken
 from racro.schema import ImageRef, Problem
 
 GROUPS = config.RolloutSettings(problems=4, group_size=3, temperature=0.9, max_tokens=50)
@@ -28,6 +29,14 @@ def pool(size: int) -> list[Problem]:
         Problem(uid=f"p{i}", question="?", answer="1", kind="integer", category="c", choices=(), images=(), scene=None)
         for i in range(size)
     ]
+
+
+@given(st.text().filter(lambda text: "think>" not in text), st.text().filter(lambda text: "think>" not in text))
+def test_a_caption_is_what_follows_the_thoughts(thoughts: str, caption: str) -> None:
+    assert spoken(caption) == caption
+    assert spoken(f"<think>{thoughts}</think>{caption}") == caption.strip()
+    assert spoken(f"{thoughts}</think>{caption}") == caption.strip(), "the template had opened the thought"
+    assert spoken(f"<think>{thoughts}") == ""
 
 
 @given(st.integers(1, 30), st.integers(1, 40), st.integers(0, 5), st.integers(0, 30))
@@ -92,12 +101,19 @@ class Watched(ScriptedEngine):
         self.seeds: list[int] = []
         self.images: list[int] = []
 
-    def generate(self, prompts: Sequence[Prompt], sampling: Sampling, seeds: Sequence[int]) -> Iterator[Generation]:
-        self.sampling.append(sampling)
-        self.seeds += seeds
-        for i in range(len(prompts)):
-            self.images.append(len(prompts[i].images))
-            yield from super().generate([prompts[i]], sampling, [seeds[i]])
+    def generate(self, requests: Iterable[Request]) -> Iterator[Generation | Refusal]:
+        for request in requests:
+            self.sampling.append(request.sampling)
+            self.seeds.append(request.seed)
+            self.images.append(len(request.prompt.images))
+            yield from super().generate([request])
+
+
+class Backwards(Watched):
+    """Answers the last request first."""
+
+    def generate(self, requests: Iterable[Request]) -> Iterator[Generation | Refusal]:
+        yield from reversed(list(super().generate(requests)))
 
 
 def test_captions_come_grouped_with_everything_the_update_needs(problems: list[Problem], tmp_path: Path) -> None:
@@ -110,7 +126,7 @@ def test_captions_come_grouped_with_everything_the_update_needs(problems: list[P
         (p.uid, i, text) for p in problems for i, text in enumerate(("one", "two", "three"))
     ]
     assert all(r.policy == "digest" and len(r.logprobs) == len(r.completion_ids) > 0 and r.prompt_ids for r in rows)
-    assert engine.sampling == [Sampling(n=3, temperature=0.9, top_p=1.0, max_tokens=50, deadline=60.0)]
+    assert engine.sampling == [Sampling(n=3, temperature=0.9, top_p=1.0, max_tokens=50, deadline=60.0)] * 4
     assert engine.images == [1, 2, 1, 1]
     assert ticks == [(i, 4) for i in range(1, 5)]
 
@@ -126,6 +142,29 @@ def test_each_problem_and_iteration_has_its_own_seed(problems: list[Problem], tm
     assert seeds(problems[::-1], 0, 0) == first[::-1], "a seed belongs to the problem, not to its place"
 
 
+def test_rollouts_are_the_same_in_whatever_order_the_engine_finishes(problems: list[Problem], tmp_path: Path) -> None:
+    rule = ScriptedReply(when="(?s)(.*)", replies=(r"\1", "two"))
+    forwards, backwards = (
+        list(caption(problems, str(tmp_path), "digest", kind(rule), GROUPS, 0, 5, 60.0))
+        for kind in (Watched, Backwards)
+    )
+    assert backwards != forwards
+    assert in_order(backwards, problems) == forwards
+
+
+def test_a_refused_problem_has_no_captions_and_is_reported(problems: list[Problem], tmp_path: Path) -> None:
+    engine = Watched(ScriptedReply(when=re.escape(problems[2].question), replies=("seen",)))
+    refusals: list[tuple[str, str]] = []
+    rows = caption(
+        *(problems, str(tmp_path), "digest", engine, GROUPS, 0, 0, 60.0),
+        refused=lambda problem, reason: refusals.append((problem.uid, reason)),
+    )
+    answered = {problem.uid for problem in problems if problem.question == problems[2].question}
+    assert {row.uid for row in rows} == answered
+    assert {uid for uid, _ in refusals} == {problem.uid for problem in problems} - answered
+    assert all("no rule" in reason for _, reason in refusals) and refusals
+
+
 def test_images_are_decoded_when_their_turn_comes(problems: list[Problem], tmp_path: Path) -> None:
     (tmp_path / problems[-1].images[0].path).write_bytes(b"no image")
     rows = caption(problems, str(tmp_path), "digest", Watched(ScriptedReply(replies=("x",))), GROUPS, 0, 0, 60.0)
@@ -134,12 +173,12 @@ def test_images_are_decoded_when_their_turn_comes(problems: list[Problem], tmp_p
         next(rows)
 
 
-def test_greedy_serves_captions_and_tentative_answers(problems: list[Problem], tmp_path: Path) -> None:
-    engine = Watched(
-        ScriptedReply(when="DO NOT try to answer", replies=("a caption",)),
-        ScriptedReply(when=r"MUST BE put in \\boxed", replies=("an answer",)),
+def test_a_thinking_captioner_keeps_its_tokens_and_gives_its_caption(problems: list[Problem], tmp_path: Path) -> None:
+    thinking = ScriptedReply(
+        replies=("<think>bars...</think>\nThe red bar is 3.", "<think>" + "so " * 60, "No thought.")
     )
-    assert [c.text for c in greedy(problems, str(tmp_path), engine, 30, 60.0)] == ["a caption"] * 4
-    answers = greedy(problems, str(tmp_path), engine, 30, 60.0, messages=tentative_messages)
-    assert [c.text for c in answers] == ["an answer"] * 4
-    assert {(s.n, s.temperature, s.max_tokens) for s in engine.sampling} == {(1, 0.0, 30)}
+    rows = list(caption(problems[:1], str(tmp_path), "digest", ScriptedEngine((thinking,)), GROUPS, 0, 0, 60.0))
+    assert [row.caption for row in rows] == ["The red bar is 3.", "", "No thought."]
+    assert [row.finish_reason for row in rows] == ["stop", "length", "stop"]
+    assert bytes(rows[0].completion_ids).startswith(b"<think>bars"), "the policy is trained on all that it writes"
+    assert all(len(row.completion_ids) == len(row.logprobs) for row in rows)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import pytest
 
 from racro import config
 from racro.config import ScriptedReply
 from racro.engines.local.scripted import ScriptedEngine
-from racro.engines.protocol import Completion, Generation, Prompt, Sampling
+from racro.engines.protocol import Completion, Generation, Refusal, Request, Sampling
 from racro.models.folders import EMBEDDED
 from racro.prompts import describes_messages, reasoner_messages
 from racro.rollouts.reasoner import answer, reason
@@ -33,13 +34,15 @@ class Counted(ScriptedEngine):
         self.asked: dict[str, int] = {}
         self.sampling: Sampling | None = None
 
-    def generate(self, prompts: Sequence[Prompt], sampling: Sampling, seeds: Sequence[int]) -> Iterator[Generation]:
-        self.sampling = sampling
-        for prompt, seed in zip(prompts, seeds, strict=True):
-            text = prompt.messages[-1]["content"][0]["text"]
+    def generate(self, requests: Iterable[Request]) -> Iterator[Generation | Refusal]:
+        """The last request first."""
+        asked = list(requests)
+        for request in asked:
+            self.sampling = request.sampling
+            text = request.prompt.messages[-1]["content"][0]["text"]
             assert text not in self.asked, "asked twice"
-            self.asked[text] = seed
-        yield from super().generate(prompts, sampling, seeds)
+            self.asked[text] = request.seed
+        yield from reversed(list(super().generate(asked)))
 
 
 def rollout(caption: str, finish_reason: str = "stop", sample: int = 0) -> Rollout:
@@ -132,6 +135,24 @@ def test_a_caption_that_was_not_finished_in_time_is_failed_without_being_asked()
     assert len(engine.asked) == 1
 
 
+def test_a_refused_caption_is_failed_and_reported() -> None:
+    refusals: list[tuple[str, str]] = []
+    rows = list(
+        reason(
+            [rollout("The red bar is 3."), rollout("A chart.", sample=1)],
+            PROBLEMS,
+            Counted(READER),
+            config.Reasoner(max_tokens=100),
+            config.RewardSettings(),
+            *(None, 0, 0, 60.0),
+            refused=lambda problem, why: refusals.append((problem.uid, why)),
+        )
+    )
+    assert [(r.verdict, r.reward) for r in rows] == [(Verdict.CORRECT, 1.0), (Verdict.FAILED, None)]
+    [(uid, why)] = refusals
+    assert uid == "p" and "no rule" in why
+
+
 # --- RAPID's penalty --------------------------------------------------------------------------------------------------
 
 JUDGE = (
@@ -151,8 +172,9 @@ def test_the_policy_judges_right_captions_once_each_and_only_those() -> None:
     assert policy.sampling.temperature == 0
 
 
-def test_a_judgement_that_never_comes_costs_nothing() -> None:
-    policy = Counted(ScriptedReply(replies=("No.",), delay=3600))
+@pytest.mark.parametrize("rule", [{"delay": 3600}, {"when": "nothing like it"}], ids=["never", "refused"])
+def test_a_judgement_that_never_comes_costs_nothing(rule: dict[str, Any]) -> None:
+    policy = Counted(ScriptedReply(replies=("No.",), **rule))
     [row] = scored(["The red bar is 3."], Counted(READER), policy, rewards=PENALTY, deadline=0.1)
     assert (row.describes, row.reward) == (None, 1.0)
 
@@ -168,10 +190,19 @@ def test_the_embedded_reasoner_answers_from_captions() -> None:
     engine = TransformersEngine.reasoner(str(EMBEDDED / "reasoner"), "float32", "cpu", 8)
     pairs = [(QUESTION, "The red bar is 3."), (QUESTION, "The blue bar is 5."), (QUESTION, "The red bar is 3.")]
     ticks: list[tuple[int, int]] = []
-    answers: list[Completion] = answer(
-        pairs, engine, Sampling(temperature=0.0, max_tokens=64), 0, lambda *tick: ticks.append(tick)
-    )
+    answers = answer(pairs, engine, Sampling(temperature=0.0, max_tokens=64), 0, lambda *tick: ticks.append(tick))
     assert ticks == [(1, 2), (2, 2)]
-    assert answers[0] is answers[2]
+    assert set(answers) == set(pairs)
     assert len(reasoner_messages(*pairs[0])) == 2
-    assert all(a.finish_reason in ("stop", "length") for a in answers)
+    assert all(isinstance(a, Completion) and a.finish_reason in ("stop", "length") for a in answers.values())
+
+
+@pytest.mark.parametrize(("truncated", "earned"), [("wrong", 0.0), ("unscored", None)])
+def test_a_captioner_that_thinks_to_its_limit_is_truncated_and_nobody_is_asked(truncated: Any, earned: Any) -> None:
+    engine = Counted(READER, UNKNOWN)
+    rewards = config.RewardSettings(truncated=truncated)
+    rows = [rollout("", "length"), rollout("The red bar is 3.", "length", 1), rollout("", "stop", 2)]
+    scored = list(reason(rows, PROBLEMS, engine, config.Reasoner(), rewards, None, 0, 0, 60.0))
+    assert [row.verdict for row in scored] == [Verdict.TRUNCATED, Verdict.CORRECT, Verdict.WRONG]
+    assert [row.reward for row in scored] == [earned, 1.0, 0.0]
+    assert len(engine.asked) == 2

@@ -8,6 +8,7 @@ import os
 import random
 import signal
 import time
+import traceback
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -189,6 +190,8 @@ def _work(root: Path, seed: float, seconds: float) -> int:
             data = content(dice.choice("uvwxyz"), 500)
             assert cache.file(hashlib.sha256(data).hexdigest(), lambda data=data: data) == data
         code = 0
+    except BaseException:
+        traceback.print_exc()
     finally:
         os._exit(code)
 

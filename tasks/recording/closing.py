@@ -14,8 +14,8 @@ def closing(mlflow_run: str, root: str, name: str) -> Iterator[None]:
     """Around a flow's work. What it raises is raised again."""
     try:
         yield
-    except BaseException:  # Ctrl-C and a cancellation too: MLflow must not show them as running
-        track.fail_run(mlflow_run)
+    except BaseException as error:  # Ctrl-C and a cancellation too: MLflow must not show them as running
+        track.end_run(mlflow_run, error)
         raise
     finally:
         release_all()

@@ -1,0 +1,1 @@
+"""What does `racro doctor` look at? One file per kind of check."""

@@ -1,0 +1,128 @@
+"""The commands `racro evaluate`, `compare`, `answer` and `grade`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from flows import engine_pair, interruption
+from flows.cli import answering, evaluate_options, running
+from flows.cli.options import Overrides, RecipeName, Root, Run
+from racro.schema import Mode
+from racro.storage import layout
+
+
+def evaluate(
+    recipe: RecipeName,
+    policy: Annotated[
+        str, typer.Option(metavar="RUN|URI|champion|initial", help="Whose captions; champion is the best in MLflow.")
+    ] = "champion",
+    benchmark: Annotated[
+        list[str] | None, typer.Option("--benchmark", metavar="NAME[=SOURCE]", help="Not the held-out problems.")
+    ] = None,
+    mode: Annotated[
+        list[str] | None,
+        typer.Option("--mode", metavar="caption|direct|joint|text", help="(default: joint; held-out: caption)"),
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, metavar="N", help="Questions of each benchmark, at most.")] = None,
+    reasoner: Annotated[
+        list[str] | None,
+        typer.Option("--reasoner", metavar="MODEL|YAML", help="Several share the captions. (default: the recipe's)"),
+    ] = None,
+    samples: Annotated[int, typer.Option(min=1, metavar="K", help="Answers to a question: pass@k, majority.")] = 1,
+    overrides: Overrides = None,
+    run: Run = None,
+    root: Root = "runs",
+) -> None:
+    """Evaluate a policy on benchmarks, or on the recipe's held-out problems."""
+    loaded = running.load(recipe, overrides)
+    benchmarks, modes = evaluate_options.benchmarks(benchmark or ()), evaluate_options.modes(mode or ())
+    reasoners = evaluate_options.reasoners(reasoner or (), loaded)
+    if run is not None:
+        layout.run(root, run)  # a name that cannot be a folder is refused before anything starts
+    with running.server():
+        from flows.cli import terminal
+        from flows.evaluation import evaluate as flow
+
+        with running.flow():
+            summary = flow(loaded, policy, benchmarks, modes, limit, reasoners, samples, run, root)
+        terminal.show_evaluation(summary, layout.report(root, summary.run))
+
+
+def compare(
+    first: Annotated[str, typer.Argument(metavar="RUN_A", help="An evaluation, by the name of its run.")],
+    second: Annotated[str, typer.Argument(metavar="RUN_B", help="Another; or the same, with two modes.")],
+    mode: Annotated[Mode | None, typer.Option(help="Only this mode of both.")] = None,
+    against: Annotated[Mode | None, typer.Option(help="This mode of the second.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, with every flip.")] = False,
+    root: Root = "runs",
+) -> None:
+    """Compare two evaluations question by question: McNemar's exact test, and which answers flipped."""
+    from flows.cli import terminal
+    from racro.evaluation import compare as comparing
+
+    rows = [comparing.read_results(root, name) for name in (first, second)]
+    found = comparing.compare(*map(evaluate_options.answered_in, rows, (mode, against or mode)))
+    if as_json:
+        print(json.dumps([comparison.model_dump(mode="json") for comparison in found], indent=1, ensure_ascii=False))
+    else:
+        terminal.show_comparisons(found, first, second)
+
+
+def answer(
+    many: Annotated[
+        str | None, typer.Argument(metavar="[-]", help="`-` reads many questions from standard input.")
+    ] = None,
+    image: Annotated[list[str] | None, typer.Option("--image", metavar="FILE", help="An image, or several.")] = None,
+    question: Annotated[str | None, typer.Option("--question", metavar="TEXT", help="What to answer.")] = None,
+    captioner: Annotated[
+        str | None, typer.Option(metavar="MODEL", help="`embedded`, a folder or a hub id. (default: embedded)")
+    ] = None,
+    reasoner: Annotated[str | None, typer.Option(metavar="MODEL", help="The same. (default: embedded)")] = None,
+    engine: Annotated[
+        engine_pair.EngineName | None, typer.Option(help="What runs models. (default: the recipe's, or transformers)")
+    ] = None,
+    captioner_url: Annotated[
+        list[str] | None, typer.Option(metavar="URL", help="Endpoint that runs the captioner, http://host:8000/v1.")
+    ] = None,
+    reasoner_url: Annotated[
+        list[str] | None, typer.Option(metavar="URL", help="The same for the reasoner. The key is in OPENAI_API_KEY.")
+    ] = None,
+    recipe: Annotated[
+        str | None, typer.Option(metavar="RECIPE", help="Models and settings of a recipe, command line first.")
+    ] = None,
+    run: Annotated[
+        str | None, typer.Option("--run", metavar="NAME", help="Recipe and trained captioner of a finished run.")
+    ] = None,
+    root: Root = "runs",
+    policy: Annotated[
+        str | None,
+        typer.Option(metavar="RUN|URI|champion", help="A trained captioner; champion: the best in MLflow."),
+    ] = None,
+    max_tokens: Annotated[int | None, typer.Option(min=1, help="Longest caption, and longest answer.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON.")] = False,
+    trace: Annotated[bool, typer.Option("--trace", help="Record the steps in MLflow.")] = False,
+) -> None:
+    """Answer a question about images; without anything, the embedded pair answers an embedded example."""
+    models = engine_pair.Models(
+        captioner, reasoner, engine, captioner_url or (), reasoner_url or (), recipe, run, root, policy, max_tokens
+    )
+    with interruption.orderly():
+        code = answering.run(models, many, image or (), question, as_json, trace)
+    raise typer.Exit(code)
+
+
+def grade(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Predictions, JSON or JSON lines; LogicVista: CSV.")],
+    benchmark: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The authors' layout: mathvista, logicvista, dynamath, wemath.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a line of JSON for each prediction.")] = None,
+) -> None:
+    """Grade the answers in a file; without --benchmark it has question, answer and response in each row."""
+    from flows.cli import grading
+
+    grading.run(file, benchmark, out)

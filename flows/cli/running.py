@@ -1,0 +1,76 @@
+"""What a command does around a flow: settle the machine, start a Prefect server, show progress, end in order."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from flows import interruption
+from flows.station import local
+from racro.config import Recipe, loading
+from racro.errors import BadInput
+from racro.models import devices
+
+
+def load(recipe: str, overrides: list[str] | None) -> Recipe:
+    """The recipe, if this machine has the devices that it names. Raises BadRecipe, NoDevice."""
+    loaded = loading.load(recipe, overrides or [])
+    devices.require(loaded)
+    return loaded
+
+
+def settle() -> Path:
+    """Set the environment for Prefect, MLflow and Hugging Face, before they are imported. Returns the home."""
+    if not sys.stdout.isatty():
+        os.environ.setdefault("PREFECT_LOGGING_COLORS", "false")
+    else:  # bars instead of log lines; the lines are in the Prefect UI
+        os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "WARNING")
+    return local.settle()
+
+
+@contextlib.contextmanager
+def server() -> Iterator[None]:
+    """A settled machine with a Prefect server: the station's, or one that ends with the context.
+
+    Says what is being started, because it takes seconds until the flow speaks for itself.
+    """
+    home = settle()
+    own = "PREFECT_API_URL" not in os.environ
+    where = f"starting a Prefect server (log: {home}/prefect/server.log)" if own else "connecting to the Prefect server"
+    print(f"racro: {where}, then the flow", file=sys.stderr, flush=True)
+    with local.prefect_server(home):
+        if own:
+            _hide_addresses_that_end_with_the_command()
+        yield
+
+
+@contextlib.contextmanager
+def flow() -> Iterator[None]:
+    """Around a flow: progress bars, no tracebacks of bad input, and an interruption ends it in order."""
+    from flows.cli import terminal
+
+    _hide_tracebacks_of_bad_input()
+    with terminal.progress_bars(), interruption.orderly():
+        yield
+
+
+def _hide_tracebacks_of_bad_input() -> None:
+    """`flows.cli.main` says in one line what to change; where it was found is in the Prefect UI."""
+    _show_only(lambda record: not (record.exc_info and isinstance(record.exc_info[1], BadInput)))
+
+
+def _hide_addresses_that_end_with_the_command() -> None:
+    """Prefect prints the run's page; nobody can open it when the command and its server have ended."""
+    from prefect.logging.configuration import ensure_logging_setup
+
+    ensure_logging_setup()  # the console's handler must be there to be filtered
+    _show_only(lambda record: not record.getMessage().startswith("View at "))
+
+
+def _show_only(wanted: Callable[[logging.LogRecord], bool]) -> None:
+    for handler in logging.getLogger().handlers:  # Prefect's console is a handler of the root logger
+        handler.addFilter(wanted)

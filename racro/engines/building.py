@@ -1,0 +1,34 @@
+"""Builds an engine in this process.
+
+Where an engine should run is decided in `racro.engines.opening`; the other caller is the program in a worker's process,
+`racro.engines.worker.main`. Engines are imported only when they are built, so that nothing loads torch or vLLM by
+accident.
+"""
+
+from __future__ import annotations
+
+from racro.config import Captioner, EnginePlacement, Reasoner, Runtime
+from racro.engines.protocol import Engine, Role
+
+
+def build(role: Role, config: Captioner | Reasoner, folder: str, place: EnginePlacement, runtime: Runtime) -> Engine:
+    """An engine in this process on the local model folder. Raises what the engine raises when it does not start."""
+    engine = config.engine
+    if engine.type == "scripted":
+        from racro.engines.local.scripted import ScriptedEngine
+
+        return ScriptedEngine(engine.rules)
+    if engine.type == "vllm":
+        from racro.engines.vllm.engine import VllmEngine
+
+        if isinstance(config, Captioner):
+            return VllmEngine.captioner(folder, config.dtype, engine, place, config.lora, config.template_kwargs)
+        return VllmEngine.reasoner(folder, config.dtype, engine, place, config.template_kwargs)
+    if engine.type == "transformers":
+        from racro.engines.local.transformers import TransformersEngine
+
+        given = (folder, config.dtype, runtime.device)
+        if role == "captioner":
+            return TransformersEngine.captioner(*given, runtime.caption_batch, config.template_kwargs)
+        return TransformersEngine.reasoner(*given, runtime.reason_batch, config.template_kwargs)
+    raise ValueError(f"an engine of type {engine.type} runs in a separate process")

@@ -1,0 +1,75 @@
+"""Can this project use a model as captioner or as reasoner? Asked before anything runs, without loading weights.
+
+What can be known from a model's small files is: its architecture, its processor, its chat template. The answer is
+nothing, one sentence that a user should know, or an error that names the model and the remedy. docs/models.md lists the
+families that were tried. Called by the stages that adopt a model and by `racro.answering`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from racro.errors import BadInput
+from racro.models.chat_template import BadTemplate, ChatTemplate
+from racro.models.folders import base_folder, load_processor, load_tokenizer
+
+
+class UnsupportedModel(BadInput):
+    """A model that transformers does not know, that needs code of its own, or that has no images to look at."""
+
+
+def check(role: str, name: str, folder: Path, template_kwargs: Mapping[str, Any]) -> str | None:
+    """A note on how `role` will be prompted, or None. Loads transformers, except for the embedded models.
+
+    `name`: the model as the recipe names it. Raises UnsupportedModel and BadTemplate.
+    """
+    if name == "embedded" and not template_kwargs:
+        return None
+    base = base_folder(folder)
+    _require_architecture(role, name, base)
+    try:
+        processor = load_processor(base) if role == "captioner" else None
+        tokenizer = load_tokenizer(base) if processor is None else processor.tokenizer
+    except (ImportError, ValueError, OSError, KeyError, AttributeError, TypeError) as error:
+        raise UnsupportedModel(
+            f"{role}.model: tokenizer or processor of {name} cannot be loaded: {_line(error)}; install what is missing "
+            "or use another model"
+        ) from error
+    if processor is not None and not hasattr(processor, "image_token"):
+        raise UnsupportedModel(
+            f"{role}.model: the processor of {name} ({type(processor).__name__}) does not say which token stands for "
+            "an image; use a model of another family (docs/models.md)"
+        )
+    try:
+        return ChatTemplate(name, tokenizer, processor, template_kwargs).note
+    except BadTemplate as error:
+        raise BadTemplate(f"{role}.model: {error}") from error
+
+
+def _require_architecture(role: str, name: str, folder: Path) -> None:
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
+
+    try:
+        kind = type(AutoConfig.from_pretrained(folder))
+    except (ValueError, KeyError, OSError) as error:
+        raise UnsupportedModel(
+            f"{role}.model: transformers cannot load {name}: {_line(error)}; use a model that it supports without code "
+            "of the model's own (docs/models.md)"
+        ) from error
+    sees = kind in AutoModelForImageTextToText._model_mapping
+    if role == "captioner" and not sees:
+        raise UnsupportedModel(
+            f"captioner.model: {name} ({kind.model_type}) is no vision-language model that transformers can train; use "
+            "one of those in docs/models.md"
+        )
+    if role == "reasoner" and not sees and kind not in AutoModelForCausalLM._model_mapping:
+        raise UnsupportedModel(
+            f"reasoner.model: {name} ({kind.model_type}) is no model that writes text; use one of those in "
+            "docs/models.md"
+        )
+
+
+def _line(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"

@@ -1,0 +1,43 @@
+"""Does this machine have the devices that a recipe's `runtime` names? Asked before anything starts."""
+
+from __future__ import annotations
+
+from racro.config import Recipe
+from racro.errors import BadInput
+from racro.processes.gpus import free_shares
+
+
+class NoDevice(BadInput):
+    """A device that this machine does not have."""
+
+
+def require(recipe: Recipe) -> None:
+    """Raises NoDevice for `runtime.device`, or `gpus` of a role that runs a model here. Loads torch only if needed."""
+    if recipe.runtime.device not in ("auto", "cpu"):
+        _require_device(recipe.runtime.device)
+    for role in ("captioner", "reasoner"):
+        place, engine = getattr(recipe.runtime, role), getattr(recipe, role).engine
+        if place.gpus and not place.urls and engine.type != "scripted":
+            there = free_shares()
+            if missing := [str(number) for number in place.gpus if number not in there]:
+                found = f"GPUs {', '.join(map(str, there))}" if there else "no GPU"
+                raise NoDevice(f"runtime.{role}.gpus: there is no GPU {', '.join(missing)}; nvidia-smi shows {found}")
+
+
+def _require_device(name: str) -> None:
+    import torch
+
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise NoDevice(f"runtime.device: {name} is no device; give auto, cpu, cuda or cuda:1") from error
+    backend = getattr(torch, device.type, None)
+    if device.type == "cpu":
+        return
+    if backend is None or not hasattr(backend, "is_available") or not backend.is_available():
+        raise NoDevice(
+            f"runtime.device: {name}: torch finds no such device here; set runtime.device=auto, or see racro doctor"
+        )
+    count = backend.device_count()
+    if device.index is not None and device.index >= count:
+        raise NoDevice(f"runtime.device: {name}: there are {count}, counted from 0; set runtime.device={device.type}:0")

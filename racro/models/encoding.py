@@ -1,0 +1,70 @@
+"""Prompts to a model's inputs: one way for engine, parity check and trainer.
+
+What a processor returns differs from family to family (tiles, grids, token types, crops). Nothing here knows a family:
+everything is kept that the model's forward accepts. Not a chat template (`racro.models.chat_template`).
+
+Shapes: B prompts, L tokens of the longest.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from PIL import Image
+
+Inputs = dict[str, torch.Tensor]
+"""What a forward takes, by name; `input_ids` and `attention_mask` (B, L) among them."""
+
+
+def accepted(model: Any) -> frozenset[str]:
+    """Names of the inputs that a model's forward takes, or hands on to the model inside it."""
+    inner = getattr(model, "model", None)
+    forwards = [type(model).forward, *([type(inner).forward] if inner is not None else [])]
+    return frozenset(name for forward in forwards for name in inspect.signature(forward).parameters)
+
+
+def encode(
+    processor: Any, tokenizer: Any, texts: Sequence[str], images: Sequence[Sequence[Image.Image]], known: frozenset[str]
+) -> Inputs:
+    """Inputs of B prompts, padded left, on the CPU, without positions.
+
+    `processor` is None for a text-only model. `texts`: filled chat templates. `images`: those of each prompt. `known`:
+    what `accepted` says of the model.
+    """
+    # The chat template has written the special tokens; a second beginning-of-text would shift the distribution.
+    options = {"padding": True, "return_tensors": "pt", "add_special_tokens": False, "padding_side": "left"}
+    if processor is None:
+        made = dict(tokenizer(list(texts), **options))
+    else:
+        nested = [list(own) for own in images]
+        made = dict(processor(images=nested if any(nested) else None, text=list(texts), **options))
+    return {name: value for name, value in made.items() if name in known}
+
+
+def positions(model: Any, inputs: Inputs) -> torch.Tensor:
+    """Position ids of encoded prompts: (B, L), or (3, B, L) where images have positions in space (M-RoPE)."""
+    inner = getattr(model, "model", None)
+    if inner is not None and hasattr(inner, "get_rope_index") and "mm_token_type_ids" in inputs:
+        names = inspect.signature(inner.get_rope_index).parameters
+        found: torch.Tensor = inner.get_rope_index(**{name: inputs[name] for name in names if name in inputs})[0]
+        return found
+    return (inputs["attention_mask"].cumsum(-1) - 1).clamp(min=0)
+
+
+def extended(inputs: Inputs, input_ids: torch.Tensor, attention_mask: torch.Tensor, width: int) -> Inputs:
+    """The inputs of prompts, of prompts with completions.
+
+    `input_ids`, `attention_mask`: (B, W) of prompt and completion, padded in any way; the first `width` columns hold
+    the prompts. Fields with a number per prompt token are placed where the prompts' tokens are; a completion's are 0.
+    """
+    prompts = inputs["attention_mask"].bool()
+    places = attention_mask.bool().cpu().clone()
+    places[:, width:] = False
+    found = dict(inputs)
+    for name, value in inputs.items():
+        if value.shape == prompts.shape:
+            found[name] = value.new_zeros(input_ids.shape).masked_scatter(places, value[prompts])
+    return found | {"input_ids": input_ids, "attention_mask": attention_mask}

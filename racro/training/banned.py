@@ -1,0 +1,68 @@
+"""The probability that the trainer's model gives to tokens which engines never sample.
+
+Engines ban the tokens that stand for images and record log-probs of what is left, renormalised; the trainer's log-probs
+are of all tokens. For the comparison of the two, the share of the banned ones has to be known. It follows from the
+hidden states, the few rows of the output layer that are banned, and the log-prob of the token that was sampled, without
+computing the logits of a whole vocabulary again.
+
+Shapes: B rows, T positions, H hidden size.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+
+class BannedShare:
+    """Measures one model; used as a context around its forward passes, whose hidden states it sees."""
+
+    def __init__(self, model: Any, banned: list[int], temperature: float) -> None:
+        """`model`: without wrappers of PEFT or accelerate. `banned`: token ids. `temperature`: of the log-probs."""
+        self.model, self.temperature = model, temperature
+        head = model.get_output_embeddings()
+        self.banned = torch.tensor([token for token in banned if token < len(head.weight)], dtype=torch.long)
+        self.hidden: torch.Tensor | None = None
+
+    def __enter__(self) -> BannedShare:
+        self.hook = self.model.base_model.register_forward_hook(self._see)
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self.hook.remove()
+        self.hidden = None
+
+    def _see(self, module: Any, arguments: Any, output: Any) -> None:
+        self.hidden = output.last_hidden_state
+
+    @torch.no_grad()
+    def log_allowed(self, tokens: torch.Tensor, logprobs: torch.Tensor) -> torch.Tensor:
+        """Log (B, T) of the share that the allowed tokens have, at the last T positions of the forward just made.
+
+        `tokens`, `logprobs`: (B, T), what was scored there. Not finite where padding was scored.
+        """
+        assert self.hidden is not None
+        kept = tokens.shape[1]
+        hidden = self.hidden[:, -kept - 1 : -1]
+        head = self.model.get_output_embeddings()
+        scored = torch.einsum("bth,bth->bt", hidden.float(), head.weight[tokens].float())
+        banned = hidden.float() @ head.weight[self.banned.to(hidden.device)].float().T
+        if head.bias is not None:
+            scored, banned = scored + head.bias[tokens], banned + head.bias[self.banned.to(hidden.device)]
+        scored, banned = self._logits(scored), self._logits(banned)
+        normaliser = scored - logprobs.float()  # logsumexp over the vocabulary
+        share = (banned - normaliser[..., None]).exp().sum(-1)
+        return torch.log1p(-share)
+
+    def _logits(self, projected: torch.Tensor) -> torch.Tensor:
+        """From what the output layer gives to logits at the temperature, as the families do it."""
+        text = self.model.config.get_text_config()
+        scales = (getattr(text, name, None) for name in ("logit_scale", "output_multiplier", "lm_head_multiplier"))
+        scale = next((value for value in scales if value is not None), None)
+        if scale is None:
+            scale = 1 / (getattr(text, "logits_scaling", None) or 1)
+        logits = projected * scale
+        if cap := getattr(text, "final_logit_softcapping", None):
+            logits = cap * torch.tanh(logits / cap)
+        return logits / self.temperature

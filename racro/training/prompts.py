@@ -1,0 +1,47 @@
+"""The trainer's own encoding of problems' prompts, and its comparison with the ids that the engine saw.
+
+Not the engine's: both call `racro.models.encoding`, and whatever tokenizer, template or image size differs between the
+two shows in the comparison. Used by `racro.training.parity` and `racro.training.replay`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from racro.data.images import open_image
+from racro.models.chat_template import ChatTemplate
+from racro.models.encoding import Inputs, accepted, encode
+from racro.prompts import caption_messages
+from racro.schema import Problem
+
+
+class PromptEncoder:
+    """Processor, chat template and the inputs that a model takes, for the caption prompts of a problem table."""
+
+    def __init__(self, processor: Any, model: Any, images_base: str, template_kwargs: Mapping[str, Any]) -> None:
+        """`model`: the model itself, without wrappers of PEFT or accelerate. `images_base`: folder of the table."""
+        self.processor, self.images_base, self.known = processor, images_base, accepted(model)
+        self.template = ChatTemplate("the captioner", processor.tokenizer, processor, template_kwargs)
+
+    def encode(self, problems: Sequence[Problem]) -> Inputs:
+        """Inputs of the prompts, padded left. Images are decoded here and kept no longer than the call."""
+        images = [[open_image(ref, self.images_base) for ref in problem.images] for problem in problems]
+        messages = [caption_messages(problem.question, len(problem.images)) for problem in problems]
+        texts = [self.template.fill(said, len(own)) for said, own in zip(messages, images, strict=True)]
+        return encode(self.processor, self.processor.tokenizer, texts, images, self.known)
+
+
+def prompt_ids(inputs: Inputs) -> list[list[int]]:
+    """The ids of encoded prompts, padding left out."""
+    masks = inputs["attention_mask"].bool()
+    return [row[mask].tolist() for row, mask in zip(inputs["input_ids"], masks, strict=True)]
+
+
+def first_difference(ours: Sequence[int], theirs: Sequence[int]) -> str | None:
+    """Where the trainer's ids (`ours`) and the engine's differ, in words; None if they are equal."""
+    if list(ours) == list(theirs):
+        return None
+    differing = (i for i, (a, b) in enumerate(zip(ours, theirs, strict=False)) if a != b)
+    place = next(differing, min(len(ours), len(theirs)))
+    return f"{len(ours)} ids in the trainer, {len(theirs)} in the engine, first difference at {place}"

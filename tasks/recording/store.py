@@ -1,0 +1,73 @@
+"""MLflow's tracking store: a client of one that answers, or one line that says what is wrong with it."""
+
+from __future__ import annotations
+
+import logging
+import time
+import urllib.error
+import urllib.request
+
+from mlflow import MlflowClient, get_tracking_uri
+from mlflow.exceptions import MlflowException
+
+from racro.errors import BadInput
+from racro.storage.files import in_time
+
+EXPERIMENT = "racro"
+DEADLINE = 25.0
+"""Seconds for the store to answer. A server that is being restarted comes back in time."""
+
+
+class NoStore(BadInput):
+    """MLflow's tracking store cannot be used."""
+
+
+def client() -> MlflowClient:
+    """A client of the store in MLFLOW_TRACKING_URI. Raises NoStore, within half a minute."""
+    for noisy in ("alembic", "mlflow", "urllib3"):  # migrations of a new database, start and stop of the monitor
+        logging.getLogger(noisy).setLevel(logging.ERROR)
+    uri = get_tracking_uri()
+    end = time.monotonic() + DEADLINE
+    try:
+        if uri.startswith(("http://", "https://")):
+            _wait_for(f"{uri.rstrip('/')}/health", end)
+        if uri.startswith("sqlite:"):  # making a new database takes its time on a busy machine
+            _look_up()
+        else:
+            in_time(_look_up, max(1.0, end - time.monotonic()))
+    except MlflowException as error:
+        reason = str(error).split(". ")[0]
+        raise NoStore(
+            f"MLFLOW_TRACKING_URI: {plain(uri)} cannot be used ({' '.join(reason.split())[:200]}); name a database, "
+            "sqlite:////path/mlflow.db, or a server, or unset it"
+        ) from error
+    except Exception as error:  # each kind of store has its own
+        reason = " ".join(str(getattr(error, "reason", error)).split())[:200] or type(error).__name__
+        raise NoStore(
+            f"MLFLOW_TRACKING_URI: {plain(uri)} does not answer ({reason}); start it, or unset the variable"
+        ) from error
+    return MlflowClient()
+
+
+def _look_up() -> None:
+    MlflowClient().get_experiment_by_name(EXPERIMENT)
+
+
+def _wait_for(url: str, end: float) -> None:
+    """Wait until the server answers anything. Raises the last failure, OSError or ValueError."""
+    while True:
+        try:
+            urllib.request.urlopen(url, timeout=max(1.0, min(10.0, end - time.monotonic()))).close()
+            return
+        except urllib.error.HTTPError:
+            return
+        except OSError:
+            if time.monotonic() + 1 > end:
+                raise
+        time.sleep(1)
+
+
+def plain(uri: str) -> str:
+    """A URI without its password."""
+    scheme, there, rest = uri.partition("://")
+    return f"{scheme}://{rest.rpartition('@')[2]}" if there and "@" in rest else uri

@@ -1,0 +1,106 @@
+"""Ctrl-C and SIGTERM: one line, the exit status of the signal, and the same command goes on."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from flows import interruption
+from tests.commands.test_cli import SETS, environment
+from tests.conftest import nobody_works_in
+
+COMMAND = [
+    *(sys.executable, "-P", "-m", "flows.cli.main", "train", "embedded", "--run", "mine", *SETS),
+    *("--set", "captioner.engine={type: scripted, rules: [{replies: [bars]}]}"),
+    *("--set", "reasoner.engine={type: scripted, rules: [{replies: [unknown], delay: 0.05}]}"),
+    *("--set", "evaluation.problems=100"),
+]
+"""A training whose evaluations take five seconds and more."""
+
+
+def start(folder: Path, command: list[str]) -> subprocess.Popen[str]:
+    (folder / "work").mkdir(exist_ok=True)
+    return subprocess.Popen(
+        command,
+        cwd=folder / "work",
+        env=environment(folder),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,  # a terminal's job of its own; also heeds Ctrl-C where tests run in the background
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler) and None,
+    )
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_at_any_early_moment_it_is_one_line_and_the_exit_status_of_the_signal(
+    number: signal.Signals, tmp_path: Path
+) -> None:
+    """Interpreter, imports, start of the server, imports of Prefect: wherever the moment falls."""
+    dice = random.Random(number)
+    for _ in range(4):
+        process = start(tmp_path, COMMAND)
+        time.sleep(0.3)  # the interpreter itself, which knows no line of ours
+        time.sleep(dice.uniform(0, 8))
+        process.send_signal(number)
+        out, err = process.communicate(timeout=90)
+        assert process.returncode == 128 + number, (out, err)
+        assert interruption.LINE in err.splitlines() and "Traceback" not in err, err
+        assert nobody_works_in(tmp_path / "work"), "servers end with the command"
+
+
+@pytest.mark.parametrize("to", ["the command", "every process"])
+def test_sigterm_in_a_flow_ends_everything_in_order_and_the_command_goes_on(to: str, tmp_path: Path) -> None:
+    """`docker stop` sends SIGTERM to one process, Slurm and systemd to all of a job."""
+    process = start(tmp_path, COMMAND)
+    state = tmp_path / "work" / ".racro"
+    end = time.monotonic() + 240
+    while not list((tmp_path / "work" / "runs" / "artifacts").glob("prepare/*/record.json")):
+        assert process.poll() is None and time.monotonic() < end, process.communicate()
+        time.sleep(0.2)
+    time.sleep(1)
+    family = [psutil.Process(process.pid)]
+    family += family[0].children(recursive=True) if to == "every process" else []
+    for one in family:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            one.terminate()
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 143 and interruption.LINE in err.splitlines(), err
+    with contextlib.closing(sqlite3.connect(state / "prefect" / "prefect.db")) as prefect:
+        states = prefect.execute("SELECT state_type FROM flow_run").fetchall()
+    with contextlib.closing(sqlite3.connect(state / "mlflow" / "mlflow.db")) as mlflow:
+        statuses = mlflow.execute("SELECT status FROM runs").fetchall()
+    assert states == [("CRASHED",)] and statuses == [("KILLED",)]
+    assert nobody_works_in(tmp_path / "work")
+    with contextlib.closing(sqlite3.connect(state / "mlflow" / "mlflow.db")) as mlflow:
+        crowned = mlflow.execute("SELECT * FROM registered_model_aliases").fetchall()
+    assert crowned == [], "a killed run's policy is no champion"
+
+    if to == "the command":
+        return
+    again = start(tmp_path, COMMAND)
+    out, err = again.communicate(timeout=400)
+    assert again.returncode == 0, out + err
+    with contextlib.closing(sqlite3.connect(state / "mlflow" / "mlflow.db")) as mlflow:
+        statuses = mlflow.execute("SELECT status FROM runs").fetchall()
+        crowned = mlflow.execute("SELECT alias FROM registered_model_aliases").fetchall()
+    assert statuses == [("FINISHED",)] and crowned == [("champion",)]
+
+
+def test_a_signal_that_is_ignored_stays_ignored() -> None:
+    """`nohup`, and jobs in the background."""
+    program = (
+        "import signal, os\nfrom flows import interruption\nsignal.signal(signal.SIGHUP, signal.SIG_IGN)\n"
+        "interruption.install()\nos.kill(os.getpid(), signal.SIGHUP)\nprint('lives')"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert done.stdout == "lives\n"

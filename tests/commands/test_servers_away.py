@@ -1,0 +1,57 @@
+"""Servers that are not there, or whose ports others have: one line, soon."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from racro.processes.child import free_port
+from tasks.recording import store
+from tasks.recording.store import NoStore
+from tests.commands.test_cli import racro
+
+
+@pytest.fixture
+def silent() -> Iterator[str]:
+    """A server that takes connections and says nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+
+@pytest.mark.parametrize("kind", ["dead", "silent", "folder", "unknown"])
+def test_a_tracking_store_that_cannot_be_used_is_one_line_within_half_a_minute(
+    kind: str, silent: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(store, "DEADLINE", 4.0)
+    uri = {
+        "dead": f"http://user:secret@127.0.0.1:{free_port()}",
+        "silent": silent,
+        "folder": "./mlruns",
+        "unknown": "nonsense://x",
+    }[kind]
+    monkeypatch.setattr(store, "get_tracking_uri", lambda: uri)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    before = threading.active_count()
+    started = time.monotonic()
+    with pytest.raises(NoStore, match=r"^MLFLOW_TRACKING_URI: ") as refused:
+        store.client()
+    assert "\n" not in str(refused.value) and "secret" not in str(refused.value)
+    assert time.monotonic() - started < 30 and threading.active_count() <= before + 1
+
+
+@pytest.mark.parametrize("option", ["--prefect-port", "--mlflow-port"])
+def test_the_ui_takes_no_port_that_another_program_has(option: str, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        ports = {"--prefect-port": free_port(), "--mlflow-port": free_port(), option: port}
+        done = racro(tmp_path, "ui", *(str(part) for pair in ports.items() for part in pair))
+    assert (done.code, done.out) == (2, "")
+    assert done.err == (
+        f"racro: {option} {port}: is taken by another program on 127.0.0.1; stop that program, or choose another port\n"
+    )

@@ -1,0 +1,48 @@
+"""Every captioner family of docs/models.md, as a tiny random model: captions, parity, updates, adapters."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.support.families import FAMILIES, Family, build
+from tests.support.tiny_training import TinyTraining
+
+
+@pytest.fixture(scope="module", params=FAMILIES, ids=lambda family: family.kind)
+def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> TinyTraining:
+    family: Family = request.param
+    folder = build(family, tmp_path_factory.mktemp(family.kind))
+    return TinyTraining(folder, tmp_path_factory.mktemp("problems"))
+
+
+def test_engine_and_trainer_agree(trained: TinyTraining) -> None:
+    found = trained.parity()
+    assert found.gap_mean < 2e-5
+    assert found.tokens > 100
+
+
+def test_several_steps_and_one_step_move_the_policy(trained: TinyTraining, tmp_path: Path) -> None:
+    for steps, mini_batch in ((2, 2), (1, 4)):
+        metrics = trained.update(tmp_path / str(steps), mini_batch)
+        assert metrics["steps"] == steps
+        assert metrics["logprob_gap"] < 2e-5
+        assert trained.moved(tmp_path / str(steps)) > 1e-6
+
+
+def test_the_next_iteration_goes_on_from_the_policy(trained: TinyTraining, tmp_path: Path) -> None:
+    first = trained.update(tmp_path / "1", 2)
+    second = trained.update(tmp_path / "2", 2, policy=tmp_path / "1", step=int(first["steps"]))
+    assert second["logprob_gap"] < 2e-5
+    assert second["kl"] > 0
+
+
+def test_an_adapter_changes_all_of_the_language_model(trained: TinyTraining, tmp_path: Path) -> None:
+    metrics = trained.update(tmp_path / "a", 2, lora=True)
+    assert metrics["logprob_gap"] < 2e-5
+    adapted = trained.adapted_layers(tmp_path / "a")
+    linear = trained.linear_layers()
+    assert adapted == linear, f"left alone: {sorted(linear - adapted)[:4]}; others: {sorted(adapted - linear)[:4]}"
+    again = trained.update(tmp_path / "b", 2, policy=tmp_path / "a", step=int(metrics["steps"]), lora=True)
+    assert again["logprob_gap"] < 2e-5

@@ -1,0 +1,99 @@
+"""No telemetry ends a stage or a run: Prefect's server goes away in mid-stage, MLflow's store is unusable later on."""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+from prefect import flow
+from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
+
+from racro.config import Runtime
+from racro.schema import Parity
+from tasks.recording import track
+from tasks.running import progress, telemetry
+from tasks.running.policies import Output, stage
+from tasks.running.progress import Progress
+from tasks.running.stages import Stages
+from tests.conftest import REPOSITORY
+from tests.support.gateway import gateway
+
+
+@pytest.fixture(autouse=True)
+def unwarned(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(telemetry, "_warned", set())
+
+
+def test_prefects_artifacts_are_made_in_one_place() -> None:
+    importing = re.compile(r"prefect\.artifacts|from prefect import .*\bartifacts\b|create_\w+_artifact")
+    found = [
+        str(file.relative_to(REPOSITORY))
+        for package in ("tasks", "flows", "racro")
+        for file in (REPOSITORY / package).rglob("*.py")
+        if importing.search(file.read_text())
+    ]
+    assert found == ["tasks/running/telemetry.py"]
+
+
+def test_a_stage_goes_on_when_prefects_server_is_away(
+    prefect_server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(progress, "ARTIFACT_AFTER", 0.0)
+    monkeypatch.setattr(progress, "LOG_EVERY", 0.0)
+
+    @stage("parity", version=99)
+    def body(output: Output, runtime: Runtime, root: str) -> Parity:
+        away.close()
+        shown = Progress("looking", "items")
+        for done in range(3):
+            time.sleep(0.01)
+            shown(done, 3)
+        shown.finish()
+        telemetry.markdown("page", "text", "A page")
+        telemetry.table("rows", [{"a": 1}], "Rows")
+        away.open()
+        return Parity(uri=output.folder, rows=3, digest="d")
+
+    @flow(persist_result=False)
+    def one() -> Parity:
+        return Stages(str(tmp_path), Runtime(retries=0)).run(body, "look", Parity)
+
+    url = httpx.URL(prefect_server)
+    assert url.port is not None
+    with (
+        gateway(url.port) as away,
+        temporary_settings({PREFECT_API_URL: str(url.copy_with(port=away.port)), PREFECT_CLIENT_MAX_RETRIES: 0}),
+        caplog.at_level(logging.WARNING, logger="prefect.racro.telemetry"),
+    ):
+        assert one().rows == 3
+    warned = [record.getMessage() for record in caplog.records if record.name == "prefect.racro.telemetry"]
+    assert len(warned) == 2, "once for progress, once for artifacts"
+    assert all("is not recorded" in line and "the run goes on" in line for line in warned)
+
+
+@pytest.mark.usefixtures("prefect_server")
+def test_what_cannot_be_recorded_in_mlflow_costs_no_run(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    tried = []
+
+    @track.recorded
+    def record(text: str) -> None:
+        tried.append(text)
+        raise ValueError("no such run")  # nothing that heals
+
+    @flow(persist_result=False)
+    def two() -> str:
+        record("a")
+        record("b")
+        return "done"
+
+    with caplog.at_level(logging.WARNING, logger="prefect.racro.telemetry"):
+        assert two() == "done"
+    assert tried == ["a", "b"]
+    warned = [r.getMessage() for r in caplog.records if r.name == "prefect.racro.telemetry"]
+    assert warned == ["something in MLflow is not recorded (ValueError: no such run); the run goes on"]

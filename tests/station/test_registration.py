@@ -1,0 +1,39 @@
+"""Registering at a server may be repeated, also after an answer was lost."""
+
+from __future__ import annotations
+
+import datetime
+
+import pytest
+from prefect import get_client
+from prefect.automations import AutomationCore, EventTrigger, Posture
+from prefect.events.actions import DoNothing
+
+from flows.station import registration
+
+NAMES = ("racro: a silent run has crashed", "racro: a crashed run is resumed")
+
+
+@pytest.mark.usefixtures("prefect_server")
+def test_automations_are_there_once_whatever_was_there_before() -> None:
+    trigger = EventTrigger(expect={"x"}, posture=Posture.Reactive, threshold=1, within=datetime.timedelta(0))
+    with get_client(sync_client=True) as client:
+        for _ in range(2):  # made twice, because the first answer was lost
+            client.create_automation(AutomationCore(name=NAMES[0], trigger=trigger, actions=[DoNothing()]))
+        for _ in range(2):
+            registration.register_automations(client, 60)
+            found = [automation for name in NAMES for automation in client.read_automations_by_name(name)]
+            assert [automation.name for automation in found] == [*NAMES]
+            assert "60 s" in found[0].description, "and it is brought up to date"
+
+
+@pytest.mark.usefixtures("prefect_server")
+def test_one_that_was_switched_off_stays_off() -> None:
+    with get_client(sync_client=True) as client:
+        registration.register_automations(client, 60)
+        [known] = client.read_automations_by_name(NAMES[1])
+        client.pause_automation(known.id)
+        registration.register_automations(client, 90)
+        [again] = client.read_automations_by_name(NAMES[1])
+        assert again.enabled is False
+        client.resume_automation(known.id)

@@ -1,0 +1,1 @@
+"""Claims about model folders: which files count, which folders are refused."""

@@ -1,0 +1,104 @@
+"""A model's digest covers its weights in any format; folders without weights that can be loaded are refused."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from racro.models.adapters import WEIGHTS
+from racro.models.folders import (
+    EMBEDDED,
+    OTHER_WEIGHTS,
+    READER_SUFFIXES,
+    ModelNotFound,
+    load_reasoner,
+    max_positions,
+    model_digest,
+    model_folder,
+)
+
+
+def folder(place: Path, *weights: str) -> Path:
+    """The embedded reasoner with files of other weights in place of its own."""
+    place.mkdir()
+    for file in (EMBEDDED / "reasoner").iterdir():
+        if file.suffix != ".safetensors":
+            shutil.copy(file, place)
+    for name in weights:
+        (place / name).write_bytes(b"weights")
+    return place
+
+
+SHARDS = ("pytorch_model-00001-of-00002.bin", "pytorch_model-00002-of-00002.bin", "pytorch_model.bin.index.json")
+
+
+@pytest.mark.parametrize("names", [("pytorch_model.bin",), SHARDS, *((f"model{s}",) for s in OTHER_WEIGHTS)])
+def test_replaced_weights_are_another_model(tmp_path: Path, names: tuple[str, ...]) -> None:
+    made = folder(tmp_path / "model", *names)
+    before = model_digest(made)
+    for name in names:
+        (made / name).write_bytes(b"changed")
+        assert model_digest(made) != before
+        (made / name).write_bytes(b"weights")
+    assert model_digest(made) == before
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "model.safetensors.index.json"])
+def test_beside_safetensors_no_other_format_counts(tmp_path: Path, name: str) -> None:
+    made = folder(tmp_path / "model", name)
+    before = model_digest(made)
+    for suffix in OTHER_WEIGHTS:
+        (made / f"other{suffix}").write_bytes(b"x")
+    assert model_digest(made) == before
+    (made / name).write_bytes(b"changed")
+    assert model_digest(made) != before
+
+
+def test_the_digests_of_the_embedded_models_are_those_of_their_recorded_files() -> None:
+    """A root that was made with them must still be read."""
+    assert model_digest(EMBEDDED / "captioner") == "32897a75de041280512e87d56765a5832e0559e6cdfe4e8b335e27b1e1eba518"
+
+
+def test_weights_of_torch_are_loaded_and_counted(tmp_path: Path) -> None:
+    made = folder(tmp_path / "model")
+    torch.save(load_file(EMBEDDED / "reasoner" / "model.safetensors"), made / "pytorch_model.bin")
+    assert model_folder(str(made), "reasoner") == made
+    ours, theirs = (load_reasoner(place, "float32", torch.device("cpu")) for place in (made, EMBEDDED / "reasoner"))
+    assert all(torch.equal(a, b) for a, b in zip(ours.parameters(), theirs.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("names", [(), ("model.gguf",), ("flax_model.msgpack", "tf_model.h5"), ("x.00.pth",)])
+def test_a_folder_without_weights_that_can_be_loaded_is_refused(tmp_path: Path, names: tuple[str, ...]) -> None:
+    made = folder(tmp_path / "model", *names)
+    said = rf"reasoner.model: .*no weights that can be loaded \(found: {', '.join(names) or 'none'}\); save .*tensors"
+    with pytest.raises(ModelNotFound, match=said) as caught:
+        model_folder(str(made), "reasoner")
+    assert "\n" not in str(caught.value)
+
+
+def test_how_a_model_reads_prompts_does_not_depend_on_its_weights(tmp_path: Path) -> None:
+    first, second = (folder(tmp_path / name, "pytorch_model.bin") for name in "ab")
+    (second / "pytorch_model.bin").write_bytes(b"others")
+    (second / WEIGHTS).write_bytes(b"others")
+    assert model_digest(first, READER_SUFFIXES) == model_digest(second, READER_SUFFIXES)
+    (second / "chat_template.jinja").write_text("{{ messages }}")
+    assert model_digest(first, READER_SUFFIXES) != model_digest(second, READER_SUFFIXES)
+
+
+@pytest.mark.parametrize(
+    ("config", "positions"),
+    [
+        ({"max_position_embeddings": 9}, 9),
+        ({"max_position_embeddings": 9, "text_config": {"max_position_embeddings": 5}}, 5),
+        ({"text_config": {}}, None),
+        ({}, None),
+    ],
+)
+def test_positions_are_those_of_the_language_model(tmp_path: Path, config: object, positions: int | None) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert max_positions(tmp_path) == positions

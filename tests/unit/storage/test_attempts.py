@@ -1,0 +1,89 @@
+"""Two writers of one artifact never mix their files, in whatever order their steps fall."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from uuid import uuid4
+
+import fsspec
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from racro.schema import DroppedRow, QuestionTable
+from racro.storage import artifacts, attempts
+from racro.storage.artifacts import Record
+
+
+def rows(writer: int) -> list[DroppedRow]:
+    return [DroppedRow(source="s", row=row, reason=f"writer {writer}", detail="") for row in range(3 + writer)]
+
+
+def record(**more: object) -> Record:
+    known = {"stage": "s", "identity": "i", "inputs": {}, "code_version": "0", "handle": {"rows": 0, "digest": ""}}
+    return Record.model_validate({**known, "handle_type": "QuestionTable", "seconds": 0, "finished": 0, **more})
+
+
+def read(folder: str) -> list[DroppedRow]:
+    return list(artifacts.read_table(QuestionTable(uri=folder, rows=0, digest=""), DroppedRow))
+
+
+def write(folder: str, writer: int, machine: str) -> Iterator[str]:
+    """One writer, step by step; at the end the folder of the files that count."""
+    place = f"{folder}/attempt-{machine}-{uuid4().hex[:8]}"
+    yield place
+    shards = artifacts.write_table(place, rows(writer), DroppedRow)
+    yield place
+    counts = artifacts.write_record(place, record(shards=shards))
+    yield artifacts.files_of(folder, counts)
+
+
+@pytest.mark.parametrize("kind", ["file", "memory"])
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(order=st.permutations([0, 0, 0, 1, 1, 1]))
+def test_all_writers_end_with_the_files_of_one(order: list[int], kind: str, tmp_path: Path) -> None:
+    folder = f"{tmp_path}/{uuid4().hex}" if kind == "file" else f"memory://attempts/{uuid4().hex}"
+    artifacts.write_file(f"{folder}/part-00000.parquet", b"left by a killed run, beside where the record will be")
+    writers = [write(folder, 0, "0" * 8), write(folder, 1, "1" * 8)]
+    last = [""] * 2
+    for writer in order:
+        last[writer] = next(writers[writer])
+    assert last[0] == last[1], "both say the same"
+    winner = rows(order[next(i for i, w in enumerate(order) if order[: i + 1].count(w) == 3)])
+    assert read(folder) == winner == read(last[0]), "by the artifact's folder and by its handle's"
+    fs, path = fsspec.core.url_to_fs(folder)
+    left = {file.removeprefix(path).strip("/").partition("/")[0] for file in fs.find(path)}
+    assert left == {"record.json", last[0].rpartition("/")[2]}, "nothing of the other is left"
+
+
+def test_an_artifact_without_attempts_is_read_as_before(tmp_path: Path) -> None:
+    folder = str(tmp_path / "old")
+    shards = artifacts.write_table(folder, rows(0), DroppedRow)
+    old = record(shards=shards).model_dump(mode="json", exclude={"place"})
+    artifacts.write_file(f"{folder}/record.json", artifacts.to_json(Record.model_validate(old)).encode())
+    assert read(folder) == rows(0)
+    known = artifacts.read_record(folder)
+    assert known is not None and artifacts.files_of(folder, known) == folder
+
+
+def test_what_a_killed_attempt_of_this_machine_left_is_removed_by_the_next(tmp_path: Path) -> None:
+    folder = str(tmp_path / "artifact")
+    killed = attempts.new(folder)
+    artifacts.write_file(f"{killed}/model.safetensors", b"half")
+    elsewhere = f"{folder}/attempt-00000000-00000000"
+    artifacts.write_file(f"{elsewhere}/model.safetensors", b"another machine's, which may live")
+    again = attempts.new(folder)
+    assert not Path(killed).exists() and Path(elsewhere).exists() and again != killed
+
+
+def test_a_pruned_attempt_is_known_by_its_folder_and_by_its_files(tmp_path: Path) -> None:
+    folder = str(tmp_path / "artifact")
+    place = attempts.new(folder)
+    artifacts.write_file(f"{place}/weights", b"1")
+    artifacts.write_record(place, record())
+    artifacts.prune(folder)
+    assert artifacts.read_record(place) is None and artifacts.known_record(place) == artifacts.known_record(folder)
+    assert [file.name for file in Path(folder).rglob("*")] == ["pruned.json"]
+    with pytest.raises(artifacts.Pruned, match=r"pruned\.json files in .*/\* and"):
+        artifacts.require_files(place)

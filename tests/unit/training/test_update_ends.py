@@ -1,0 +1,105 @@
+"""How an update ends: with nothing left in memory, on one device, and with one line when its numbers diverge."""
+
+from __future__ import annotations
+
+import gc
+import json
+import weakref
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from racro.models.folders import EMBEDDED, model_digest
+from racro.training import update
+from racro.training.divergence import Diverged, not_finite
+from racro.training.replay import ReplayTrainer
+from racro.training.trl_without_vllm import GRPOConfig
+from tests.support.tiny_training import TinyTraining
+
+CAPTIONER = EMBEDDED / "captioner"
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> TinyTraining:
+    return TinyTraining(CAPTIONER, tmp_path_factory.mktemp("problems"))
+
+
+def tensor_bytes() -> int:
+    storages = {}
+    for value in gc.get_objects():
+        if isinstance(value, torch.Tensor) and value.device.type == "cpu":
+            storages[value.untyped_storage().data_ptr()] = value.untyped_storage().nbytes()
+    return sum(storages.values())
+
+
+@pytest.mark.parametrize("lora", [False, True])
+def test_nothing_of_the_trainer_is_left(tiny: TinyTraining, tmp_path: Path, monkeypatch: Any, lora: bool) -> None:
+    seen: dict[str, weakref.ref[Any]] = {}
+    train = ReplayTrainer.train
+
+    def watched(self: ReplayTrainer) -> Any:
+        result = train(self)
+        seen.update(trainer=weakref.ref(self), model=weakref.ref(self.model), optimizer=weakref.ref(self.optimizer))
+        return result
+
+    monkeypatch.setattr(ReplayTrainer, "train", watched)
+    rollouts = tiny.rollouts(CAPTIONER)
+    gc.collect()
+    before = tensor_bytes()
+    monkeypatch.setattr(tiny, "rollouts", lambda policy: rollouts)
+    tiny.update(tmp_path / "policy", mini_batch=2, lora=lora)
+    after = tensor_bytes()  # without a collection of this test's own
+    assert len(seen) == 3
+    assert {name for name, held in seen.items() if held() is not None} == set()
+    weights = (CAPTIONER / "model.safetensors").stat().st_size
+    assert after - before < weights / 4
+
+
+@pytest.mark.parametrize("learning_rate", [10.0, 1e30])
+@pytest.mark.parametrize("mini_batch", [2, 4], ids=["several steps", "one step"])
+def test_a_training_that_diverges_ends_in_one_line_and_writes_nothing(
+    tiny: TinyTraining, tmp_path: Path, mini_batch: int, learning_rate: float
+) -> None:
+    with pytest.raises(Diverged, match=r"diverged: .* at optimizer step \d of \d; .*update\.learning_rate") as caught:
+        tiny.update(tmp_path / "policy", mini_batch=mini_batch, learning_rate=learning_rate)
+    assert "\n" not in str(caught.value)
+    assert not list((tmp_path / "policy").glob("*.safetensors"))
+
+
+def test_the_first_number_that_is_not_finite_is_named() -> None:
+    assert not_finite({"loss": 0.5, "grad_norm": 2.0}) is None
+    assert not_finite({"loss": 0.5, "grad_norm": float("inf")}) == "the gradient norm is inf"
+    assert not_finite({"loss": float("nan")}) == "the loss is nan"
+
+
+def test_the_trainer_takes_one_of_several_gpus(tmp_path: Path, monkeypatch: Any) -> None:
+    """transformers would take the first and copy the model to the others, which TRL refuses."""
+    chosen: list[torch.device] = []
+    monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
+    arguments = GRPOConfig(output_dir=str(tmp_path), use_cpu=True)
+    arguments._n_gpu = 2
+    update.on_one_device(arguments, torch.device("cuda:1"))
+    assert arguments.n_gpu == 1
+    assert arguments.device == arguments.distributed_state.device == torch.device("cuda:1")
+    assert chosen == [torch.device("cuda:1")]
+
+
+def test_a_policy_of_a_sharded_captioner_has_no_index_of_the_old_shards(tiny: TinyTraining, tmp_path: Path) -> None:
+    from transformers import AutoModelForImageTextToText
+
+    sharded = tmp_path / "sharded"
+    AutoModelForImageTextToText.from_pretrained(CAPTIONER).save_pretrained(sharded, max_shard_size="500KB")
+    for file in CAPTIONER.iterdir():
+        if file.suffix != ".safetensors" and not (sharded / file.name).exists():
+            (sharded / file.name).write_bytes(file.read_bytes())
+    index = json.loads((sharded / "model.safetensors.index.json").read_text())
+    assert len(set(index["weight_map"].values())) > 1
+    training = TinyTraining(sharded, tiny.table)
+    metrics = training.update(tmp_path / "policy", mini_batch=2)
+    assert [file.name for file in (tmp_path / "policy").glob("*.safetensors*")] == ["model.safetensors"]
+    tiny.update(tmp_path / "whole", mini_batch=2)
+    assert model_digest(tmp_path / "policy", (".safetensors",)) == model_digest(tmp_path / "whole", (".safetensors",))
+    again = training.update(tmp_path / "next", mini_batch=2, policy=tmp_path / "policy", step=int(metrics["steps"]))
+    assert again["logprob_gap"] < 1e-4
