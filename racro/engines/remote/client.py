@@ -8,20 +8,14 @@ All requests are made by one event loop in its own thread; `generate` may be cal
 from __future__ import annotations
 
 import asyncio
-import dataclasses
-import itertools
 import os
 import queue
-import random
 import threading
-import time
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
-
-import httpx
 
 from racro.config import EnginePlacement
 from racro.engines.protocol import (
@@ -34,12 +28,10 @@ from racro.engines.protocol import (
     Refusal,
     Request,
     Role,
-    Sampling,
 )
 from racro.engines.remote import chat
-from racro.engines.remote.chat import BadAnswer
+from racro.engines.remote.exchange import Exchange, first
 from racro.engines.remote.fleet import Fleet
-from racro.engines.remote.upstream import Hung, Upstream, retry_after
 from racro.engines.waiting import take
 from racro.errors import BadInput
 from racro.models.adapters import Adapter
@@ -47,12 +39,6 @@ from racro.models.chat_template import ChatTemplate, folded
 from racro.models.folders import base_folder
 from racro.models.vision_tokens import vision_token_ids_of
 
-BUSY = (408, 409, 425, 429)
-"""Statuses of a healthy but busy server; retry later."""
-ABOUT_THE_PROMPT = (400, 413, 422)
-"""Statuses of a server that does not take this request, and may take others."""
-PAUSE = 30.0
-"""The longest pause between attempts, in seconds, where the server names none."""
 UNFINISHED = Completion((), (), "", "deadline")
 
 T = TypeVar("T")
@@ -87,8 +73,6 @@ class Endpoint(Engine):
         self.sees = role == "captioner"
         self.token_ids = self.sees and bool(folder)
         self.banned = vision_token_ids_of(folder) if self.token_ids else []
-        self.limit = "max_tokens"
-        """The name of the token limit; servers of OpenAI's reasoning models require another one."""
         self.template, self.template_kwargs = template, dict(template_kwargs or {})
         self.swap_failed = False
         self.closed, self.closing = False, threading.Lock()
@@ -174,6 +158,9 @@ class Endpoint(Engine):
         key = os.environ.get(self.place.api_key, "")
         self.fleet = Fleet(urls, model, self.place, self.role, key, self.token_ids)
         self.fleet.died = died
+        self.exchange = Exchange(
+            self.fleet, self.place, self.role, self.banned, self.token_ids, self.template, self.template_kwargs
+        )
         self.room = self.place.sequences
         self.landed = asyncio.Event()
         await self.fleet.open()
@@ -206,8 +193,8 @@ class Endpoint(Engine):
                     task.add_done_callback(partial(self._land, weight))
                     await self._room_for(1)
         except BaseException as error:
-            first = _first(error)
-            end = EngineLost("the engine is closed") if isinstance(first, asyncio.CancelledError) else first
+            cause = first(error)
+            end = EngineLost("the engine is closed") if isinstance(cause, asyncio.CancelledError) else cause
         events.put(end)
 
     async def _room_for(self, weight: int) -> None:
@@ -227,91 +214,9 @@ class Endpoint(Engine):
                 prompt = Prompt(folded(prompt.messages), prompt.images)
             messages = await asyncio.to_thread(chat.messages, prompt, self.sees)
             async with asyncio.timeout(request.sampling.deadline):
-                answer: Generation | Refusal = await self._samples(messages, request)
+                answer: Generation | Refusal = await self.exchange.samples(messages, request)
         except TimeoutError:
             answer = Generation(request.key, (), (UNFINISHED,) * request.sampling.n)
         except BadPrompt as error:
             answer = Refusal.of(request, error)
         events.put(answer)
-
-    async def _samples(self, messages: bytes, request: Request) -> Generation:
-        """All samples of a prompt: a vLLM server makes them of one prefill, others may know no more than one."""
-        n = chat.samples(request.sampling)
-        if self.fleet.vllm:
-            made = await self._ask(messages, request, request.seed, n)
-        else:
-            try:
-                async with asyncio.TaskGroup() as group:
-                    seeds = range(request.seed, request.seed + n)
-                    tasks = [group.create_task(self._ask(messages, request, seed, 1)) for seed in seeds]
-            except BaseExceptionGroup as errors:  # one sample fails like the others
-                raise _first(errors) from None
-            made = Generation(request.key, (), tuple(task.result().completions[0] for task in tasks))
-        completions = made.completions * (request.sampling.n // n)
-        if self.template is not None:  # a server leaves out the start of a thought that the template writes
-            completions = tuple(dataclasses.replace(c, text=self.template.turn(c.text)) for c in completions)
-        return Generation(request.key, made.prompt_ids, completions)
-
-    async def _ask(self, messages: bytes, request: Request, seed: int, n: int) -> Generation:
-        """One HTTP request, from server to server until it is answered. The caller has set a deadline.
-
-        Raises BadPrompt, BadInput, EngineLost, FloatingPointError.
-        """
-        for attempt in itertools.count():
-            server = await self.fleet.pick()
-            asked, fields = time.monotonic(), self._fields(server, request.sampling, seed)
-            try:
-                answer = await self.fleet.ask(server, chat.body(messages, fields), n)
-                if answer.status_code == 200:
-                    made = chat.generation(answer.content, request, n, self.token_ids, server.positions)
-                    server.well()
-                    return made
-                if answer.status_code < 500 and answer.status_code not in BUSY:
-                    self._refused(server, answer, fields)
-                    continue
-                server.heard = time.monotonic()
-                if answer.status_code >= 500:
-                    server.ill(f"{answer.status_code}: {self.fleet.said(answer)}", asked, self.place.silence)
-                if seconds := retry_after(answer):
-                    server.set_aside(seconds)
-            except BadPrompt:
-                server.well()  # it has answered
-                raise
-            except BadAnswer as error:
-                server.ill(str(error), asked, self.place.silence)
-            except httpx.RequestError as error:
-                self.fleet.unreachable(server, error, asked)
-            except Hung:
-                continue
-            # Requests that failed together must not be repeated together.
-            await asyncio.sleep(min(0.25 * 2**attempt, PAUSE) * random.random())
-        raise AssertionError
-
-    def _fields(self, server: Upstream, sampling: Sampling, seed: int) -> dict[str, Any]:
-        if server.vllm:
-            fields = {"model": server.name, **chat.vllm_fields(sampling, seed, self.banned, self.token_ids)}
-            return fields | ({"chat_template_kwargs": self.template_kwargs} if self.template_kwargs else {})
-        return {"model": server.name, **chat.plain_fields(sampling, seed, self.limit)}
-
-    def _refused(self, server: Upstream, answer: httpx.Response, fields: dict[str, Any]) -> None:
-        """Raise for an answer that a retry does not change; returns where the same request in other words may help."""
-        server.let_in(answer)
-        said = self.fleet.said(answer)
-        if answer.status_code == 404:
-            raise server.no_model()
-        if "max_tokens" in fields and "max_completion_tokens" in said:
-            self.limit = "max_completion_tokens"
-            return
-        if "not JSON compliant" in said:  # NaN and infinity are not
-            raise FloatingPointError(chat.DIVERGED)
-        if chat.too_long(answer.content):
-            raise BadPrompt(f"{server.url} refuses a prompt as too long, lower max_tokens or leave it out: {said}")
-        refusal = f"{self.role}: {server.url} refuses a request ({answer.status_code}): {said}"
-        raise BadPrompt(refusal) if answer.status_code in ABOUT_THE_PROMPT else BadInput(refusal)
-
-
-def _first(error: BaseException) -> BaseException:
-    """The first error in a group, or the error itself."""
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error

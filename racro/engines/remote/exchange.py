@@ -1,0 +1,136 @@
+"""One request to a fleet of servers: sent to one after the other until one answers.
+
+Not the fleet, which knows how its servers are (`racro.engines.remote.fleet`), and not the loop that many requests share
+(`racro.engines.remote.client`, which uses this).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import itertools
+import random
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import httpx
+
+from racro.config import EnginePlacement
+from racro.engines.protocol import BadPrompt, Generation, Request, Role, Sampling
+from racro.engines.remote import chat
+from racro.engines.remote.chat import BadAnswer
+from racro.engines.remote.fleet import Fleet
+from racro.engines.remote.upstream import Hung, Upstream, retry_after
+from racro.errors import BadInput
+from racro.models.chat_template import ChatTemplate
+
+BUSY = (408, 409, 425, 429)
+"""Statuses of a healthy but busy server; retry later."""
+ABOUT_THE_PROMPT = (400, 413, 422)
+"""Statuses of a server that does not take this request, and may take others."""
+PAUSE = 30.0
+"""The longest pause between attempts, in seconds, where the server names none."""
+
+
+class Exchange:
+    """How a role's requests are worded, sent and, where a retry may help, sent again."""
+
+    def __init__(
+        self,
+        fleet: Fleet,
+        place: EnginePlacement,
+        role: Role,
+        banned: Sequence[int],
+        token_ids: bool,
+        template: ChatTemplate | None,
+        template_kwargs: Mapping[str, Any],
+    ) -> None:
+        """`banned`: token ids that must not be sampled. `token_ids`: completions carry ids and log-probs."""
+        self.fleet, self.place, self.role = fleet, place, role
+        self.banned, self.token_ids = list(banned), token_ids
+        self.template, self.template_kwargs = template, template_kwargs
+        self.limit = "max_tokens"
+        """The name of the token limit; servers of OpenAI's reasoning models require another one."""
+
+    async def samples(self, messages: bytes, request: Request) -> Generation:
+        """All samples of a prompt: a vLLM server makes them of one prefill, others may know no more than one."""
+        n = chat.samples(request.sampling)
+        if self.fleet.vllm:
+            made = await self._ask(messages, request, request.seed, n)
+        else:
+            try:
+                async with asyncio.TaskGroup() as group:
+                    seeds = range(request.seed, request.seed + n)
+                    tasks = [group.create_task(self._ask(messages, request, seed, 1)) for seed in seeds]
+            except BaseExceptionGroup as errors:  # one sample fails like the others
+                raise first(errors) from None
+            made = Generation(request.key, (), tuple(task.result().completions[0] for task in tasks))
+        completions = made.completions * (request.sampling.n // n)
+        if self.template is not None:  # a server leaves out the start of a thought that the template writes
+            completions = tuple(dataclasses.replace(c, text=self.template.turn(c.text)) for c in completions)
+        return Generation(request.key, made.prompt_ids, completions)
+
+    async def _ask(self, messages: bytes, request: Request, seed: int, n: int) -> Generation:
+        """One HTTP request, from server to server until it is answered. The caller has set a deadline.
+
+        Raises BadPrompt, BadInput, EngineLost, FloatingPointError.
+        """
+        for attempt in itertools.count():
+            server = await self.fleet.pick()
+            asked, fields = time.monotonic(), self._fields(server, request.sampling, seed)
+            try:
+                answer = await self.fleet.ask(server, chat.body(messages, fields), n)
+                if answer.status_code == 200:
+                    made = chat.generation(answer.content, request, n, self.token_ids, server.positions)
+                    server.well()
+                    return made
+                if answer.status_code < 500 and answer.status_code not in BUSY:
+                    self._refused(server, answer, fields)
+                    continue
+                server.heard = time.monotonic()
+                if answer.status_code >= 500:
+                    server.ill(f"{answer.status_code}: {self.fleet.said(answer)}", asked, self.place.silence)
+                if seconds := retry_after(answer):
+                    server.set_aside(seconds)
+            except BadPrompt:
+                server.well()  # it has answered
+                raise
+            except BadAnswer as error:
+                server.ill(str(error), asked, self.place.silence)
+            except httpx.RequestError as error:
+                self.fleet.unreachable(server, error, asked)
+            except Hung:
+                continue
+            # Requests that failed together must not be repeated together.
+            await asyncio.sleep(min(0.25 * 2**attempt, PAUSE) * random.random())
+        raise AssertionError
+
+    def _fields(self, server: Upstream, sampling: Sampling, seed: int) -> dict[str, Any]:
+        if server.vllm:
+            fields = {"model": server.name, **chat.vllm_fields(sampling, seed, self.banned, self.token_ids)}
+            return fields | ({"chat_template_kwargs": self.template_kwargs} if self.template_kwargs else {})
+        return {"model": server.name, **chat.plain_fields(sampling, seed, self.limit)}
+
+    def _refused(self, server: Upstream, answer: httpx.Response, fields: dict[str, Any]) -> None:
+        """Raise for an answer that a retry does not change; returns where the same request in other words may help."""
+        server.let_in(answer)
+        said = self.fleet.said(answer)
+        if answer.status_code == 404:
+            raise server.no_model()
+        if "max_tokens" in fields and "max_completion_tokens" in said:
+            self.limit = "max_completion_tokens"
+            return
+        if "not JSON compliant" in said:  # NaN and infinity are not
+            raise FloatingPointError(chat.DIVERGED)
+        if chat.too_long(answer.content):
+            raise BadPrompt(f"{server.url} refuses a prompt as too long, lower max_tokens or leave it out: {said}")
+        refusal = f"{self.role}: {server.url} refuses a request ({answer.status_code}): {said}"
+        raise BadPrompt(refusal) if answer.status_code in ABOUT_THE_PROMPT else BadInput(refusal)
+
+
+def first(error: BaseException) -> BaseException:
+    """The first error in a group, or the error itself."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
