@@ -135,7 +135,10 @@ def given_recipe(models: Models) -> config.Recipe | None:
     if models.run is None:
         return loading.load(models.recipe) if models.recipe else None
     uri = layout.recipe(models.root, models.run)
-    return loading.parse(yaml.safe_load(_of_run(models, uri)), uri)
+    content = yaml.safe_load(_of_run(models, uri))
+    if isinstance(content, dict) and isinstance(content.get("runtime"), dict):
+        content["runtime"].pop("timeouts", None)  # of stages, which answering has none of; other versions name others
+    return loading.parse(content, uri)
 
 
 def _of_run(models: Models, uri: str) -> str:
