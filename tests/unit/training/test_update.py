@@ -102,20 +102,6 @@ def test_engine_and_trainer_agree_on_logprobs_of_one_and_two_image_prompts(first
     assert metrics["importance_ratio"] == pytest.approx(1.0, abs=1e-3)
 
 
-def test_with_two_gpus_in_sight_the_trainer_uses_one(
-    world: World, first: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The count is what makes the trainer copy the model to all of them; the update itself runs on the CPU here."""
-
-    class SeenAsGpu:
-        type = "cuda"
-
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    monkeypatch.setattr(update, "torch_device", lambda name: SeenAsGpu())
-    world.update(first[2], INITIAL, tmp_path / "policy", step=0)
-    assert apart(first[0], tmp_path / "policy") == 0.0
-
-
 def test_the_update_moves_the_policy_and_keeps_its_processor(first: Any) -> None:
     policy = first[0]
     assert apart(INITIAL, policy) > 1e-5
