@@ -26,6 +26,7 @@ _TOKEN = re.compile(
     re.IGNORECASE,
 )
 _BESIDE = re.compile(r"[^\s,;:!?=|<>\u4e00-\u9fff]+")
+_SCALED = re.compile(r"\s?(?:(?:thousand|million|billion|trillion)\b|[万亿])")
 _UNIT_WORDS, LONGEST_UNIT = 4, 60
 _ANNOUNCED = re.compile(
     r"(?:=|\b(?:is|are|was|were|be|equals?|needs?|costs?|has|have|had|get|gives?|makes?|contain(?:s|ing)?))"
@@ -96,6 +97,8 @@ def _tokens(plain: str, fits: Fits) -> list[_Token]:
 
 def _measure(after: str) -> tuple[str, bool]:
     """The unit that follows a number, and whether the number ends where it seemed to: not in "5x", "2nd", "1990s"."""
+    if scale := _SCALED.match(after):
+        return scale[0] + _measure(after[scale.end() :])[0], True
     joined = after[:1].isalpha() and not "\u4e00" <= after[:1] <= "\u9fff"
     words = list(_BESIDE.finditer(after))[:_UNIT_WORDS]
     if words and words[0].start() <= 1 and after[words[0].start()] not in "0123456789":
