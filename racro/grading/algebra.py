@@ -54,6 +54,8 @@ def _relative(one: sympy.Basic, other: sympy.Basic, *rounding: int) -> bool:
     decimal = one.has(sympy.Float) or other.has(sympy.Float)
     near = DECIMAL if decimal else EXACT
     if one.free_symbols or other.free_symbols:
+        if not decimal and not _absolute(one, other, *rounding):
+            return False
         if not decimal and sympy.expand(one - other) == 0:
             return True
         a, b = (sympy.expand(value).evalf().as_coefficients_dict() for value in (one, other))

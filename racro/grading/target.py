@@ -16,6 +16,8 @@ from racro.grading.units import unit
 from racro.schema import AnswerKind, Gold
 
 _FUNCTIONS = re.compile(r"\\?\b(?:sin|cos|tan|cot|sec|csc|log|ln|exp|sqrt|pi|theta|alpha|beta|gamma|lambda|mu)\b")
+_SIGNS = re.compile(r"[\d+*/^|\\-]|[A-Za-z)]\s?\(|[^\x00-\x7f]")
+"""Without one of these a text is neither a quantity nor algebra."""
 _ALGEBRA = re.compile(
     r"(?=.*[A-Za-z])(?=.*(?:[-+*/^|·×÷]|\d\s?[A-Za-z(]|[A-Za-z)]\s?\(|\\))(?!.*[A-Za-z]\d)"
     r"(?:[A-Za-z](?![A-Za-z]{2})|[\s\d.()\[\]{}+*/^|!_,·×÷π√-])+"
@@ -30,17 +32,15 @@ _DATE = re.compile(r"\d{1,4}([/.-])\d{1,2}\1\d{1,4}")
 def target(gold: Gold) -> Gold:
     """The gold answer as it is compared with."""
     answer = unstyled(normalised(gold.answer)).rstrip("。 ")
-    return gold._replace(
-        answer=answer,
-        kind=_kind(answer, gold.answer) if gold.kind == "text" else gold.kind,
-        choices=tuple(map(normalised, gold.choices)),
-        unit=gold.unit and normalised(gold.unit),
-        question=normalised(gold.question),
-    )
+    kind = _kind(answer, gold.answer) if gold.kind == "text" else gold.kind
+    choices, measured_in = tuple(map(normalised, gold.choices)), gold.unit and normalised(gold.unit)
+    return Gold(answer, kind, choices, gold.precision, gold.tolerance, measured_in, normalised(gold.question))
 
 
 def _kind(answer: str, written: str) -> AnswerKind:
     """The kind of a gold of kind text."""
+    if answer == written and not _SIGNS.search(answer):
+        return "text"
     plain = clean(answer)
     value = None if _DATE.fullmatch(plain) else number(answer)
     measured = value is not None and bool(value.units) and not attached(value, plain)
