@@ -45,7 +45,7 @@ bench-engines: .venv/.vllm
 bench-gpu: .venv/.ready
 	@$(BIN)/python -m tests.bench.gpu
 
-# The README's pictures of the UIs; needs Chromium.
+# The pictures of the UIs in docs/servers.md; needs Chromium and its driver.
 screenshots: .venv/.ready
 	@$(BIN)/python -m tests.bench.screenshots
 

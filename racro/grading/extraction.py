@@ -59,7 +59,7 @@ def _without_tokens(text: str) -> str:
     return _TOKEN.sub(" ", text)
 
 
-_TAG = re.compile(r"<(/?)(?i:(?:final[_ ]?)?(?:answer|ans|solution|conclusion|response|result|output))\s?>")
+_TAG = re.compile(r"(?<!<)<(/?)(?i:(?:final[_ ]?)?(?:answer|ans|solution|conclusion|response|result|output))\s?>(?!>)")
 
 
 class Tagged(NamedTuple):

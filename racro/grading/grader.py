@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from racro.grading.choices import letter, letters
 from racro.grading.expressions import same_expression, same_list, same_quantity, same_set
-from racro.grading.extraction import all_boxed, bare, boxed, final_part, stated, tagged
+from racro.grading.extraction import Tagged, all_boxed, bare, boxed, final_part, stated, tagged
 from racro.grading.normalise import normalised
 from racro.grading.plain import unstyled
 from racro.grading.prose import conclusion, is_prose, readable, whole_lines
@@ -61,7 +61,7 @@ def find(response: str, gold: Gold) -> str | None:
     """
     text, gold = final_part(response), target(gold)
     mark = tagged(text)
-    if mark is not None and _box(text[mark.end :], gold) is None and (found := _in_tags(mark.content, gold)):
+    if mark is not None and _box(text[mark.end :], gold) is None and (found := _in_tags(mark, gold)):
         return found
     if (box := _box(text, gold)) is not None:
         return box
@@ -73,19 +73,20 @@ def _closed(response: str, gold: Gold) -> str | None:
     text, gold = final_part(response), target(gold)
     mark = tagged(text)
     if mark is not None and mark.closed and _box(text[mark.end :], gold) is None:
-        return _in_tags(mark.content, gold)
+        return _in_tags(mark, gold)
     return _box(text, gold)
 
 
-def _in_tags(content: str, gold: Gold) -> str | None:
+def _in_tags(mark: Tagged, gold: Gold) -> str | None:
     """The answer in what stands between answer tags: all of it, unless that is prose."""
+    content = mark.content
     if (box := _box(content, gold)) is not None:
         return box
     if said := next((statement for statement in stated(content) if readable(statement, gold)), None):
         return said
     if not is_prose(content) and readable(content, gold):
         return content
-    return _in_text(content, gold) or (content if len(content) <= LONGEST_ANSWER else None)
+    return _in_text(content, gold) or (content if mark.closed and len(content) <= LONGEST_ANSWER else None)
 
 
 def _in_text(text: str, gold: Gold) -> str | None:

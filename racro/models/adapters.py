@@ -73,9 +73,10 @@ def fresh(lora: Lora, model: Any) -> LoraConfig:
 
     # Linear layers of the language model only: the vision tower has some of the same names, and vLLM leaves it alone.
     decoder = model.get_decoder()
-    prefix = next(name for name, module in model.named_modules() if module is decoder)
-    names = [name for target in lora.targets for name in (target, *STAND_INS.get(target, ()))]
-    targets = rf"{re.escape(prefix)}\..*\.({'|'.join(dict.fromkeys(names))})"
+    place = next(name for name, module in model.named_modules() if module is decoder).rpartition(".")[2]
+    there = {name.rpartition(".")[2] for name, _ in decoder.named_modules()}
+    stand_ins = [name for target in lora.targets for name in STAND_INS.get(target, ()) if name in there]
+    targets = rf".*\.{re.escape(place)}\..*\.({'|'.join(dict.fromkeys([*lora.targets, *stand_ins]))})"
     return LoraConfig(r=lora.rank, lora_alpha=lora.alpha, target_modules=targets, task_type="CAUSAL_LM")
 
 

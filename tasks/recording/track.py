@@ -293,7 +293,7 @@ def _crown(client: MlflowClient, version: ModelVersion) -> None:
 def _flat(value: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
     """Nested configuration as dotted parameters."""
     for key, item in value.items():
-        if isinstance(item, dict):
+        if isinstance(item, dict) and item:
             yield from _flat(item, f"{prefix}{key}.")
         else:
-            yield f"{prefix}{key}", json.dumps(item) if isinstance(item, list) else str(item)
+            yield f"{prefix}{key}", json.dumps(item) if isinstance(item, list | dict) else str(item)

@@ -235,6 +235,7 @@ def test_a_worse_policy_does_not_take_the_crown_and_a_better_one_does(first: Sum
                 score,
                 {"crown/a": accuracy},
             )
+        track.close_run.__wrapped__(run_id, {})
         (name,) = {v.name for v in versions_of(first) if v.tags["racro.policy"].startswith("crown-")}
         holders.append(MlflowClient().get_model_version_by_alias(name, track.CHAMPION).tags["racro.policy"])
     assert holders == ["crown-0", "crown-0", "crown-0", "crown-3", "crown-3"]
@@ -319,5 +320,5 @@ def test_a_failed_run_is_marked_and_the_next_attempt_takes_it_up(tmp_path: Path)
         train(patient, run="mended", root=place)
     assert [run.info.run_id for run in runs_of(place)] == [failed.info.run_id]
     mended = loading.load(EMBEDDED_RECIPE, [*TINY, *quick, f"reasoner.engine={never_mind}"])
-    train(mended, run="mended", root=place)  # another reasoner: another training, and a run of its own
+    train(mended, run="another", root=place)  # another reasoner: another training, which takes another name
     assert Counter(run.info.status for run in runs_of(place)) == {"FAILED": 1, "FINISHED": 1}
