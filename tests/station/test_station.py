@@ -117,7 +117,7 @@ def test_the_form_is_the_recipe_with_bounds_choices_and_descriptions(place: Work
     schema = place.deployment("train")["parameter_openapi_schema"]
     update = schema["definitions"]["UpdateSettings"]
     assert update["properties"]["clip_low"]["exclusiveMaximum"] == 1
-    assert update["properties"]["clip_low"]["description"].startswith("PPO clip below")
+    assert update["properties"]["clip_low"]["description"].startswith("PPO clip")
     assert update["additionalProperties"] is False
     assert schema["definitions"]["Captioner"]["properties"]["dtype"]["enum"] == ["float32", "bfloat16", "float16"]
 
