@@ -55,19 +55,21 @@ def choose_example(samples: Sequence[Sample]) -> Sample | None:
     """The problem that the figure shows: one that training set right, with an image; None where none is.
 
     Where scenes are known, one is preferred whose captions only describe: before, true facts, but not those asked for;
-    after, at least two facts, all of them true. A caption that announces an answer would look like reward hacking.
+    after, at least two facts, all of them true and none said twice. A caption that announces an answer, or that
+    repeats what was asked for, would look like reward hacking.
     """
     fixed = [sample for sample in samples if sample.outcome == "fixed" and sample.images]
     return max(fixed, key=_fair, default=None)  # of equally good ones the first
 
 
-def _fair(sample: Sample) -> tuple[bool, bool]:
+def _fair(sample: Sample) -> tuple[bool, bool, bool]:
     before, after = sample.before.facts, sample.after.facts if sample.after else None
-    if before is None or after is None:
-        return False, False
+    if sample.after is None or before is None or after is None:
+        return False, False, False
     plain = not (before.leaks or after.leaks)
     describes = after.stated >= 2 and after.true == after.stated and 0 < before.true == before.stated
-    return plain and describes, plain
+    sentences = [sentence.strip() for sentence in sample.after.caption.split(".") if sentence.strip()]
+    return plain and describes and len(set(sentences)) == len(sentences), plain and describes, plain
 
 
 def _headline(data: ReportData) -> str:
