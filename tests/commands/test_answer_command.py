@@ -35,7 +35,7 @@ import sys
 from mlflow import MlflowClient
 from racro.config import loading
 from racro.identity import judging_digest
-from racro.schema import Evaluation, FrozenModel, Policy, ProblemTable
+from racro.schema import EntryTable, FrozenModel, Policy, ProblemTable
 from racro.summary import Score
 from tasks.recording import track
 
@@ -47,7 +47,7 @@ for name, reasoner, uri in (("mine", "first", policy), ("other", "second", "/gon
     run = client.create_run(experiment, tags=tags).info.run_id
     track.log_evaluation.__wrapped__(
         run, 1, 0.0, Policy(uri=uri, rows=0, digest=digest), FrozenModel(uri="x", rows=0, digest=reasoner),
-        ProblemTable(uri="x", rows=8, digest="heldout"), Evaluation(uri="x", rows=8, digest="judged", policy=digest),
+        ProblemTable(uri="x", rows=8, digest="heldout"), EntryTable(uri="x", rows=1, digest="judged"),
         Score(accuracy=0.5, stderr=0.1, n=8, truthful=None, states_asked=None, leaks=None), {"accuracy": 0.5},
     )
     track.close_run.__wrapped__(run, {})
