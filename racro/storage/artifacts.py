@@ -168,9 +168,14 @@ def files_of(folder: str, record: Record) -> str:
 def read_record(folder: str) -> Record | None:
     """The record of a folder, or of the attempt's folder that counts; None if it is missing or incomplete.
 
-    Raises BadArtifact.
+    A record whose attempt was deleted counts for nothing, so that deleting a bad file's folder heals. Raises BadArtifact.
     """
-    return _find_record(folder, RECORD)
+    record = _find_record(folder, RECORD)
+    if record is not None and record.place and record.shards:
+        fs, path = opened(files_of(split(folder)[0], record))
+        if not with_retries(lambda: fs.exists(path)):
+            return None
+    return record
 
 
 def known_record(folder: str) -> Record | None:
