@@ -168,7 +168,7 @@ def files_of(folder: str, record: Record) -> str:
 def read_record(folder: str) -> Record | None:
     """The record of a folder, or of the attempt's folder that counts; None if it is missing or incomplete.
 
-    A record whose attempt was deleted counts for nothing, so that deleting a bad file's folder heals. Raises BadArtifact.
+    A record whose attempt was deleted counts for nothing: deleting a bad file's folder heals. Raises BadArtifact.
     """
     record = _find_record(folder, RECORD)
     if record is not None and record.place and record.shards:
