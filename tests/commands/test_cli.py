@@ -136,7 +136,8 @@ def test_a_mistake_has_its_exit_code_and_its_line(mistakes: dict[str, Any], name
     done = mistakes[name]
     assert done.code == code, done.err
     ours = [printed for printed in done.err.splitlines() if printed.startswith("racro: ")]
-    assert len(ours) == 1 and line in ours[0], done.err
+    assert ours[0] == "racro: connecting to the Prefect server, then the flow"
+    assert len(ours) == 2 and line in ours[1], done.err
     assert done.out == ""
     if code == 2:
         assert "Traceback" not in done.err
