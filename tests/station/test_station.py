@@ -31,13 +31,17 @@ def trained(place: Workplace) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def lost(place: Workplace) -> str:
-    """A flow run whose machine is gone, as a pod of a cluster may be: killed, and no worker here had it."""
+def lost(place: Workplace, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A flow run whose machine is gone, as a pod of a cluster may be: killed, and no worker here had it.
+
+    Its working directory is empty, as a pod's is: `prefect flow-run execute` imports flows from there first.
+    """
     identity = place.deployment("prepare")["id"]
-    content = {"parameters": {"recipe": tiny(LONG, "seed=6")}, "state": {"type": "PENDING", "name": "Pending"}}
+    parameters = {"recipe": tiny(LONG, "seed=6"), "root": str(place.folder / "runs")}
+    content = {"parameters": parameters, "state": {"type": "PENDING", "name": "Pending"}}
     answer = place.post(f"/deployments/{identity}/create_flow_run", **content)
     run = str(answer.raise_for_status().json()["id"])
-    with place.prefect("flow-run", "execute", run):
+    with place.prefect(tmp_path_factory.mktemp("pod"), "flow-run", "execute", run):
         assert eventually(lambda: 6 in prepared(place)), place.log(run)  # it is in the second stage
     assert place.get(f"/flow_runs/{run}")["state"]["type"] == "RUNNING"
     return run
@@ -296,8 +300,9 @@ def test_a_killed_run_is_resumed(place: Workplace, disturbed: dict[str, Any]) ->
 def test_a_run_whose_machine_is_gone_is_resumed(place: Workplace, lost: str) -> None:
     """Nobody but its silence says so."""
     done = place.wait(lost, "COMPLETED", "FAILED")
-    assert (done["state"]["type"], done["run_count"]) == ("COMPLETED", 2)
     states = place.get(f"/flow_run_states/?flow_run_id={lost}")
+    history = [(state["timestamp"], state["name"], state["message"]) for state in states]
+    assert (done["state"]["type"], done["run_count"]) == ("COMPLETED", 2), "\n".join(map(str, history))
     assert "no sign of life for 60 s" in [state["message"] for state in states]
 
 

@@ -90,13 +90,13 @@ class Workplace:
         return found
 
     @contextlib.contextmanager
-    def prefect(self, *arguments: str) -> Iterator[None]:
-        """A command of Prefect's, killed with all that it started at the end of the context."""
+    def prefect(self, folder: Path, *arguments: str) -> Iterator[None]:
+        """A command of Prefect's in a folder, killed with all that it started at the end of the context."""
         environment = {"PREFECT_API_URL": self.api, "MLFLOW_TRACKING_URI": self.mlflow}
-        environment |= {"RACRO_WORKPLACE": str(self.folder), "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30"}
+        environment |= {"RACRO_WORKPLACE": str(folder), "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30"}
         command = [sys.executable, "-P", "-m", "prefect", *arguments]
         process = psutil.Popen(
-            command, cwd=self.folder, env=os.environ | environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            command, cwd=folder, env=os.environ | environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
         try:
             yield
