@@ -11,7 +11,7 @@ demo: .venv/.ready
 	@$(BIN)/racro train embedded
 
 # Two test processes; tests/conftest.py says which tests stay together and which begin first.
-PYTEST := $(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
+PYTEST := $(BIN)/python -m pytest -n 2 --no-loadscope-reorder
 
 quick: lint
 	@$(PYTEST) tests/unit

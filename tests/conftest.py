@@ -25,7 +25,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import hypothesis
 import pytest
@@ -77,7 +77,8 @@ GROUPS = {"tests/station/test_queues.py": "tests/station/test_station.py"}
 """File -> the file whose group it joins, because both use the same `racro up`."""
 
 LONGEST = (
-    "tests/docs/test_pages.py",
+    "tests/docs/test_first_hour.py",
+    "tests/docs/test_commands.py",
     "tests/station/test_station.py",
     "tests/pipelines/test_sweep.py",
     "tests/station/test_station_postgres.py",
@@ -94,16 +95,27 @@ LONGEST = (
 """Groups that take minutes, longest first. They begin first, so that no process waits for another at the end."""
 
 
-@pytest.hookimpl(tryfirst=True)
+def group(nodeid: str) -> str:
+    """What stays in one process: the test's file, or the file whose server it uses."""
+    file = nodeid.partition("::")[0]
+    return GROUPS.get(file, file)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give each test its group (`--dist loadgroup` keeps a group in one process) and put long groups first."""
+    """Put the groups that take longest first."""
     order = {name: place for place, name in enumerate(LONGEST)}
-    groups = {}
-    for item in items:
-        file = item.nodeid.partition("::")[0]
-        groups[item] = GROUPS.get(file, file)
-        item.add_marker(pytest.mark.xdist_group(groups[item]))
-    items.sort(key=lambda item: order.get(groups[item], len(order)))
+    items.sort(key=lambda item: order.get(group(item.nodeid), len(order)))
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Tests of a group run in one process. Markers (`--dist loadgroup`) do not do it: pytest 9.2 keeps no suffix."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByGroup(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return group(nodeid)
+
+    return ByGroup(config, log)
 
 
 def pytest_collection_finish() -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from racro.processes.child import free_port
-from tests.support.pages import REPOSITORY, Block
+from tests.support.pages import REPOSITORY, Block, Page, typed
 
 OURS = ("PREFECT_", "MLFLOW_", "RACRO_", "HF_", "MAKE", "PYTEST_")
 """Beginnings of variables that are the tests' own and not a user's."""
@@ -43,6 +43,12 @@ class Clone:
             (venv / made).unlink(missing_ok=True)
             if there:  # newer than what make compares it with: it installs nothing
                 (venv / made).touch()
+
+    def type(self, page: Page, **environment: str) -> None:
+        """Everything on a page that is run, in order. Where a block starts servers, `environment` is not set."""
+        for block in typed(page, "bash", "python"):
+            printed = self.run(block, **({} if SERVERS.search(block.text) else environment))
+            assert printed or block.language == "bash", f"{block}: an example prints what it found"
 
     def run(self, block: Block, **environment: str) -> str:
         """Type a block of commands, or run a block of Python. Returns what is printed; fails with what was said.

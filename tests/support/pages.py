@@ -9,6 +9,8 @@ from pathlib import Path
 REPOSITORY = Path(__file__).parents[2]
 FENCE = re.compile(r"^```(\S*)")
 NOT_RUN = re.compile(r"^<!-- not run: (.+) -->$")
+FIRST_HOUR = ("README.md", "docs/start.md")
+"""What a newcomer reads first."""
 LINK = re.compile(r"\]\((?!https?:|mailto:)([^)\s]+)\)")
 
 
@@ -91,3 +93,18 @@ def reachable() -> list[Page]:
                 names.add(name)
                 found.append(read(name))
     return found
+
+
+PAGES = reachable()
+TYPED = [page for page in PAGES if page.name == "README.md" or page.name.startswith("docs/")]
+"""Pages for users. What the others (for contributors) show changes the clone itself."""
+
+
+def typed(page: Page, *languages: str) -> list[Block]:
+    """The blocks of a page in these languages that are run."""
+    return [block for block in page.blocks if block.language in languages and not block.not_run]
+
+
+def having(*languages: str) -> list[Page]:
+    """The pages for users on which a block in one of these languages is run."""
+    return [page for page in TYPED if typed(page, *languages)]
