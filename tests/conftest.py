@@ -42,6 +42,8 @@ for name in ("PREFECT_API_URL", "MLFLOW_TRACKING_URI", "PREFECT_HOME"):
     os.environ.pop(name, None)
 os.environ["PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL"] = "ERROR"
 os.environ["HF_HUB_OFFLINE"] = "1"
+# On a busy machine the threads of one operation wait for each other, for many times its length.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from flows.station import local  # noqa: E402
 from tests.support.ports import Reserved  # noqa: E402

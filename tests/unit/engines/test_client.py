@@ -269,15 +269,16 @@ def test_every_prompt_is_answered_once_and_in_order(failures: list[list[int]], s
 def test_requests_are_balanced_by_what_is_outstanding(
     talk: Callable[..., Talker], connect: Callable[..., Endpoint]
 ) -> None:
+    fast = talk()
+
     def slowly(body: dict[str, Any], i: int) -> Reply:
-        time.sleep(0.2)
+        assert eventually(lambda: len(fast.asked) >= 30)
         return said(last_text(body))
 
-    slow, fast = talk(slowly), talk(lambda body, i: (time.sleep(0.02), said(last_text(body)))[1])
+    slow = talk(slowly)
     engine = connect(slow, fast, sequences=4)
     assert texts(all_of(engine, 40)) == [str(i) for i in range(40)]
-    assert (slow.most, fast.most) == (2, 2)
-    assert len(fast.asked) > 2 * len(slow.asked)
+    assert slow.most == 2 and fast.most <= 2
 
 
 def test_a_server_that_dies_in_mid_stage_loses_no_prompt(
