@@ -10,14 +10,15 @@ BIN := .venv/bin
 demo: .venv/.ready
 	@$(BIN)/racro train embedded
 
-# Two test processes; tests/conftest.py says which tests stay together and which begin first.
-PYTEST := $(BIN)/python -m pytest -n 2 --no-loadscope-reorder
+# tests/conftest.py says which tests stay together and which begin first. Three processes on two cores, because many
+# tests wait for servers.
+PYTEST := $(BIN)/python -m pytest --no-loadscope-reorder
 
 quick: lint
-	@$(PYTEST) tests/unit
+	@$(PYTEST) -n 2 tests/unit
 
 test: lint .venv/.vllm
-	@$(PYTEST)
+	@$(PYTEST) -n 3
 
 lint: .venv/.ready
 	@$(BIN)/ruff check .
