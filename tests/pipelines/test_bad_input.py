@@ -320,7 +320,7 @@ def test_tampered_rows_are_noticed_before_they_are_used_and_deleting_them_heals(
     assert task_runs(f"tampered-{tampered}")[f"{reader} 0"] == 1
     shutil.rmtree(shard.parent)
     healed = train(dry(), run=f"tampered-{tampered}", root=root)
-    assert healed.policy == whole.policy
+    assert healed.policy.digest == whole.policy.digest
     assert (healed.stages[tampered].executed, healed.stages[reader].executed) == (1, 1)
 
 
