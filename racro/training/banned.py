@@ -36,15 +36,17 @@ class BannedShare:
     def _see(self, module: Any, arguments: Any, output: Any) -> None:
         self.hidden = output.last_hidden_state
 
+    def states(self) -> torch.Tensor:
+        """The hidden states (B, W, H) of the forward just made."""
+        assert self.hidden is not None
+        return self.hidden
+
     @torch.no_grad()
-    def log_allowed(self, tokens: torch.Tensor, logprobs: torch.Tensor) -> torch.Tensor:
-        """Log (B, T) of the share that the allowed tokens have, at the last T positions of the forward just made.
+    def log_allowed(self, hidden: torch.Tensor, tokens: torch.Tensor, logprobs: torch.Tensor) -> torch.Tensor:
+        """Log (B, T) of the share that the allowed tokens have where `hidden` (B, T, H) predicts.
 
         `tokens`, `logprobs`: (B, T), what was scored there. Not finite where padding was scored.
         """
-        assert self.hidden is not None
-        kept = tokens.shape[1]
-        hidden = self.hidden[:, -kept - 1 : -1]
         head = self.model.get_output_embeddings()
         scored = torch.einsum("bth,bth->bt", hidden.float(), head.weight[tokens].float())
         banned = hidden.float() @ head.weight[self.banned.to(hidden.device)].float().T

@@ -12,19 +12,40 @@ Shapes: R rollouts of an iteration, B rows of a micro-batch, W columns of prompt
 
 from __future__ import annotations
 
+import logging
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from datasets import Dataset
+from torch.nn.functional import pad
 
 from racro import config as recipes
-from racro.models.encoding import Inputs, extended
+from racro.models.encoding import Inputs, extended, positions
 from racro.prompts import caption_messages
 from racro.training.advantage import advantages
 from racro.training.banned import BannedShare
+from racro.training.grouped import pack
 from racro.training.planning import BadRollouts, Group, Plan
 from racro.training.prompts import PromptEncoder, first_difference, prompt_ids
-from racro.training.trl_without_vllm import GRPOTrainer
+from racro.training.trl_without_vllm import GRPOTrainer, split_tensor_dict
+
+logger = logging.getLogger(__name__)
+FLOAT32_GAP = 1e-4
+"""Largest mean gap in float32, in nats, between a shared prompt and one for each caption; rounding costs 1e-6."""
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What a forward says of B captions, (B, T) each, padded right."""
+
+    logprobs: torch.Tensor
+    entropy: torch.Tensor | None
+    """None where the model does not give it."""
+    allowed: torch.Tensor
+    """Log of the share of tokens that engines sample from."""
+    experts: torch.Tensor | None = None
+    """The auxiliary loss of experts, a number."""
 
 
 class LogprobMismatch(RuntimeError):
@@ -45,6 +66,8 @@ class ReplayTrainer(GRPOTrainer):
     ) -> None:
         """`banned`: token ids that engines never sample. Raises BadRollouts when prompts differ from the engine's."""
         self.work, self.encoder, self.banned, self.config_ = work, encoder, banned, config
+        self.grouped = True
+        """Do the captions of a group share one pass over their prompt? Not after a comparison that failed."""
         self.allowed: list[torch.Tensor] = []
         """Of each pass without gradients, in order: log (R, T) of the share that engines sample from."""
         rows = Dataset.from_dict({"group": list(range(len(work.groups)))})
@@ -79,6 +102,7 @@ class ReplayTrainer(GRPOTrainer):
     # --- once per iteration -------------------------------------------------------------------------------------------
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+        self._compare_ways()
         # TRL repeats each prompt G times, group after group, and deals the whole out among the processes.
         first = self.accelerator.process_index * len(inputs)
         groups = [entry["group"] for entry in inputs]
@@ -156,6 +180,13 @@ class ReplayTrainer(GRPOTrainer):
         self._rows = inputs["rows"]
         return super()._compute_loss(model, inputs)
 
+    def _prepare_inputs(self, generation_batch: Any) -> dict[str, Any]:
+        """TRL's without its shuffle: the plan says which groups make a step, and a group's captions stay together."""
+        if self._step % self.args.steps_per_generation == 0 or self._buffered_inputs is None:
+            whole = self._generate_and_score_completions(generation_batch)
+            self._buffered_inputs = split_tensor_dict(whole, self.args.steps_per_generation)
+        return self._buffered_inputs[self._step % self.args.steps_per_generation]
+
     def _get_per_token_logps_and_entropies(
         self,
         model: Any,
@@ -172,31 +203,119 @@ class ReplayTrainer(GRPOTrainer):
         What TRL knows of image inputs is ignored; there is none.
         """
         size = batch_size or len(input_ids)
-        outputs = []
-        allowed: list[torch.Tensor] = []
-        core = self.accelerator.unwrap_model(model)
-        core = core.get_base_model() if hasattr(core, "get_base_model") else core
+        parts: list[Scored] = []
+        core = self._core(model)
+        forward = self._scored_groups if self.grouped and not compute_aux_loss else self._scored_rows
         with BannedShare(core, self.banned, self.temperature) as share:
             for start in range(0, len(input_ids), size):
                 part = slice(start, start + size)
                 ids, mask = input_ids[part], attention_mask[part]
-                inputs = self._encoded(self._rows[part].tolist(), ids, mask, logits_to_keep)
-                if compute_aux_loss:
-                    inputs["output_router_logits"] = True
-                labels = ids.masked_fill(mask == 0, -100)
-                labels[:, :-logits_to_keep] = -100
                 with self.accelerator.autocast():
-                    output = model(**inputs, labels=labels, fused_lm_head=True)
-                outputs.append(output)
-                if not torch.is_grad_enabled():
-                    scored = output.log_probs[:, -logits_to_keep:]
-                    allowed.append(share.log_allowed(ids[:, -logits_to_keep:], scored))
-        if allowed:
-            self.allowed.append(torch.cat(allowed))
-        logprobs = torch.cat([output.log_probs[:, -logits_to_keep:] for output in outputs])
-        entropies = torch.cat([output.entropy[:, -logits_to_keep:] for output in outputs]) if compute_entropy else None
-        experts = torch.stack([output.aux_loss for output in outputs]).mean() if compute_aux_loss else None
+                    scored = forward(
+                        model, share, self._rows[part].tolist(), ids, mask, logits_to_keep, compute_aux_loss
+                    )
+                parts.append(scored)
+        if not torch.is_grad_enabled():
+            self.allowed.append(torch.cat([part.allowed for part in parts]))
+        logprobs = torch.cat([part.logprobs for part in parts])
+        entropies = torch.cat([part.entropy for part in parts]) if compute_entropy else None
+        experts = torch.stack([part.experts for part in parts]).mean() if compute_aux_loss else None
         return logprobs, entropies, experts
+
+    def _core(self, model: Any) -> Any:
+        core = self.accelerator.unwrap_model(model)
+        return core.get_base_model() if hasattr(core, "get_base_model") else core
+
+    def _scored_rows(
+        self,
+        model: Any,
+        share: BannedShare,
+        rows: list[int],
+        ids: torch.Tensor,
+        mask: torch.Tensor,
+        kept: int,
+        experts: bool = False,
+    ) -> Scored:
+        """Each caption with a prompt of its own, `ids` and `mask` (B, W), of which the last `kept` are the caption."""
+        inputs = self._encoded(rows, ids, mask, kept)
+        if experts:
+            inputs["output_router_logits"] = True
+        labels = ids.masked_fill(mask == 0, -100)
+        labels[:, :-kept] = -100
+        output = model(**inputs, labels=labels, fused_lm_head=True)
+        logprobs, tokens = output.log_probs[:, -kept:], ids[:, -kept:]
+        return Scored(
+            logprobs,
+            None if output.entropy is None else output.entropy[:, -kept:],
+            share.log_allowed(share.states()[:, -kept - 1 : -1], tokens, logprobs.detach()),
+            output.aux_loss if experts else None,
+        )
+
+    def _scored_groups(
+        self,
+        model: Any,
+        share: BannedShare,
+        rows: list[int],
+        ids: torch.Tensor,
+        mask: torch.Tensor,
+        kept: int,
+        experts: bool = False,
+    ) -> Scored:
+        """As `_scored_rows`, with one pass over the prompt that consecutive rows share."""
+        numbers = [row // self.num_generations for row in rows]
+        firsts = [i for i, number in enumerate(numbers) if i == 0 or number != numbers[i - 1]]
+        groups = [self.work.groups[numbers[i]] for i in firsts]
+        prompts = self.encoder.encode([group.problem for group in groups])
+        check_prompts(prompts, groups)
+        tokens, real = ids[:, -kept:].cpu(), mask[:, -kept:].bool().cpu()
+        captions = [
+            [tokens[i][real[i]] for i in range(first, end)]
+            for first, end in zip(firsts, [*firsts[1:], len(rows)], strict=True)
+        ]
+        packed = pack(prompts, positions(self._core(model), prompts), captions)
+        inputs = {name: value.to(ids.device) for name, value in packed.inputs.items()}
+        labels = packed.labels.to(ids.device)
+        output = model(**inputs, shift_labels=labels, fused_lm_head=True)
+        logprobs = packed.unpacked(output.log_probs, kept)
+        return Scored(
+            logprobs,
+            None if output.entropy is None else packed.unpacked(output.entropy, kept),
+            share.log_allowed(packed.unpacked(share.states(), kept), ids[:, -kept:], logprobs.detach()),
+        )
+
+    @torch.no_grad()
+    def _compare_ways(self) -> None:
+        """Are the log-probs of the longest group the same with a shared prompt? If not, each caption gets its own."""
+        size = self.num_generations
+        longest = max(range(len(self.work.groups)), key=lambda i: _tokens(self.work.groups[i]))
+        self._rows = torch.arange(longest * size, (longest + 1) * size)
+        captions = [torch.tensor(r.completion_ids) for r in self.work.groups[longest].rollouts]
+        prompt = torch.tensor(self.work.groups[longest].rollouts[0].prompt_ids)
+        kept = max(map(len, captions))
+        device = self.accelerator.device
+        ids = torch.stack([torch.cat([prompt, pad(c, (0, kept - len(c)))]) for c in captions]).to(device)
+        ends = torch.tensor([len(prompt) + len(c) for c in captions])
+        mask = (torch.arange(ids.shape[1]) < ends[:, None]).long().to(device)
+
+        def scored(grouped: bool) -> torch.Tensor:
+            self.grouped = grouped
+            batch = self.args.per_device_train_batch_size
+            found, _, _ = self._get_per_token_logps_and_entropies(self.model, ids, mask, kept, batch_size=batch)
+            return found[mask[:, -kept:].bool()]
+
+        plain = scored(grouped=False)
+        try:
+            gap = (scored(grouped=True) - plain).abs().mean().item()
+            what = f"log-probs of {self.work.groups[longest].problem.uid!r} differ by {gap:.3g} per token"
+        except Exception as error:  # whatever a model of another build says to a mask or to positions of ours
+            gap, what = torch.inf, f"{type(error).__name__}: {str(error).splitlines()[0][:200] if str(error) else ''}"
+        allowed = self.config_.max_logprob_gap
+        if self.accelerator.mixed_precision == "no":
+            allowed = min(allowed, FLOAT32_GAP)
+        self.grouped = gap <= allowed
+        if not self.grouped:
+            logger.warning("each caption gets a pass over its prompt, which takes longer: shared by a group, %s", what)
+        self._metrics["train"]["shared_prompts"].append(float(self.grouped))
 
     def _encoded(self, rows: list[int], ids: torch.Tensor, mask: torch.Tensor, kept: int) -> dict[str, Any]:
         """A model's inputs for some rows, prompt and completion (B, W), of which the last `kept` are the completion."""
@@ -205,6 +324,11 @@ class ReplayTrainer(GRPOTrainer):
         check_prompts(prompts, groups)
         inputs = extended(prompts, ids, mask, ids.shape[1] - kept)
         return {name: value.to(ids.device) for name, value in inputs.items()}
+
+
+def _tokens(group: Group) -> int:
+    """Of the prompt and of all captions."""
+    return len(group.rollouts[0].prompt_ids) + sum(len(rollout.completion_ids) for rollout in group.rollouts)
 
 
 def check_prompts(prompts: Inputs, groups: list[Group]) -> None:

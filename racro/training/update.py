@@ -84,7 +84,7 @@ def _update(
     model, lora = _trainee(captioner, initial, policy)
     group_size = len(work.groups[0].rollouts)
     per_step = len(work.groups) // work.steps * group_size
-    micro_batch = next(n for n in range(min(runtime.micro_batch, per_step), 0, -1) if per_step % n == 0)
+    micro_batch = rows_per_pass(runtime.micro_batch, group_size, per_step)
     accumulation = per_step // micro_batch
     device = torch_device(runtime.device)
     on_cpu = device.type == "cpu"
@@ -152,6 +152,17 @@ def _update(
         raise watch.diverged(what, work.steps)
     _save(trainer, out, initial, captioner)
     return _metrics(trainer, work)
+
+
+def rows_per_pass(limit: int, group_size: int, per_step: int) -> int:
+    """Captions in a forward: as many whole groups as fit into `limit`, or an equal part of a group larger than it.
+
+    It divides `per_step`, the captions of an optimizer step. A group that is divided repeats its prompt.
+    """
+    if limit < group_size:
+        return next(n for n in range(limit, 0, -1) if group_size % n == 0)
+    groups = per_step // group_size
+    return group_size * next(n for n in range(min(limit // group_size, groups), 0, -1) if groups % n == 0)
 
 
 def _trainee(captioner: recipes.Captioner, initial: Path, policy: Path) -> tuple[Any, Any]:
@@ -265,6 +276,7 @@ def _metrics(trainer: GRPOTrainer, work: Plan) -> dict[str, float]:
         "logprob_gap/mean": "logprob_gap",
         "logprob_gap/max": "logprob_gap_max",
         "importance_ratio/mean": "importance_ratio",
+        "shared_prompts": "shared_prompts",
     }
     metrics: dict[str, float] = {}
     for theirs, ours in names.items():
