@@ -279,7 +279,7 @@ def test_a_recipe_names_models_and_settings(done: dict[str, Done]) -> None:
     assert (code, err) == (0, "")
     assert out.splitlines()[2:] == [
         "caption   CAPTION",
-        "attempt TENTATIVE",
+        "attempt   TENTATIVE",
         "reasoning so",
         "",
         r"          \boxed{3}",
@@ -319,7 +319,7 @@ def test_the_reasoner_may_be_an_endpoint(done: dict[str, Done]) -> None:
     assert (answer["attempt"], answer["final"], answer["finish"]["answer"]) == ("TENTATIVE", "3", "stop")
     code, out, err = done["not at the endpoint"]
     assert code == 2 and "has no model 'n'; it has m" in err and len(err.splitlines()) == 1
-    assert "attempt TENTATIVE" in out, "the captioner had answered by then"
+    assert "attempt   TENTATIVE" in out, "the captioner had answered by then"
 
 
 # --- many -------------------------------------------------------------------------------------------------------------
