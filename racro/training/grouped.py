@@ -67,7 +67,7 @@ def pack(prompts: Inputs, positions: torch.Tensor, captions: Sequence[Sequence[t
         own_segments = [torch.where(real[number, :-1], PROMPT, PADDING)]
         own_labels = [torch.full((width - 1,), IGNORED)]
         column = width - 1
-        for place, caption in enumerate(group):
+        for sample, caption in enumerate(group):
             length = len(caption)
             rows.append(number)
             starts.append(column)
@@ -77,7 +77,7 @@ def pack(prompts: Inputs, positions: torch.Tensor, captions: Sequence[Sequence[t
             text = (following + torch.arange(length - 1)).expand(*opener.shape, length - 1)
             own_ids += [last[number : number + 1], caption[:-1]]
             own_places += [opener[..., None], text]
-            own_segments.append(torch.full((length,), place + 1))
+            own_segments.append(torch.full((length,), sample + 1))
             own_labels.append(caption)
             column += length
         ids.append(torch.cat(own_ids))

@@ -13,7 +13,6 @@ Shapes: R rollouts of an iteration, B rows of a micro-batch, W columns of prompt
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -21,31 +20,17 @@ from datasets import Dataset
 from torch.nn.functional import pad
 
 from racro import config as recipes
-from racro.models.encoding import Inputs, extended, positions
 from racro.prompts import caption_messages
 from racro.training.advantage import advantages
 from racro.training.banned import BannedShare
-from racro.training.grouped import pack
-from racro.training.planning import BadRollouts, Group, Plan
-from racro.training.prompts import PromptEncoder, first_difference, prompt_ids
+from racro.training.passes import CaptionPass, Scored
+from racro.training.planning import Group, Plan
+from racro.training.prompts import PromptEncoder
 from racro.training.trl_without_vllm import GRPOTrainer, split_tensor_dict
 
 logger = logging.getLogger(__name__)
 FLOAT32_GAP = 1e-4
 """Largest mean gap in float32, in nats, between a shared prompt and one for each caption; rounding costs 1e-6."""
-
-
-@dataclass(frozen=True)
-class Scored:
-    """What a forward says of B captions, (B, T) each, padded right."""
-
-    logprobs: torch.Tensor
-    entropy: torch.Tensor | None
-    """None where the model does not give it."""
-    allowed: torch.Tensor
-    """Log of the share of tokens that engines sample from."""
-    experts: torch.Tensor | None = None
-    """The auxiliary loss of experts, a number."""
 
 
 class LogprobMismatch(RuntimeError):
@@ -65,7 +50,8 @@ class ReplayTrainer(GRPOTrainer):
         **arguments: Any,
     ) -> None:
         """`banned`: token ids that engines never sample. Raises BadRollouts when prompts differ from the engine's."""
-        self.work, self.encoder, self.banned, self.config_ = work, encoder, banned, config
+        self.work, self.banned, self.config_ = work, banned, config
+        self.passes = CaptionPass(work, encoder)
         self.grouped = True
         """Do the captions of a group share one pass over their prompt? Not after a comparison that failed."""
         self.allowed: list[torch.Tensor] = []
@@ -78,7 +64,6 @@ class ReplayTrainer(GRPOTrainer):
             return {"group": batch["group"], "prompt": prompts}
 
         rows.set_transform(load)
-        check_prompts(encoder.encode([work.groups[0].problem]), [work.groups[0]])
         super().__init__(
             train_dataset=rows,
             reward_funcs=_stored_reward,
@@ -182,10 +167,11 @@ class ReplayTrainer(GRPOTrainer):
 
     def _prepare_inputs(self, generation_batch: Any) -> dict[str, Any]:
         """TRL's without its shuffle: the plan says which groups make a step, and a group's captions stay together."""
-        if self._step % self.args.steps_per_generation == 0 or self._buffered_inputs is None:
+        place = self._step % self.args.steps_per_generation
+        if place == 0:
             whole = self._generate_and_score_completions(generation_batch)
-            self._buffered_inputs = split_tensor_dict(whole, self.args.steps_per_generation)
-        return self._buffered_inputs[self._step % self.args.steps_per_generation]
+            self._buffered_inputs: list[dict[str, Any]] = split_tensor_dict(whole, self.args.steps_per_generation)
+        return self._buffered_inputs[place]
 
     def _get_per_token_logps_and_entropies(
         self,
@@ -205,7 +191,7 @@ class ReplayTrainer(GRPOTrainer):
         size = batch_size or len(input_ids)
         parts: list[Scored] = []
         core = self._core(model)
-        forward = self._scored_groups if self.grouped and not compute_aux_loss else self._scored_rows
+        forward = self.passes.by_group if self.grouped and not compute_aux_loss else self.passes.by_row
         with BannedShare(core, self.banned, self.temperature) as share:
             for start in range(0, len(input_ids), size):
                 part = slice(start, start + size)
@@ -216,72 +202,17 @@ class ReplayTrainer(GRPOTrainer):
                     )
                 parts.append(scored)
         if not torch.is_grad_enabled():
-            self.allowed.append(torch.cat([part.allowed for part in parts]))
+            self.allowed.append(torch.cat([part.allowed for part in parts if part.allowed is not None]))
         logprobs = torch.cat([part.logprobs for part in parts])
-        entropies = torch.cat([part.entropy for part in parts]) if compute_entropy else None
-        experts = torch.stack([part.experts for part in parts]).mean() if compute_aux_loss else None
-        return logprobs, entropies, experts
+        entropies = torch.cat([part.entropy for part in parts if part.entropy is not None]) if compute_entropy else None
+        experts = (
+            torch.stack([part.experts for part in parts if part.experts is not None]) if compute_aux_loss else None
+        )
+        return logprobs, entropies, None if experts is None else experts.mean()
 
     def _core(self, model: Any) -> Any:
         core = self.accelerator.unwrap_model(model)
         return core.get_base_model() if hasattr(core, "get_base_model") else core
-
-    def _scored_rows(
-        self,
-        model: Any,
-        share: BannedShare,
-        rows: list[int],
-        ids: torch.Tensor,
-        mask: torch.Tensor,
-        kept: int,
-        experts: bool = False,
-    ) -> Scored:
-        """Each caption with a prompt of its own, `ids` and `mask` (B, W), of which the last `kept` are the caption."""
-        inputs = self._encoded(rows, ids, mask, kept)
-        if experts:
-            inputs["output_router_logits"] = True
-        labels = ids.masked_fill(mask == 0, -100)
-        labels[:, :-kept] = -100
-        output = model(**inputs, labels=labels, fused_lm_head=True)
-        logprobs, tokens = output.log_probs[:, -kept:], ids[:, -kept:]
-        return Scored(
-            logprobs,
-            None if output.entropy is None else output.entropy[:, -kept:],
-            share.log_allowed(share.states()[:, -kept - 1 : -1], tokens, logprobs.detach()),
-            output.aux_loss if experts else None,
-        )
-
-    def _scored_groups(
-        self,
-        model: Any,
-        share: BannedShare,
-        rows: list[int],
-        ids: torch.Tensor,
-        mask: torch.Tensor,
-        kept: int,
-        experts: bool = False,
-    ) -> Scored:
-        """As `_scored_rows`, with one pass over the prompt that consecutive rows share."""
-        numbers = [row // self.num_generations for row in rows]
-        firsts = [i for i, number in enumerate(numbers) if i == 0 or number != numbers[i - 1]]
-        groups = [self.work.groups[numbers[i]] for i in firsts]
-        prompts = self.encoder.encode([group.problem for group in groups])
-        check_prompts(prompts, groups)
-        tokens, real = ids[:, -kept:].cpu(), mask[:, -kept:].bool().cpu()
-        captions = [
-            [tokens[i][real[i]] for i in range(first, end)]
-            for first, end in zip(firsts, [*firsts[1:], len(rows)], strict=True)
-        ]
-        packed = pack(prompts, positions(self._core(model), prompts), captions)
-        inputs = {name: value.to(ids.device) for name, value in packed.inputs.items()}
-        labels = packed.labels.to(ids.device)
-        output = model(**inputs, shift_labels=labels, fused_lm_head=True)
-        logprobs = packed.unpacked(output.log_probs, kept)
-        return Scored(
-            logprobs,
-            None if output.entropy is None else packed.unpacked(output.entropy, kept),
-            share.log_allowed(packed.unpacked(share.states(), kept), ids[:, -kept:], logprobs.detach()),
-        )
 
     @torch.no_grad()
     def _compare_ways(self) -> None:
@@ -317,31 +248,10 @@ class ReplayTrainer(GRPOTrainer):
             logger.warning("each caption gets a pass over its prompt, which takes longer: shared by a group, %s", what)
         self._metrics["train"]["shared_prompts"].append(float(self.grouped))
 
-    def _encoded(self, rows: list[int], ids: torch.Tensor, mask: torch.Tensor, kept: int) -> dict[str, Any]:
-        """A model's inputs for some rows, prompt and completion (B, W), of which the last `kept` are the completion."""
-        groups = [self.work.groups[row // self.num_generations] for row in rows]
-        prompts = self.encoder.encode([group.problem for group in groups])
-        check_prompts(prompts, groups)
-        inputs = extended(prompts, ids, mask, ids.shape[1] - kept)
-        return {name: value.to(ids.device) for name, value in inputs.items()}
-
 
 def _tokens(group: Group) -> int:
     """Of the prompt and of all captions."""
     return len(group.rollouts[0].prompt_ids) + sum(len(rollout.completion_ids) for rollout in group.rollouts)
-
-
-def check_prompts(prompts: Inputs, groups: list[Group]) -> None:
-    """The trainer must make the very ids of each prompt that the engine saw; another tokenizer or image size does not.
-
-    Raises BadRollouts that names the first difference.
-    """
-    for ours, group in zip(prompt_ids(prompts), groups, strict=True):
-        if difference := first_difference(ours, group.rollouts[0].prompt_ids):
-            raise BadRollouts(
-                f"the trainer tokenises the prompt of {group.problem.uid!r} differently from the engine: "
-                f"{difference}; check tokenizer, processor and image size"
-            )
 
 
 def _replay(prompts: list[Any], trainer: ReplayTrainer) -> dict[str, list[Any]]:

@@ -1,0 +1,149 @@
+"""Captions that share a pass over their prompt: the same log-probs, gradients and metrics as one pass for each."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from racro import config
+from racro.models.encoding import positions
+from racro.models.folders import EMBEDDED
+from racro.schema import Verdict
+from racro.training import passes, planning, replay, update
+from racro.training.grouped import PADDING, PROMPT, pack, visible
+from tests.support.tiny_training import RUNTIME, SETTINGS, TinyTraining
+
+CAPTIONER = EMBEDDED / "captioner"
+
+
+@given(st.lists(st.lists(st.integers(0, 4), min_size=1, max_size=4), min_size=1, max_size=3), st.data())
+def test_every_caption_stands_as_if_it_were_alone(lengths: list[list[int]], data: Any) -> None:
+    """Its tokens, positions and what it sees are those of [prompt | caption]; padding is in nobody's sight."""
+    prompts = [data.draw(st.integers(1, 5)) for _ in lengths]
+    width = max(prompts)
+    real = torch.tensor([[0] * (width - n) + [1] * n for n in prompts])
+    ids = torch.arange(real.numel()).view(real.shape) + 100
+    place = (real.cumsum(-1) - 1).clamp(min=0)
+    captions = [[torch.arange(n) + 1000 * g + 10 * c for c, n in enumerate(own)] for g, own in enumerate(lengths)]
+    packed = pack({"input_ids": ids, "attention_mask": real}, place, captions)
+    mask = packed.inputs["attention_mask"][:, 0]
+    flat = [caption for own in captions for caption in own]
+    for row, start, length, caption in zip(packed.rows, packed.starts, packed.lengths, flat, strict=True):
+        assert length == len(caption)
+        for step in range(length):
+            column = start + step
+            seen = mask[row, column].nonzero()[:, 0]
+            n = prompts[row]
+            alone = [*ids[row, width - n :].tolist(), *caption[:step].tolist()]
+            assert sorted(packed.inputs["input_ids"][row, seen].tolist()) == sorted(alone)
+            assert packed.inputs["position_ids"][row, column] == n - 1 + step
+            assert packed.labels[row, column] == caption[step]
+    assert (packed.labels != -100).sum() == sum(map(len, flat))
+    longest = max(map(len, flat))
+    labels = packed.unpacked(packed.labels, longest)
+    assert [labels[i, : len(c)].tolist() for i, c in enumerate(flat)] == [c.tolist() for c in flat]
+
+
+def test_every_position_looks_at_something_and_none_at_padding_but_itself() -> None:
+    """A row of attention without any key would be no number."""
+    seen = visible(torch.tensor([[PADDING, PROMPT, 1, 2, PADDING]]))[0].int().tolist()
+    assert seen == [[1, 0, 0, 0, 0], [0, 1, 0, 0, 0], [0, 1, 1, 0, 0], [0, 1, 0, 1, 0], [0, 1, 0, 0, 1]]
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> TinyTraining:
+    """Problems with one image and with two, so that prompts have several lengths."""
+    return TinyTraining(CAPTIONER, tmp_path_factory.mktemp("problems"))
+
+
+@pytest.fixture(scope="module")
+def rollouts(tiny: TinyTraining) -> list[Any]:
+    made = tiny.rollouts(CAPTIONER)
+    assert len({len(r.prompt_ids) for r in made}) > 1 and len({len(r.completion_ids) for r in made}) > 1
+    return made
+
+
+CASES: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "several steps": {"mini_batch": 2},
+    "an unscored caption": {"unscored": True},
+    "an adapter": {"lora": config.Lora(rank=2)},
+    "another temperature": {"temperature": 0.7},
+    "gradient checkpointing": {"gradient_checkpointing": True},
+    "two groups in a pass": {"micro_batch": 8},
+    "half a group in a pass": {"micro_batch": 2},
+    "bfloat16": {"dtype": "bfloat16"},
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_update_is_that_of_one_pass_for_each_caption(
+    tiny: TinyTraining, rollouts: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: str
+) -> None:
+    what = CASES[case]
+    rows = list(rollouts)
+    if what.get("unscored"):
+        rows[1] = rows[1].model_copy(update={"reward": None, "verdict": Verdict.FAILED})
+    half = what.get("dtype") == "bfloat16"
+    work = planning.plan(rows, tiny.problems, rows[0].policy, what.get("mini_batch", 4))
+
+    def run(name: str) -> tuple[dict[str, float], dict[int, torch.Tensor]]:
+        runtime = RUNTIME.model_copy(
+            update={key: what[key] for key in ("micro_batch", "gradient_checkpointing") if key in what}
+        )
+        metrics = update.update(
+            work,
+            images_base=str(tiny.table),
+            policy=CAPTIONER,
+            initial=CAPTIONER,
+            out=tmp_path / name,
+            step=0,
+            captioner=config.Captioner(model="embedded", dtype=what.get("dtype", "float32"), lora=what.get("lora")),
+            temperature=what.get("temperature", 1.0),
+            config=SETTINGS.model_copy(update={"max_logprob_gap": 1.0}),
+            runtime=runtime,
+            seed=0,
+        )
+        state = torch.load(tmp_path / name / update.TRAINER / "optimizer.pt", weights_only=True)["state"]
+        return metrics, {key: entry["exp_avg"] for key, entry in state.items()}
+
+    shared, gradients = run("shared")
+    assert shared["shared_prompts"] == 1.0
+    monkeypatch.setattr(replay.ReplayTrainer, "_compare_ways", lambda self: setattr(self, "grouped", False))
+    plain, expected = run("plain")
+    assert "shared_prompts" not in plain
+    close = 2e-2 if half else 1e-5
+    for name in ("loss", "kl", "entropy", "grad_norm", "logprob_gap", "importance_ratio"):
+        assert shared[name] == pytest.approx(plain[name], rel=10 * close, abs=close), name
+    scale = max(gradient.abs().max().item() for gradient in expected.values())
+    assert scale > 0
+    if what.get("mini_batch", 4) == 4:  # after a step weights differ by rounding, which Adam makes larger
+        apart = max((gradients[key] - expected[key]).abs().max().item() for key in expected)
+        assert apart <= (5e-2 if half else 1e-5) * scale
+
+
+def test_a_model_that_it_does_not_fit_is_trained_as_before_and_says_so(
+    tiny: TinyTraining, rollouts: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: Any
+) -> None:
+    """Here positions go on from another place, as a model with positions of its own would have it."""
+    monkeypatch.setattr(passes, "positions", lambda model, inputs: positions(model, inputs) * 2)
+    monkeypatch.setattr(tiny, "rollouts", lambda policy: rollouts)
+    metrics = tiny.update(tmp_path / "policy", mini_batch=4)
+    assert metrics["shared_prompts"] == 0.0 and metrics["logprob_gap"] < 1e-4
+    assert "each caption gets a pass over its prompt" in caplog.text and "per token" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("limit", "group_size", "per_step", "rows"),
+    [(64, 8, 32 * 8, 64), (10, 8, 32 * 8, 8), (3, 8, 32 * 8, 2), (1, 8, 8, 1), (256, 8, 33 * 8, 88), (7, 7, 7, 7)],
+)
+def test_groups_stay_whole_where_they_fit(limit: int, group_size: int, per_step: int, rows: int) -> None:
+    found = update.rows_per_pass(limit, group_size, per_step)
+    assert per_step % found == 0 and found <= limit
+    assert found % group_size == 0 or group_size % found == 0
+    assert found == rows
