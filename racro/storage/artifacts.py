@@ -13,6 +13,7 @@ import json
 import os
 import uuid
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -236,7 +237,9 @@ def write_table(folder: str, rows: Iterable[R], row_type: type[R], rows_per_shar
     """Write rows as shards. The caller writes the record afterwards."""
     schema = arrow_schema(row_type)
     shards = []
-    for number, chunk in enumerate(_chunks(rows, rows_per_shard)):
+    remaining = iter(rows)
+    chunks = iter(lambda: list(islice(remaining, rows_per_shard)), [])
+    for number, chunk in enumerate(chunks):
         table = pa.Table.from_pylist([row.model_dump(mode="json") for row in chunk], schema=schema)
         buffer = io.BytesIO()
         pq.write_table(table, buffer, compression="zstd")
@@ -286,17 +289,6 @@ def read_shard(uri: str, row_type: type[R], sha256: str | None = None) -> Iterat
         )
     for row in table.to_pylist():
         yield row_type.model_validate(row)
-
-
-def _chunks(rows: Iterable[R], size: int) -> Iterator[list[R]]:
-    chunk: list[R] = []
-    for row in rows:
-        chunk.append(row)
-        if len(chunk) == size:
-            yield chunk
-            chunk = []
-    if chunk:
-        yield chunk
 
 
 def to_json(value: BaseModel) -> str:
