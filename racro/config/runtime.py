@@ -88,8 +88,8 @@ class Runtime(Config):
     reason_batch: PositiveInt = 64
     """Number of prompts per call of the reasoner's engine."""
     micro_batch: PositiveInt = 4
-    """Number of captions per forward and backward pass of the update: as many whole groups as fit, or an equal part of a
-    group, which then repeats its prompt. A mini-batch consists of whole micro-batches."""
+    """Number of captions per forward and backward pass of the update: as many whole groups as fit, or an equal part of
+    a group, which then repeats its prompt. A mini-batch consists of whole micro-batches."""
     gradient_checkpointing: bool = True
     """Recompute activations in the backward pass: about a third more computation, much less memory."""
     request_deadline: Seconds = 1800.0
