@@ -1,6 +1,6 @@
 # These do everything on a fresh machine with Python >= 3.11 and make:
 #   make demo    the real loop on the embedded world, with progress, a table and a report
-#   make quick   lint, types, layering and the unit tests, in two minutes
+#   make quick   lint, types, layering and the unit tests, in three minutes
 #   make test    lint, types, layering and all tests (what CI runs)
 PYTHON ?= python3
 BIN := .venv/bin
