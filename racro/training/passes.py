@@ -34,6 +34,20 @@ class Scored:
     """The auxiliary loss of experts, a number."""
 
 
+@dataclass(frozen=True)
+class Batch:
+    """Captions of one pass."""
+
+    rows: list[int]
+    """Their numbers, counted over all groups."""
+    ids: torch.Tensor
+    """(B, W): prompt, padded left, and caption, padded right."""
+    mask: torch.Tensor
+    """(B, W): 0 for padding."""
+    kept: int
+    """T: so many of the last columns are the caption's."""
+
+
 class CaptionPass:
     """Passes over the captions of a Plan, which are rows group after group."""
 
@@ -43,21 +57,13 @@ class CaptionPass:
         self.group_size = len(work.groups[0].rollouts)
         check_prompts(encoder.encode([work.groups[0].problem]), [work.groups[0]])
 
-    def by_row(
-        self,
-        model: Any,
-        share: BannedShare,
-        rows: list[int],
-        ids: torch.Tensor,
-        mask: torch.Tensor,
-        kept: int,
-        experts: bool = False,
-    ) -> Scored:
-        """Each caption with a prompt of its own, `ids` and `mask` (B, W), of which the last `kept` are the caption."""
-        inputs = self._encoded(rows, ids, mask, kept)
+    def by_row(self, model: Any, share: BannedShare, batch: Batch, experts: bool = False) -> Scored:
+        """Each caption with a prompt of its own. `experts`: their auxiliary loss too."""
+        ids, kept = batch.ids, batch.kept
+        inputs = self._encoded(batch)
         if experts:
             inputs["output_router_logits"] = True
-        labels = ids.masked_fill(mask == 0, -100)
+        labels = ids.masked_fill(batch.mask == 0, -100)
         labels[:, :-kept] = -100
         output = model(**inputs, labels=labels, fused_lm_head=True)
         logprobs, tokens = output.log_probs[:, -kept:], ids[:, -kept:]
@@ -68,26 +74,18 @@ class CaptionPass:
             output.aux_loss if experts else None,
         )
 
-    def by_group(
-        self,
-        model: Any,
-        share: BannedShare,
-        rows: list[int],
-        ids: torch.Tensor,
-        mask: torch.Tensor,
-        kept: int,
-        experts: bool = False,
-    ) -> Scored:
+    def by_group(self, model: Any, share: BannedShare, batch: Batch) -> Scored:
         """As `by_row`, with one pass over the prompt that consecutive rows share."""
-        numbers = [row // self.group_size for row in rows]
+        ids, kept = batch.ids, batch.kept
+        numbers = [row // self.group_size for row in batch.rows]
         firsts = [i for i, number in enumerate(numbers) if i == 0 or number != numbers[i - 1]]
         groups = [self.work.groups[numbers[i]] for i in firsts]
         prompts = self.encoder.encode([group.problem for group in groups])
         check_prompts(prompts, groups)
-        tokens, real = ids[:, -kept:].cpu(), mask[:, -kept:].bool().cpu()
+        tokens, real = ids[:, -kept:].cpu(), batch.mask[:, -kept:].bool().cpu()
         captions = [
             [tokens[i][real[i]] for i in range(first, end)]
-            for first, end in zip(firsts, [*firsts[1:], len(rows)], strict=True)
+            for first, end in zip(firsts, [*firsts[1:], len(numbers)], strict=True)
         ]
         packed = pack(prompts, positions(share.model, prompts), captions)
         inputs = {name: value.to(ids.device) for name, value in packed.inputs.items()}
@@ -102,13 +100,13 @@ class CaptionPass:
             else share.log_allowed(packed.unpacked(share.states(), kept), ids[:, -kept:], logprobs),
         )
 
-    def _encoded(self, rows: list[int], ids: torch.Tensor, mask: torch.Tensor, kept: int) -> dict[str, Any]:
-        """A model's inputs for some rows, prompt and completion (B, W), of which the last `kept` are the completion."""
-        groups = [self.work.groups[row // self.group_size] for row in rows]
+    def _encoded(self, batch: Batch) -> dict[str, Any]:
+        """A model's inputs for prompts and captions."""
+        groups = [self.work.groups[row // self.group_size] for row in batch.rows]
         prompts = self.encoder.encode([group.problem for group in groups])
         check_prompts(prompts, groups)
-        inputs = extended(prompts, ids, mask, ids.shape[1] - kept)
-        return {name: value.to(ids.device) for name, value in inputs.items()}
+        inputs = extended(prompts, batch.ids, batch.mask, batch.ids.shape[1] - batch.kept)
+        return {name: value.to(batch.ids.device) for name, value in inputs.items()}
 
 
 def check_prompts(prompts: Inputs, groups: list[Group]) -> None:

@@ -1,10 +1,9 @@
 """TRL's GRPOTrainer on stored rollouts: one generation batch is one iteration, and nothing is generated.
 
 TRL sees token ids, masks and row numbers, never an image: it knows the image inputs of some model families by name, and
-of others not. Each micro-batch is encoded here, from its row numbers, in the way of the engine
-(`racro.models.encoding`), and its ids are compared with the stored prompts. Old log-probs are computed once, before the
-first step, and clipping is live. Advantages are ours (`racro.training.advantage`), multiplied by the truncated
-importance ratio between trainer and engine. Not here: settings, optimizer state, what is saved
+of others not. Each micro-batch is encoded from its row numbers (`racro.training.passes`). Old log-probs are computed
+once, before the first step, and clipping is live. Advantages are ours (`racro.training.advantage`), multiplied by the
+truncated importance ratio between trainer and engine. Not here: settings, optimizer state, what is saved
 (`racro.training.update`, which runs it).
 
 Shapes: R rollouts of an iteration, B rows of a micro-batch, W columns of prompt and completion, T of the completion.
@@ -23,14 +22,13 @@ from racro import config as recipes
 from racro.prompts import caption_messages
 from racro.training.advantage import advantages
 from racro.training.banned import BannedShare
-from racro.training.passes import CaptionPass, Scored
+from racro.training.parity import FLOAT32_GAP
+from racro.training.passes import Batch, CaptionPass, Scored
 from racro.training.planning import Group, Plan
 from racro.training.prompts import PromptEncoder
 from racro.training.trl_without_vllm import GRPOTrainer, split_tensor_dict
 
 logger = logging.getLogger(__name__)
-FLOAT32_GAP = 1e-4
-"""Largest mean gap in float32, in nats, between a shared prompt and one for each caption; rounding costs 1e-6."""
 
 
 class LogprobMismatch(RuntimeError):
@@ -191,16 +189,16 @@ class ReplayTrainer(GRPOTrainer):
         size = batch_size or len(input_ids)
         parts: list[Scored] = []
         core = self._core(model)
-        forward = self.passes.by_group if self.grouped and not compute_aux_loss else self.passes.by_row
+        together = self.grouped and not compute_aux_loss
         with BannedShare(core, self.banned, self.temperature) as share:
             for start in range(0, len(input_ids), size):
                 part = slice(start, start + size)
-                ids, mask = input_ids[part], attention_mask[part]
+                batch = Batch(self._rows[part].tolist(), input_ids[part], attention_mask[part], logits_to_keep)
                 with self.accelerator.autocast():
-                    scored = forward(
-                        model, share, self._rows[part].tolist(), ids, mask, logits_to_keep, compute_aux_loss
-                    )
-                parts.append(scored)
+                    if together:
+                        parts.append(self.passes.by_group(model, share, batch))
+                    else:
+                        parts.append(self.passes.by_row(model, share, batch, experts=compute_aux_loss))
         if not torch.is_grad_enabled():
             self.allowed.append(torch.cat([part.allowed for part in parts if part.allowed is not None]))
         logprobs = torch.cat([part.logprobs for part in parts])

@@ -64,7 +64,7 @@ def may_heal(task: Task[..., Any], run: TaskRun, state: State) -> bool:
         return error.error_code in HEALING
     except (OSError, TimeoutError, RuntimeError):
         return True
-    except Exception:
+    except Exception:  # a mistake, of the request or of ours: not tried again, and Prefect raises it
         return False
     return False
 

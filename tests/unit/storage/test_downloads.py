@@ -190,7 +190,7 @@ def _work(root: Path, seed: float, seconds: float) -> int:
             data = content(dice.choice("uvwxyz"), 500)
             assert cache.file(hashlib.sha256(data).hexdigest(), lambda data=data: data) == data
         code = 0
-    except BaseException:
+    except BaseException:  # a forked child must not run on into pytest; its exit code says that it failed
         traceback.print_exc()
     finally:
         os._exit(code)
