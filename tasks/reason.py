@@ -84,8 +84,8 @@ def _require_captions(
     chosen = captioned if record is None else int(record.metrics.get("problems", captioned))
     if chosen - captioned > reward.max_unscored * chosen:
         raise TooManyUnscored(
-            f"iteration {iteration}: {chosen - captioned} of {chosen} problems could not be captioned in an earlier run; "
-            f"above reward.max_unscored = {reward.max_unscored} the run stops. Raise it again, or use another captioner"
+            f"iteration {iteration}: {chosen - captioned} of {chosen} problems have no captions from an earlier run; "
+            f"above reward.max_unscored = {reward.max_unscored} the run stops. Raise it, or change the captioner"
         )
 
 

@@ -122,7 +122,9 @@ def require_tracking() -> None:
     """If MLFLOW_TRACKING_URI names a server, it must answer. Before anything starts; raises NoServer."""
     url = os.environ.get("MLFLOW_TRACKING_URI", "")
     if url.startswith(("http://", "https://")):
-        shown = urllib.parse.urlsplit(url)._replace(netloc=urllib.parse.urlsplit(url).netloc.rpartition("@")[2]).geturl()
+        shown = (
+            urllib.parse.urlsplit(url)._replace(netloc=urllib.parse.urlsplit(url).netloc.rpartition("@")[2]).geturl()
+        )
         _first_answer(url, f"MLFLOW_TRACKING_URI: {shown} does not answer ({{}}); start it, or unset the variable")
 
 

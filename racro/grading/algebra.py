@@ -18,12 +18,15 @@ _PLAIN_LATEX = NormalizationConfig(
 """As by default, but units stay: it takes the s of "3x+2s" for one, and so 3x+2s for 3x+2."""
 TARGETS = [LatexExtractionConfig(boxed_match_priority=0, normalization_config=_PLAIN_LATEX)]
 """Not its plain expressions: those are the first number in any text that cannot be parsed as a whole."""
+_GREEK = ["alpha", "beta", "gamma", "delta", "epsilon", "theta", "lambda", "mu", "phi", "psi", "omega", "rho", "sigma"]
 _PLAIN = tuple(
     (re.compile(pattern), new)
     for pattern, new in (
         (r"[−–]", "-"),
         (r"(?<!\\)\bsqrt\s?\(([^()]*)\)|√\s?\(([^()]*)\)|√\s?\{([^{}]*)\}|√\s?(\w+)", r"\\sqrt{\1\2\3\4}"),
+        (r"\\(vec|hat|bar|overrightarrow)\s+([A-Za-z])", r"\\\1{\2}"),
         (r"π|(?<![\\a-zA-Z])pi\b", r"\\pi "),
+        *((letter, rf"\\{name} ") for letter, name in zip("αβγδεθλμφψωρσ", _GREEK, strict=True)),
         (r"∞|(?<![\\a-zA-Z])inf(?:inity)?\b", r"\\infty "),
         (r"≤|<=", r"\\le "),
         (r"≥|>=", r"\\ge "),

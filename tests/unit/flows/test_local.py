@@ -52,7 +52,9 @@ def test_a_server_that_answers_is_used(
     assert list(tmp_path.iterdir()) == [], "nothing was started"
 
 
-@pytest.mark.parametrize("answer", ["404/json", "500/json", "200/html", "dead", "silent", "htp://x/api", "127.0.0.1/api"])
+@pytest.mark.parametrize(
+    "answer", ["404/json", "500/json", "200/html", "dead", "silent", "htp://x/api", "127.0.0.1/api"]
+)
 def test_anything_else_there_is_one_line(
     address: str, answer: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -76,9 +76,7 @@ def test_a_captioner_reads_the_whole_prompt_with_its_images(tokenizer: Any, proc
 
 
 @pytest.mark.parametrize("token", ["<|im_end|>", "<|image_pad|>", "<end_of_turn>"])
-def test_a_prompt_that_writes_a_special_token_of_the_model_is_refused(
-    tokenizer: Any, token: str
-) -> None:
+def test_a_prompt_that_writes_a_special_token_of_the_model_is_refused(tokenizer: Any, token: str) -> None:
     own = copy.deepcopy(tokenizer)
     own.add_special_tokens({"additional_special_tokens": [token]})
     made = of(own, CHATML)
