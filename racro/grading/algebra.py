@@ -19,14 +19,14 @@ _PLAIN_LATEX = NormalizationConfig(
 TARGETS = [LatexExtractionConfig(boxed_match_priority=0, normalization_config=_PLAIN_LATEX)]
 """Not its plain expressions: those are the first number in any text that cannot be parsed as a whole."""
 _GREEK = ["alpha", "beta", "gamma", "delta", "epsilon", "theta", "lambda", "mu", "phi", "psi", "omega", "rho", "sigma"]
+_LETTERS = str.maketrans(dict(zip("αβγδεθλμφψωρσ", (rf"\{name} " for name in _GREEK), strict=True)))
+_ARROW = re.compile(r"\\(vec|hat|bar|overrightarrow)\s+([A-Za-z])")
 _PLAIN = tuple(
     (re.compile(pattern), new)
     for pattern, new in (
         (r"[−–]", "-"),
         (r"(?<!\\)\bsqrt\s?\(([^()]*)\)|√\s?\(([^()]*)\)|√\s?\{([^{}]*)\}|√\s?(\w+)", r"\\sqrt{\1\2\3\4}"),
-        (r"\\(vec|hat|bar|overrightarrow)\s+([A-Za-z])", r"\\\1{\2}"),
         (r"π|(?<![\\a-zA-Z])pi\b", r"\\pi "),
-        *((letter, rf"\\{name} ") for letter, name in zip("αβγδεθλμφψωρσ", _GREEK, strict=True)),
         (r"∞|(?<![\\a-zA-Z])inf(?:inity)?\b", r"\\infty "),
         (r"≤|<=", r"\\le "),
         (r"≥|>=", r"\\ge "),
@@ -80,6 +80,7 @@ math_verify.grader.sympy_numeric_eq = _relative
 
 
 def _parsed(text: str) -> list[object]:
+    text = _ARROW.sub(r"\\\1{\2}", text.translate(_LETTERS))
     for pattern, new in _PLAIN:
         text = pattern.sub(new, text)
     parsed: list[object] = parse(f"${text}$", TARGETS, parsing_timeout=None)

@@ -52,7 +52,7 @@ _PI = re.compile(r"π|\\pi(?![a-zA-Z])|\bpi\b")
 
 def _angle(text: str, units: Readings, other: Readings) -> Readings:
     """The unit of an angle: multiples of π beside degrees are radians."""
-    if units or not _PI.search(text) or not set(other) & set(unit("degree")):
+    if units or not other or not _PI.search(text) or not set(other) & set(unit("degree")):
         return units
     return unit("rad")
 
@@ -221,10 +221,15 @@ _SYMBOLS = {
     **{r"\langle": "(", r"\rangle": ")", r"\lt": "<", r"\gt": ">", r"\varnothing": r"\emptyset", r"\neq": r"\ne"},
 }
 _SYMBOL = re.compile(r"\\[a-zA-Z]+|[^\x00-\x7f]")
+_GAPS = re.compile(r"(?<!\d) | (?!\d)")
 _LOW = re.compile(r"(?<=[A-Za-z)])_\{?(\d+)\}?")
 
 
 def _squeeze(text: str) -> str:
     """For a comparison letter by letter: one sign for each symbol, no index marks, no spaces but those of "2 1/2"."""
-    text = clean(_SYMBOL.sub(lambda sign: _SYMBOLS.get(sign[0], sign[0]), text))
-    return re.sub(r"(?<!\d) | (?!\d)", "", _LOW.sub(r"\1", text)).replace(";", ",")
+    if "\\" in text or not text.isascii():
+        text = _SYMBOL.sub(lambda sign: _SYMBOLS.get(sign[0], sign[0]), text)
+    text = clean(text).replace(";", ",")
+    if "_" in text:
+        text = _LOW.sub(r"\1", text)
+    return _GAPS.sub("", text) if " " in text else text

@@ -75,7 +75,7 @@ def number(text: str) -> Number | None:
 
     A unit, a percent sign, a currency, or a few words of what is counted may follow.
     """
-    exact, *rounded = _ROUNDED.split(numerals.unrepeated(text))
+    exact, *rounded = _ROUNDED.split(numerals.unrepeated(text) if "\\" in text else text)
     return _number(clean(exact)) or (_number(clean(rounded[-1])) if rounded else None)
 
 
@@ -89,7 +89,8 @@ def _number(text: str) -> Number | None:
     text = text.strip()
     while (leading := _LEADING.match(text)) is not None:
         text = text[leading.end() :]
-    text = numerals.signed(text)
+    if text[:1].isalpha():
+        text = numerals.signed(text)
     paid = _PAID.match(text)
     if paid is None:
         return _counted(text)
@@ -233,12 +234,19 @@ _OPPOSITES = (
 )
 
 
+_DIRECTIONS = frozenset(word for pair in _OPPOSITES for word in pair)
+
+
 def _opposed(one: str, other: str) -> bool:
     """Do the words behind two numbers contradict each other: "5 m north" and "5 m south"?"""
-    if not one or not other or one == other:
+    if not one or not other or not (first := _directions(one)) or not (second := _directions(other)):
         return False
-    first, second = (set(re.findall(r"[a-z]+|[\u4e00-\u9fff]", text.lower().replace(".", ""))) for text in (one, other))
     return any((a in first and b in second) or (b in first and a in second) for a, b in _OPPOSITES)
+
+
+@lru_cache(4096)
+def _directions(text: str) -> frozenset[str]:
+    return _DIRECTIONS.intersection(re.findall(r"[a-z]+|[\u4e00-\u9fff]", text.lower().replace(".", "")))
 
 
 def _near(value: Fraction, gold: Number, asked: Gold, rounding: Fraction = Fraction(0)) -> bool:

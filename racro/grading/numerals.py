@@ -24,6 +24,7 @@ _SHARES = dict(
 _SHARES |= {"half": 2, "halve": 2, "quarter": 4}
 _SHARE = re.compile(rf"(?:({ENGLISH}|an?)[ -])?({'|'.join(_SHARES)})s?", re.IGNORECASE)
 _WITH_SHARE = re.compile(r"(.+?) and (an? .+|\S+[ -]\S+|\d+/\d+)", re.IGNORECASE)
+_FIRST = re.compile(rf"(?:an?|half|{'|'.join(WORDS)})\b|[零〇一二两三四五六七八九十百]|\d+分之", re.IGNORECASE)
 _CHINESE = re.compile(r"[零〇一二两三四五六七八九十百千万亿]+")
 _CHINESE_SHARE = re.compile(rf"({_CHINESE.pattern}|\d+)分之({_CHINESE.pattern}|\d+)")
 _CHINESE_DIGITS = dict(zip("零〇一二两三四五六七八九", (0, 0, 1, 2, 2, 3, 4, 5, 6, 7, 8, 9), strict=True))
@@ -46,11 +47,13 @@ def unrepeated(text: str) -> str:
         top = int(before + first + again) - int(before + first)
         return f"({top})/({10 ** len(first) * (10 ** len(again) - 1)})"
 
-    return _REPEATING.sub(quotient, text) if "\\" in text else text
+    return _REPEATING.sub(quotient, text)
 
 
 def spelled(text: str) -> tuple[Fraction, str] | None:
     """The number that a text begins with in words, and what follows it. None for any other text."""
+    if not _FIRST.match(text) and not (text[:1].isdigit() and " and " in text):
+        return None
     if share := _share(text):
         return share, ""
     if both := _WITH_SHARE.fullmatch(text):

@@ -32,9 +32,9 @@ def same_text(found: str, answer: str) -> bool:
     theirs = words(found)
     if ours == theirs or _SHORT.get(ours, ours) == _SHORT.get(theirs, theirs):
         return True
-    if _joined(ours) == _joined(theirs) != "":
+    if ours[:1] == theirs[:1] and _joined(ours) == _joined(theirs) != "":
         return True
-    if (ratio := _ratio(answer)) is not None:
+    if ":" in answer and (ratio := _ratio(answer)) is not None:
         return ratio == _ratio(found)
     gold = number(answer)
     value = gold and number(found)
@@ -66,15 +66,18 @@ def _ratio(text: str) -> tuple[Fraction, ...] | None:
     return (1 / value.value,)
 
 
+_ACCENTS = re.compile(r"(?<=[a-z])[\u0300-\u036f]+")
 _INDEX = re.compile(r"(?<=[a-z)])\s?_\s?\{?(\d+)\}?(?:\s(?=[a-z(](?![a-z]{2})))?")
 
 
 @lru_cache(4096)
 def words(text: str) -> str:
     """In lower case, without punctuation that means nothing between words."""
-    text = unicodedata.normalize("NFD", unicodedata.normalize("NFKC", clean(text)).casefold())
-    text = unicodedata.normalize("NFC", re.sub(r"(?<=[a-z])[\u0300-\u036f]+", "", text)).replace("grey", "gray")
-    text = _INDEX.sub(r"\1", text)
+    text = clean(text).casefold()
+    if not text.isascii():
+        text = unicodedata.normalize("NFD", unicodedata.normalize("NFKC", text).casefold())
+        text = unicodedata.normalize("NFC", _ACCENTS.sub("", text))
+    text = _INDEX.sub(r"\1", text.replace("grey", "gray"))
     text = re.sub(r"(?<=[^\W\d])-(?=[^\W\d])|[^\w\s./%+<>=°^-]|\.(?!\d)", " ", text)
     return re.sub(r"^(?:an?|the)\s(?=.)", "", " ".join(text.split()))
 
