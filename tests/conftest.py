@@ -19,6 +19,7 @@ and the groups that take longest begin first.
 from __future__ import annotations
 
 import atexit
+import gc
 import os
 import shutil
 import sys
@@ -34,6 +35,8 @@ import pytest
 if TYPE_CHECKING:
     from racro.engines.local.transformers import TransformersEngine
     from tests.support.workplace import Workplace
+
+gc.disable()  # until all test modules are imported: `pytest_collection_finish`
 
 HOME = Path(tempfile.mkdtemp(prefix="racro-tests-"))
 atexit.register(shutil.rmtree, HOME, ignore_errors=True)
@@ -127,6 +130,10 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 def pytest_collection_finish() -> None:
     """Test modules are imported; commands that tests start know of no server."""
     os.environ.pop("PREFECT_API_URL", None)
+    gc.enable()
+    gc.collect()
+    gc.freeze()
+    atexit.register(gc.unfreeze)
 
 
 @pytest.fixture(scope="session")
