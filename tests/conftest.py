@@ -48,6 +48,8 @@ os.environ["PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL"] = "ERROR"
 os.environ["HF_HUB_OFFLINE"] = "1"
 # On a busy machine the threads of one operation wait for each other, for many times its length.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# vLLM looks at a model's class in a process of its own, for fifteen seconds, and remembers what it found.
+os.environ.setdefault("VLLM_CACHE_ROOT", str(HOME / "vllm"))
 # Hundreds of processes import our modules; without bytecode each would compile them.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
