@@ -1,4 +1,4 @@
-"""The embedded recipe trained with captioner and reasoner on vLLM: as a library in workers, and as servers."""
+"""The embedded recipe trained with the captioner on vLLM, as a library in a worker."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import pytest
 from flows.training import train
 from racro.config import loading
 from racro.storage import artifacts
-from racro.summary import Summary
 from tasks.running import engines, progress
 from tests.conftest import EMBEDDED_RECIPE, TINY
 
@@ -19,44 +18,33 @@ pytestmark = pytest.mark.usefixtures("prefect_server")
 SMALL = (
     *TINY,
     "problems.count=64",
-    "rollout.problems=32",
+    "rollout.problems=16",
     "rollout.group_size=8",
-    "update.mini_batch=16",
-    "evaluation.problems=256",
+    "update.mini_batch=8",
+    "evaluation.problems=64",
+    "captioner.engine.type=vllm",
 )
 
 
-@pytest.fixture(scope="module")
-def reference(tmp_path_factory: pytest.TempPathFactory, prefect_server: str) -> Summary:
-    return train(loading.load(EMBEDDED_RECIPE, SMALL), run="reference", root=str(tmp_path_factory.mktemp("reference")))
-
-
-@pytest.mark.parametrize("engine", ["vllm", "server"])
-def test_vllm_trains_as_the_transformers_engine_does(reference: Summary, tmp_path: Path, engine: str) -> None:
-    opened: dict[str, set[int]] = {"captioner": set(), "reasoner": set()}
+def test_captions_of_swapped_weights_have_the_trainers_log_probs(tmp_path: Path) -> None:
+    """Adapters behind a server: test_lora. Engines by themselves, reasoners too: tests/engines."""
+    opened: set[int] = set()
 
     def observe(stage: str, done: int, total: int) -> None:
-        for role, cached in engines._cached.items():
-            opened[role].add(id(cached.engine))
+        opened.update(id(cached.engine) for role, cached in engines._cached.items() if role == "captioner")
 
     progress.observers.append(observe)
     try:
-        recipe = loading.load(
-            EMBEDDED_RECIPE, [*SMALL, f"captioner.engine.type={engine}", f"reasoner.engine.type={engine}"]
-        )
-        summary = train(recipe, run=engine, root=str(tmp_path))
+        recipe = loading.load(EMBEDDED_RECIPE, SMALL)
+        summary = train(recipe, run="vllm", root=str(tmp_path))
     finally:
         progress.observers.remove(observe)
 
-    assert {role: len(ids) for role, ids in opened.items()} == {"captioner": 1, "reasoner": 1}, "swapped, not restarted"
+    assert len(opened) == 1, "swapped, not restarted"
     gaps = [gap for record in records(tmp_path) if (gap := record.metrics.get("logprob_gap")) is not None]
     assert len(gaps) == 3, "parity and two updates; the second on captions of swapped weights"
     assert max(gaps) <= 1e-4
-    # The held-out problems are the same, and so are the initial captions up to rounding.
-    assert summary.base.accuracy == pytest.approx(reference.base.accuracy, abs=2 / 256)
-    noise = math.hypot(summary.final.stderr, reference.final.stderr)
-    assert abs(summary.final.accuracy - reference.final.accuracy) < 3 * noise
-    assert summary.final.accuracy > summary.base.accuracy + 2 * noise
+    assert summary.final.accuracy > summary.base.accuracy - 3 * math.hypot(summary.base.stderr, summary.final.stderr)
 
 
 def records(root: Path) -> list[artifacts.Record]:
