@@ -48,7 +48,8 @@ def artifact_key(stage: str, identity: str) -> str:
 def run(root: str, name: str) -> str:
     """Folder of a run. Raises BadName for a name that cannot be one."""
     if not re.fullmatch(r"\w[\w.+-]*", name) or name == ARTIFACTS:
-        raise BadName(f"--run {name[:80]}: a name is letters, digits and . _ + -, and not `{ARTIFACTS}`")
+        shown = name[:80] if name.isprintable() and name.strip() else repr(name[:80])
+        raise BadName(f"--run {shown}: a name is letters, digits and . _ + -, and not `{ARTIFACTS}`")
     if len(name.encode()) > LONGEST_NAME:
         raise BadName(f"--run {name[:80]}...: is {len(name.encode())} bytes long; give at most {LONGEST_NAME}")
     return f"{root}/{name}"

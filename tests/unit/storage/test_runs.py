@@ -71,3 +71,12 @@ def test_a_name_that_is_taken_fits_every_file_system(name: str) -> None:
 def test_a_long_name_is_one_short_line(name: str) -> None:
     with pytest.raises(layout.BadName, match="bytes long; give at most 160"):
         layout.run("root", name)
+
+
+@pytest.mark.parametrize("name", ["a\nb", "", " ", "a\x1b[31m", "\udc80x", "..", "-x", "a/b", "artifacts"])
+def test_a_name_that_cannot_be_a_folder_is_one_readable_line(name: str) -> None:
+    with pytest.raises(layout.BadName) as refused:
+        layout.run("root", name)
+    line = str(refused.value)
+    assert line.isprintable()
+    assert line.startswith("--run ") and not line.startswith("--run :")
