@@ -22,11 +22,15 @@ class PromptEncoder:
     def __init__(self, processor: Any, model: Any, images_base: str, template_kwargs: Mapping[str, Any]) -> None:
         """`model`: the model itself, without wrappers of PEFT or accelerate. `images_base`: folder of the table."""
         self.processor, self.images_base, self.known = processor, images_base, accepted(model)
+        self.decoded = 0
+        """How many images have been decoded so far."""
         self.template = ChatTemplate("the captioner", processor.tokenizer, processor, template_kwargs)
 
     def encode(self, problems: Sequence[Problem]) -> Inputs:
-        """Inputs of the prompts, padded left. Images are decoded here and kept no longer than the call."""
-        images = [[open_image(ref, self.images_base) for ref in problem.images] for problem in problems]
+        """Inputs of the prompts, padded left. Images are decoded here, once each, and kept no longer than the call."""
+        opened = {problem.uid: [open_image(ref, self.images_base) for ref in problem.images] for problem in problems}
+        self.decoded += sum(map(len, opened.values()))
+        images = [opened[problem.uid] for problem in problems]
         messages = [caption_messages(problem.question, len(problem.images)) for problem in problems]
         texts = [self.template.fill(said, len(own)) for said, own in zip(messages, images, strict=True)]
         return encode(self.processor, self.processor.tokenizer, texts, images, self.known)

@@ -21,7 +21,7 @@ from racro.training import parity, planning, update
 G = 4
 SETTINGS = config.UpdateSettings(learning_rate=1e-3, beta=0.01, weight_decay=0.0, max_logprob_gap=1e-4)
 ROLLOUT = config.RolloutSettings(problems=4, group_size=G, max_tokens=10)
-RUNTIME = config.Runtime(device="cpu", micro_batch=4, caption_batch=2, gradient_checkpointing=False)
+RUNTIME = config.Runtime(device="cpu", caption_batch=2, gradient_checkpointing=False)
 
 
 class TinyTraining:

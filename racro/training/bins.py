@@ -1,0 +1,98 @@
+"""Groups of an optimizer step -> processes -> bins, each of which is one forward and backward pass.
+
+Only numbers of tokens: no model, no rollouts. The plan says which groups make a step (`racro.training.planning`) and
+decides the result; bins say how much of a step is in memory at once, and change nothing but rounding. Called by
+`racro.training.replay`.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """Numbers of tokens of a group."""
+
+    prompt: int
+    captions: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Row:
+    """Captions that share one pass over their prompt."""
+
+    group: int
+    """The group's number in the plan."""
+    captions: tuple[int, ...]
+    """Which of the group's captions, in ascending order. None of them is empty."""
+    tokens: int
+    """Columns in a forward: the prompt and the captions, without a last token that has nothing to predict."""
+
+
+@dataclass(frozen=True)
+class Bin:
+    """Rows of one pass, the longest first. Without rows where another process has more bins."""
+
+    rows: tuple[Row, ...]
+
+    @property
+    def tokens(self) -> int:
+        """What a forward computes: rows times the columns of the longest."""
+        return len(self.rows) * max((row.tokens for row in self.rows), default=0)
+
+
+def deal(groups: Mapping[int, Lengths], processes: int, budget: int, shared: bool = True) -> list[list[Bin]]:
+    """The bins of each process for one optimizer step: as many for each, the largest first.
+
+    groups: those of the step, by number. budget: tokens of a bin; only a single caption may exceed it. shared: do the
+    captions of a group share a pass over their prompt? Captions without tokens have nothing to compute and are left
+    out.
+    """
+    found = [row for number, lengths in groups.items() for row in divided(number, lengths, budget, shared)]
+    found.sort(key=lambda row: (-row.tokens, row.group, row.captions))
+    parts = _balanced([row.tokens for row in found], processes)
+    filled = [_filled([found[i] for i in part], budget) for part in parts]
+    most = max(map(len, filled))
+    return [bins + [Bin(())] * (most - len(bins)) for bins in filled]
+
+
+def divided(number: int, lengths: Lengths, budget: int, shared: bool = True) -> list[Row]:
+    """A group in as few rows as the budget allows, of nearly equal size. Each row repeats the prompt."""
+    captions = [i for i, length in enumerate(lengths.captions) if length]
+    captions.sort(key=lambda i: (-lengths.captions[i], i))
+    rows: list[Row] = []
+    for count in range(1 if shared else len(captions), len(captions) + 1):
+        parts = [[captions[i] for i in part] for part in _balanced([lengths.captions[i] for i in captions], count)]
+        rows = [_row(number, lengths, part) for part in parts if part]
+        if all(row.tokens <= budget for row in rows):
+            break
+    return rows
+
+
+def _row(number: int, lengths: Lengths, captions: Sequence[int]) -> Row:
+    return Row(number, tuple(sorted(captions)), lengths.prompt - 1 + sum(lengths.captions[i] for i in captions))
+
+
+def _balanced(weights: Sequence[int], parts: int) -> list[list[int]]:
+    """Places of weights, which come largest first, in parts of nearly equal weight: each joins the lightest part."""
+    dealt: list[list[int]] = [[] for _ in range(parts)]
+    lightest = [(0, number) for number in range(parts)]
+    for place, weight in enumerate(weights):
+        total, number = lightest[0]
+        dealt[number].append(place)
+        heapq.heapreplace(lightest, (total + weight, number))
+    return dealt
+
+
+def _filled(rows: Sequence[Row], budget: int) -> list[Bin]:
+    """Bins of rows that come longest first: neighbours in length, so that little is padded."""
+    bins: list[list[Row]] = []
+    for row in rows:
+        if bins and (len(bins[-1]) + 1) * bins[-1][0].tokens <= budget:
+            bins[-1].append(row)
+        else:
+            bins.append([row])
+    return [Bin(tuple(own)) for own in bins]
