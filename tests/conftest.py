@@ -21,6 +21,7 @@ from __future__ import annotations
 import atexit
 import os
 import shutil
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -44,6 +45,9 @@ os.environ["PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL"] = "ERROR"
 os.environ["HF_HUB_OFFLINE"] = "1"
 # On a busy machine the threads of one operation wait for each other, for many times its length.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Hundreds of processes import our modules; without bytecode each would compile them.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 from flows.station import local  # noqa: E402
 from tests.support.ports import Reserved  # noqa: E402

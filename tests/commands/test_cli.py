@@ -154,18 +154,8 @@ def test_mistakes_leave_nothing_outside_the_working_directory(mistakes: dict[str
 
 
 def test_a_run_exits_with_0_and_keeps_everything_in_the_working_directory(tmp_path: Path) -> None:
-    arguments = [
-        "train",
-        EMBEDDED_RECIPE,
-        *SETS,
-        "--set",
-        "iterations=1",
-        "--set",
-        "problems.count=32",
-        "--run",
-        "mine",
-    ]
-    done = racro(tmp_path, *arguments)
+    answers = "reasoner.engine={type: scripted, rules: [{replies: [unknown]}]}"
+    done = racro(tmp_path, "train", EMBEDDED_RECIPE, *SETS, "--set", SCRIPTED, "--set", answers, "--run", "mine")
     assert done.code == 0, done.err[-3000:]
     summary = Summary.model_validate_json((tmp_path / "work" / "runs" / "mine" / "summary.json").read_text())
     assert summary.policy.uri in done.out and "runs/mine/report.html" in done.out

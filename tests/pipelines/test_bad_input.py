@@ -9,8 +9,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import shutil
-import time
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,8 +19,6 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 from PIL import Image
-from prefect.client.orchestration import get_client
-from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterName
 
 from flows.training import train
 from racro import schema
@@ -43,6 +39,7 @@ from tasks.recording.report import check_root
 from tasks.running import policies
 from tests.conftest import EMBEDDED_RECIPE, TINY
 from tests.support import faulty
+from tests.support.task_runs import task_runs
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
@@ -69,24 +66,6 @@ def dry(*overrides: str, reasoner: dict[str, Any] | None = None) -> Recipe:
             *overrides,
         ],
     )
-
-
-def task_runs(run: str) -> Counter[str]:
-    """How often each task of the last flow run of this name was started, retries included.
-
-    Task runs reach the server as events, a moment after the flow has ended: counted is what no longer changes.
-    """
-    name = FlowRunFilter(name=FlowRunFilterName(any_=[run]))
-    before: Counter[str] | None = None
-    with get_client(sync_client=True) as client:
-        for _ in range(30):
-            found = client.read_task_runs(flow_run_filter=name)
-            counted = Counter({t.name: t.run_count for t in found})
-            if counted == before and all(t.state is not None and t.state.is_final() for t in found):
-                break
-            before = counted
-            time.sleep(1.0)
-    return counted
 
 
 def records(root: str) -> dict[str, artifacts.Record]:

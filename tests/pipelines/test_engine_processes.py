@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from racro.engines.protocol import Role
 from racro.summary import Summary
 from tasks.running import engines, progress
 from tests.conftest import EMBEDDED_RECIPE, TINY
+from tests.support.task_runs import task_runs
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
@@ -82,39 +84,30 @@ def test_workers_give_the_policy_that_engines_in_this_process_give(inline: Summa
     assert {file.name for file in (tmp_path / "workers" / "engines").iterdir()} == {"captioner.log", "reasoner.log"}
 
 
-SHORT = ("iterations=1", "evaluation.problems=8")
-
-
-@pytest.fixture(scope="module")
-def short(tmp_path_factory: pytest.TempPathFactory, prefect_server: str) -> Summary:
-    """As `inline`, with one iteration."""
-    recipe = loading.load(EMBEDDED_RECIPE, [*TINY, *BATCHES, *SHORT])
-    return train(recipe, run="short", root=str(tmp_path_factory.mktemp("short")))
-
-
-@pytest.mark.parametrize(
-    "role, stage, blow",
-    [
-        ("captioner", "caption 0", signal.SIGKILL),
-        ("captioner", "describe", signal.SIGSTOP),
-        ("reasoner", "reason 0", signal.SIGKILL),
-    ],
+BLOWS: tuple[tuple[str, Role, int], ...] = (
+    ("describe", "captioner", signal.SIGSTOP),
+    ("caption 0", "captioner", signal.SIGKILL),
+    ("reason 1", "reasoner", signal.SIGKILL),
 )
-def test_a_worker_that_dies_or_hangs_costs_one_retry_of_one_stage(
-    short: Summary, tmp_path: Path, when, role: Role, stage: str, blow: int
-) -> None:
+"""Stage, role, signal."""
+
+
+def test_a_worker_that_dies_or_hangs_costs_one_retry_of_one_stage(inline: Summary, tmp_path: Path, when) -> None:
     struck: list[int] = []
 
-    def strike() -> None:
+    def strike(role: Role, signal: int) -> None:
         struck.append(pid(role))
-        os.kill(struck[0], blow)
+        os.kill(struck[-1], signal)
 
-    when(stage, strike)
-    recipe = loading.load(EMBEDDED_RECIPE, [*TINY, *WORKERS, *SHORT, f"runtime.{role}.silence=8"])
+    for stage, role, blow in BLOWS:
+        when(stage, partial(strike, role, blow))
+    recipe = loading.load(EMBEDDED_RECIPE, [*TINY, *WORKERS, "runtime.captioner.silence=8"])
     summary = train(recipe, run="struck", root=str(tmp_path))
-    assert summary.policy.digest == short.policy.digest
-    assert (summary.base, summary.final) == (short.base, short.final)
-    assert struck and not alive(struck[0])
+    assert summary.policy.digest == inline.policy.digest
+    assert (summary.base, summary.final) == (inline.base, inline.final)
+    assert len(struck) == len(BLOWS) and not any(map(alive, struck))
+    retried = [stage for stage, count in task_runs("struck").items() if count > 1]
+    assert sorted(retried) == sorted(stage for stage, _, _ in BLOWS)
 
 
 def test_the_reasoner_answers_while_the_captioner_still_writes(tmp_path: Path) -> None:

@@ -178,6 +178,7 @@ def test_a_training_pruned_to_its_last_checkpoint(root: str, trained: Summary) -
     assert executed(longer) == {"caption": 1, "reason": 1, "update": 1, **dict.fromkeys(EVALUATION, 1)}
 
 
+@pytest.mark.parametrize("root", ["s3"], indirect=True)
 def test_killed_half_way_a_checkpoint_counts_as_pruned_and_the_rest_goes_next_time(root: str, trained: Summary) -> None:
     victim = chain(root)[0]
     record = artifacts.read_file(f"{victim.folder}/record.json")

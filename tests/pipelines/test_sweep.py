@@ -25,6 +25,7 @@ from racro.sweeps.axes import BadAxis, Grid, Optuna, Random, Sweep, parse_axes, 
 from racro.sweeps.ranking import Measured, Outcome, SweepSummary, Trial, hopeless, rank
 from tasks.sweep import gpu_shares
 from tests.conftest import EMBEDDED_RECIPE, TINY, nobody_works_in
+from tests.support import hostile
 from tests.support.eventually import eventually
 
 SMALL = (*TINY, "evaluation.every=1")
@@ -220,8 +221,8 @@ def test_gpus_are_dealt_out_among_children_at_once(monkeypatch: pytest.MonkeyPat
 
 # --- real sweeps ------------------------------------------------------------------------------------------------------
 
-PLAN = Sweep(axes=("update.learning_rate=1e-4,5e-4,0.1",), seeds=2, parallel=2)
-"""The last rate destroys the policy."""
+PLAN = Sweep(axes=("update.learning_rate=1e-4,2.5e-4,5e-4,1e-3,0.1",), parallel=2)
+"""The last rate destroys the policy. It begins when three others have finished."""
 
 
 @pytest.fixture(scope="module")
@@ -237,18 +238,17 @@ def rates(root: str, prefect_server: str) -> SweepSummary:
 
 
 def test_children_are_runs_and_what_they_share_ran_once(rates: SweepSummary, root: str) -> None:
-    assert [c.status for c in rates.children] == ["finished"] * 4 + ["stopped"] * 2, [c.note for c in rates.children]
-    assert rates.started == 6
+    assert [c.status for c in rates.children] == ["finished"] * 4 + ["stopped"], [c.note for c in rates.children]
+    assert rates.started == 5
     finished = rates.children[:4]
     summaries = [Summary.model_validate_json(Path(layout.summary(root, c.child)).read_bytes()) for c in finished]
-    assert [s.seed for s in summaries] == [0, 1, 0, 1]
     assert len({s.policy.digest for s in summaries}) == 4
-    # Two seeds: each prepared, compared and captioned once for the first iteration, whoever came first.
+    # Prepared, compared and captioned once for the first iteration, whoever came first.
     counts = {name: (total.executed, total.cached) for name, total in rates.stages.items()}
-    assert counts["prepare"] == (4, 4)
-    assert counts["parity"] == (2, 2)
-    assert counts["describe"] == counts["answer"] == counts["grade"] == counts["aggregate"] == (2 + 8, 2)
-    assert counts["caption"] == counts["reason"] == (2 + 4, 2)
+    assert counts["prepare"] == (2, 6)
+    assert counts["parity"] == (1, 3)
+    assert counts["describe"] == counts["answer"] == counts["grade"] == counts["aggregate"] == (1 + 8, 3)
+    assert counts["caption"] == counts["reason"] == (1 + 4, 3)
     assert counts["update"] == (8, 0)
 
 
@@ -256,11 +256,11 @@ def test_the_ranking_is_what_the_children_reached(rates: SweepSummary, root: str
     assert SweepSummary.model_validate_json(Path(layout.summary(root, "rates")).read_bytes()) == rates
     last = rates.ranking[-1]
     assert last.values == {"update.learning_rate": 0.1}
-    assert (last.stopped, last.finished, last.seeds) == (2, 0, 2)
+    assert (last.stopped, last.finished, last.seeds) == (1, 0, 1)
     best = rates.ranking[0]
-    reached = [c.curve[-1].accuracy for c in rates.children if c.child in best.children]
-    assert best.accuracy == pytest.approx(sum(reached) / 2)
-    assert best.n == 64
+    [reached] = [c.curve[-1].accuracy for c in rates.children if c.child in best.children]
+    assert best.accuracy == reached == max(c.curve[-1].accuracy for c in rates.children)
+    assert best.n == 32
     page = Path(layout.report(root, "rates")).read_text()
     assert all(c.child in page for c in rates.children)
     assert page.count("<svg") == 2
@@ -304,9 +304,11 @@ def test_the_same_sweep_again_starts_nobody(rates: SweepSummary, root: str) -> N
 def test_killed_in_the_middle_it_goes_on_and_tries_only_what_failed_or_was_cut_off(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("PREFECT_API_URL", "PREFECT_HOME", "MLFLOW_TRACKING_URI", "RACRO_HOME"):
+    """In a folder with packages that have the names of ours: neither servers nor children import those."""
+    for name in ("PREFECT_API_URL", "PREFECT_HOME", "MLFLOW_TRACKING_URI", "RACRO_HOME", "PYTHONSAFEPATH"):
         monkeypatch.delenv(name, raising=False)
-    command = [sys.executable, "-m", "flows.cli.main", "sweep", EMBEDDED_RECIPE, "--run", "killed"]
+    hostile.fill(tmp_path)
+    command = [sys.executable, "-P", "-m", "flows.cli.main", "sweep", EMBEDDED_RECIPE, "--run", "killed"]
     command += ["--axis", "update.max_logprob_gap=1.0e-3,1.0e-12,1.0e-2"]
     command += [
         argument for override in (*SMALL, "iterations=1", "evaluation.problems=4") for argument in ("--set", override)

@@ -1,4 +1,4 @@
-"""The embedded recipe trained with captioner and reasoner on vLLM: as a library in workers, and as servers."""
+"""The embedded recipe trained with captioner and reasoner on vLLM: one as a library in a worker, one as a server."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import pytest
 from flows.training import train
 from racro.config import loading
 from racro.storage import artifacts
-from racro.summary import Summary
 from tasks.running import engines, progress
 from tests.conftest import EMBEDDED_RECIPE, TINY
 
@@ -23,16 +22,13 @@ SMALL = (
     "rollout.group_size=8",
     "update.mini_batch=16",
     "evaluation.problems=256",
+    "captioner.engine.type=vllm",
+    "reasoner.engine.type=server",
 )
 
 
-@pytest.fixture(scope="module")
-def reference(tmp_path_factory: pytest.TempPathFactory, prefect_server: str) -> Summary:
-    return train(loading.load(EMBEDDED_RECIPE, SMALL), run="reference", root=str(tmp_path_factory.mktemp("reference")))
-
-
-@pytest.mark.parametrize("engine", ["vllm", "server"])
-def test_vllm_trains_as_the_transformers_engine_does(reference: Summary, tmp_path: Path, engine: str) -> None:
+def test_captions_of_swapped_weights_have_the_trainers_log_probs_and_the_captioner_learns(tmp_path: Path) -> None:
+    """The captioner in a worker, the reasoner as a server; adapters and the rest of the matrix: test_lora, engines."""
     opened: dict[str, set[int]] = {"captioner": set(), "reasoner": set()}
 
     def observe(stage: str, done: int, total: int) -> None:
@@ -41,10 +37,8 @@ def test_vllm_trains_as_the_transformers_engine_does(reference: Summary, tmp_pat
 
     progress.observers.append(observe)
     try:
-        recipe = loading.load(
-            EMBEDDED_RECIPE, [*SMALL, f"captioner.engine.type={engine}", f"reasoner.engine.type={engine}"]
-        )
-        summary = train(recipe, run=engine, root=str(tmp_path))
+        recipe = loading.load(EMBEDDED_RECIPE, SMALL)
+        summary = train(recipe, run="vllm", root=str(tmp_path))
     finally:
         progress.observers.remove(observe)
 
@@ -52,10 +46,7 @@ def test_vllm_trains_as_the_transformers_engine_does(reference: Summary, tmp_pat
     gaps = [gap for record in records(tmp_path) if (gap := record.metrics.get("logprob_gap")) is not None]
     assert len(gaps) == 3, "parity and two updates; the second on captions of swapped weights"
     assert max(gaps) <= 1e-4
-    # The held-out problems are the same, and so are the initial captions up to rounding.
-    assert summary.base.accuracy == pytest.approx(reference.base.accuracy, abs=2 / 256)
-    noise = math.hypot(summary.final.stderr, reference.final.stderr)
-    assert abs(summary.final.accuracy - reference.final.accuracy) < 3 * noise
+    noise = math.hypot(summary.base.stderr, summary.final.stderr)
     assert summary.final.accuracy > summary.base.accuracy + 2 * noise
 
 

@@ -106,7 +106,7 @@ def main(root: str, seed: int, job: str = "train") -> None:
     attempts = 0
     while attempts < 80:
         attempts += 1
-        fatal = dice.randint(1, 14)
+        fatal = dice.randint(1, 30)
         pid = os.fork()
         if pid == 0:
             try:
