@@ -11,6 +11,10 @@ import heapq
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+PADDING = 1 / 8
+"""Largest share of a row that may be padding. A much shorter row opens another bin, so that a long caption costs only
+its own tokens."""
+
 
 @dataclass(frozen=True)
 class Lengths:
@@ -88,10 +92,11 @@ def _balanced(weights: Sequence[int], parts: int) -> list[list[int]]:
 
 
 def _filled(rows: Sequence[Row], budget: int) -> list[Bin]:
-    """Bins of rows that come longest first: neighbours in length, so that little is padded."""
+    """Bins of rows that come longest first, so that neighbours in length share one."""
     bins: list[list[Row]] = []
     for row in rows:
-        if bins and (len(bins[-1]) + 1) * bins[-1][0].tokens <= budget:
+        longest = bins[-1][0].tokens if bins else 0
+        if bins and (len(bins[-1]) + 1) * longest <= budget and longest - row.tokens <= longest * PADDING:
             bins[-1].append(row)
         else:
             bins.append([row])
