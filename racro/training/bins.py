@@ -38,7 +38,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Bin:
-    """Rows of one pass, the longest first. Without rows where another process has more bins."""
+    """Rows of one pass. Without rows where another process has more bins."""
 
     rows: tuple[Row, ...]
 
@@ -55,8 +55,10 @@ def deal(groups: Mapping[int, Lengths], processes: int, budget: int, shared: boo
     captions of a group share a pass over their prompt? Captions without tokens have nothing to compute and are left
     out.
     """
-    found = [row for number, lengths in groups.items() for row in divided(number, lengths, budget, shared)]
-    found.sort(key=lambda row: (-row.tokens, row.group, row.captions))
+    divisions = [divided(number, lengths, budget, shared) for number, lengths in groups.items()]
+    # Rows of a group stay together, so that its images are decoded once for all of them.
+    divisions.sort(key=lambda rows: (-max((row.tokens for row in rows), default=0), [row.group for row in rows]))
+    found = [row for rows in divisions for row in rows]
     parts = _balanced([row.tokens for row in found], processes)
     filled = [_filled([found[i] for i in part], budget) for part in parts]
     most = max(map(len, filled))
@@ -81,7 +83,7 @@ def _row(number: int, lengths: Lengths, captions: Sequence[int]) -> Row:
 
 
 def _balanced(weights: Sequence[int], parts: int) -> list[list[int]]:
-    """Places of weights, which come largest first, in parts of nearly equal weight: each joins the lightest part."""
+    """Places of weights in parts of nearly equal weight: each joins the lightest part. Best with the largest first."""
     dealt: list[list[int]] = [[] for _ in range(parts)]
     lightest = [(0, number) for number in range(parts)]
     for place, weight in enumerate(weights):
@@ -92,11 +94,12 @@ def _balanced(weights: Sequence[int], parts: int) -> list[list[int]]:
 
 
 def _filled(rows: Sequence[Row], budget: int) -> list[Bin]:
-    """Bins of rows that come longest first, so that neighbours in length share one."""
+    """Bins of rows that come nearly in order of length, so that neighbours share one."""
     bins: list[list[Row]] = []
     for row in rows:
-        longest = bins[-1][0].tokens if bins else 0
-        if bins and (len(bins[-1]) + 1) * longest <= budget and longest - row.tokens <= longest * PADDING:
+        own = [*bins[-1], row] if bins else [row]
+        longest, shortest = (end(member.tokens for member in own) for end in (max, min))
+        if bins and len(own) * longest <= budget and longest - shortest <= longest * PADDING:
             bins[-1].append(row)
         else:
             bins.append([row])

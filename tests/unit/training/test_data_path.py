@@ -92,11 +92,11 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> TinyTraining:
     return made
 
 
-@pytest.mark.parametrize(("kept", "most", "mean"), [(feed.KEPT, 2, 1.5), (0, 3, 2.0)])
+@pytest.mark.parametrize(("kept", "tokens", "most"), [(feed.KEPT, 8192, 2), (0, 8192, 3), (0, 1, 3)])
 def test_an_update_decodes_an_image_three_times_at_most(
-    tiny: TinyTraining, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept: int, most: int, mean: float
+    tiny: TinyTraining, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept: int, tokens: int, most: int
 ) -> None:
-    """Once for old log-probs, once for a step, and once more in the longest group, on which both ways are compared."""
+    """For old log-probs, for a step, and in the longest group, on which both ways are compared; in any bins."""
     opened: Counter[str] = Counter()
     threads: set[str] = set()
 
@@ -108,12 +108,11 @@ def test_an_update_decodes_an_image_three_times_at_most(
     open_image = prompts.open_image
     monkeypatch.setattr(prompts, "open_image", counted)
     monkeypatch.setattr(replay, "Feed", lambda prepare, order: Feed(prepare, order, keep=kept))
-    metrics = tiny.update(tmp_path / "policy", mini_batch=2)
+    metrics = tiny.update(tmp_path / "policy", mini_batch=2, tokens=tokens)
     assert metrics["steps"] == 2
     assert len(opened) == 6
-    assert max(opened.values()) == most
+    assert max(opened.values()) <= most
     assert metrics["decodes_per_image"] == sum(opened.values()) / len(opened)
-    assert metrics["decodes_per_image"] <= mean
     assert any(name.startswith("racro-bins") for name in threads)
 
 
