@@ -13,13 +13,16 @@ import sys
 for _name in [name for name in os.environ if name.startswith("PREFECT__")]:
     del os.environ[_name]  # of the sweep's own flow run, where a worker runs it: this process is not that run
 
-from flows import interruption  # noqa: E402
-from flows.training import train  # noqa: E402
-from racro.identity import recipe_digest  # noqa: E402
-from racro.sweeps.ranking import Child  # noqa: E402
-from racro.training.divergence import Diverged  # noqa: E402
-from tasks.recording import report  # noqa: E402
-from tasks.sweep import Attempt, Hopeless  # noqa: E402
+from racro import imports  # noqa: E402
+
+with imports.quick():
+    from flows import interruption
+    from flows.training import train
+    from racro.identity import recipe_digest
+    from racro.sweeps.ranking import Child
+    from racro.training.divergence import Diverged
+    from tasks.recording import report
+    from tasks.sweep import Attempt, Hopeless
 
 
 def main(specification: str) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from prefect import get_run_logger
 
 from racro import config as recipes
+from racro import imports
 from racro.models.folders import TRAINER, TRAINER_SUFFIXES, model_digest
 from racro.schema import Policy, Problem, ProblemTable, ScoredRollout, ScoredTable
 from racro.storage import artifacts
@@ -37,8 +38,6 @@ def update(
     root: str,
 ) -> Policy:
     """The policy after one iteration. Without any informative group it is the old one, and the log says so."""
-    from racro.training import update as grpo  # torch and trl, only where the stage runs
-
     work = plan(
         list(artifacts.read_table(scored, ScoredRollout)),
         {problem.uid: problem for problem in artifacts.read_table(problems, Problem)},
@@ -56,6 +55,8 @@ def update(
     make_room(runtime)
     with on_disk(policy, runtime) as before, on_disk(initial, runtime) as start, _workplace(output.folder) as place:
         if work.steps:
+            with imports.quick():
+                from racro.training import update as grpo  # torch and trl, only where the stage runs
             progress = Progress("update", "steps")
             output.metrics = grpo.update(
                 work,

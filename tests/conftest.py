@@ -19,6 +19,7 @@ and the groups that take longest begin first.
 from __future__ import annotations
 
 import atexit
+import gc
 import os
 import shutil
 import sys
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
     from racro.engines.local.transformers import TransformersEngine
     from tests.support.workplace import Workplace
 
+gc.disable()  # until all test modules are imported: `pytest_collection_finish`
+
 HOME = Path(tempfile.mkdtemp(prefix="racro-tests-"))
 atexit.register(shutil.rmtree, HOME, ignore_errors=True)
 
@@ -45,6 +48,8 @@ os.environ["PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL"] = "ERROR"
 os.environ["HF_HUB_OFFLINE"] = "1"
 # On a busy machine the threads of one operation wait for each other, for many times its length.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# vLLM looks at a model's class in a process of its own, for fifteen seconds, and remembers what it found.
+os.environ.setdefault("VLLM_CACHE_ROOT", str(HOME / "vllm"))
 # Hundreds of processes import our modules; without bytecode each would compile them.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
@@ -127,6 +132,10 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 def pytest_collection_finish() -> None:
     """Test modules are imported; commands that tests start know of no server."""
     os.environ.pop("PREFECT_API_URL", None)
+    gc.enable()
+    gc.collect()
+    gc.freeze()
+    atexit.register(gc.unfreeze)
 
 
 @pytest.fixture(scope="session")

@@ -26,8 +26,11 @@ def main() -> None:
 def _run() -> None:
     import errno
 
-    from flows.cli.app import app
-    from racro.errors import BadInput
+    from racro import imports
+
+    with imports.quick():
+        from flows.cli.app import app
+        from racro.errors import BadInput
 
     try:
         app()

@@ -43,7 +43,7 @@ def evaluate(
     reasoners = evaluate_options.reasoners(reasoner or (), loaded)
     if run is not None:
         layout.run(root, run)  # a name that cannot be a folder is refused before anything starts
-    with running.server():
+    with running.server("flows.evaluation"):
         from flows.cli import terminal
         from flows.evaluation import evaluate as flow
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import logging
 import os
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 from flows import interruption
 from flows.station import local
+from racro import imports
 from racro.config import Recipe, loading
 from racro.errors import BadInput
 from racro.models import devices
@@ -33,19 +36,25 @@ def settle() -> Path:
 
 
 @contextlib.contextmanager
-def server() -> Iterator[None]:
+def server(module: str) -> Iterator[None]:
     """A settled machine with a Prefect server: the station's, or one that ends with the context.
 
-    Says what is being started, because it takes seconds until the flow speaks for itself.
+    Says what is being started, because it takes seconds until the flow speaks for itself. Meanwhile it imports the
+    module of the flow.
     """
     home = settle()
     own = "PREFECT_API_URL" not in os.environ
     where = f"starting a Prefect server (log: {home}/prefect/server.log)" if own else "connecting to the Prefect server"
     print(f"racro: {where}, then the flow", file=sys.stderr, flush=True)
-    with local.prefect_server(home):
+    with local.prefect_server(home, meanwhile=partial(_import, module)):
         if own:
             _hide_addresses_that_end_with_the_command()
         yield
+
+
+def _import(module: str) -> None:
+    with imports.quick():
+        importlib.import_module(module)
 
 
 @contextlib.contextmanager

@@ -23,7 +23,7 @@ def train(
     loaded = running.load(recipe, overrides)
     if run is not None:
         layout.run(root, run)  # a name that cannot be a folder is refused before anything starts
-    with running.server():
+    with running.server("flows.training"):
         from flows.cli import terminal
         from flows.training import train as flow
         from racro.identity import recipe_digest
@@ -54,7 +54,7 @@ def sweep(
     sweep_plan.check(loaded, plan)
     name = run or f"{Path(recipe).stem}-{sweep_plan.sweep_name(loaded, plan)}"
     sweep_plan.require_room(name)
-    with running.server():
+    with running.server("flows.sweep"):
         from flows.cli import terminal
         from flows.sweep import sweep as flow
 
@@ -71,7 +71,7 @@ def prune(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be removed.")] = False,
 ) -> None:
     """Remove checkpoints, except champions, the last of each training and what a run under way may need."""
-    with running.server():
+    with running.server("flows.retention"):
         from flows.cli import terminal
         from flows.retention import prune as flow
 
@@ -84,7 +84,7 @@ def rebuild(
     out: Annotated[Path, typer.Option(help="Folder for the two models; the package's own when not given.")] = Path(),
 ) -> None:
     """Make the tokenizer and the two tiny models from nothing. Takes about fifteen minutes on two cores."""
-    with running.server():
+    with running.server("flows.rebuilding"):
         from flows.rebuilding import rebuild as flow
         from racro.models.folders import EMBEDDED
 

@@ -12,7 +12,7 @@ import os
 import signal
 import sys
 import urllib.request
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from flows.station import servers
@@ -77,13 +77,16 @@ def settle(home: Path = HOME) -> Path:
 
 
 @contextlib.contextmanager
-def prefect_server(home: Path, port: int | None = None) -> Iterator[str]:
+def prefect_server(home: Path, port: int | None = None, meanwhile: Callable[[], None] = lambda: None) -> Iterator[str]:
     """A Prefect server on loopback for as long as the context lasts; yields its API URL.
+
+    `meanwhile` is called while the server starts, with its URL in PREFECT_API_URL.
 
     Its database is `home`/prefect/prefect.db, so every run of this working directory shows in one UI. With
     PREFECT_API_URL set nothing is started. Raises ServerFailed.
     """
     if configured := os.environ.get("PREFECT_API_URL"):
+        meanwhile()
         yield configured
         return
     port = port or free_port()
@@ -95,13 +98,20 @@ def prefect_server(home: Path, port: int | None = None) -> Iterator[str]:
     }
     command = python("flows.station.prefect_server", "127.0.0.1", str(port), str(int(ASK)))
     url = f"http://127.0.0.1:{port}/api"
-    with _serving("Prefect's server", command, environment, home / "prefect" / "server.log", f"{url}/health", ASK):
-        os.environ["PREFECT_API_URL"] = url
-        try:
-            yield url
-        finally:
-            _drain()
-            os.environ.pop("PREFECT_API_URL", None)
+    log = home / "prefect" / "server.log"
+
+    def use() -> None:
+        os.environ["PREFECT_API_URL"] = url  # not for the server itself
+        meanwhile()
+
+    try:
+        with _serving("Prefect's server", command, environment, log, f"{url}/health", ASK, use):
+            try:
+                yield url
+            finally:
+                _drain()
+    finally:
+        os.environ.pop("PREFECT_API_URL", None)
 
 
 @contextlib.contextmanager
@@ -116,7 +126,13 @@ def mlflow_ui(home: Path, port: int) -> Iterator[str]:
 
 @contextlib.contextmanager
 def _serving(
-    name: str, command: Sequence[str], env: Mapping[str, str], log: Path, health: str, ask: int = signal.SIGTERM
+    name: str,
+    command: Sequence[str],
+    env: Mapping[str, str],
+    log: Path,
+    health: str,
+    ask: int = signal.SIGTERM,
+    meanwhile: Callable[[], None] = lambda: None,
 ) -> Iterator[None]:
     """A server for as long as the context lasts, from when it answers at `health`. Raises ServerFailed."""
     server = Child(command, env=env, log=log, ask=ask)
@@ -127,6 +143,7 @@ def _serving(
         return False
 
     try:
+        meanwhile()
         try:
             up = server.wait_until(ready, START_DEADLINE)
         except TimeoutError as error:

@@ -22,11 +22,13 @@ import time
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
-import uvicorn
-from prefect.server.database import provide_database_interface
-from prefect.server.database.configurations import AioSqliteConfiguration
-from prefect.server.database.dependencies import temporary_database_config
-from sqlalchemy.ext.asyncio import AsyncSession, AsyncSessionTransaction
+gc.disable()  # also while these are imported
+
+import uvicorn  # noqa: E402
+from prefect.server.database import provide_database_interface  # noqa: E402
+from prefect.server.database.configurations import AioSqliteConfiguration  # noqa: E402
+from prefect.server.database.dependencies import temporary_database_config  # noqa: E402
+from sqlalchemy.ext.asyncio import AsyncSession, AsyncSessionTransaction  # noqa: E402
 
 YOUNG, ALL = 1.0, 60.0
 """Seconds between collections of what is new, and of everything."""
@@ -66,7 +68,6 @@ def main(host: str, port: int, stop: int = signal.SIGTERM) -> None:
     config = provide_database_interface().database_config
     if isinstance(config, AioSqliteConfiguration):
         config = Sqlite(connection_url=config.connection_url)
-    gc.disable()
     gc.freeze()  # what the imports made stays, and need not be looked through again
     threading.Thread(target=_collect, name="garbage", daemon=True).start()
     with temporary_database_config(config):

@@ -7,12 +7,18 @@ accident.
 
 from __future__ import annotations
 
+from racro import imports
 from racro.config import Captioner, EnginePlacement, Reasoner, Runtime
 from racro.engines.protocol import Engine, Role
 
 
 def build(role: Role, config: Captioner | Reasoner, folder: str, place: EnginePlacement, runtime: Runtime) -> Engine:
     """An engine in this process on the local model folder. Raises what the engine raises when it does not start."""
+    with imports.quick():
+        return _build(role, config, folder, place, runtime)
+
+
+def _build(role: Role, config: Captioner | Reasoner, folder: str, place: EnginePlacement, runtime: Runtime) -> Engine:
     engine = config.engine
     if engine.type == "scripted":
         from racro.engines.local.scripted import ScriptedEngine

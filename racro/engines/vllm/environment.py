@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
 from importlib import metadata
 
 from racro.config import EnginePlacement
@@ -25,13 +26,15 @@ def cpu_build() -> bool:
 def environment(place: EnginePlacement, cpu: bool) -> dict[str, str]:
     """Variables to add for an engine at `place`. `cpu`: vLLM computes there; see `cpu_build`."""
     caches = home().resolve() / "cache"
-    variables = {
-        "VLLM_CACHE_ROOT": str(caches / "vllm"),
-        "VLLM_CONFIG_ROOT": str(caches / "vllm-config"),
-        "TORCHINDUCTOR_CACHE_DIR": str(caches / "inductor"),
-        "TRITON_CACHE_DIR": str(caches / "triton"),
-        "FLASHINFER_WORKSPACE_BASE": str(caches / "flashinfer"),
-        "CUDA_CACHE_PATH": str(caches / "cuda"),
+    folders = {
+        "VLLM_CACHE_ROOT": "vllm",
+        "VLLM_CONFIG_ROOT": "vllm-config",
+        "TORCHINDUCTOR_CACHE_DIR": "inductor",
+        "TRITON_CACHE_DIR": "triton",
+        "FLASHINFER_WORKSPACE_BASE": "flashinfer",
+        "CUDA_CACHE_PATH": "cuda",
+    }
+    variables = {name: os.environ.get(name, str(caches / folder)) for name, folder in folders.items()} | {
         "VLLM_NO_USAGE_STATS": "1",
         "DO_NOT_TRACK": "1",
         "VLLM_LOGGING_LEVEL": "WARNING",
