@@ -55,7 +55,6 @@ def update(
     """
     if not work.steps:
         raise BadRollouts("no informative group: nothing to train on")
-    gc.freeze()  # what is older than the trainer is no part of its cycles, and takes long to look through
     try:
         return _update(
             work, images_base, policy, initial, out, step, captioner, temperature, config, runtime, seed, progress
@@ -63,7 +62,6 @@ def update(
     finally:
         # Trainer, model and optimizer hold each other in cycles; a colocated engine that wakes needs their memory.
         gc.collect()
-        gc.unfreeze()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
 
