@@ -40,5 +40,9 @@ def bypass_proxies() -> None:
     if not any(os.environ.get(name) or os.environ.get(name.upper()) for name in PROXIES):
         return
     given = [host.strip() for name in ("no_proxy", "NO_PROXY") for host in os.environ.get(name, "").split(",")]
+    for name in (*PROXIES, *map(str.upper, PROXIES)):
+        scheme, there, address = os.environ.get(name, "").partition("://")
+        if there and scheme == "socks":  # as desktops write it; httpx knows socks5 alone
+            os.environ[name] = f"socks5://{address}"
     hosts = ",".join(dict.fromkeys([*filter(None, given), *LOOPBACK]))
     os.environ["no_proxy"] = os.environ["NO_PROXY"] = hosts

@@ -42,9 +42,11 @@ def reason(
 ) -> ScoredTable:
     """Verdict and reward of each rollout. Raises TooManyUnscored."""
     progress, refused = Progress(f"reason {iteration}", "questions"), Refusals("answered")
+    captions = list(artifacts.read_table(rollouts, Rollout))
+    _require_captions(captions, rollouts, reward, iteration)
     rows = list(
         reasoning.reason(
-            list(artifacts.read_table(rollouts, Rollout)),
+            captions,
             {problem.uid: problem for problem in artifacts.read_table(problems, Problem)},
             reasoner_engine(reasoner, reasoner_model, runtime),
             reasoner,
@@ -71,6 +73,20 @@ def reason(
     output.metrics = _metrics(rows) | {f"verdict_{name}": count for name, count in verdicts.items()}
     output.metrics |= refused.metrics
     return ScoredTable(uri=output.folder, rows=len(rows), digest=artifacts.table_digest(output.shards))
+
+
+def _require_captions(
+    captions: list[Rollout], rollouts: RolloutTable, reward: recipes.RewardSettings, iteration: int
+) -> None:
+    """Were enough problems captioned? The captions may be those of a run that allowed fewer. Raises TooManyUnscored."""
+    record = artifacts.read_record(rollouts.uri)
+    captioned = len({row.uid for row in captions})
+    chosen = captioned if record is None else int(record.metrics.get("problems", captioned))
+    if chosen - captioned > reward.max_unscored * chosen:
+        raise TooManyUnscored(
+            f"iteration {iteration}: {chosen - captioned} of {chosen} problems have no captions from an earlier run; "
+            f"above reward.max_unscored = {reward.max_unscored} the run stops. Raise it, or change the captioner"
+        )
 
 
 def _metrics(rows: list[ScoredRollout]) -> dict[str, float]:

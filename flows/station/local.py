@@ -8,14 +8,19 @@ Called by `flows.cli`; a worker or a deployment brings its own environment.
 from __future__ import annotations
 
 import contextlib
+import http.client
 import os
 import signal
 import sys
+import time
+import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from flows.station import servers
+from racro.errors import BadInput
 from racro.processes.child import SAFE_PATH, Child, ending, free_port, python
 
 HOME = Path(".racro")
@@ -45,8 +50,16 @@ STOP_DEADLINE = 10.0
 """Seconds for a server to end by itself."""
 
 
+AWAY_DEADLINE = 15.0
+"""Seconds for a server that others run to answer. One that is being restarted comes back in time."""
+
+
 class ServerFailed(RuntimeError):
     """The local server did not come up; the message says where its log is."""
+
+
+class NoServer(BadInput):
+    """There is no server at PREFECT_API_URL or MLFLOW_TRACKING_URI."""
 
 
 def settle(home: Path = HOME) -> Path:
@@ -83,9 +96,10 @@ def prefect_server(home: Path, port: int | None = None, meanwhile: Callable[[], 
     `meanwhile` is called while the server starts, with its URL in PREFECT_API_URL.
 
     Its database is `home`/prefect/prefect.db, so every run of this working directory shows in one UI. With
-    PREFECT_API_URL set nothing is started. Raises ServerFailed.
+    PREFECT_API_URL set nothing is started. Raises ServerFailed and NoServer.
     """
     if configured := os.environ.get("PREFECT_API_URL"):
+        _require_prefect(configured)
         meanwhile()
         yield configured
         return
@@ -112,6 +126,51 @@ def prefect_server(home: Path, port: int | None = None, meanwhile: Callable[[], 
                 _drain()
     finally:
         os.environ.pop("PREFECT_API_URL", None)
+
+
+def require_tracking() -> None:
+    """If MLFLOW_TRACKING_URI names a server, it must answer. Before anything starts; raises NoServer."""
+    url = os.environ.get("MLFLOW_TRACKING_URI", "")
+    if url.startswith(("http://", "https://")):
+        parts = urllib.parse.urlsplit(url)
+        shown = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()  # without the password
+        _first_answer(url, f"MLFLOW_TRACKING_URI: {shown} does not answer ({{}}); start it, or unset the variable")
+
+
+def _require_prefect(url: str) -> None:
+    """Raises NoServer."""
+    fault = (
+        f"PREFECT_API_URL: {url} is no Prefect server that can be used ({{}}); give the address of its API, "
+        "http://HOST:4200/api, or unset the variable"
+    )
+    status, kind = _first_answer(url, fault)
+    if status in (401, 403):
+        return  # Prefect sends the key, and has words of its own for a wrong one
+    if status != 200 or kind == "text/html":
+        raise NoServer(fault.format(f"it answers {status}" if status != 200 else "it answers with a web page"))
+
+
+def _first_answer(url: str, fault: str) -> tuple[int, str]:
+    """Status and content type of what a server says about its health. Raises NoServer: `fault` with the reason in it.
+
+    A server that does not answer, or only with errors of its own, has AWAY_DEADLINE to get well.
+    """
+    end = time.monotonic() + AWAY_DEADLINE
+    while True:
+        try:
+            with urllib.request.urlopen(f"{url.rstrip('/')}/health", timeout=AWAY_DEADLINE) as answer:
+                return answer.status, answer.headers.get_content_type()
+        except urllib.error.HTTPError as error:
+            if error.code < 500:
+                return error.code, ""
+            reason = f"it answers {error.code}"
+        except OSError as error:
+            reason = " ".join(str(getattr(error, "reason", error)).split())
+        except (ValueError, http.client.HTTPException) as error:  # no URL, or no HTTP
+            raise NoServer(fault.format(error)) from error
+        if time.monotonic() + 1 > end:
+            raise NoServer(fault.format(reason))
+        time.sleep(1)
 
 
 @contextlib.contextmanager

@@ -23,8 +23,10 @@ from racro.data.contamination import look
 from racro.data.golds import read_gold
 from racro.data.options import with_options
 from racro.data.sources import Row
+from racro.grading.normalise import normalised
 from racro.prompts import IMAGE_TAG
 from racro.schema import Gold, ImageRef, Problem
+from racro.storage.files import in_time
 
 NO_CATEGORY = "all"
 INLINE_FOLDER = "images"
@@ -33,6 +35,15 @@ INLINE_FOLDER = "images"
 
 _SPECIAL = re.compile(r"<\|[A-Za-z][\w ]+\|>|<｜[^｜<>]+｜>")
 """Special tokens of most tokenizers, <|im_start|> and the like: an end of turn or an image where it is only text."""
+
+
+WEB = ("http://", "https://")
+WEB_DEADLINE = 60.0
+"""Seconds for one image from the web."""
+LONGEST_SHOWN = 200
+"""Characters of a path in a message."""
+_BASE64 = re.compile(r"(?:iVBORw0KGgo|/9j/|R0lGOD|UklGR)[A-Za-z0-9+/\s]{40,}={0,2}\s*")
+"""A PNG, JPEG, GIF or WebP file as text; no path looks like that."""
 
 
 class Trouble(NamedTuple):
@@ -105,7 +116,7 @@ def check(draft: Draft, base: str | None, files: Files) -> Problem:
     """
     if not draft.uid:
         raise Unusable("empty uid", draft.question)
-    if not draft.question.replace(IMAGE_TAG, "").strip():
+    if not normalised(draft.question.replace(IMAGE_TAG, "")).strip():
         raise Unusable("empty question", draft.uid)
     if found := _SPECIAL.search(draft.question):
         raise Unusable("special token in the text", f"{draft.uid}: {found[0]} means more than text to a model")
@@ -138,9 +149,9 @@ def image_items(cell: Any) -> list[Any]:
         return [item for part in cell for item in image_items(part) or [None]]
     if isinstance(cell, dict):
         return image_items(cell.get("bytes") or cell.get("path") or cell.get("url"))
-    if isinstance(cell, str) and cell.startswith("data:"):
+    if isinstance(cell, str) and (cell.startswith("data:") or _BASE64.fullmatch(cell)):
         try:
-            return [base64.b64decode(cell.partition(",")[2])]
+            return [base64.b64decode(cell.rpartition(",")[2])]
         except ValueError as error:
             raise Unusable("unreadable image", f"{cell[:60]}...: {error}") from error
     return [cell] if cell else []
@@ -167,17 +178,28 @@ def image_ref(item: Any, base: str | None, files: Files) -> ImageRef:
 
 def _hash_file(path: str, files: Files) -> str | Trouble:
     try:
-        data = images.image_bytes(path)
+        data = _fetched(path) if path.startswith(WEB) else images.image_bytes(path)
     except (ValueError, ImportError) as error:  # BadImage, or a protocol that fsspec does not know
         return Trouble("missing image", str(error))
     except OSError as error:
         if "://" in path:
             raise  # a storage that is down says nothing about the row
-        return Trouble("missing image", f"{path}: {error.strerror}")
+        return Trouble("missing image", f"{path[:LONGEST_SHOWN]}: {error.strerror}")
     try:
         return _inspect(data, path, files)
     except Unusable as error:
         return Trouble(error.reason, error.detail)
+
+
+def _fetched(url: str) -> bytes:
+    """An image from the web. Raises BadImage for whatever its server does: each row may name another server."""
+    try:
+        return in_time(lambda: images.image_bytes(url), WEB_DEADLINE)
+    except images.BadImage:
+        raise
+    except Exception as error:  # of the system, of aiohttp, or an answer like 403
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise images.BadImage(f"{url[:LONGEST_SHOWN]}: cannot be fetched ({reason[:LONGEST_SHOWN]})") from error
 
 
 def _inspect(data: bytes, name: str, files: Files) -> str:

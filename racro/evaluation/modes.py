@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import chain
 
 from racro.engines.protocol import Engine, Generation, Prompt, Refusal, Request, Sampling, prompt_seed
 from racro.prompts import Message, joint_messages, text_messages
-from racro.rollouts.captioner import Progress, missing, request, silent
+from racro.rollouts.captioner import Progress, ask, missing, silent
 from racro.rollouts.reasoner import question_to
 from racro.rollouts.thoughts import spoken
 from racro.schema import Mode, ModelOutput, Problem
@@ -39,18 +38,8 @@ def captioner_outputs(
     It is a caption or an answer, as `messages` asks for.
     """
     sampling = Sampling(n=1, temperature=0.0, max_tokens=max_tokens, deadline=deadline)
-    unreadable: list[Refusal] = []
-
-    def readable() -> Iterator[Request]:
-        for key, question in enumerate(questions):
-            try:
-                asked = request(key, question, images_base, messages, sampling, 0)
-            except ValueError as error:  # an image that cannot be read, placeholders without images
-                unreadable.append(Refusal(key, str(error)))
-            else:
-                yield asked
-
-    for done, made in enumerate(chain(engine.generate(readable()), unreadable), 1):
+    asked = ask(questions, images_base, engine, messages, sampling, lambda question: 0)
+    for done, made in enumerate(asked, 1):
         question = questions[made.key]
         yield from _outputs(question.uid, _asked(messages, question), made)
         progress(done, len(questions))

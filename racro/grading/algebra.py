@@ -18,6 +18,9 @@ _PLAIN_LATEX = NormalizationConfig(
 """As by default, but units stay: it takes the s of "3x+2s" for one, and so 3x+2s for 3x+2."""
 TARGETS = [LatexExtractionConfig(boxed_match_priority=0, normalization_config=_PLAIN_LATEX)]
 """Not its plain expressions: those are the first number in any text that cannot be parsed as a whole."""
+_GREEK = ["alpha", "beta", "gamma", "delta", "epsilon", "theta", "lambda", "mu", "phi", "psi", "omega", "rho", "sigma"]
+_LETTERS = str.maketrans(dict(zip("αβγδεθλμφψωρσ", (rf"\{name} " for name in _GREEK), strict=True)))
+_ARROW = re.compile(r"\\(vec|hat|bar|overrightarrow)\s+([A-Za-z])")
 _PLAIN = tuple(
     (re.compile(pattern), new)
     for pattern, new in (
@@ -77,6 +80,7 @@ math_verify.grader.sympy_numeric_eq = _relative
 
 
 def _parsed(text: str) -> list[object]:
+    text = _ARROW.sub(r"\\\1{\2}", text.translate(_LETTERS))
     for pattern, new in _PLAIN:
         text = pattern.sub(new, text)
     parsed: list[object] = parse(f"${text}$", TARGETS, parsing_timeout=None)

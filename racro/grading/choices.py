@@ -44,6 +44,8 @@ def letter(text: str, choices: Sequence[str]) -> str | None:
         marked = rest[:1] >= "\u4e00" or bool(start[1] or start[3]) or (rest.startswith("(") and start[2].isupper())
         if marked and not others:
             return named
+        if marked and not text.startswith("A:") and len(others) == 1:
+            return None  # the letter of one option with the text of another
     if text.startswith("A:"):  # "Answer:"
         text = text[2:].strip()
     matching = [key for key, option in options.items() if same_option(text, option)]

@@ -38,7 +38,23 @@ def same_quantity(found: str, gold: Gold) -> bool:
     ):
         return same_expression(found, gold)
     ours, theirs = ours or _computed(gold.answer), theirs or _computed(found)
+    if ours and theirs:
+        ours, theirs = (
+            one._replace(units=_angle(text, one.units, other.units))
+            for one, other, text in ((ours, theirs, gold.answer), (theirs, ours, found))
+        )
     return ours is not None and theirs is not None and same_number(theirs, ours, gold)
+
+
+_E_NOTATION = re.compile(r"[-+]?\d+(?:\.\d+)?[eE][-+]?\d{1,3}")
+_PI = re.compile(r"π|\\pi(?![a-zA-Z])|\bpi\b")
+
+
+def _angle(text: str, units: Readings, other: Readings) -> Readings:
+    """The unit of an angle: multiples of π beside degrees are radians."""
+    if units or not other or not _PI.search(text) or not set(other) & set(unit("degree")):
+        return units
+    return unit("rad")
 
 
 _NAME = re.compile(r"[\w\s\\$()]*")
@@ -85,7 +101,7 @@ def measured(text: str) -> tuple[str, Readings]:
         lone = len(last) == 1 and plain[found.start(1) - 1].isspace() and computable(before)
         if (lone or _UPRIGHT.search(last)) and balanced(last) and before.strip():
             if known := unit(clean(last)):
-                return before, known
+                return before.rstrip("^"), known  # 30^\circ
             if noun(clean(last)) and computable(before):  # "2\\sqrt{3} apples"
                 return before, ()
         found = _LAST_WORDS.search(plain, found.start(1) + 1)
@@ -107,6 +123,7 @@ def same_expression(found: str, gold: Gold) -> bool:
     if nested(found) > NESTED:
         return False
     (answer, ours_in), (found, theirs_in) = measured(answer), measured(found)
+    ours_in, theirs_in = _angle(answer, ours_in, theirs_in), _angle(found, theirs_in, ours_in)
     converting = bool(ours_in and theirs_in and ours_in != theirs_in)
     if converting or gold.tolerance is not None or gold.precision is not None:
         one, other = number(answer) or _computed(answer), number(found) or _computed(found)
@@ -115,6 +132,9 @@ def same_expression(found: str, gold: Gold) -> bool:
             return same_number(other, one, _asked(gold, one, other, near=SIX_DIGITS))
         if converting:
             return False
+    if _E_NOTATION.fullmatch(found.strip()) and computable(answer) and (value := _computed(answer)):
+        power = number(found)  # "1e-3": for math-verify e is a number there
+        return power is not None and same_number(power, value, _asked(gold, value, power, near=NOISE))
     return symbolic.equal(undressed(answer), undressed(found))
 
 
@@ -195,5 +215,21 @@ def _closing(text: str) -> int:
     return -1
 
 
+_SYMBOLS = {
+    **{"∠": r"\angle", "∥": r"\parallel", "⊥": r"\perp", "⟂": r"\perp", "△": r"\triangle", "▵": r"\triangle"},
+    **{"≅": r"\cong", "∼": r"\sim", "∽": r"\sim", "⟨": "(", "⟩": ")", "∅": r"\emptyset", "ℝ": r"\mathbb{R}"},
+    **{r"\langle": "(", r"\rangle": ")", r"\lt": "<", r"\gt": ">", r"\varnothing": r"\emptyset", r"\neq": r"\ne"},
+}
+_SYMBOL = re.compile(r"\\[a-zA-Z]+|[^\x00-\x7f]")
+_GAPS = re.compile(r"(?<!\d) | (?!\d)")
+_LOW = re.compile(r"(?<=[A-Za-z)])_\{?(\d+)\}?")
+
+
 def _squeeze(text: str) -> str:
-    return clean(text).replace(" ", "").replace(";", ",")
+    """For a comparison letter by letter: one sign for each symbol, no index marks, no spaces but those of "2 1/2"."""
+    if "\\" in text or not text.isascii():
+        text = _SYMBOL.sub(lambda sign: _SYMBOLS.get(sign[0], sign[0]), text)
+    text = clean(text).replace(";", ",")
+    if "_" in text:
+        text = _LOW.sub(r"\1", text)
+    return _GAPS.sub("", text) if " " in text else text

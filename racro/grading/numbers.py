@@ -11,6 +11,7 @@ from fractions import Fraction
 from functools import lru_cache
 from typing import NamedTuple
 
+from racro.grading import numerals
 from racro.grading.plain import clean
 from racro.grading.units import Readings, converted, unit
 from racro.schema import Gold
@@ -46,15 +47,11 @@ _PART = rf"(?:\(\s?([-+]?)\s?({_INNER})\s?\)|({DECIMAL}))"
 _NUMBER = re.compile(rf"([-+]?)\s?{_PART}(?:\s?/\s?{_PART})?")
 _MIXED = re.compile(r"([-+]?)\s?(\d+)(?: (\d+)\s?/\s?(\d+)| ?\((\d+)\)/\((\d+)\))")
 _LEADING = re.compile(
-    r"(?:about|approximately|around|roughly|nearly|exactly|is|are)\s|(?:是|为|约|共|大约)(?=[-\d])", re.IGNORECASE
+    r"(?:about|approximately|around|roughly|nearly|exactly|is|are)\s|(?:是|为|约|共|大约)(?=[-\d])|(?:#|№|no\.)\s?(?=\d)",
+    re.IGNORECASE,
 )
 _PAID = re.compile(r"(?:([-+])\s?)?(?:US)?([$€£¥₹]|(?:USD|EUR|GBP|CNY|RMB|INR)\b)\s?([-+])?")
 _RATE = re.compile(r"^(?!\s?(?:/|per\b)).*|(.+)", re.DOTALL)
-_COUNTS = (
-    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
-    "eighteen nineteen twenty"
-)
-WORDS = {word: value for value, word in enumerate(_COUNTS.split())}
 _ROUNDED = re.compile(r"≈|≃|\\(?:approx|simeq)(?![a-zA-Z])")
 _SCALES = {
     **{"thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12},
@@ -78,7 +75,7 @@ def number(text: str) -> Number | None:
 
     A unit, a percent sign, a currency, or a few words of what is counted may follow.
     """
-    exact, *rounded = _ROUNDED.split(text)
+    exact, *rounded = _ROUNDED.split(numerals.unrepeated(text) if "\\" in text else text)
     return _number(clean(exact)) or (_number(clean(rounded[-1])) if rounded else None)
 
 
@@ -92,6 +89,8 @@ def _number(text: str) -> Number | None:
     text = text.strip()
     while (leading := _LEADING.match(text)) is not None:
         text = text[leading.end() :]
+    if text[:1].isalpha():
+        text = numerals.signed(text)
     paid = _PAID.match(text)
     if paid is None:
         return _counted(text)
@@ -101,9 +100,9 @@ def _number(text: str) -> Number | None:
 
 def _counted(text: str, currency: str = "") -> Number | None:
     """A number and what follows it."""
-    first, _, counted = text.partition(" ")
-    if first.lower() in WORDS:
-        return _followed(Fraction(WORDS[first.lower()]), 0, counted)
+    sign = text[:1] == "-"
+    if in_words := numerals.spelled(text[sign:]):
+        return _followed(in_words[0] * (-1 if sign else 1), 0, in_words[1])
     match = _MIXED.match(text) or _NUMBER.match(text)
     if match is None or sum(map(str.isdigit, match[0])) > DIGITS:
         return None
@@ -198,6 +197,8 @@ def same_number(found: Number, gold: Number, asked: Gold) -> bool:
     where no tolerance is asked for. Units that are both known are converted; of one dimension they must be. 50 % equals
     0.5 and equals 50: questions for a percentage have golds of both forms.
     """
+    if _opposed(found.following, gold.following):
+        return False
     ours = gold.units or (unit(clean(asked.unit)) if asked.unit else ())
     if found.units and ours:
         values = converted(found.value, found.units, ours)
@@ -208,6 +209,44 @@ def same_number(found: Number, gold: Number, asked: Gold) -> bool:
     if gold.percent != found.percent:
         scales.append(Fraction(100) if gold.percent else Fraction(1, 100))
     return any(_near(found.value * scale, gold, asked) for scale in scales)
+
+
+_OPPOSITES = (
+    ("north", "south"),
+    ("east", "west"),
+    ("up", "down"),
+    ("upward", "downward"),
+    ("upwards", "downwards"),
+    ("left", "right"),
+    ("forward", "backward"),
+    ("increase", "decrease"),
+    ("more", "less"),
+    ("rise", "fall"),
+    ("gain", "loss"),
+    ("profit", "loss"),
+    ("above", "below"),
+    ("clockwise", "counterclockwise"),
+    ("clockwise", "anticlockwise"),
+    ("am", "pm"),
+    ("bc", "ad"),
+    ("东", "西"),
+    ("南", "北"),
+)
+
+
+_DIRECTIONS = frozenset(word for pair in _OPPOSITES for word in pair)
+
+
+def _opposed(one: str, other: str) -> bool:
+    """Do the words behind two numbers contradict each other: "5 m north" and "5 m south"?"""
+    if not one or not other or not (first := _directions(one)) or not (second := _directions(other)):
+        return False
+    return any((a in first and b in second) or (b in first and a in second) for a, b in _OPPOSITES)
+
+
+@lru_cache(4096)
+def _directions(text: str) -> frozenset[str]:
+    return _DIRECTIONS.intersection(re.findall(r"[a-z]+|[\u4e00-\u9fff]", text.lower().replace(".", "")))
 
 
 def _near(value: Fraction, gold: Number, asked: Gold, rounding: Fraction = Fraction(0)) -> bool:

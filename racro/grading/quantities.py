@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
-from racro.grading import numbers
+from racro.grading import numbers, numerals
 from racro.grading.plain import clean
 from racro.grading.units import unit
 from racro.schema import Gold
@@ -22,7 +22,7 @@ CONCLUDING = re.compile(
 
 _TOKEN = re.compile(
     rf"(?:(?<![\w.,^_{{:-])|(?<=[\u4e00-\u9fff]))"
-    rf"(?:-?(?:[$€£]\s?)?{numbers.DECIMAL}(?:\s?/\s?\d+)?(?![\d_^:])\s?(?:%|°(?![CF]))?|(?:{'|'.join(numbers.WORDS)})\b)",
+    rf"(?:-?(?:[$€£]\s?)?{numbers.DECIMAL}(?:\s?/\s?\d+)?(?![\d_^:])\s?(?:%|°(?![CF]))?|{numerals.ENGLISH})",
     re.IGNORECASE,
 )
 _BESIDE = re.compile(r"[^\s,;:!?=|<>\u4e00-\u9fff]+")
@@ -150,7 +150,7 @@ def announced(sentence: str, fits: Fits = bool) -> str | None:
 
 def _only(sentence: str, fits: Fits) -> str | None:
     """The one number of a sentence."""
-    tokens = [token for token in _tokens(clean(sentence), fits) if token.text.lower() not in numbers.WORDS]
+    tokens = [token for token in _tokens(clean(sentence), fits) if token.text.lower() not in numerals.WORDS]
     return tokens[0].text if len({(t.read.value, t.read.percent) for t in tokens if t.read}) == 1 else None
 
 

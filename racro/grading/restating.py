@@ -58,11 +58,26 @@ def same_answer(found: str, gold: Gold) -> bool:
     spelled = words(found).split()
     if len(spelled) > 1 and all(len(word) == 1 for word in spelled) and "".join(spelled) == words(gold.answer):
         return True  # "x y"
+    if _product(found, gold):
+        return True
     ours = unit(gold.answer)
     if ours and set(ours) & set(unit(clean(found))):
         return True
     theirs = said(found, gold.question)
     return theirs is not None and (same_text(theirs, gold.answer) or theirs == _named(gold.answer, gold.question))
+
+
+_TIMES = re.compile(r"\s?(?:\*|·|×|\\cdot|\\times)\s?")
+
+
+def _product(found: str, gold: Gold) -> bool:
+    """Are two texts the same product of letters, "ab" and "b * a"? Without a sign the question has the letters."""
+    factors, plain = clean(gold.answer).replace(" ", ""), clean(found)
+    theirs = _TIMES.sub("", plain).replace(" ", "")
+    if not (re.fullmatch(r"[a-z]{2,4}", factors) and sorted(factors) == sorted(theirs)):
+        return False
+    signed = len(_TIMES.findall(plain)) == len(factors) - 1
+    return signed or all(re.search(rf"(?<![A-Za-z]){letter}(?![A-Za-z])", gold.question) for letter in factors)
 
 
 def _named(answer: str, question: str) -> str:
@@ -100,7 +115,7 @@ def said(sentence: str, question: str) -> str | None:
     kept = [
         at
         for at, word in enumerate(spoken)
-        if word in meant or (_stem(word) not in asked and (word not in FILLERS or (at == last > 0 and len(word) == 1)))
+        if word in meant or (_stem(word) not in asked and (word not in FILLERS or (at == last and len(word) == 1)))
     ]
     if not kept or len(kept) > LONGEST:
         return None

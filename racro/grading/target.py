@@ -16,10 +16,10 @@ from racro.grading.units import unit
 from racro.schema import AnswerKind, Gold
 
 _FUNCTIONS = re.compile(r"\\?\b(?:sin|cos|tan|cot|sec|csc|log|ln|exp|sqrt|pi|theta|alpha|beta|gamma|lambda|mu)\b")
-_SIGNS = re.compile(r"[\d+*/^|\\-]|[A-Za-z)]\s?\(|[^\x00-\x7f]")
+_SIGNS = re.compile(r"[\d+*/^|\\-]|(?<![A-Za-z])[A-Za-z]!|[A-Za-z)]\s?\(|[^\x00-\x7f]")
 """Without one of these a text is neither a quantity nor algebra."""
 _ALGEBRA = re.compile(
-    r"(?=.*[A-Za-z])(?=.*(?:[-+*/^|·×÷]|\d\s?[A-Za-z(]|[A-Za-z)]\s?\(|\\))(?!.*[A-Za-z]\d)"
+    r"(?=.*[A-Za-z])(?=.*(?:[-+*/^|·×÷]|(?<![A-Za-z])[A-Za-z]!|\)!|\d\s?[A-Za-z(]|[A-Za-z)]\s?\(|\\))(?!.*[A-Za-z]\d)"
     r"(?:[A-Za-z](?![A-Za-z]{2})|[\s\d.()\[\]{}+*/^|!_,·×÷π√-])+"
 )
 """Letters and numbers with an operator between them, and no words."""
@@ -53,6 +53,8 @@ def _kind(answer: str, written: str) -> AnswerKind:
     if "/" in plain and unit(plain):
         return "text"
     symbols = _FUNCTIONS.sub("x", plain)
+    if re.fullmatch(r"\d{1,3}!", plain):
+        return "expression"
     return "expression" if len(plain) <= LONGEST_ALGEBRA and _ALGEBRA.fullmatch(symbols) else "text"
 
 

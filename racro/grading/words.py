@@ -5,13 +5,17 @@ from __future__ import annotations
 import calendar
 import re
 import unicodedata
+from fractions import Fraction
 from functools import lru_cache
 
 from racro.grading.numbers import number, same_number
 from racro.grading.plain import clean
 from racro.schema import Gold
 
-YES, NO = frozenset({"yes", "true", "correct", "right", "y"}), frozenset({"no", "false", "incorrect", "wrong", "n"})
+YES, NO = (
+    frozenset({"yes", "true", "correct", "right", "y", "yeah", "yep"}),
+    frozenset({"no", "false", "incorrect", "wrong", "n", "nope"}),
+)
 _SHORT = {
     short.lower(): full.lower()
     for shorts, names in ((calendar.month_abbr, calendar.month_name), (calendar.day_abbr, calendar.day_name))
@@ -28,18 +32,52 @@ def same_text(found: str, answer: str) -> bool:
     theirs = words(found)
     if ours == theirs or _SHORT.get(ours, ours) == _SHORT.get(theirs, theirs):
         return True
+    if ours[:1] == theirs[:1] and _joined(ours) == _joined(theirs) != "":
+        return True
+    if ":" in answer and (ratio := _ratio(answer)) is not None:
+        return ratio == _ratio(found)
     gold = number(answer)
     value = gold and number(found)
     return bool(gold and value and same_number(value, gold, Gold(answer, "integer")))
 
 
+def _joined(words: str) -> str:
+    """Words without gaps: "lightblue" of "light blue", "us" of "u.s."; nothing where there is more than letters."""
+    return (
+        words.replace(" ", "").replace("-", "").replace(".", "")
+        if re.fullmatch(r"[^\W\d_]+(?:[ .-][^\W\d_]+)*\.?", words)
+        else ""
+    )
+
+
+_RATIO = re.compile(r"\d{1,9}(?:\.\d{1,9})?(?:\s?(?::|\bto\b)\s?\d{1,9}(?:\.\d{1,9})?)+")
+_TIME = re.compile(r"[01]?\d:[0-5]\d|2[0-4]:[0-5]\d")
+
+
+def _ratio(text: str) -> tuple[Fraction, ...] | None:
+    """A ratio by its first term: "3:4", "6 to 8", and "3/4" and "0.75" where it has two. None for a time of day."""
+    plain = clean(text)
+    if _RATIO.fullmatch(plain) and not _TIME.fullmatch(plain):
+        first, *others = (Fraction(term) for term in re.split(r"\s?(?::|to)\s?", plain))
+        return tuple(other / first for other in others) if first else None
+    value = number(text)
+    if value is None or not value.value or value.units or value.percent:
+        return None
+    return (1 / value.value,)
+
+
+_ACCENTS = re.compile(r"(?<=[a-z])[\u0300-\u036f]+")
 _INDEX = re.compile(r"(?<=[a-z)])\s?_\s?\{?(\d+)\}?(?:\s(?=[a-z(](?![a-z]{2})))?")
 
 
 @lru_cache(4096)
 def words(text: str) -> str:
     """In lower case, without punctuation that means nothing between words."""
-    text = _INDEX.sub(r"\1", unicodedata.normalize("NFKC", clean(text)).casefold())
+    text = clean(text).casefold()
+    if not text.isascii():
+        text = unicodedata.normalize("NFD", unicodedata.normalize("NFKC", text).casefold())
+        text = unicodedata.normalize("NFC", _ACCENTS.sub("", text))
+    text = _INDEX.sub(r"\1", text.replace("grey", "gray"))
     text = re.sub(r"(?<=[^\W\d])-(?=[^\W\d])|[^\w\s./%+<>=°^-]|\.(?!\d)", " ", text)
     return re.sub(r"^(?:an?|the)\s(?=.)", "", " ".join(text.split()))
 
@@ -53,6 +91,8 @@ def yes_or_no(text: str) -> bool | None:
     if not said and (chinese := _CHINESE.match(clean(text))):
         return chinese[1] is not None
     first = said[0] if said else ""
+    if clean(text) in ("T", "F"):
+        return clean(text) == "T"
     if (first in YES) == (first in NO) or (first in YES and set(said) & NO) or (first in NO and set(said) & YES):
         return None
     return first in YES

@@ -18,7 +18,7 @@ from jinja2 import TemplateError
 
 from racro.errors import BadInput
 from racro.models.folders import load_processor, load_tokenizer
-from racro.prompts import Message, plain_text
+from racro.prompts import IMAGE_TAG, Message, plain_text
 
 THOUGHT = "<think>"
 SYSTEM_PROBE, USER_PROBE = "Words of the system 7319.", "Words of the user 7319."
@@ -85,6 +85,10 @@ class ChatTemplate:
         self.model, self.options = model, dict(options or {})
         self.renderer = tokenizer if processor is None else processor
         self.image_token: str = "" if processor is None else processor.image_token
+        added = {token.content for token in tokenizer.added_tokens_decoder.values() if token.special}
+        special = added.union(tokenizer.all_special_tokens) - {IMAGE_TAG}
+        self.special = tuple(sorted(token for token in special if len(token.strip()) > 1))
+        """Texts that the tokenizer takes for more than text."""
         self.text = getattr(processor, "chat_template", None) or tokenizer.chat_template
         if not self.text:
             raise BadTemplate(
@@ -111,8 +115,12 @@ class ChatTemplate:
     def fill(self, messages: Sequence[Message], images: int) -> str:
         """The text of a prompt. Special tokens are in it, so the tokenizer must not add them again.
 
-        Raises ValueError when the template does not take the messages or images and their places do not match.
+        Raises ValueError when the template does not take the messages, when images and their places do not match, and
+        when a message writes a special token of this model: it would end a turn or open another.
         """
+        written = "\n".join(plain_text(message) for message in messages)
+        if found := next((token for token in self.special if token in written), None):
+            raise ValueError(f"special token in the text: {found} means more than text to {self.model}")
         try:
             text = self._render(messages)
         except TemplateError as error:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
 
 from racro import config
 from racro.data.images import open_image
-from racro.engines.protocol import Engine, Prompt, Refusal, Request, Sampling, prompt_seed
+from racro.engines.protocol import Engine, Generation, Prompt, Refusal, Request, Sampling, prompt_seed
 from racro.prompts import Message, caption_messages
 from racro.rollouts.thoughts import spoken
 from racro.schema import FinishReason, Problem, Rollout
@@ -63,17 +64,32 @@ def select(problems: Sequence[Problem], count: int, seed: int, iteration: int) -
     return [problems[i] for i in walk[offset : offset + count]]
 
 
-def request(
-    key: int,
-    problem: Problem,
+def ask(
+    problems: Sequence[Problem],
     images_base: str,
+    engine: Engine,
     messages: Callable[[str, int], list[Message]],
     sampling: Sampling,
-    seed: int,
-) -> Request:
-    """A request about a problem's images, which are decoded here. Raises BadImage."""
-    images = tuple(open_image(ref, images_base) for ref in problem.images)
-    return Request(key, Prompt(messages(problem.question, len(images)), images), sampling, seed)
+    seed: Callable[[Problem], int],
+) -> Iterator[Generation | Refusal]:
+    """The engine's answers about the problems' images, by the index of the problem and in any order.
+
+    Images are decoded one problem at a time, so that a stage never holds all of them. A problem with an image that
+    cannot be read, or with placeholders that do not match its images, is refused here.
+    """
+    unreadable: list[Refusal] = []
+
+    def requests() -> Iterator[Request]:
+        for key, problem in enumerate(problems):
+            try:
+                images = tuple(open_image(ref, images_base) for ref in problem.images)
+                prompt = Prompt(messages(problem.question, len(images)), images)
+            except ValueError as error:
+                unreadable.append(Refusal(key, str(error)))
+            else:
+                yield Request(key, prompt, sampling, seed(problem))
+
+    yield from chain(engine.generate(requests()), unreadable)
 
 
 def caption(
@@ -91,21 +107,14 @@ def caption(
     """G captions of each problem, as groups finish and in any order of the groups. See `in_order`.
 
     `policy` is the digest of the policy behind `engine`; `images_base` the folder of the problem table. A problem that
-    the engine refuses has no captions. Raises `racro.data.images.BadImage`.
+    the engine refuses, or whose images cannot be read, has no captions.
     """
     sampling = Sampling(rollout.group_size, rollout.temperature, rollout.top_p, rollout.max_tokens, deadline)
-    requests = (
-        request(
-            i,
-            problem,
-            images_base,
-            caption_messages,
-            sampling,
-            prompt_seed(seed, "caption", iteration, problem.uid),
-        )
-        for i, problem in enumerate(problems)  # one at a time, so that a stage never holds all images
-    )
-    for done, made in enumerate(engine.generate(requests), 1):
+
+    def own(problem: Problem) -> int:
+        return prompt_seed(seed, "caption", iteration, problem.uid)
+
+    for done, made in enumerate(ask(problems, images_base, engine, caption_messages, sampling, own), 1):
         problem = problems[made.key]
         if isinstance(made, Refusal):
             refused(problem, made.reason)

@@ -397,6 +397,8 @@ def test_a_problem_that_cannot_be_captioned_costs_its_row_and_many_of_them_stop_
     }
     refused = {line.split()[1] for line in lines if "cannot be captioned" in line}
     assert (len(captioned), len(refused)) == (10, 4) and not captioned & refused
+    with pytest.raises(TooManyUnscored, match=r"4 of 14 problems have no captions.*max_unscored = 0\.25"):
+        train(recipe("reward.max_unscored=0.25"), run="strict", root=root)  # with the captions of the tolerant run
 
 
 def test_captions_that_the_reasoner_refuses_have_no_reward(tmp_path: Path) -> None:

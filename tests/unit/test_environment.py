@@ -7,6 +7,7 @@ import subprocess
 import sys
 from urllib.request import getproxies, proxy_bypass
 
+import httpx
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -46,3 +47,12 @@ def test_loopback_never_goes_through_a_proxy(
     assert all(proxy_bypass(host) for host in environment.LOOPBACK)
     kept = getproxies()["no"].split(",")
     assert {*given_lower, *given_upper} <= {*kept} and len(kept) == len({*kept})
+
+
+@pytest.mark.parametrize("scheme", ["http", "socks", "socks5", "socks5h"])
+@pytest.mark.parametrize("name", ["all_proxy", "ALL_PROXY", "HTTPS_PROXY"])
+def test_any_proxy_leaves_clients_of_loopback_working(name: str, scheme: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(name, f"{scheme}://192.0.2.1:3128/")
+    environment.bypass_proxies()
+    with httpx.Client() as client:  # Prefect's
+        assert client.is_closed is False

@@ -362,7 +362,7 @@ def test_what_the_model_cannot_take_is_one_line_and_costs_the_others_nothing(
     assert [type(answer) for answer in answers] == expected
     assert answers[0] == answers[2] == answers[5]
     assert not any("\n" in str(answer) for answer in answers if isinstance(answer, BadInput))
-    assert "lower max_tokens" in str(answers[1]) and "2 places for images" in str(answers[4])
+    assert "lower max_tokens" in str(answers[1]) and "special token in the text" in str(answers[4])
 
 
 class Backwards(Scribe):

@@ -185,12 +185,38 @@ def test_images_of_every_mode(tmp_path: Path, data: bytes, pixel: tuple[int, int
     assert image.mode == "RGB" and (pixel is None or image.getpixel((0, 0)) == pixel)
 
 
+def test_an_image_may_be_written_as_base64(tmp_path: Path) -> None:
+    written = base64.b64encode(picture("red", size=(30, 20))).decode()
+    source = jsonl(
+        tmp_path, [row(image=written), row(1, image="\n".join(written[i : i + 76] for i in range(0, 999, 76)))]
+    )
+    one, other = everything(source, tmp_path).problems
+    assert one.images == other.images
+    assert open_image(one.images[0], str(tmp_path)).size == (30, 20)
+
+
 # --- bad rows ---------------------------------------------------------------------------------------------------------
 
 BAD = {
-    "missing image": [row(image="nowhere.png"), row(image=None), row(image=[]), row(image=["0.png", None])],
-    "unreadable image": [row(image="text.png"), row(image="cut.png"), row(image="data:image/png;base64,abc")],
-    "empty question": [row(question=""), row(question=None), row(question=" <image> \n")],
+    "missing image": [
+        row(image="nowhere.png"),
+        row(image=None),
+        row(image=[]),
+        row(image=["0.png", None]),
+        row(image="https://127.0.0.1:1/refused.png"),
+    ],
+    "unreadable image": [
+        row(image="text.png"),
+        row(image="cut.png"),
+        row(image="data:image/png;base64,abc"),
+        row(image="/9j/" + "A" * 101),
+    ],
+    "empty question": [
+        row(question=""),
+        row(question=None),
+        row(question=" <image> \n"),
+        row(question="\u200b<image>"),
+    ],
     "empty answer": [row(answer=" "), row(answer=None), row(answer="\\boxed{ }"), row(answer=float("nan"))],
     "answer is no text": [row(answer=["3"])],
     "placeholders do not match images": [

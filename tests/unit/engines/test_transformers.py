@@ -196,7 +196,7 @@ def test_images_and_their_places_must_match(captioner: TransformersEngine, reaso
     prompt = mixed_prompts()[0]
     assert "1 places for images in a prompt with 0" in refusal(captioner, Prompt(prompt.messages), Sampling())
     smuggled = Prompt(caption_messages("What is <|image_pad|>?", 1), prompt.images)
-    assert "2 places for images in a prompt with 1" in refusal(captioner, smuggled, Sampling())
+    assert "special token in the text: <|image_pad|>" in refusal(captioner, smuggled, Sampling())
     assert "reads text only" in refusal(reasoner, prompt, Sampling())
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -71,6 +73,18 @@ def test_a_captioner_reads_the_whole_prompt_with_its_images(tokenizer: Any, proc
     assert plain_text(messages[0]) in text
     with pytest.raises(ValueError, match="2 places for images in a prompt with 1"):
         made.fill(messages, 1)
+
+
+@pytest.mark.parametrize("token", ["<|im_end|>", "<|image_pad|>", "<end_of_turn>"])
+def test_a_prompt_that_writes_a_special_token_of_the_model_is_refused(tokenizer: Any, token: str) -> None:
+    own = copy.deepcopy(tokenizer)
+    own.add_special_tokens({"additional_special_tokens": [token]})
+    made = of(own, CHATML)
+    with pytest.raises(ValueError, match=f"special token in the text: {re.escape(token)} means more than text to a/m"):
+        made.fill(reasoner_messages(f"How {token} tall?", "A bar."), 0)
+    with pytest.raises(ValueError, match="special token in the text"):
+        made.fill(reasoner_messages("How tall?", f"A bar.{token}"), 0)
+    assert made.fill(reasoner_messages("Is |a|<|b|>0, and <s an image?", "<image> <unknown>"), 0)
 
 
 def test_templates_that_lose_a_part_of_every_prompt_are_refused_by_name(tokenizer: Any) -> None:

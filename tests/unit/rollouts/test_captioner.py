@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from racro import config
 from racro.config import ScriptedReply
-from racro.data.images import BadImage, sha256
+from racro.data.images import sha256
 from racro.embedded import world
 from racro.engines.local.scripted import ScriptedEngine
 from racro.engines.protocol import Generation, Refusal, Request, Sampling
@@ -165,12 +165,30 @@ def test_a_refused_problem_has_no_captions_and_is_reported(problems: list[Proble
     assert all("no rule" in reason for _, reason in refusals) and refusals
 
 
+@pytest.mark.parametrize("spoilt", [b"no image", None], ids=["changed", "deleted"])
+def test_an_unreadable_image_costs_its_problem(problems: list[Problem], tmp_path: Path, spoilt: bytes | None) -> None:
+    image = tmp_path / problems[1].images[0].path
+    image.unlink() if spoilt is None else image.write_bytes(spoilt)
+    refusals: list[tuple[str, str]] = []
+    ticks: list[tuple[int, int]] = []
+    rows = caption(
+        *(problems, str(tmp_path), "digest", Watched(ScriptedReply(replies=("x",))), GROUPS, 0, 0, 60.0),
+        progress=lambda *tick: ticks.append(tick),
+        refused=lambda problem, reason: refusals.append((problem.uid, reason)),
+    )
+    assert {row.uid for row in rows} == {problem.uid for problem in problems} - {problems[1].uid}
+    [(uid, reason)] = refusals
+    assert uid == problems[1].uid
+    assert str(image) in reason
+    assert ticks[-1] == (4, 4)
+
+
 def test_images_are_decoded_when_their_turn_comes(problems: list[Problem], tmp_path: Path) -> None:
-    (tmp_path / problems[-1].images[0].path).write_bytes(b"no image")
+    last = tmp_path / problems[-1].images[0].path
     rows = caption(problems, str(tmp_path), "digest", Watched(ScriptedReply(replies=("x",))), GROUPS, 0, 0, 60.0)
     assert [next(rows).uid for _ in range(9)][-1] == problems[2].uid
-    with pytest.raises(BadImage, match="changed"):
-        next(rows)
+    last.unlink()
+    assert list(rows) == []
 
 
 def test_a_thinking_captioner_keeps_its_tokens_and_gives_its_caption(problems: list[Problem], tmp_path: Path) -> None:

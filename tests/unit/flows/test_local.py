@@ -1,0 +1,87 @@
+"""Servers that others run: used when they answer, one line when they do not."""
+
+from __future__ import annotations
+
+import http.server
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from flows.station import local
+from flows.station.local import NoServer, prefect_server, require_tracking
+from racro.processes.child import free_port
+
+
+class Answers(http.server.BaseHTTPRequestHandler):
+    """Answers /STATUS/KIND/health with that status, in HTML or JSON."""
+
+    def do_GET(self) -> None:
+        _, status, kind, *_ = self.path.split("/")
+        self.send_response(int(status))
+        self.send_header("content-type", {"html": "text/html", "json": "application/json"}[kind])
+        self.end_headers()
+        self.wfile.write(b"true")
+
+    def log_message(self, *arguments: object) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def address() -> Iterator[str]:
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Answers) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+
+
+@pytest.fixture(autouse=True)
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(local, "AWAY_DEADLINE", 0.5)
+
+
+@pytest.mark.parametrize("answer", ["200/json", "401/json", "403/html"])
+def test_a_server_that_answers_is_used(
+    address: str, answer: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PREFECT_API_URL", f"{address}/{answer}")
+    with prefect_server(tmp_path) as url:
+        assert url == f"{address}/{answer}"
+    assert list(tmp_path.iterdir()) == [], "nothing was started"
+
+
+@pytest.mark.parametrize(
+    "answer", ["404/json", "500/json", "200/html", "dead", "silent", "htp://x/api", "127.0.0.1/api"]
+)
+def test_anything_else_there_is_one_line(
+    address: str, answer: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        named = {
+            "dead": f"http://127.0.0.1:{free_port()}/api",
+            "silent": f"http://127.0.0.1:{silent.getsockname()[1]}/api",
+        }
+        url = named.get(answer, answer if "/api" in answer else f"{address}/{answer}")
+        monkeypatch.setenv("PREFECT_API_URL", url)
+        with pytest.raises(NoServer) as refused, prefect_server(tmp_path):
+            pass
+    assert str(refused.value).startswith(f"PREFECT_API_URL: {url} is no Prefect server that can be used (")
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("answer", ["200/json", "404/html", "401/json", "sqlite:///x.db", "databricks"])
+def test_a_tracking_server_must_only_answer(address: str, answer: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"{address}/{answer}" if answer[0].isdigit() else answer)
+    require_tracking()
+
+
+@pytest.mark.parametrize("answer", ["500/json", "dead"])
+def test_a_tracking_server_that_is_away_is_one_line(address: str, answer: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    host = f"127.0.0.1:{free_port()}" if answer == "dead" else f"{address.removeprefix('http://')}/{answer}"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://user:secret@{host}")
+    with pytest.raises(NoServer) as refused:
+        require_tracking()
+    assert str(refused.value).startswith(f"MLFLOW_TRACKING_URI: http://{host} does not answer (")
+    assert "\n" not in str(refused.value) and "secret" not in str(refused.value)
