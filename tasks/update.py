@@ -23,7 +23,7 @@ from tasks.running.policies import Output, stage
 from tasks.running.progress import Progress
 
 
-@stage("update", version=2)
+@stage("update", version=3)
 def update(
     output: Output,
     scored: ScoredTable,

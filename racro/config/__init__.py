@@ -18,7 +18,7 @@ from racro.config.problems import (
     Virl39kProblems,
 )
 from racro.config.recipe import Recipe
-from racro.config.runtime import EnginePlacement, Runtime, Timeouts
+from racro.config.runtime import EnginePlacement, Runtime, Timeouts, TrainerPlacement
 from racro.config.training import EvaluationSettings, RewardSettings, RolloutSettings, UpdateSettings
 
 __all__ = [
@@ -46,6 +46,7 @@ __all__ = [
     "Share",
     "TableProblems",
     "Timeouts",
+    "TrainerPlacement",
     "Transformers",
     "UpdateSettings",
     "Virl39kColumns",

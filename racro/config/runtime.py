@@ -70,6 +70,15 @@ class EnginePlacement(Config):
     decoding step."""
 
 
+class TrainerPlacement(Config):
+    """How the update uses the machine."""
+
+    tokens: PositiveInt = 8192
+    """Number of tokens per forward and backward pass: as many whole groups as fit, each its prompt once and its
+    captions. A larger group is divided and repeats its prompt; only a single caption may exceed the number. Memory
+    grows with it, and the result does not depend on it."""
+
+
 class Runtime(Config):
     """Where and how fast a recipe runs. Changes no digest and no cache key."""
 
@@ -87,9 +96,8 @@ class Runtime(Config):
     """Number of problems per call of the captioner's engine."""
     reason_batch: PositiveInt = 64
     """Number of prompts per call of the reasoner's engine."""
-    micro_batch: PositiveInt = 4
-    """Number of captions per forward and backward pass of the update: as many whole groups as fit, or an equal part of
-    a group, which then repeats its prompt. A mini-batch consists of whole micro-batches."""
+    trainer: TrainerPlacement = TrainerPlacement()
+    """How the update uses the machine."""
     gradient_checkpointing: bool = True
     """Recompute activations in the backward pass: about a third more computation, much less memory."""
     request_deadline: Seconds = 1800.0

@@ -54,15 +54,13 @@ def positions(model: Any, inputs: Inputs) -> torch.Tensor:
     return (inputs["attention_mask"].cumsum(-1) - 1).clamp(min=0)
 
 
-def extended(inputs: Inputs, input_ids: torch.Tensor, attention_mask: torch.Tensor, width: int) -> Inputs:
+def extended(inputs: Inputs, input_ids: torch.Tensor, attention_mask: torch.Tensor, places: torch.Tensor) -> Inputs:
     """The inputs of prompts, of prompts with completions.
 
-    `input_ids`, `attention_mask`: (B, W) of prompt and completion, padded in any way; the first `width` columns hold
-    the prompts. Fields with a number per prompt token are placed where the prompts' tokens are; a completion's are 0.
+    input_ids, attention_mask: (B, W) of prompt and completion, padded in any way. places: (B, W), true where a prompt's
+    tokens are. Fields with a number per prompt token are placed there; a completion's are 0.
     """
     prompts = inputs["attention_mask"].bool()
-    places = attention_mask.bool().cpu().clone()
-    places[:, width:] = False
     found = dict(inputs)
     for name, value in inputs.items():
         if value.shape == prompts.shape:

@@ -4,8 +4,6 @@ Engines ban the tokens that stand for images and record log-probs of what is lef
 are of all tokens. For the comparison of the two, the share of the banned ones has to be known. It follows from the
 hidden states, the few rows of the output layer that are banned, and the log-prob of the token that was sampled, without
 computing the logits of a whole vocabulary again.
-
-Shapes: B rows, T positions, H hidden size.
 """
 
 from __future__ import annotations
@@ -16,45 +14,28 @@ import torch
 
 
 class BannedShare:
-    """Measures one model; used as a context around its forward passes, whose hidden states it sees."""
+    """Measures one model."""
 
     def __init__(self, model: Any, banned: list[int], temperature: float) -> None:
         """`model`: without wrappers of PEFT or accelerate. `banned`: token ids. `temperature`: of the log-probs."""
         self.model, self.temperature = model, temperature
         head = model.get_output_embeddings()
         self.banned = torch.tensor([token for token in banned if token < len(head.weight)], dtype=torch.long)
-        self.hidden: torch.Tensor | None = None
-
-    def __enter__(self) -> BannedShare:
-        self.hook = self.model.base_model.register_forward_hook(self._see)
-        return self
-
-    def __exit__(self, *raised: object) -> None:
-        self.hook.remove()
-        self.hidden = None
-
-    def _see(self, module: Any, arguments: Any, output: Any) -> None:
-        self.hidden = output.last_hidden_state
-
-    def states(self) -> torch.Tensor:
-        """The hidden states (B, W, H) of the forward just made."""
-        assert self.hidden is not None
-        return self.hidden
 
     @torch.no_grad()
     def log_allowed(self, hidden: torch.Tensor, tokens: torch.Tensor, logprobs: torch.Tensor) -> torch.Tensor:
-        """Log (B, T) of the share that the allowed tokens have where `hidden` (B, T, H) predicts.
+        """Log (N,) of the share that the allowed tokens have where hidden states (N, H) predict `tokens` (N,).
 
-        `tokens`, `logprobs`: (B, T), what was scored there. Not finite where padding was scored.
+        `logprobs`: (N,), those of `tokens`.
         """
         head = self.model.get_output_embeddings()
-        scored = torch.einsum("bth,bth->bt", hidden.float(), head.weight[tokens].float())
+        scored = torch.einsum("nh,nh->n", hidden.float(), head.weight[tokens].float())
         banned = hidden.float() @ head.weight[self.banned.to(hidden.device)].float().T
         if head.bias is not None:
             scored, banned = scored + head.bias[tokens], banned + head.bias[self.banned.to(hidden.device)]
         scored, banned = self._logits(scored), self._logits(banned)
         normaliser = scored - logprobs.float()  # logsumexp over the vocabulary
-        share = (banned - normaliser[..., None]).exp().sum(-1)
+        share = (banned - normaliser[:, None]).exp().sum(-1)
         return torch.log1p(-share)
 
     def _logits(self, projected: torch.Tensor) -> torch.Tensor:

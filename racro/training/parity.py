@@ -116,7 +116,8 @@ def trainer_logprobs(
     """
     completion = torch.tensor([row.completion_ids])
     ids = torch.cat([inputs["input_ids"], completion], dim=1)
-    joined = extended(inputs, ids, torch.ones_like(ids), inputs["input_ids"].shape[1])
+    prompt = torch.arange(ids.shape[1]) < inputs["input_ids"].shape[1]
+    joined = extended(inputs, ids, torch.ones_like(ids), prompt[None])
     moved = {name: value.to(model.device) for name, value in joined.items()}
     kept = completion.shape[1]
     # Counted from the end: not every model keeps as few logits as it is asked to.

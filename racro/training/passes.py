@@ -1,112 +1,135 @@
-"""A trainer's pass over captions: log-probs, entropies, and the share of tokens that engines never sample.
+"""A model's pass over a bin: log-probs, entropies, and the share of tokens that engines never sample.
 
-Each caption with a prompt of its own, or the captions of a group with one prompt (`racro.training.grouped`). Prompts
-are encoded here, from row numbers, in the way of the engine (`racro.models.encoding`), and their ids are compared with
-the stored ones. Called by `racro.training.replay`.
+First the inputs on the CPU (`BinInputs`), in the way of the engine (`racro.models.encoding`), whose prompt ids they are
+compared with; then the forward (`scored`). Either the captions of a row share their prompt (`racro.training.grouped`),
+or each caption has a row to itself. Called by `racro.training.replay`.
 
-Shapes: B rows of a pass, W columns of prompt and completion, T of the completion.
+Shapes: N tokens of the bin's captions, one caption after the other.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-from racro.models.encoding import Inputs, extended, positions
+from racro.models.encoding import Inputs, positions
 from racro.training.banned import BannedShare
-from racro.training.grouped import pack
+from racro.training.bins import Bin, Row
+from racro.training.grouped import Packed, pack, separate
 from racro.training.planning import BadRollouts, Group, Plan
 from racro.training.prompts import PromptEncoder, first_difference, prompt_ids
 
 
 @dataclass(frozen=True)
-class Scored:
-    """What a forward says of B captions, (B, T) each, padded right."""
+class Prepared:
+    """A bin as a model takes it, on the CPU."""
 
-    logprobs: torch.Tensor
-    entropy: torch.Tensor | None
-    """None where the model does not give it."""
-    allowed: torch.Tensor | None
-    """Log of the share of tokens that engines sample from; None in a pass with gradients."""
-    experts: torch.Tensor | None = None
-    """The auxiliary loss of experts, a number."""
+    packed: Packed
+    captions: tuple[int, ...]
+    """Numbers of its captions, counted through all groups of the plan."""
+    lengths: list[int]
+    """Their numbers of tokens."""
+    pixel_bytes: int
+    """Size of its images as the model takes them."""
+    counts: bool = True
+    """False if it only keeps step with other processes."""
 
 
 @dataclass(frozen=True)
-class Batch:
-    """Captions of one pass."""
+class Scored:
+    """What a forward says of a bin."""
 
-    rows: list[int]
-    """Their numbers, counted over all groups."""
-    ids: torch.Tensor
-    """(B, W): prompt, padded left, and caption, padded right."""
-    mask: torch.Tensor
-    """(B, W): 0 for padding."""
-    kept: int
-    """T: so many of the last columns are the caption's."""
+    logprobs: torch.Tensor
+    """(N,)"""
+    entropy: torch.Tensor | None
+    """(N,); None where the model does not give it."""
+    hidden: torch.Tensor
+    """(N, H): the states that predict."""
+    tokens: torch.Tensor
+    """(N,): what they predict."""
+    experts: torch.Tensor | None
+    """The auxiliary loss of experts, a number; None if it was not asked for."""
+
+    def log_allowed(self, share: BannedShare) -> torch.Tensor:
+        """Log (N,) of the share of the tokens that engines sample from."""
+        return share.log_allowed(self.hidden, self.tokens, self.logprobs)
 
 
-class CaptionPass:
-    """Passes over the captions of a Plan, which are rows group after group."""
+class BinInputs:
+    """Makes the inputs of bins."""
 
-    def __init__(self, work: Plan, encoder: PromptEncoder) -> None:
-        """Raises BadRollouts when the first prompt differs from the engine's."""
-        self.work, self.encoder = work, encoder
-        self.group_size = len(work.groups[0].rollouts)
-        check_prompts(encoder.encode([work.groups[0].problem]), [work.groups[0]])
+    def __init__(self, work: Plan, encoder: PromptEncoder, model: Any) -> None:
+        """`model`: without wrappers of PEFT or accelerate."""
+        self.work, self.encoder, self.model = work, encoder, model
+        self.shared = True
+        """Do the captions of a row share their prompt? Otherwise each row has one caption."""
 
-    def by_row(self, model: Any, share: BannedShare, batch: Batch, experts: bool = False) -> Scored:
-        """Each caption with a prompt of its own. `experts`: their auxiliary loss too."""
-        ids, kept = batch.ids, batch.kept
-        inputs = self._encoded(batch)
-        if experts:
-            inputs["output_router_logits"] = True
-        labels = ids.masked_fill(batch.mask == 0, -100)
-        labels[:, :-kept] = -100
-        output = model(**inputs, labels=labels, fused_lm_head=True)
-        logprobs, tokens = output.log_probs[:, -kept:], ids[:, -kept:]
-        return Scored(
-            logprobs,
-            None if output.entropy is None else output.entropy[:, -kept:],
-            None if torch.is_grad_enabled() else share.log_allowed(share.states()[:, -kept - 1 : -1], tokens, logprobs),
-            output.aux_loss if experts else None,
+    def prepare(self, what: Bin, stand_in: Row) -> Prepared:
+        """The inputs of a bin; of `stand_in` for a bin without rows.
+
+        Raises BadRollouts where the trainer's ids of a prompt differ from the engine's, BadImage.
+        """
+        rows = what.rows or (stand_in,)
+        prompts = self.prompts([row.group for row in rows])
+        size = len(self.work.groups[0].rollouts)
+        return Prepared(
+            self.packed(prompts, rows, self.shared),
+            tuple(row.group * size + caption for row in rows for caption in row.captions),
+            [len(caption) for row in rows for caption in self.captions(row)],
+            sum(value.nbytes for value in prompts.values() if value.is_floating_point()),
+            counts=bool(what.rows),
         )
 
-    def by_group(self, model: Any, share: BannedShare, batch: Batch) -> Scored:
-        """As `by_row`, with one pass over the prompt that consecutive rows share."""
-        ids, kept = batch.ids, batch.kept
-        numbers = [row // self.group_size for row in batch.rows]
-        firsts = [i for i, number in enumerate(numbers) if i == 0 or number != numbers[i - 1]]
-        groups = [self.work.groups[numbers[i]] for i in firsts]
+    def prompts(self, numbers: list[int]) -> Inputs:
+        """Encoded prompts of groups, which must have the very ids that the engine saw. Raises BadRollouts, BadImage."""
+        groups = [self.work.groups[number] for number in numbers]
         prompts = self.encoder.encode([group.problem for group in groups])
         check_prompts(prompts, groups)
-        tokens, real = ids[:, -kept:].cpu(), batch.mask[:, -kept:].bool().cpu()
-        captions = [
-            [tokens[i][real[i]] for i in range(first, end)]
-            for first, end in zip(firsts, [*firsts[1:], len(numbers)], strict=True)
-        ]
-        packed = pack(prompts, positions(share.model, prompts), captions)
-        inputs = {name: value.to(ids.device) for name, value in packed.inputs.items()}
-        labels = packed.labels.to(ids.device)
-        output = model(**inputs, shift_labels=labels, fused_lm_head=True)
-        logprobs = packed.unpacked(output.log_probs, kept)
-        return Scored(
-            logprobs,
-            None if output.entropy is None else packed.unpacked(output.entropy, kept),
-            None
-            if torch.is_grad_enabled()
-            else share.log_allowed(packed.unpacked(share.states(), kept), ids[:, -kept:], logprobs),
-        )
+        return prompts
 
-    def _encoded(self, batch: Batch) -> dict[str, Any]:
-        """A model's inputs for prompts and captions."""
-        groups = [self.work.groups[row // self.group_size] for row in batch.rows]
-        prompts = self.encoder.encode([group.problem for group in groups])
-        check_prompts(prompts, groups)
-        inputs = extended(prompts, batch.ids, batch.mask, batch.ids.shape[1] - batch.kept)
-        return {name: value.to(batch.ids.device) for name, value in inputs.items()}
+    def packed(self, prompts: Inputs, rows: tuple[Row, ...], shared: bool) -> Packed:
+        """Prompts, one for each row, and the rows' captions."""
+        captions = [self.captions(row) for row in rows]
+        if shared:
+            return pack(prompts, positions(self.model, prompts), captions)
+        return separate(prompts, [caption for own in captions for caption in own])
+
+    def captions(self, row: Row) -> list[torch.Tensor]:
+        """Token ids of a row's captions."""
+        return [torch.tensor(self.work.groups[row.group].rollouts[i].completion_ids) for i in row.captions]
+
+
+def scored(model: Any, core: Any, packed: Packed, device: torch.device, experts: bool = False) -> Scored:
+    """The forward. `model` may be wrapped, `core` is what is inside. `experts`: their auxiliary loss too."""
+    inputs: dict[str, Any] = {name: value.to(device) for name, value in packed.inputs.items()}
+    if experts:
+        inputs["output_router_logits"] = True
+    tokens = packed.tokens.to(device)
+    with _predicting(core, packed.places.to(device)) as states:
+        output = model(**inputs, shift_labels=tokens[None], fused_lm_head=True)
+    entropy = None if output.entropy is None else output.entropy[0]
+    return Scored(output.log_probs[0], entropy, states[0][0], tokens, output.aux_loss if experts else None)
+
+
+@contextmanager
+def _predicting(core: Any, places: torch.Tensor) -> Iterator[list[torch.Tensor]]:
+    """Have the output layer see only the states at `places`, as (1, N, H): over a vocabulary, prompts cost most."""
+    states: list[torch.Tensor] = []
+
+    def chosen(module: Any, arguments: Any, output: Any) -> Any:
+        output.last_hidden_state = output.last_hidden_state.flatten(0, 1)[places][None]
+        states.append(output.last_hidden_state)
+        return output
+
+    hook = core.base_model.register_forward_hook(chosen)
+    try:
+        yield states
+    finally:
+        hook.remove()
 
 
 def check_prompts(prompts: Inputs, groups: list[Group]) -> None:

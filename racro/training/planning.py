@@ -38,6 +38,11 @@ class Plan:
     left_over: int
     """Number of informative groups dropped to make the steps equal; fewer than `steps`."""
 
+    def numbers(self, step: int) -> range:
+        """The numbers of the groups of an optimizer step, which depend on nothing but the rollouts and `mini_batch`."""
+        size = len(self.groups) // self.steps
+        return range(step * size, (step + 1) * size)
+
 
 def plan(rollouts: Sequence[ScoredRollout], problems: dict[str, Problem], policy: str, mini_batch: int) -> Plan:
     """Check the rollouts, drop groups without signal, and divide the rest into equal optimizer steps.

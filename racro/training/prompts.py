@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from PIL import Image
+
 from racro.data.images import open_image
 from racro.models.chat_template import ChatTemplate
 from racro.models.encoding import Inputs, accepted, encode
@@ -22,14 +24,28 @@ class PromptEncoder:
     def __init__(self, processor: Any, model: Any, images_base: str, template_kwargs: Mapping[str, Any]) -> None:
         """`model`: the model itself, without wrappers of PEFT or accelerate. `images_base`: folder of the table."""
         self.processor, self.images_base, self.known = processor, images_base, accepted(model)
+        self.decoded = 0
+        """How many images have been decoded so far."""
+        self.opened: dict[str, list[Image.Image]] = {}
+        """Images of the last call, by problem."""
         self.template = ChatTemplate("the captioner", processor.tokenizer, processor, template_kwargs)
 
     def encode(self, problems: Sequence[Problem]) -> Inputs:
-        """Inputs of the prompts, padded left. Images are decoded here and kept no longer than the call."""
-        images = [[open_image(ref, self.images_base) for ref in problem.images] for problem in problems]
+        """Inputs of the prompts, padded left. Images are decoded here, once each, and kept for the next call only."""
+        opened: dict[str, list[Image.Image]] = {}
+        for problem in problems:
+            if problem.uid in opened:
+                continue
+            opened[problem.uid] = self.opened.get(problem.uid) or self._decoded(problem)
+        self.opened = opened
+        images = [opened[problem.uid] for problem in problems]
         messages = [caption_messages(problem.question, len(problem.images)) for problem in problems]
         texts = [self.template.fill(said, len(own)) for said, own in zip(messages, images, strict=True)]
         return encode(self.processor, self.processor.tokenizer, texts, images, self.known)
+
+    def _decoded(self, problem: Problem) -> list[Image.Image]:
+        self.decoded += len(problem.images)
+        return [open_image(ref, self.images_base) for ref in problem.images]
 
 
 def prompt_ids(inputs: Inputs) -> list[list[int]]:

@@ -1,34 +1,40 @@
-"""TRL's GRPOTrainer on stored rollouts: one generation batch is one iteration, and nothing is generated.
+"""TRL's GRPOTrainer on stored rollouts: nothing is generated, and TRL computes the loss of one bin at a time.
 
-TRL sees token ids, masks and row numbers, never an image: it knows the image inputs of some model families by name, and
-of others not. Each micro-batch is encoded from its row numbers (`racro.training.passes`). Old log-probs are computed
-once, before the first step, and clipping is live. Advantages are ours (`racro.training.advantage`), multiplied by the
-truncated importance ratio between trainer and engine. Not here: settings, optimizer state, what is saved
-(`racro.training.update`, which runs it).
+TRL's loader carries the numbers of optimizer steps. A step is a sequence of bins (`racro.training.bins`), whose inputs
+come from `racro.training.feed`; losses are divided by the tokens of the whole step, so that it does not matter how the
+step is divided. Old log-probs are those before the first step, and clipping is live. Advantages are ours
+(`racro.training.advantage`), multiplied by the truncated importance ratio between trainer and engine. Not here:
+settings, optimizer state, what is saved (`racro.training.update`, which runs it).
 
-Shapes: R rollouts of an iteration, B rows of a micro-batch, W columns of prompt and completion, T of the completion.
+Shapes: N tokens of a bin's captions, B captions of a bin, T tokens of the longest (at least 2).
 """
 
 from __future__ import annotations
 
-import logging
+import contextlib
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from itertools import chain
 from typing import Any
 
 import torch
 from datasets import Dataset
 from torch.nn.functional import pad
+from torch.nn.utils.rnn import pad_sequence
+from torch.utils.data import DataLoader
 
 from racro import config as recipes
-from racro.prompts import caption_messages
 from racro.training.advantage import advantages
 from racro.training.banned import BannedShare
+from racro.training.bins import Lengths, deal, divided
+from racro.training.feed import Feed
+from racro.training.grouped import Packed
 from racro.training.parity import FLOAT32_GAP
-from racro.training.passes import Batch, CaptionPass, Scored
-from racro.training.planning import Group, Plan
+from racro.training.passes import BinInputs, Prepared, Scored, scored
+from racro.training.planning import Plan
 from racro.training.prompts import PromptEncoder
-from racro.training.trl_without_vllm import GRPOTrainer, split_tensor_dict
-
-logger = logging.getLogger(__name__)
+from racro.training.sharing import ways_agree
+from racro.training.trl_without_vllm import GRPOTrainer, use_adapter
 
 
 class LogprobMismatch(RuntimeError):
@@ -45,218 +51,231 @@ class ReplayTrainer(GRPOTrainer):
         encoder: PromptEncoder,
         banned: list[int],
         config: recipes.UpdateSettings,
+        budget: int,
         **arguments: Any,
     ) -> None:
-        """`banned`: token ids that engines never sample. Raises BadRollouts when prompts differ from the engine's."""
-        self.work, self.banned, self.config_ = work, banned, config
-        self.passes = CaptionPass(work, encoder)
-        self.grouped = True
-        """Do the captions of a group share one pass over their prompt? Not after a comparison that failed."""
-        self.allowed: list[torch.Tensor] = []
-        """Of each pass without gradients, in order: log (R, T) of the share that engines sample from."""
-        rows = Dataset.from_dict({"group": list(range(len(work.groups)))})
+        """`banned`: token ids that engines never sample. `budget`: tokens of a bin."""
+        self.work, self.encoder, self.banned, self.config_, self.budget = work, encoder, banned, config, budget
+        self.rollouts = [rollout for group in work.groups for rollout in group.rollouts]
+        rewards = [[rollout.reward for rollout in group.rollouts] for group in work.groups]
+        self.advantages = [0.0 if value is None else value for group in advantages(rewards) for value in group]
+        self.old: dict[int, torch.Tensor] = {}
+        """Log-probs (T,) before the first step, by the caption's number, counted through all groups."""
+        self.gaps: list[torch.Tensor] = []
+        """Of each bin, (N,): log-probs of trainer minus engine, over the tokens that engines sample."""
+        self.ratios: list[torch.Tensor] = []
+        """Of each bin, (N,): truncated importance ratios between trainer and engine."""
+        self.feed: Feed | None = None
+        steps = Dataset.from_dict({"step": list(range(work.steps))})
+        super().__init__(train_dataset=steps, reward_funcs=_never_asked, **arguments)
 
-        def load(batch: dict[str, list[int]]) -> dict[str, list[Any]]:
-            chosen = [work.groups[i].problem for i in batch["group"]]
-            prompts = [caption_messages(problem.question, len(problem.images)) for problem in chosen]
-            return {"group": batch["group"], "prompt": prompts}
+    def get_train_dataloader(self) -> Any:
+        """Numbers of optimizer steps; every process takes part in every step."""
+        steps: Any = range(self.work.steps)
+        return DataLoader(steps, batch_size=1, collate_fn=list)
 
-        rows.set_transform(load)
-        super().__init__(
-            train_dataset=rows,
-            reward_funcs=_stored_reward,
-            rollout_func=_replay,
-            **arguments,
-        )
-
-    def stored(self) -> dict[str, list[Any]]:
-        """The stored rollouts of the rows that TRL asks for, in the form that it wants of generated ones."""
-        every = [rollout for group in self.work.groups for rollout in group.rollouts]
-        chosen = [every[row] for row in self._rows.tolist()]
-        return {
-            "prompt_ids": [list(r.prompt_ids) for r in chosen],
-            "completion_ids": [list(r.completion_ids) for r in chosen],
-            "logprobs": [list(r.logprobs) for r in chosen],
-            "stored_reward": [r.reward for r in chosen],
-            # 0 excludes a token from the loss: an unscored caption must have no effect, not even through the KL
-            "env_mask": [[int(r.reward is not None)] * len(r.completion_ids) for r in chosen],
-        }
+    def train(self) -> Any:
+        """As TRL's; the thread that prepares bins ends with it, however it ends."""
+        try:
+            return super().train()
+        finally:
+            if self.feed:
+                self.feed.close()
 
     # --- once per iteration -------------------------------------------------------------------------------------------
 
-    def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
-        self._compare_ways()
-        # TRL repeats each prompt G times, group after group, and deals the whole out among the processes.
-        first = self.accelerator.process_index * len(inputs)
-        groups = [entry["group"] for entry in inputs]
-        size = self.num_generations
-        self._rows = rows = torch.tensor([group * size + (first + i) % size for i, group in enumerate(groups)])
-        self.allowed.clear()
-        output = super()._generate_and_score_completions(inputs)
-        output["rows"] = rows
-        old = output.get("old_per_token_logps")
-        if old is None:  # TRL skips them when an iteration is a single step; the gate needs them all the same
-            self.allowed.clear()
-            old = output["old_per_token_logps"] = self._old_logprobs(output)
-        mask = output["completion_mask"].bool()
-        raw = (old - output["sampling_per_token_logps"]).masked_fill(~mask, 0.0)
-        mean_gap = self._gate(raw - self.allowed[0].masked_fill(~mask, 0.0), mask)
-        ratio = raw.exp().clamp(max=self.config_.importance_cap)
-        rewards = [[r.reward for r in group.rollouts] for group in self.work.groups]
-        flat = [0.0 if a is None else a for group in advantages(rewards) for a in group]
-        scored = torch.tensor(flat, device=ratio.device)[rows.to(ratio.device)]
-        output["advantages"] = scored[:, None] * ratio
-        metrics = self._metrics["train"]
-        metrics["logprob_gap/mean"].append(mean_gap)
-        metrics["importance_ratio/mean"].append((ratio[mask].mean()).item())
-        self.allowed.clear()
-        return output
+    def _begin(self) -> None:
+        """Divide the steps into bins; compute old log-probs of all steps but the first, whose own pass gives them."""
+        core = self._core(self.model)
+        self.share = BannedShare(core, self.banned, self.temperature)
+        self.inputs = BinInputs(self.work, self.encoder, core)
+        lengths = [self._lengths(number) for number in range(len(self.work.groups))]
+        # The auxiliary loss of experts is a mean over prompts too, one for each caption.
+        shared = self.inputs.shared = not self.aux_loss_enabled and self._ways_agree(lengths)
+        self._metrics["train"]["shared_prompts"].append(float(shared))
+        count, rank = self.accelerator.num_processes, self.accelerator.process_index
+        steps = [self.work.numbers(step) for step in range(self.work.steps)]
+        dealt = [deal({i: lengths[i] for i in own}, count, self.budget, shared) for own in steps]
+        self.bins = [processes[rank] for processes in dealt]
+        smallest = min((r for bins in chain(*dealt) for bin in bins for r in bin.rows), key=lambda row: row.tokens)
+        later = list(chain(*self.bins[1:]))
+        self.feed = Feed(lambda bin: self.inputs.prepare(bin, smallest), [*later, *chain(*self.bins)])
+        with torch.no_grad():
+            for _ in later:
+                prepared = self.feed.take()
+                self._old(prepared, self._score(self.model, prepared.packed))
 
-    def _gate(self, gap: torch.Tensor, mask: torch.Tensor) -> float:
-        """Mean |gap| (R, T) per token, both sides over the tokens that engines sample. Raises LogprobMismatch."""
-        mean = (gap.abs().sum() / mask.sum()).item()
+    def _lengths(self, number: int) -> Lengths:
+        rollouts = self.work.groups[number].rollouts
+        return Lengths(len(rollouts[0].prompt_ids), tuple(len(rollout.completion_ids) for rollout in rollouts))
+
+    def _ways_agree(self, lengths: Sequence[Lengths]) -> bool:
+        """May captions share their prompt? Compared on the longest row of the iteration."""
+        rows = chain(*(divided(number, own, self.budget) for number, own in enumerate(lengths)))
+        allowed = self.config_.max_logprob_gap
+        if self.accelerator.mixed_precision == "no":
+            allowed = min(allowed, FLOAT32_GAP)
+        longest = max(rows, key=lambda row: row.tokens)
+        return ways_agree(longest, self.inputs, lambda packed: self._score(self.model, packed).logprobs, allowed)
+
+    def _gate(self) -> None:
+        """Compare engine and trainer over all captions of the iteration. Raises LogprobMismatch."""
+        gap, ratio = torch.cat(self.gaps), torch.cat(self.ratios)
+        sums = torch.stack([gap.abs().sum(), ratio.sum(), gap.new_tensor(len(gap))])
+        distance, ratios, count = self.accelerator.reduce(sums).tolist()
+        mean = distance / count
         if not mean <= self.config_.max_logprob_gap:
             raise LogprobMismatch(
                 f"log-probs of engine and trainer differ by {mean:.3g} per token (mean |difference|; "
                 f"update.max_logprob_gap is {self.config_.max_logprob_gap:.3g}): the rollouts are of another policy, "
                 "or engine and trainer disagree on prompt, positions or precision"
             )
-        self._metrics["train"]["logprob_gap/max"].append(gap.abs().max().item())
-        return mean
-
-    @torch.no_grad()
-    def _old_logprobs(self, output: dict[str, Any]) -> torch.Tensor:
-        logprobs, _, _ = self._get_per_token_logps_and_entropies(
-            self.model,
-            torch.cat([output["prompt_ids"], output["completion_ids"]], dim=1),
-            torch.cat([output["prompt_mask"], output["completion_mask"]], dim=1),
-            output["completion_ids"].shape[1],
-            batch_size=self.args.per_device_train_batch_size,
-        )
-        return logprobs
+        metrics = self._metrics["train"]
+        metrics["logprob_gap/mean"].append(mean)
+        metrics["logprob_gap/max"].append(self.accelerator.gather(gap.abs().max()).max().item())
+        metrics["importance_ratio/mean"].append(ratios / count)
 
     @torch.no_grad()
     def ruined(self) -> str | None:
-        """What is wrong with the trained policy if it cannot write any more, in words; from its last micro-batch.
+        """What is wrong with the trained policy if it cannot write any more, in words; from its last bin.
 
         The last step's own loss is of the weights before it, so the step itself shows here for the first time.
         """
-        last = self._buffered_inputs[-1]
-        self._rows = last["rows"]
-        logprobs, _, _ = self._get_per_token_logps_and_entropies(
-            self.model,
-            torch.cat([last["prompt_ids"], last["completion_ids"]], dim=1),
-            torch.cat([last["prompt_mask"], last["completion_mask"]], dim=1),
-            last["completion_ids"].shape[1],
-        )
-        self.allowed.clear()
-        mask = last["completion_mask"].bool()
-        if not logprobs[mask].isfinite().all():
+        last = self.feed.last if self.feed else None
+        if last is None or not last.counts:
+            return None
+        logprobs = self._score(self.model, last.packed).logprobs
+        if not logprobs.isfinite().all():
             return "the policy's probabilities are not numbers after the step"
-        if (logprobs - last["old_per_token_logps"])[mask].exp().median() == 0:  # below float32's smallest number
+        before = torch.cat([self.old[number] for number in last.captions])
+        if (logprobs - before).exp().median() == 0:  # below float32's smallest number
             return "the policy gives no probability any more to what it wrote itself, after the step"
         return None
 
-    # --- per micro-batch ----------------------------------------------------------------------------------------------
+    # --- per optimizer step -------------------------------------------------------------------------------------------
+
+    def training_step(self, model: Any, inputs: list[int], num_items_in_batch: Any = None) -> torch.Tensor:
+        """Forward and backward passes of a step's bins; the sum of their losses."""
+        (step,) = inputs
+        if step == 0:
+            self._begin()
+        numbers = self.work.numbers(step)
+        size = self.num_generations
+        self._step_tokens = self._scored_tokens(range(numbers.start * size, numbers.stop * size))
+        of_step, of_bins, weights, losses = self._metrics["train"], [], [], []
+        assert self.feed
+        for left in reversed(range(len(self.bins[step]))):
+            prepared = self.feed.take()
+            self._metrics["train"] = defaultdict(list)
+            of_bins.append(self._metrics["train"])
+            weights.append(self._scored_of(prepared))
+            with self.accelerator.no_sync(model) if left else contextlib.nullcontext():
+                losses.append(super().training_step(model, prepared, num_items_in_batch))
+        self._metrics["train"] = of_step
+        shares = self.accelerator.reduce(torch.tensor(weights, device=self.accelerator.device)) / self._step_tokens
+        for name in of_bins[0]:
+            of_step[name].append(sum(share * own[name][0] for share, own in zip(shares.tolist(), of_bins, strict=True)))
+        if step == 0:
+            self._gate()
+        return torch.stack(losses).sum()
+
+    def _scored_tokens(self, captions: Iterable[int]) -> int:
+        """Tokens that count in the loss."""
+        return sum(len(self.rollouts[i].completion_ids) for i in captions if self.rollouts[i].reward is not None)
+
+    def _scored_of(self, prepared: Prepared) -> int:
+        return self._scored_tokens(prepared.captions) if prepared.counts else 0
+
+    # --- per bin ------------------------------------------------------------------------------------------------------
+
+    def _prepare_inputs(self, prepared: Prepared) -> dict[str, Any]:
+        """What TRL's loss takes, padded to the bin. Old log-probs and advantages follow from the forward."""
+        rollouts = [self.rollouts[number] for number in prepared.captions]
+        device = self.accelerator.device
+        ids = self._padded(prepared, prepared.packed.tokens.to(device))
+        lengths = torch.tensor(prepared.lengths, device=device)[:, None]
+        # 0 excludes a token from the loss: an unscored caption must have no effect, not even through the KL
+        counts = torch.tensor([prepared.counts and r.reward is not None for r in rollouts], device=device)[:, None]
+        inputs = {
+            "prepared": prepared,
+            "prompt_ids": ids[:, :0],  # TRL hands these on to log-probs, which are ours
+            "prompt_mask": ids[:, :0],
+            "completion_ids": ids,
+            "completion_mask": (torch.arange(ids.shape[1], device=device) < lengths).long(),
+            "tool_mask": counts.long(),
+            "num_items_in_batch": torch.tensor(float(self._step_tokens), device=device),
+        }
+        if self.beta != 0.0:
+            inputs["ref_per_token_logps"] = self._padded(prepared, self._reference(prepared.packed))
+        return inputs
+
+    @torch.no_grad()
+    def _reference(self, packed: Packed) -> torch.Tensor:
+        """Log-probs (N,) of the KL reference: a model of its own, or the trained one with another adapter or none."""
+        if self.ref_model is not None:
+            return self._score(self.ref_model, packed).logprobs
+        model = self.accelerator.unwrap_model(self.model)
+        with use_adapter(model, adapter_name="ref" if "ref" in model.peft_config else None):
+            return self._score(self.model, packed).logprobs
 
     def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> torch.Tensor:
-        self._rows = inputs["rows"]
+        self._inputs = inputs
         return super()._compute_loss(model, inputs)
 
-    def _prepare_inputs(self, generation_batch: Any) -> dict[str, Any]:
-        """TRL's without its shuffle: the plan says which groups make a step, and a group's captions stay together."""
-        place = self._step % self.args.steps_per_generation
-        if place == 0:
-            whole = self._generate_and_score_completions(generation_batch)
-            self._buffered_inputs: list[dict[str, Any]] = split_tensor_dict(whole, self.args.steps_per_generation)
-        return self._buffered_inputs[place]
-
     def _get_per_token_logps_and_entropies(
-        self,
-        model: Any,
-        input_ids: torch.Tensor,
-        attention_mask: torch.Tensor,
-        logits_to_keep: int,
-        batch_size: int | None = None,
-        compute_entropy: bool = False,
-        compute_aux_loss: bool = False,
-        **ignored: Any,
+        self, model: Any, *ignored: Any, compute_aux_loss: bool = False, **also_ignored: Any
     ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
-        """TRL's, for the rows in `_rows`: log-probs (R, T), entropies and the auxiliary loss of experts, where asked.
+        """Log-probs (B, T), entropies and the auxiliary loss of experts of the bin whose loss TRL is computing.
 
-        What TRL knows of image inputs is ignored; there is none.
+        Its old log-probs and advantages are set here: in the first step they follow from this very forward.
         """
-        size = batch_size or len(input_ids)
-        parts: list[Scored] = []
-        core = self._core(model)
-        together = self.grouped and not compute_aux_loss
-        with BannedShare(core, self.banned, self.temperature) as share:
-            for start in range(0, len(input_ids), size):
-                part = slice(start, start + size)
-                batch = Batch(self._rows[part].tolist(), input_ids[part], attention_mask[part], logits_to_keep)
-                with self.accelerator.autocast():
-                    if together:
-                        parts.append(self.passes.by_group(model, share, batch))
-                    else:
-                        parts.append(self.passes.by_row(model, share, batch, experts=compute_aux_loss))
-        if not torch.is_grad_enabled():
-            self.allowed.append(torch.cat([part.allowed for part in parts if part.allowed is not None]))
-        logprobs = torch.cat([part.logprobs for part in parts])
-        entropies = torch.cat([part.entropy for part in parts if part.entropy is not None]) if compute_entropy else None
-        experts = (
-            torch.stack([part.experts for part in parts if part.experts is not None]) if compute_aux_loss else None
-        )
-        return logprobs, entropies, None if experts is None else experts.mean()
+        prepared: Prepared = self._inputs["prepared"]
+        found = self._score(model, prepared.packed, experts=compute_aux_loss)
+        old = self._old(prepared, found)
+        ratio = self._ratio(prepared, old)
+        advantage = torch.tensor([self.advantages[number] for number in prepared.captions], device=old.device)
+        self._inputs["old_per_token_logps"] = self._padded(prepared, old)
+        self._inputs["advantages"] = advantage[:, None] * self._padded(prepared, ratio)
+        entropies = None if found.entropy is None else self._padded(prepared, found.entropy)
+        experts = found.experts
+        if experts is not None:  # TRL adds those of all bins, and takes the mean over processes
+            experts = experts * self._scored_of(prepared) / self._step_tokens * self.accelerator.num_processes
+        return self._padded(prepared, found.logprobs), entropies, experts
+
+    def _old(self, prepared: Prepared, found: Scored) -> torch.Tensor:
+        """Log-probs (N,) of a bin before the first step: those of the forward `found`, unless known already."""
+        if prepared.captions[0] in self.old:
+            return torch.cat([self.old[number] for number in prepared.captions])
+        old = found.logprobs.detach()
+        if prepared.counts:
+            self.old.update(zip(prepared.captions, old.split(prepared.lengths), strict=True))
+            self.gaps.append(old - self._sampling(prepared) - found.log_allowed(self.share))
+            self.ratios.append(self._ratio(prepared, old))
+        return old
+
+    def _sampling(self, prepared: Prepared) -> torch.Tensor:
+        """Log-probs (N,) that the engine recorded."""
+        recorded = [value for number in prepared.captions for value in self.rollouts[number].logprobs]
+        return torch.tensor(recorded, device=self.accelerator.device)
+
+    def _ratio(self, prepared: Prepared, old: torch.Tensor) -> torch.Tensor:
+        """Truncated importance ratios (N,) between trainer and engine."""
+        return (old - self._sampling(prepared)).exp().clamp(max=self.config_.importance_cap)
+
+    def _padded(self, prepared: Prepared, values: torch.Tensor) -> torch.Tensor:
+        """(N,) as (B, T), padded right with 0. T is at least 2: TRL takes one column for a number per caption."""
+        padded = pad_sequence(values.split(prepared.lengths), batch_first=True)
+        return pad(padded, (0, max(0, 2 - padded.shape[1])))
+
+    def _score(self, model: Any, packed: Packed, experts: bool = False) -> Scored:
+        with self.accelerator.autocast():
+            return scored(model, self._core(model), packed, self.accelerator.device, experts)
 
     def _core(self, model: Any) -> Any:
         core = self.accelerator.unwrap_model(model)
         return core.get_base_model() if hasattr(core, "get_base_model") else core
 
-    @torch.no_grad()
-    def _compare_ways(self) -> None:
-        """Are the log-probs of the longest group the same with a shared prompt? If not, each caption gets its own."""
-        size = self.num_generations
-        longest = max(range(len(self.work.groups)), key=lambda i: _tokens(self.work.groups[i]))
-        self._rows = torch.arange(longest * size, (longest + 1) * size)
-        captions = [torch.tensor(r.completion_ids) for r in self.work.groups[longest].rollouts]
-        prompt = torch.tensor(self.work.groups[longest].rollouts[0].prompt_ids)
-        kept = max(map(len, captions))
-        device = self.accelerator.device
-        ids = torch.stack([torch.cat([prompt, pad(c, (0, kept - len(c)))]) for c in captions]).to(device)
-        ends = torch.tensor([len(prompt) + len(c) for c in captions])
-        mask = (torch.arange(ids.shape[1]) < ends[:, None]).long().to(device)
 
-        def scored(grouped: bool) -> torch.Tensor:
-            self.grouped = grouped
-            batch = self.args.per_device_train_batch_size
-            found, _, _ = self._get_per_token_logps_and_entropies(self.model, ids, mask, kept, batch_size=batch)
-            return found[mask[:, -kept:].bool()]
-
-        plain = scored(grouped=False)
-        try:
-            gap = (scored(grouped=True) - plain).abs().mean().item()
-            what = f"log-probs of {self.work.groups[longest].problem.uid!r} differ by {gap:.3g} per token"
-        except Exception as error:  # whatever a model of another build says to a mask or to positions of ours
-            gap, what = torch.inf, f"{type(error).__name__}: {str(error).splitlines()[0][:200] if str(error) else ''}"
-        allowed = self.config_.max_logprob_gap
-        if self.accelerator.mixed_precision == "no":
-            allowed = min(allowed, FLOAT32_GAP)
-        self.grouped = gap <= allowed
-        if not self.grouped:
-            logger.warning("each caption gets a pass over its prompt, which takes longer: shared by a group, %s", what)
-        self._metrics["train"]["shared_prompts"].append(float(self.grouped))
-
-
-def _tokens(group: Group) -> int:
-    """Of the prompt and of all captions."""
-    return len(group.rollouts[0].prompt_ids) + sum(len(rollout.completion_ids) for rollout in group.rollouts)
-
-
-def _replay(prompts: list[Any], trainer: ReplayTrainer) -> dict[str, list[Any]]:
-    """TRL's `rollout_func`. A function, not a method: the trainer must not hold itself."""
-    return trainer.stored()
-
-
-def _stored_reward(prompts: list[Any], stored_reward: list[float | None], **_: Any) -> list[float | None]:
-    """The reward function of the replay: the stored reward; None: unscored."""
-    return stored_reward
+def _never_asked(prompts: list[Any], **_: Any) -> list[float | None]:
+    """TRL demands a reward function; rewards are stored."""
+    raise AssertionError("the replay has rewards")

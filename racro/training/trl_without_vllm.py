@@ -9,6 +9,6 @@ from trl import import_utils
 import_utils.is_vllm_available = lambda *_, **__: False
 
 from trl import GRPOConfig, GRPOTrainer  # noqa: E402
-from trl.trainer.utils import split_tensor_dict  # noqa: E402
+from trl.trainer.utils import use_adapter  # noqa: E402
 
-__all__ = ["GRPOConfig", "GRPOTrainer", "split_tensor_dict"]
+__all__ = ["GRPOConfig", "GRPOTrainer", "use_adapter"]

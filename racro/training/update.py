@@ -83,16 +83,12 @@ def _update(
     processor = load_processor(initial)
     model, lora = _trainee(captioner, initial, policy)
     group_size = len(work.groups[0].rollouts)
-    per_step = len(work.groups) // work.steps * group_size
-    micro_batch = rows_per_pass(runtime.micro_batch, group_size, per_step)
-    accumulation = per_step // micro_batch
     device = torch_device(runtime.device)
     on_cpu = device.type == "cpu"
     arguments = GRPOConfig(
         output_dir=str(out),
-        per_device_train_batch_size=micro_batch,
-        gradient_accumulation_steps=accumulation,
-        steps_per_generation=work.steps * accumulation,  # one generation batch = one iteration
+        per_device_train_batch_size=group_size,  # TRL wants a group; the replay takes bins of the plan
+        gradient_accumulation_steps=1,  # a batch of the loader is an optimizer step
         num_iterations=1,
         max_steps=work.steps,
         num_generations=group_size,
@@ -112,7 +108,6 @@ def _update(
         fp16=captioner.dtype == "float16",
         use_cpu=on_cpu,
         gradient_checkpointing=runtime.gradient_checkpointing,
-        shuffle_dataset=False,  # the replay relies on the order
         seed=prompt_seed(seed, "update", step) % 2**31,
         save_strategy="no",
         logging_steps=1,
@@ -133,6 +128,7 @@ def _update(
         encoder=PromptEncoder(processor, core, images_base, captioner.template_kwargs),
         banned=vision_token_ids(core.config, processor.tokenizer),
         config=config,
+        budget=runtime.trainer.tokens,
         peft_config=lora,
         callbacks=[_Resume(policy / TRAINER if step else None), watch],
     )
@@ -152,17 +148,6 @@ def _update(
         raise watch.diverged(what, work.steps)
     _save(trainer, out, initial, captioner)
     return _metrics(trainer, work)
-
-
-def rows_per_pass(limit: int, group_size: int, per_step: int) -> int:
-    """Captions in a forward: as many whole groups as fit into `limit`, or an equal part of a group larger than it.
-
-    It divides `per_step`, the captions of an optimizer step. A group that is divided repeats its prompt.
-    """
-    if limit < group_size:
-        return next(n for n in range(limit, 0, -1) if group_size % n == 0)
-    groups = per_step // group_size
-    return group_size * next(n for n in range(min(limit // group_size, groups), 0, -1) if groups % n == 0)
 
 
 def _trainee(captioner: recipes.Captioner, initial: Path, policy: Path) -> tuple[Any, Any]:
@@ -264,7 +249,7 @@ def _save(trainer: GRPOTrainer, out: Path, initial: Path, captioner: recipes.Cap
     trainer._save_optimizer_and_scheduler(str(out / TRAINER))
 
 
-def _metrics(trainer: GRPOTrainer, work: Plan) -> dict[str, float]:
+def _metrics(trainer: ReplayTrainer, work: Plan) -> dict[str, float]:
     """Means over the steps of the iteration, and the counts of the plan."""
     names = {
         "loss": "loss",
@@ -283,6 +268,10 @@ def _metrics(trainer: GRPOTrainer, work: Plan) -> dict[str, float]:
         values = [float(entry[theirs]) for entry in trainer.state.log_history if entry.get(theirs) is not None]
         if values:
             metrics[ours] = sum(values) / len(values)
+    images = sum(len(group.problem.images) for group in work.groups)
+    if trainer.feed and images:
+        metrics["decodes_per_image"] = trainer.encoder.decoded / images
+        metrics["pixel_bytes_peak"] = trainer.feed.pixel_bytes_peak
     return metrics | {
         "steps": work.steps,
         "groups": work.total_groups,

@@ -137,7 +137,7 @@ def main() -> None:
     parser.add_argument("--side", type=int, default=448, help="image side in pixels")
     parser.add_argument("--tokens", type=int, default=256, help="caption length")
     parser.add_argument("--batches", type=int, nargs="+", default=[8, 32, 64], help="problems per engine batch")
-    parser.add_argument("--micro-batches", type=int, nargs="+", default=[4, 8])
+    parser.add_argument("--bins", type=int, nargs="+", default=[4096, 8192], help="tokens per pass of the update")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
@@ -153,8 +153,8 @@ def main() -> None:
         engine.close()
         first = problems(8, folder, options.side)
         kept = [row for row in rows if int(row.uid) < len(first)]
-        for micro_batch in options.micro_batches:
-            measured(f"update, micro-batch {micro_batch}", lambda m=micro_batch: step(kept, first, folder, m))  # type: ignore[misc]
+        for tokens in options.bins:
+            measured(f"update, bins of {tokens} tokens", lambda m=tokens: step(kept, first, folder, m))  # type: ignore[misc]
 
 
 def caption(engine: TransformersEngine, chosen: list[Problem], tokens: int) -> list[ScoredRollout]:
@@ -173,7 +173,7 @@ def caption(engine: TransformersEngine, chosen: list[Problem], tokens: int) -> l
     return rows
 
 
-def step(rows: list[ScoredRollout], chosen: list[Problem], folder: Path, micro_batch: int) -> dict[str, Any]:
+def step(rows: list[ScoredRollout], chosen: list[Problem], folder: Path, tokens: int) -> dict[str, Any]:
     """One optimizer step on the captions, bfloat16 autocast over float32 weights."""
     work = plan(rows, {p.uid: p for p in chosen}, "p", len(chosen))
     metrics = update.update(
@@ -181,12 +181,12 @@ def step(rows: list[ScoredRollout], chosen: list[Problem], folder: Path, micro_b
         images_base="",
         policy=folder / "model",
         initial=folder / "model",
-        out=folder / f"policy-{micro_batch}",
+        out=folder / f"policy-{tokens}",
         step=0,
         captioner=config.Captioner(dtype="bfloat16"),
         temperature=1.0,
         config=config.UpdateSettings(mini_batch=len(chosen), max_logprob_gap=1.0),
-        runtime=config.Runtime(micro_batch=micro_batch, gradient_checkpointing=True),
+        runtime=config.Runtime(trainer=config.TrainerPlacement(tokens=tokens)),
         seed=0,
     )
     figures = {name: round(metrics[name], 5) for name in ("logprob_gap", "importance_ratio", "grad_norm", "kl")}

@@ -117,7 +117,7 @@ def test_optuna_proposes_the_same_again_and_closes_in_on_what_was_good() -> None
         ("update.learning_rate=1e-5..1e-3", Grid(), "needs --random N or --optuna N"),
         ("update.learning_rate=1e-3..1e-5", Optuna(points=2), "the smaller number first"),
         ("seed=0,1", Grid(), "use --seeds"),
-        ("runtime.micro_batch=1,2", Grid(), "changes no result"),
+        ("runtime.caption_batch=1,2", Grid(), "changes no result"),
         ("iterations.x=1", Grid(), "iterations is a value"),
         ("update.mini_batch=4,4096", Grid(), "larger than rollout.problems"),
     ],

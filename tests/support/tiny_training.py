@@ -21,7 +21,7 @@ from racro.training import parity, planning, update
 G = 4
 SETTINGS = config.UpdateSettings(learning_rate=1e-3, beta=0.01, weight_decay=0.0, max_logprob_gap=1e-4)
 ROLLOUT = config.RolloutSettings(problems=4, group_size=G, max_tokens=10)
-RUNTIME = config.Runtime(device="cpu", micro_batch=4, caption_batch=2, gradient_checkpointing=False)
+RUNTIME = config.Runtime(device="cpu", caption_batch=2, gradient_checkpointing=False)
 
 
 class TinyTraining:
@@ -74,9 +74,16 @@ class TinyTraining:
         return [scored(row, i) for i, row in enumerate(made)]
 
     def update(
-        self, out: Path, mini_batch: int, policy: Path | None = None, step: int = 0, lora: bool = False, **changes: Any
+        self,
+        out: Path,
+        mini_batch: int,
+        policy: Path | None = None,
+        step: int = 0,
+        lora: bool = False,
+        tokens: int = 8192,
+        **changes: Any,
     ) -> dict[str, float]:
-        """One update of `policy`, by default of the initial captioner."""
+        """One update of `policy`, by default of the initial captioner. `tokens`: of a bin."""
         policy = policy or self.folder
         rollouts = self.rollouts(policy)
         work = planning.plan(rollouts, self.problems, rollouts[0].policy, mini_batch)
@@ -92,7 +99,7 @@ class TinyTraining:
             ),
             temperature=1.0,
             config=SETTINGS.model_copy(update=changes),
-            runtime=RUNTIME,
+            runtime=RUNTIME.model_copy(update={"trainer": config.TrainerPlacement(tokens=tokens)}),
             seed=0,
         )
 

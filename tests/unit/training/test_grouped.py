@@ -21,7 +21,7 @@ from tests.support.tiny_training import RUNTIME, SETTINGS, TinyTraining
 CAPTIONER = EMBEDDED / "captioner"
 
 
-@given(st.lists(st.lists(st.integers(0, 4), min_size=1, max_size=4), min_size=1, max_size=3), st.data())
+@given(st.lists(st.lists(st.integers(1, 4), min_size=1, max_size=4), min_size=1, max_size=3), st.data())
 def test_every_caption_stands_as_if_it_were_alone(lengths: list[list[int]], data: Any) -> None:
     """Its tokens, positions and what it sees are those of [prompt | caption]; padding is in nobody's sight."""
     prompts = [data.draw(st.integers(1, 5)) for _ in lengths]
@@ -30,23 +30,24 @@ def test_every_caption_stands_as_if_it_were_alone(lengths: list[list[int]], data
     ids = torch.arange(real.numel()).view(real.shape) + 100
     place = (real.cumsum(-1) - 1).clamp(min=0)
     captions = [[torch.arange(n) + 1000 * g + 10 * c for c, n in enumerate(own)] for g, own in enumerate(lengths)]
-    packed = pack({"input_ids": ids, "attention_mask": real}, place, captions)
+    kinds = real * (ids % 7)  # a field with a number per token of a prompt
+    packed = pack({"input_ids": ids, "attention_mask": real, "kinds": kinds}, place, captions)
     mask = packed.inputs["attention_mask"][:, 0]
-    flat = [caption for own in captions for caption in own]
-    for row, start, length, caption in zip(packed.rows, packed.starts, packed.lengths, flat, strict=True):
-        assert length == len(caption)
-        for step in range(length):
-            column = start + step
-            seen = mask[row, column].nonzero()[:, 0]
-            n = prompts[row]
-            alone = [*ids[row, width - n :].tolist(), *caption[:step].tolist()]
-            assert sorted(packed.inputs["input_ids"][row, seen].tolist()) == sorted(alone)
-            assert packed.inputs["position_ids"][row, column] == n - 1 + step
-            assert packed.labels[row, column] == caption[step]
-    assert (packed.labels != -100).sum() == sum(map(len, flat))
-    longest = max(map(len, flat))
-    labels = packed.unpacked(packed.labels, longest)
-    assert [labels[i, : len(c)].tolist() for i, c in enumerate(flat)] == [c.tolist() for c in flat]
+    assert mask.shape[1] == max(n - 1 + sum(own) for n, own in zip(prompts, lengths, strict=True))
+    steps = [
+        (row, caption, step) for row, own in enumerate(captions) for caption in own for step in range(len(caption))
+    ]
+    for place, token, (row, caption, step) in zip(packed.places, packed.tokens, steps, strict=True):
+        assert place // mask.shape[1] == row
+        column, n = place % mask.shape[1], prompts[row]
+        seen = mask[row, column].nonzero()[:, 0]
+        alone = [*ids[row, width - n :].tolist(), *caption[:step].tolist()]
+        assert sorted(packed.inputs["input_ids"][row, seen].tolist()) == sorted(alone)
+        assert packed.inputs["position_ids"][row, column] == n - 1 + step
+        assert token == caption[step]
+    for row, n in enumerate(prompts):
+        found = packed.inputs["kinds"][row]
+        assert found[:n].tolist() == kinds[row, width - n :].tolist() and not found[n:].any()
 
 
 def test_every_position_looks_at_something_and_none_at_padding_but_itself() -> None:
@@ -75,8 +76,8 @@ CASES: dict[str, dict[str, Any]] = {
     "an adapter": {"lora": config.Lora(rank=2)},
     "another temperature": {"temperature": 0.7},
     "gradient checkpointing": {"gradient_checkpointing": True},
-    "two groups in a pass": {"micro_batch": 8},
-    "half a group in a pass": {"micro_batch": 2},
+    "a bin for each group": {"tokens": 150},
+    "half a group in a bin": {"tokens": 95},
     "bfloat16": {"dtype": "bfloat16"},
 }
 
@@ -94,7 +95,10 @@ def test_the_update_is_that_of_one_pass_for_each_caption(
 
     def run(name: str) -> tuple[dict[str, float], dict[int, torch.Tensor]]:
         runtime = RUNTIME.model_copy(
-            update={key: what[key] for key in ("micro_batch", "gradient_checkpointing") if key in what}
+            update={
+                "gradient_checkpointing": what.get("gradient_checkpointing", False),
+                "trainer": config.TrainerPlacement(tokens=what.get("tokens", 8192)),
+            }
         )
         metrics = update.update(
             work,
@@ -114,9 +118,9 @@ def test_the_update_is_that_of_one_pass_for_each_caption(
 
     shared, gradients = run("shared")
     assert shared["shared_prompts"] == 1.0
-    monkeypatch.setattr(replay.ReplayTrainer, "_compare_ways", lambda self: setattr(self, "grouped", False))
+    monkeypatch.setattr(replay, "ways_agree", lambda *arguments: False)
     plain, expected = run("plain")
-    assert "shared_prompts" not in plain
+    assert plain["shared_prompts"] == 0.0
     close = 2e-2 if half else 1e-5
     for name in ("loss", "kl", "entropy", "grad_norm", "logprob_gap", "importance_ratio"):
         assert shared[name] == pytest.approx(plain[name], rel=10 * close, abs=close), name
@@ -136,14 +140,3 @@ def test_a_model_that_it_does_not_fit_is_trained_as_before_and_says_so(
     metrics = tiny.update(tmp_path / "policy", mini_batch=4)
     assert metrics["shared_prompts"] == 0.0 and metrics["logprob_gap"] < 1e-4
     assert "each caption gets a pass over its prompt" in caplog.text and "per token" in caplog.text
-
-
-@pytest.mark.parametrize(
-    ("limit", "group_size", "per_step", "rows"),
-    [(64, 8, 32 * 8, 64), (10, 8, 32 * 8, 8), (3, 8, 32 * 8, 2), (1, 8, 8, 1), (256, 8, 33 * 8, 88), (7, 7, 7, 7)],
-)
-def test_groups_stay_whole_where_they_fit(limit: int, group_size: int, per_step: int, rows: int) -> None:
-    found = update.rows_per_pass(limit, group_size, per_step)
-    assert per_step % found == 0 and found <= limit
-    assert found % group_size == 0 or group_size % found == 0
-    assert found == rows

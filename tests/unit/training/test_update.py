@@ -19,7 +19,7 @@ from racro.schema import Problem, Rollout, ScoredRollout, Verdict
 from racro.training import planning, replay, update
 
 INITIAL = EMBEDDED / "captioner"
-RUNTIME = config.Runtime(device="cpu", micro_batch=64, gradient_checkpointing=False)
+RUNTIME = config.Runtime(device="cpu", gradient_checkpointing=False)
 SETTINGS = config.UpdateSettings(learning_rate=5e-4, beta=0.01, mini_batch=4, weight_decay=0.0, max_logprob_gap=1e-3)
 G = 4
 
