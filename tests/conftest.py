@@ -4,6 +4,7 @@ Each folder answers one question, and a test belongs where its cost is known:
 
 - unit: does one module do what it says? No server, no child process except where a process is the module's subject.
   `make quick` runs this folder and the linters.
+- training: do updates of real models do what they promise, whatever the family, the budget and the adapter?
 - engines: do real engine processes (workers, vLLM) answer as the model does, and leave nothing behind?
 - commands: does the command line say and exit with what people and scripts expect?
 - station: do the servers and workers of `racro up` work, on sqlite and files, on Postgres and S3?

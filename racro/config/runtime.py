@@ -97,7 +97,7 @@ class Runtime(Config):
     reason_batch: PositiveInt = 64
     """Number of prompts per call of the reasoner's engine."""
     trainer: TrainerPlacement = TrainerPlacement()
-    """How the update uses the machine."""
+    """Size of the update's passes."""
     gradient_checkpointing: bool = True
     """Recompute activations in the backward pass: about a third more computation, much less memory."""
     request_deadline: Seconds = 1800.0

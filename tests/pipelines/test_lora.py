@@ -23,7 +23,7 @@ from racro.training import update
 from tasks.prepare import CannotTrain, adopt_captioner
 from tasks.running import engines, progress
 from tests.conftest import EMBEDDED_RECIPE, TINY
-from tests.unit.training.test_update import INITIAL, World
+from tests.training.test_update import INITIAL, World
 
 SMALL = (*TINY, "rollout.problems=16", "rollout.group_size=8", "evaluation.problems=64", "captioner.lora.rank=4")
 LORA = Captioner(model="embedded", dtype="float32", lora=Lora(rank=4, alpha=8))

@@ -1,25 +1,13 @@
-"""Bins: every caption once, within the budget, the same for each process; and no matter for the result."""
+"""Bins: every caption once, within the budget, the same number for each process."""
 
 from __future__ import annotations
 
-import math
-from pathlib import Path
-from typing import Any
-
-import pytest
-import safetensors.torch
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from racro import config
-from racro.models.folders import EMBEDDED
-from racro.schema import Verdict
-from racro.training import planning, replay, update
-from racro.training.bins import Bin, Lengths, deal
-from tests.support.tiny_training import RUNTIME, SETTINGS, TinyTraining
+from racro.training import planning
+from racro.training.bins import Lengths, deal
 
-CAPTIONER = EMBEDDED / "captioner"
 GROUPS = st.dictionaries(
     st.integers(0, 50),
     st.builds(Lengths, st.integers(1, 40), st.lists(st.integers(0, 30), min_size=2, max_size=8).map(tuple)),
@@ -77,82 +65,3 @@ def test_the_steps_of_a_plan_are_its_groups_in_order(rewards: list[list[float | 
     numbers = [work.numbers(step) for step in range(steps)]
     assert [i for own in numbers for i in own] == list(range(len(kept)))
     assert len({len(own) for own in numbers}) <= 1
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> TinyTraining:
-    return TinyTraining(CAPTIONER, tmp_path_factory.mktemp("problems"))
-
-
-@pytest.fixture(scope="module")
-def rollouts(tiny: TinyTraining) -> list[Any]:
-    """Captions of different lengths, one of them unscored."""
-    rows = tiny.rollouts(CAPTIONER)
-    rows[1] = rows[1].model_copy(update={"reward": None, "verdict": Verdict.FAILED})
-    return rows
-
-
-class Run:
-    """Weights, gradients and metrics of one optimizer step."""
-
-    def __init__(self, tiny: TinyTraining, rollouts: list[Any], out: Path, tokens: int) -> None:
-        self.metrics = update.update(
-            planning.plan(rollouts, tiny.problems, rollouts[0].policy, 4),
-            images_base=str(tiny.table),
-            policy=CAPTIONER,
-            initial=CAPTIONER,
-            out=out,
-            step=0,
-            captioner=config.Captioner(model="embedded", dtype="float32"),
-            temperature=1.0,
-            config=SETTINGS,
-            runtime=RUNTIME.model_copy(update={"trainer": config.TrainerPlacement(tokens=tokens)}),
-            seed=0,
-        )
-        self.weights = safetensors.torch.load_file(out / "model.safetensors")
-        state = torch.load(out / update.TRAINER / "optimizer.pt", weights_only=True)["state"]
-        self.gradients: dict[int, torch.Tensor] = {key: entry["exp_avg"] for key, entry in state.items()}
-
-    def equals(self, other: Run) -> None:
-        assert _apart(self.gradients, other.gradients) <= 5e-6 * _size(other.gradients)  # float32 rounds to 1.4e-6
-        # Adam's first step is nearly the sign of a gradient, also of the few that are nothing but rounding.
-        initial = safetensors.torch.load_file(CAPTIONER / "model.safetensors")
-        assert _apart(self.weights, other.weights) <= 2e-3 * _apart(initial, other.weights)
-        for name in ("loss", "kl", "entropy", "grad_norm", "clip_ratio", "logprob_gap", "importance_ratio"):
-            assert self.metrics[name] == pytest.approx(other.metrics[name], rel=1e-5, abs=1e-7), name
-
-
-def _size(tensors: dict[Any, torch.Tensor]) -> float:
-    return math.sqrt(sum(value.square().sum().item() for value in tensors.values()))
-
-
-def _apart(some: dict[Any, torch.Tensor], others: dict[Any, torch.Tensor]) -> float:
-    return _size({key: some[key] - other for key, other in others.items()})
-
-
-@pytest.fixture(scope="module")
-def whole(tiny: TinyTraining, rollouts: list[Any], tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """The step in one bin."""
-    return Run(tiny, rollouts, tmp_path_factory.mktemp("whole"), 10**6)
-
-
-@pytest.mark.parametrize("tokens", [1, 95, 300])
-def test_the_budget_does_not_change_the_result(
-    tiny: TinyTraining, rollouts: list[Any], whole: Run, tmp_path: Path, tokens: int
-) -> None:
-    """From a bin for each caption to one for the whole step, though bins have different numbers of tokens."""
-    Run(tiny, rollouts, tmp_path / "policy", tokens).equals(whole)
-
-
-def test_the_bins_of_several_processes_make_the_same_step(
-    tiny: TinyTraining, rollouts: list[Any], whole: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Here one process takes the bins of three, with those that only keep step."""
-
-    def together(groups: dict[int, Lengths], processes: int, budget: int, shared: bool) -> list[list[Bin]]:
-        dealt = deal(groups, 3, budget, shared)
-        return [[bin for own in dealt for bin in own]]
-
-    monkeypatch.setattr(replay, "deal", together)
-    assert Bin(()) in together({i: Lengths(80, (8, 8, 8, 8)) for i in range(4)}, 1, 150, True)[0]
-    Run(tiny, rollouts, tmp_path / "policy", 150).equals(whole)
