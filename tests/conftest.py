@@ -35,7 +35,6 @@ import pytest
 
 if TYPE_CHECKING:
     from racro.engines.local.transformers import TransformersEngine
-    from tests.support.workplace import Workplace
 
 gc.disable()  # until all test modules are imported: `pytest_collection_finish`
 
@@ -153,21 +152,6 @@ def prefect_server() -> Iterator[str]:
     """API URL of a real Prefect server, in PREFECT_API_URL while the session lasts."""
     with local.prefect_server(HOME, PREFECT_PORT.release()) as url:
         yield url
-
-
-@pytest.fixture(scope="session")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workplace]:
-    """A folder in which `racro up` runs, with two workers on a GPU each; one for all tests that do it no harm.
-
-    It has packages with the names of ours in it, as a user's folder may: servers, workers and runs must not take them.
-    """
-    from tests.support.hostile import fill
-    from tests.support.workplace import opened
-
-    options = ("--workers", "2", "--gpus", "3,4", "--silence", "60")
-    folder = tmp_path_factory.mktemp("station")
-    fill(folder)
-    yield from opened(folder, *options)
 
 
 def nobody_works_in(folder: Path, deadline: float = 60) -> bool:
