@@ -14,7 +14,8 @@ from tests.support.workplace import Workplace, opened
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workplace]:
     """A folder in which `racro up` runs, with two workers on a GPU each; one for all tests that do it no harm.
 
-    It ends with them. It has packages with the names of ours in it, as a user's folder may: servers, workers and runs must not take them.
+    It ends with them. It has packages with the names of ours in it, as a user's folder may: servers, workers and runs
+    must not take them.
     """
     options = ("--workers", "2", "--gpus", "3,4", "--silence", "60")
     folder = tmp_path_factory.mktemp("station")
