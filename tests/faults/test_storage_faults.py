@@ -116,9 +116,9 @@ def test_what_is_not_there_and_what_is_forbidden_is_said_at_once(
 @pytest.mark.usefixtures("client")
 def test_a_store_that_is_silent_at_the_start_is_one_line_after_a_deadline(proxy: Proxy) -> None:
     with proxy.fault("silent", seconds=60), pytest.raises(files.Unwritable) as caught:
-        files.require_writable(f"s3://{s3.BUCKET}/runs", "--root", seconds=1)
+        files.require_writable(f"s3://{s3.BUCKET}/runs", "--root", seconds=8)
     remedy = "check bucket, keys and endpoint (AWS_*), or choose another place"
-    assert str(caught.value) == f"--root: cannot be written to (no answer within 1 s); {remedy}"
+    assert str(caught.value) == f"--root: cannot be written to (no answer within 8 s); {remedy}"
 
 
 # --- runs -------------------------------------------------------------------------------------------------------------
