@@ -26,9 +26,9 @@ class CannotExport(BadInput):
 def export(folder: Path, out: Path, merge: bool = False, dtype: Dtype | None = None) -> None:
     """Write the captioner in `folder` to `out`, which must be empty or new.
 
-    folder: a model, or a LoRA adapter; an adapter stays one unless `merge` puts it into its model's weights. The
-    tokenizer and the processor are written beside it. dtype: of the weights; None: as they are, float32 after a
-    training. Raises CannotExport, BadAdapter.
+    folder: a model, or a LoRA adapter; an adapter stays one unless `merge` puts it into its model's weights. A model
+    has tokenizer and processor beside it; those of an adapter are its model's. dtype: of the weights; None: as they
+    are, float32 after a training. Raises CannotExport, BadAdapter.
     """
     adapter = adapters.Adapter.read(folder)
     if merge and adapter is None:
@@ -41,12 +41,13 @@ def export(folder: Path, out: Path, merge: bool = False, dtype: Dtype | None = N
     base = base_folder(folder)
     if merge or dtype:
         _converted(folder, out, dtype or "float32")
+        _copy(base, out, READER_SUFFIXES)
     elif adapter:
-        _copy(folder, out, (*READER_SUFFIXES, ".safetensors"))
+        for name in (adapters.CONFIG, adapters.WEIGHTS):
+            shutil.copy(folder / name, out / name)
         _name_base(out, base, adapter)
     else:
         _copy(folder, out, (*READER_SUFFIXES, *LOADABLE))
-    _copy(base, out, READER_SUFFIXES)
 
 
 def _converted(folder: Path, out: Path, dtype: Dtype) -> None:
@@ -70,8 +71,6 @@ def _copy(source: Path, out: Path, suffixes: tuple[str, ...]) -> None:
             continue
         if indexed and file.name.endswith(".index.json"):
             continue  # of shards that are elsewhere
-        if file.name == "config.json" and (out / adapters.CONFIG).exists():
-            continue  # an adapter's folder has none, or transformers would look for the model's weights in it
         shutil.copy(file, out / file.name)
 
 
