@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from flows.cli import answering, machine, measuring, training
+from flows.cli import answering, exporting, machine, measuring, training
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 embedded = typer.Typer(no_args_is_help=True, help="The embedded world and its two tiny models.")
@@ -22,6 +22,7 @@ app.command()(measuring.evaluate)
 app.command()(measuring.compare)
 app.command(help=answering.HELP)(measuring.answer)
 app.command()(measuring.grade)
+app.command()(exporting.export)
 app.command()(machine.doctor)
 app.command()(machine.ui)
 app.command()(machine.up)
