@@ -30,10 +30,6 @@ class BadImage(BadInput):
     """An image that cannot be used: missing, unreadable, not an image, too large, or changed since it was prepared."""
 
 
-class ImageChanged(BadImage):
-    """An image that is not the one that was prepared: the table and what was made from it are out of date."""
-
-
 def image_bytes(path: str) -> bytes:
     """The file's bytes. Raises BadImage when it is missing."""
     try:
@@ -135,7 +131,7 @@ def open_image(ref: ImageRef, base: str) -> Image.Image:
     path = resolve(ref.path, base)
     data = downloads.through(ref.sha256, lambda: image_bytes(path)) if "://" in path else image_bytes(path)
     if sha256(data) != ref.sha256:
-        raise ImageChanged(f"{path}: the image changed since the problems were prepared; delete {base} and run again")
+        raise BadImage(f"{path}: the image changed since the problems were prepared; delete {base} and run again")
     return decode(data, path)
 
 

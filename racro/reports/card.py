@@ -43,7 +43,7 @@ def render(digest: str, folder: str, adapter: Adapter | None, summary: Summary |
         before=before,
         after=after,
         max_tokens=recipe.rollout.max_tokens if recipe else 512,
-        reasoner_prompt=REASONER_TRAINING_USER,
+        reasoner_prompt=REASONER_TRAINING_USER.replace("{{}}", "{}"),
         version=version("racro"),
         licence=_licence(model, recipe),
     )

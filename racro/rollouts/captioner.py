@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 
 from racro import config
-from racro.data.images import ImageChanged, open_image
+from racro.data.images import open_image
 from racro.engines.protocol import Engine, Generation, Prompt, Refusal, Request, Sampling, prompt_seed
 from racro.prompts import Message, caption_messages
 from racro.rollouts.thoughts import spoken
@@ -75,7 +75,7 @@ def ask(
     """The engine's answers about the problems' images, by the index of the problem and in any order.
 
     Images are decoded one problem at a time, so that a stage never holds all of them. A problem with an image that
-    cannot be read, or with placeholders that do not match its images, is refused here. Raises ImageChanged.
+    cannot be read, or with placeholders that do not match its images, is refused here.
     """
     unreadable: list[Refusal] = []
 
@@ -84,8 +84,6 @@ def ask(
             try:
                 images = tuple(open_image(ref, images_base) for ref in problem.images)
                 prompt = Prompt(messages(problem.question, len(images)), images)
-            except ImageChanged:  # of many problems, as a rule
-                raise
             except ValueError as error:
                 unreadable.append(Refusal(key, str(error)))
             else:

@@ -34,10 +34,10 @@ def done(trained: tuple[Path, Summary], tmp_path_factory: pytest.TempPathFactory
             ["export", "small", "--root", str(root), "--out", "captioner", "--push", "me/captioner", "--private"],
             ["export", summary.policy.digest[:10], "--root", str(root), "--out", "captioner"],
             ["export", summary.policy.digest[:10], "--root", str(root), "--out", "half", "--dtype", "bfloat16"],
-            ["export", "initial", "--out", "first"],
+            ["export", "initial", "--recipe", "embedded", "--out", "first"],
             ["export", "nobody", "--out", "other"],
             ["export", "small", "--root", str(root), "--out", "x", "--merge"],
-            ["export", "initial", "--out", "again", "--push", "no slash/and space"],
+            ["export", "initial", "--recipe", "embedded", "--out", "again", "--push", "no slash/and space"],
         ]
         settings = {"HF_ENDPOINT": there.url, "HF_TOKEN": there.token, "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1"}
         results = run(commands, ["tasks.choose"], folder / "work", environment(folder, **settings))

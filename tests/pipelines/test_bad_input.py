@@ -25,7 +25,6 @@ from racro import schema
 from racro.config import Recipe, loading
 from racro.data.problems import TooManyBadRows
 from racro.data.sources import BadSource
-from racro.errors import BadInput
 from racro.evaluation.results import NothingEvaluated
 from racro.models.folders import EMBEDDED, model_digest
 from racro.schema import Problem, Rollout, ScoredRollout, Verdict
@@ -179,7 +178,7 @@ def test_an_image_that_changed_after_preparing_stops_the_run_and_its_remedy_work
         Image.new("RGB", (56, 28), (0, 0, 100 + i)).save(tmp_path / f"{i}.png")
     shutil.rmtree(folder_of(root, "caption"))
     with pytest.raises(
-        BadInput, match=r"changed since the problems were prepared; delete (\S+) and run again"
+        TooManyRefused, match=r"changed since the problems were prepared; delete (\S+) and run again"
     ) as caught:
         train(from_table(source), run="after-change", root=root)
     assert task_runs("after-change")["caption 0"] == 1

@@ -59,7 +59,7 @@ def served(token: str = "hf_secret") -> Iterator[Hub]:
             elif self.path == "/api/repos/create":
                 asked = json.loads(body)
                 name = "/".join(part for part in (asked.get("organization"), asked["name"]) if part)
-                hub.repositories[name] = bool(asked.get("private"))
+                hub.repositories[name] = asked.get("private") or asked.get("visibility") == "private"
                 self.answer({"url": f"{hub.url}/{name}"})
             elif self.path.startswith("/api/validate-yaml"):
                 self.answer({"errors": [], "warnings": []})
@@ -80,7 +80,8 @@ def served(token: str = "hf_secret") -> Iterator[Hub]:
                         hub.files[value["path"]] = base64.b64decode(value["content"])
                     if line["key"] == "lfsFile":
                         hub.files[value["path"]] = hub.objects[value["oid"]]
-                self.answer({"commitUrl": f"{hub.url}/commit/1", "commitOid": "1", "pullRequestUrl": None})
+                name = self.path.removeprefix("/api/models/").partition("/commit/")[0]
+                self.answer({"commitUrl": f"{hub.url}/{name}/commit/1", "commitOid": "1", "pullRequestUrl": None})
             else:
                 self.answer({"error": f"{self.path} is not known here"}, 404)
 

@@ -163,5 +163,5 @@ def test_the_card_has_figures_with_errors_and_says_what_is_not_known() -> None:
     assert "Not known" in unknown and "unknown" in unknown
     for text in (page, unknown):
         header = text.split("---")[1]
-        assert "library_name: transformers" in header and "{{" not in text
+        assert "library_name: transformers" in header and "\\boxed{}" in text
         assert len(blocks(text)) == 2
