@@ -56,13 +56,13 @@ def pipeline(iterations: int, seed: int, place: Path) -> dict[str, Any]:
         stage_wall: dict[str, float] = defaultdict(float)
         run = Stages.run
 
-        def timed(self: Any, task: Any, name: str, returns: Any, **inputs: Any) -> Any:
+        def timed(self: Any, task: Any, run_name: str, returns: Any, **inputs: Any) -> Any:
             start = time.monotonic()
             if task.name == "caption":
                 begins.append(start)
                 if len(begins) == 1:
                     spent.clear()
-            handle = run(self, task, name, returns, **inputs)
+            handle = run(self, task, run_name, returns, **inputs)
             if task.name in ("caption", "reason", "update"):
                 stage_wall[task.name] += time.monotonic() - start
                 stage_wall[f"{task.name} body"] += self.record(handle).seconds
@@ -255,16 +255,23 @@ def online(iterations: int, seed: int, place: Path) -> dict[str, Any]:
 def _accuracy(r: Any, policy: Path, place: Path) -> dict[str, float]:
     from racro.data import problems
     from racro.engines import opening as engines
-    from racro.evaluation import heldout as evaluation
+    from racro.engines.protocol import Sampling
+    from racro.evaluation import heldout, modes, results
     from racro.models.folders import EMBEDDED
+    from racro.prompts import caption_messages
+    from racro.schema import Share, Verdict
 
     folder = str(place / "heldout")
-    heldout = problems.load(r.problems, folder, r.seed, r.evaluation.problems).problems
-    captioning = engines.open_captioner(r.captioner, str(policy), r.runtime)
-    answering = engines.open_reasoner(r.reasoner, str(EMBEDDED / "reasoner"), r.runtime)
-    limits = (r.rollout.max_tokens, r.reasoner.max_tokens)
-    judged = list(evaluation.evaluate(heldout, folder, captioning, answering, *limits, r.evaluation, r.seed, 1e9))
-    accuracy = evaluation.aggregate(judged).accuracy
+    pool = problems.load(r.problems, folder, r.seed, r.evaluation.problems).problems
+    questions = [heldout.heldout_question(problem) for problem in pool]
+    eyes = engines.open_captioner(r.captioner, str(policy), r.runtime)
+    mind = engines.open_reasoner(r.reasoner, str(EMBEDDED / "reasoner"), r.runtime)
+    written = modes.captioner_outputs(questions, folder, eyes, caption_messages, r.rollout.max_tokens, 1e9)
+    captions = modes.in_order(written, questions)
+    sampling = Sampling(temperature=0.0, max_tokens=r.reasoner.max_tokens)
+    answers = list(modes.answer("caption", questions, captions, [], mind, sampling, r.seed))
+    graded = results.results(questions, "caption", "eyes", "mind", captions, [], answers)
+    accuracy = Share.of(row.verdict is Verdict.CORRECT for row in graded)
     assert accuracy is not None
     return {"accuracy": accuracy.value, "stderr": accuracy.stderr}
 
