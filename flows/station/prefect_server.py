@@ -22,13 +22,14 @@ import time
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
-gc.disable()  # also while these are imported
+if __name__ == "__main__":
+    gc.disable()  # also while these are imported
 
-import uvicorn  # noqa: E402
-from prefect.server.database import provide_database_interface  # noqa: E402
-from prefect.server.database.configurations import AioSqliteConfiguration  # noqa: E402
-from prefect.server.database.dependencies import temporary_database_config  # noqa: E402
-from sqlalchemy.ext.asyncio import AsyncSession, AsyncSessionTransaction  # noqa: E402
+import uvicorn
+from prefect.server.database import provide_database_interface
+from prefect.server.database.configurations import AioSqliteConfiguration
+from prefect.server.database.dependencies import temporary_database_config
+from sqlalchemy.ext.asyncio import AsyncSession, AsyncSessionTransaction
 
 YOUNG, ALL = 1.0, 60.0
 """Seconds between collections of what is new, and of everything."""

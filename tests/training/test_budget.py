@@ -21,11 +21,6 @@ CAPTIONER = EMBEDDED / "captioner"
 
 
 @pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> TinyTraining:
-    return TinyTraining(CAPTIONER, tmp_path_factory.mktemp("problems"))
-
-
-@pytest.fixture(scope="module")
 def rollouts(tiny: TinyTraining) -> list[Any]:
     """Captions of different lengths, one of them unscored."""
     rows = tiny.rollouts(CAPTIONER)

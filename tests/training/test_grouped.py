@@ -57,12 +57,6 @@ def test_every_position_looks_at_something_and_none_at_padding_but_itself() -> N
 
 
 @pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> TinyTraining:
-    """Problems with one image and with two, so that prompts have several lengths."""
-    return TinyTraining(CAPTIONER, tmp_path_factory.mktemp("problems"))
-
-
-@pytest.fixture(scope="module")
 def rollouts(tiny: TinyTraining) -> list[Any]:
     made = tiny.rollouts(CAPTIONER)
     assert len({len(r.prompt_ids) for r in made}) > 1 and len({len(r.completion_ids) for r in made}) > 1

@@ -21,11 +21,6 @@ from tests.support.tiny_training import TinyTraining
 CAPTIONER = EMBEDDED / "captioner"
 
 
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> TinyTraining:
-    return TinyTraining(CAPTIONER, tmp_path_factory.mktemp("problems"))
-
-
 def tensor_bytes() -> int:
     storages = {}
     for value in gc.get_objects():
