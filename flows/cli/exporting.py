@@ -5,18 +5,17 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated, cast, get_args
 
 import typer
 
 from flows.cli import running
 from flows.cli.options import Root
-from racro.config import Recipe, Runtime, loading
+from racro.config import DType, Recipe, Runtime, loading
 from racro.errors import BadInput
 from racro.storage import layout
 
 if TYPE_CHECKING:
-    from racro.models.export import Dtype
     from racro.summary import Summary
 
 
@@ -43,9 +42,9 @@ def export(
     root: Root = "runs",
 ) -> None:
     """Write a captioner as a folder that transformers, PEFT and vLLM load, with a model card."""
-    if dtype not in (None, "float32", "bfloat16", "float16"):
-        raise BadInput(f"--dtype {dtype}: give bfloat16, float16 or float32")
-    kind = cast("Dtype | None", dtype)
+    if dtype is not None and dtype not in get_args(DType):
+        raise BadInput(f"--dtype {dtype}: give {', '.join(get_args(DType))}")
+    kind = cast(DType | None, dtype)
     given = running.load(recipe, None) if recipe else None
     running.settle()
     from racro.models.adapters import Adapter

@@ -9,21 +9,19 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
-from typing import Literal
 
+from racro.config import DType
 from racro.errors import BadInput
 from racro.models import adapters
 from racro.models.folders import LOADABLE, READER_SUFFIXES, base_folder, load_captioner, torch_device
 from racro.storage.layout import RECORD
-
-Dtype = Literal["float32", "bfloat16", "float16"]
 
 
 class CannotExport(BadInput):
     """A captioner that cannot be written in the form that was asked for, or a place that is taken."""
 
 
-def export(folder: Path, out: Path, merge: bool = False, dtype: Dtype | None = None) -> None:
+def export(folder: Path, out: Path, merge: bool = False, dtype: DType | None = None) -> None:
     """Write the captioner in `folder` to `out`, which must be empty or new.
 
     folder: a model, or a LoRA adapter; an adapter stays one unless `merge` puts it into its model's weights. A model
@@ -50,7 +48,7 @@ def export(folder: Path, out: Path, merge: bool = False, dtype: Dtype | None = N
         _copy(folder, out, (*READER_SUFFIXES, *LOADABLE))
 
 
-def _converted(folder: Path, out: Path, dtype: Dtype) -> None:
+def _converted(folder: Path, out: Path, dtype: DType) -> None:
     """The whole model, with its adapter merged in, in one precision."""
     import torch
 
