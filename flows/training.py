@@ -108,7 +108,7 @@ def _train(recipe: Recipe, name: str, stages: Stages, mlflow_run: str, started: 
     evaluations: list[Evaluated] = []
     iterations: list[tuple[RolloutTable, ScoredTable, Policy]] = []
     for k in range(recipe.iterations + 1):
-        if k % recipe.evaluation.every == 0 or k == recipe.iterations:
+        if _evaluated(recipe, k):
             arm = evaluate_heldout(recipe, stages, policy, reasoner, heldout_parts, f", iteration {k}")
             score = report.log_evaluation(mlflow_run, k, policy, Judge(reasoner, heldout), arm.entry)
             logger.info("iteration %d: accuracy %s %% (n = %d)", k, score.share.percent, score.n)
@@ -154,6 +154,8 @@ def _train(recipe: Recipe, name: str, stages: Stages, mlflow_run: str, started: 
             temperature=recipe.rollout.temperature,
             config=recipe.update,
             seed=recipe.seed,
+            keep=_evaluated(recipe, k + 1),
+            save=(k + 1) % recipe.runtime.checkpoint_every == 0 or k + 1 == recipe.iterations,
         )
         iterations.append((rollouts, scored, policy))
         report.log_iteration(mlflow_run, k, rollouts, scored, policy)
@@ -166,7 +168,7 @@ def _train(recipe: Recipe, name: str, stages: Stages, mlflow_run: str, started: 
         optimizer_steps=policy.step,
         base=evaluations[0].score,
         final=evaluations[-1].score,
-        policy=PolicyRef(uri=policy.uri, digest=policy.digest),
+        policy=PolicyRef(uri=policy.uri, digest=policy.files),
         stages=stages.totals,
         seconds=round(time.monotonic() - started, 3),
         prefect_flow_run_id=str(flow_run.id),
@@ -174,6 +176,11 @@ def _train(recipe: Recipe, name: str, stages: Stages, mlflow_run: str, started: 
     )
     report.publish(recipe, summary, stages.root, heldout, evaluations, iterations)
     return summary
+
+
+def _evaluated(recipe: Recipe, k: int) -> bool:
+    """Is the policy after k iterations evaluated on the held-out problems?"""
+    return k % recipe.evaluation.every == 0 or k == recipe.iterations
 
 
 def prepare_problems(recipe: Recipe, stages: Stages, heldout: int | None) -> ProblemTable:

@@ -24,7 +24,7 @@ def fingerprint(value: Any) -> Any:
     Keys marked `NeutralDefault` are left out at their default. Raises TypeError for anything without an identity.
     """
     if isinstance(value, Handle):
-        content = {k: v for k, v in value.model_dump(mode="json").items() if k not in ("uri", "rows")}
+        content = {k: v for k, v in value.model_dump(mode="json").items() if k not in value.EVIDENCE}
         return {"handle": type(value).__name__, **content}
     if isinstance(value, BaseModel):
         fields = ((name, getattr(value, name), field) for name, field in type(value).model_fields.items())

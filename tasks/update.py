@@ -1,4 +1,4 @@
-"""Stage update: scored rollouts + policy -> next policy. Thin: `racro.training.update` trains, this moves files."""
+"""Stage update: scored rollouts + policy -> next policy. Thin: `racro.training.trainer` trains, this moves files."""
 
 from __future__ import annotations
 
@@ -11,19 +11,17 @@ from pathlib import Path
 from prefect import get_run_logger
 
 from racro import config as recipes
-from racro import imports
-from racro.models.folders import TRAINER, TRAINER_SUFFIXES, model_digest
-from racro.schema import Policy, Problem, ProblemTable, ScoredRollout, ScoredTable
-from racro.storage import artifacts
-from racro.storage.files import full_disk_as_such, is_local, opened, with_retries
-from racro.training.planning import plan
-from tasks.running.downloads import on_disk
+from racro.models.folders import TRAINER
+from racro.schema import Policy, ProblemTable, ScoredTable
+from racro.storage.files import folder_digest, full_disk_as_such, is_local, opened, with_retries
+from racro.training.lineage import Lineage
+from tasks.running import trainer
 from tasks.running.engines import make_room
 from tasks.running.policies import Output, stage
 from tasks.running.progress import Progress
 
 
-@stage("update", version=3)
+@stage("update", version=4)
 def update(
     output: Output,
     scored: ScoredTable,
@@ -36,14 +34,24 @@ def update(
     seed: int,
     runtime: recipes.Runtime,
     root: str,
+    keep: bool,
+    save: bool,
 ) -> Policy:
-    """The policy after one iteration. Without any informative group it is the old one, and the log says so."""
-    work = plan(
-        list(artifacts.read_table(scored, ScoredRollout)),
-        {problem.uid: problem for problem in artifacts.read_table(problems, Problem)},
-        policy.digest,
-        config.mini_batch,
+    """The policy after one iteration. Without any informative group it is the old one, and the log says so.
+
+    keep: is its model folder kept beside the record? save: the trainer's state?
+    """
+    line = Lineage(
+        policy=policy,
+        scored=scored,
+        problems=problems,
+        initial=initial,
+        captioner=captioner,
+        temperature=temperature,
+        config=config,
+        seed=seed,
     )
+    work = trainer.work_of(line)
     logger = get_run_logger()
     logger.info(
         "%d of %d groups are informative (%d all alike); %d optimizer steps",
@@ -52,40 +60,28 @@ def update(
         work.zero_variance,
         work.steps,
     )
+    line.write(output.folder, root)
+    if not work.steps:
+        logger.warning("no informative group: the policy stays as it is")
+        output.metrics = {"steps": 0, "groups": work.total_groups, "groups_zero_variance": work.zero_variance}
+        if keep:
+            with trainer.folder(policy, runtime, make_room) as before, _workplace(output.folder) as place:
+                ignored = shutil.ignore_patterns("*.json.tmp", "record.json", "lineage.json", TRAINER)
+                shutil.copytree(before, place, dirs_exist_ok=True, ignore=ignored)
+        return policy.model_copy(update={"uri": output.folder, "trainer_digest": None})
     make_room(runtime)
-    with on_disk(policy, runtime) as before, on_disk(initial, runtime) as start, _workplace(output.folder) as place:
-        if work.steps:
-            with imports.quick():
-                from racro.training import update as grpo  # torch and trl, only where the stage runs
-            progress = Progress("update", "steps")
-            output.metrics = grpo.update(
-                work,
-                images_base=problems.uri,
-                policy=before,
-                initial=start,
-                out=place,
-                step=policy.step,
-                captioner=captioner,
-                temperature=temperature,
-                config=config,
-                runtime=runtime,
-                seed=seed,
-                progress=progress,
-            )
-            progress.finish()
-        else:
-            logger.warning("no informative group: the policy stays as it is")
-            shutil.copytree(before, place, dirs_exist_ok=True, ignore=shutil.ignore_patterns("record.json"))
-            output.metrics = {"steps": 0, "groups": work.total_groups, "groups_zero_variance": work.zero_variance}
-        trainer = place / TRAINER
-        made = Policy(
-            uri=output.folder,
-            rows=0,
-            digest=model_digest(place),
-            step=policy.step + work.steps,
-            trainer_digest=model_digest(trainer, TRAINER_SUFFIXES) if trainer.is_dir() else None,
-        )
-    return made
+    service = trainer.holding(policy, line, runtime)
+    progress = Progress("update", "steps")
+    made = Policy(uri=output.folder, rows=0, digest=output.identity, step=policy.step + work.steps)
+    output.metrics = service.update(policy.digest, made.digest, work, problems.uri, policy.step, progress)
+    progress.finish()
+    with _workplace(output.folder) as place:
+        found = {"weights": trainer.export(service, made.digest, place if keep else None, runtime)}
+        if save:
+            service.save(made.digest, place / TRAINER)
+            found["trainer_digest"] = folder_digest(place / TRAINER)
+            trainer.saved(made)
+    return made.model_copy(update=found)
 
 
 @contextlib.contextmanager
@@ -93,8 +89,7 @@ def _workplace(folder: str) -> Iterator[Path]:
     """A local folder to write into, uploaded to `folder` at the end where that is not local."""
     fs, path = opened(folder)
     if is_local(fs):
-        shutil.rmtree(path, ignore_errors=True)  # leftovers of a killed attempt
-        Path(path).mkdir(parents=True)
+        Path(path).mkdir(parents=True, exist_ok=True)
         with full_disk_as_such(path):
             yield Path(path)
         return

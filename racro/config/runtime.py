@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, PositiveInt
+from pydantic import Field, PositiveInt, model_validator
 
 from racro.config.base import Config, Seconds
 
@@ -77,6 +77,45 @@ class TrainerPlacement(Config):
     """Number of tokens per forward and backward pass: as many whole groups as fit, each its prompt once and its
     captions. A larger group is divided and repeats its prompt; only a single caption may exceed the number. Memory
     grows with it, and the result does not depend on it."""
+    gpus: tuple[Annotated[int, Field(ge=0)], ...] = ()
+    """Numbers of the GPUs to use, a process for each; empty: the run's own process trains on `runtime.device`."""
+    processes: PositiveInt | None = None
+    """Number of processes that train together; None: one for each of `gpus`. On CPUs, this number decides."""
+    shard: Literal["none", "ddp", "fsdp"] = "none"
+    """What each of several processes holds: ddp: all weights; fsdp: its share of them (FSDP2)."""
+    hybrid: PositiveInt | None = None
+    """With fsdp: number of processes among which one copy of the weights is divided; None: all. Between copies, only
+    gradients travel, so that a copy is best kept within a node."""
+
+    @model_validator(mode="after")
+    def possible(self) -> Self:
+        """Raises ValueError where the numbers do not go together."""
+        if len(set(self.gpus)) < len(self.gpus):
+            raise ValueError("gpus: a number stands twice")
+        if self.gpus and self.processes not in (None, len(self.gpus)):
+            raise ValueError(f"processes: {self.processes} do not fit {len(self.gpus)} gpus; give one of the two")
+        if self.world > 1 and self.shard == "none":
+            raise ValueError(f"shard: {self.world} processes need ddp or fsdp, not none")
+        if self.hybrid and self.shard != "fsdp":
+            raise ValueError("hybrid: needs shard: fsdp")
+        if self.hybrid and self.world % self.hybrid:
+            raise ValueError(f"hybrid: {self.world} processes cannot be divided into copies of {self.hybrid}")
+        return self
+
+    @property
+    def world(self) -> int:
+        """Number of processes."""
+        return self.processes or max(1, len(self.gpus))
+
+    @property
+    def inline(self) -> bool:
+        """Does the run's own process train?"""
+        return not self.gpus and self.processes is None
+
+    @property
+    def shards(self) -> int:
+        """Number of processes among which one copy of the weights is divided."""
+        return (self.hybrid or self.world) if self.shard == "fsdp" else 1
 
 
 class Runtime(Config):
@@ -97,7 +136,13 @@ class Runtime(Config):
     reason_batch: PositiveInt = 64
     """Number of prompts per call of the reasoner's engine."""
     trainer: TrainerPlacement = TrainerPlacement()
-    """Size of the update's passes."""
+    """Where the update runs, and the size of its passes."""
+    checkpoint_every: PositiveInt = 1
+    """Number of iterations between two states of the trainer (weights, optimizer) that are written. Lost iterations
+    between them are replayed from their stored rewards, without asking a model. The last iteration's is written too."""
+    scratch: str | None = None
+    """Folder of this machine for weights on their way from trainer to engines, for example /dev/shm. None: a folder of
+    the working directory's state (`.racro`)."""
     gradient_checkpointing: bool = True
     """Recompute activations in the backward pass: about a third more computation, much less memory."""
     request_deadline: Seconds = 1800.0

@@ -1,6 +1,6 @@
 """Supervised training of a tiny model on a stream of batches; changes the weights in place.
 
-Not a general trainer, and not reinforcement learning (`racro.training.update`). Called by `racro.embedded.rebuild`.
+Not a general trainer, and not reinforcement learning (`racro.training.trainer`). Called by `racro.embedded.rebuild`.
 """
 
 from __future__ import annotations

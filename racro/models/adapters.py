@@ -1,15 +1,17 @@
 """LoRA adapters in PEFT's format: a small folder that names the model it adapts.
 
-Reads adapters, attaches them to a model, saves them. Not a trainer (`racro.training.update`), and nothing is merged:
+Reads adapters, attaches them to a model, saves them. Not a trainer (`racro.training.trainer`), and nothing is merged:
 engines serve model and adapter side by side. Used where captioners are loaded (`racro.models.folders`), served
 (`racro.engines`) and trained. Imports PEFT on use.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -95,6 +97,26 @@ def attach(model: Any, folder: Path, trainable: bool = False) -> PeftModel:
     return adapted
 
 
+@contextlib.contextmanager
+def instead(adapted: PeftModel, name: str | None) -> Iterator[None]:
+    """Have a model compute with another of its adapters, or with none, within the context.
+
+    Not PEFT's own way, which also switches `requires_grad`: of a model whose weights are divided among processes, it
+    would switch that of the gathered weights off and that of the shares on, or the other way round.
+    """
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    layers = [module for module in adapted.modules() if isinstance(module, BaseTunerLayer)]
+    before = [(layer._disable_adapters, layer._active_adapter) for layer in layers]
+    for layer, (_, active) in zip(layers, before, strict=True):
+        layer._disable_adapters, layer._active_adapter = name is None, active if name is None else [name]
+    try:
+        yield
+    finally:
+        for layer, (disabled, active) in zip(layers, before, strict=True):
+            layer._disable_adapters, layer._active_adapter = disabled, active
+
+
 def load(adapted: PeftModel, folder: Path) -> None:
     """Load the weights in `folder` into the adapter of a model. Raises BadAdapter."""
     from peft import set_peft_model_state_dict
@@ -109,12 +131,14 @@ def load(adapted: PeftModel, folder: Path) -> None:
         raise _misfit(folder, f"{len(wrong)} tensors are missing or unknown, the first is {wrong[0]}")
 
 
-def save(adapted: PeftModel, folder: Path, base: str, revision: str | None) -> None:
-    """Write the adapter and the name of the model it adapts."""
+def save(
+    adapted: PeftModel, folder: Path, base: str, revision: str | None, weights: dict[str, Any] | None = None
+) -> None:
+    """Write the adapter and the name of the model it adapts. `weights`: of the model; None: those that it holds."""
     config = adapted.peft_config["default"]
     config.base_model_name_or_path, config.revision = base, revision
     # Embeddings are never adapted; to find that out, PEFT would look up the model by its name.
-    adapted.save_pretrained(folder, selected_adapters=["default"], save_embedding_layers=False)
+    adapted.save_pretrained(folder, selected_adapters=["default"], save_embedding_layers=False, state_dict=weights)
     (folder / "README.md").unlink()  # a model card without content
 
 

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from racro.config import Recipe
+import shutil
+from typing import Literal
+
+from racro.config import EnginePlacement, Recipe, Runtime
 from racro.errors import BadInput
 from racro.processes.gpus import free_shares
+
+Role = Literal["captioner", "reasoner"]
 
 
 class NoDevice(BadInput):
@@ -22,6 +27,15 @@ def require(recipe: Recipe) -> None:
             if missing := [str(number) for number in place.gpus if number not in there]:
                 found = f"GPUs {', '.join(map(str, there))}" if there else "no GPU"
                 raise NoDevice(f"runtime.{role}.gpus: there is no GPU {', '.join(missing)}; nvidia-smi shows {found}")
+
+
+def shared(runtime: Runtime, role: Role) -> bool:
+    """Does the trainer use a GPU that a role's engine uses too? Then only one of them may have its weights there."""
+    place: EnginePlacement = getattr(runtime, role)
+    if place.urls or shutil.which("nvidia-smi") is None or (runtime.device == "cpu" and not runtime.trainer.gpus):
+        return False
+    trainer = set(runtime.trainer.gpus) or {int(runtime.device.partition(":")[2] or 0)}
+    return not place.gpus or not trainer.isdisjoint(place.gpus)
 
 
 def _require_device(name: str) -> None:

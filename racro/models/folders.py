@@ -35,8 +35,6 @@ PREFERRED = ("model.safetensors", "model.safetensors.index.json", ADAPTER_WEIGHT
 """Where one of these files is, no other format is loaded."""
 TRAINER = "trainer"
 """Folder beside the weights of a trained model with the state that the next update needs."""
-TRAINER_SUFFIXES = (".pt",)
-"""Suffixes of the files in it."""
 
 
 class ModelNotFound(BadInput):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict
 
@@ -21,6 +21,9 @@ class Handle(BaseModel):
     """Number of rows in its table; 0 for artifacts that are no tables."""
     digest: str
     """Digest of the content, not of the place: what is computed from it is identified by it."""
+
+    EVIDENCE: ClassVar[tuple[str, ...]] = ("uri", "rows")
+    """Fields that are no part of the identity: they say where something is, or what came out."""
 
     @property
     def has_folder(self) -> bool:
@@ -77,15 +80,26 @@ class ScoredTable(Handle):
 
 
 class Policy(Handle):
-    """A captioner: a Hugging Face model folder. `rows` is 0.
+    """A captioner. `rows` is 0.
 
-    The digest covers the weights, the configuration and the processor.
+    `digest` names it: for the initial policy by its files (weights, configuration, processor), for a trained one by
+    what it was made from (`racro.training.lineage`). So it is known what a policy is before anybody has its weights,
+    and what was computed from it stays valid if it is made again, with rounding of another machine.
     """
+
+    EVIDENCE: ClassVar[tuple[str, ...]] = ("uri", "rows", "weights", "trainer_digest")
 
     step: int = 0
     """Optimizer steps since the initial policy."""
+    weights: str | None = None
+    """Digest of a trained policy's files (weights, configuration, processor), as they came out."""
     trainer_digest: str | None = None
-    """Digest of the state of optimizer, schedule and random numbers; None for the initial policy."""
+    """Digest of the trainer's state, which lies in the folder `trainer`; None if it was not kept."""
+
+    @property
+    def files(self) -> str:
+        """Digest of the model folder's files."""
+        return self.weights or self.digest
 
 
 CHAMPION = "champion"

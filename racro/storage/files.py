@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import logging
 import os
 import shutil
@@ -133,6 +134,16 @@ def full_disk_as_such(folder: str) -> Iterator[None]:
         if isinstance(error, OSError) or shutil.disk_usage(folder).free > FULL:
             raise
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), folder) from error
+
+
+def folder_digest(folder: Path) -> str:
+    """Digest of the files of a local folder, with their names."""
+    digest = hashlib.sha256()
+    for file in sorted(file for file in folder.rglob("*") if file.is_file()):
+        with file.open("rb") as stream:
+            found = hashlib.file_digest(stream, "sha256").hexdigest()
+        digest.update(f"{file.relative_to(folder).as_posix()}:{found}\n".encode())
+    return digest.hexdigest()
 
 
 def probe(folder: str, seconds: float) -> None:

@@ -1,6 +1,6 @@
 """Rewards of a group -> advantages: the whole of GRPO's baseline.
 
-Not the loss (`racro.training.update`), which sees rewards only through these advantages.
+Not the loss (`racro.training.trainer`), which sees rewards only through these advantages.
 """
 
 from __future__ import annotations

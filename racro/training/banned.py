@@ -16,11 +16,15 @@ import torch
 class BannedShare:
     """Measures one model."""
 
-    def __init__(self, model: Any, banned: list[int], temperature: float) -> None:
-        """`model`: without wrappers of PEFT or accelerate. `banned`: token ids. `temperature`: of the log-probs."""
-        self.model, self.temperature = model, temperature
-        head = model.get_output_embeddings()
-        self.banned = torch.tensor([token for token in banned if token < len(head.weight)], dtype=torch.long)
+    def __init__(
+        self, config: Any, weight: torch.Tensor, bias: torch.Tensor | None, banned: list[int], temperature: float
+    ) -> None:
+        """`config`: the model's. weight: (V, H), bias: (V,), of its output layer. `banned`: token ids.
+
+        `temperature`: of the log-probs.
+        """
+        self.config, self.weight, self.bias, self.temperature = config, weight, bias, temperature
+        self.banned = [token for token in banned if token < len(weight)]
 
     @torch.no_grad()
     def log_allowed(self, hidden: torch.Tensor, tokens: torch.Tensor, logprobs: torch.Tensor) -> torch.Tensor:
@@ -28,11 +32,10 @@ class BannedShare:
 
         `logprobs`: (N,), those of `tokens`.
         """
-        head = self.model.get_output_embeddings()
-        scored = torch.einsum("nh,nh->n", hidden.float(), head.weight[tokens].float())
-        banned = hidden.float() @ head.weight[self.banned.to(hidden.device)].float().T
-        if head.bias is not None:
-            scored, banned = scored + head.bias[tokens], banned + head.bias[self.banned.to(hidden.device)]
+        scored = torch.einsum("nh,nh->n", hidden.float(), self.weight[tokens].float())
+        banned = hidden.float() @ self.weight[self.banned].float().T
+        if self.bias is not None:
+            scored, banned = scored + self.bias[tokens], banned + self.bias[self.banned]
         scored, banned = self._logits(scored), self._logits(banned)
         normaliser = scored - logprobs.float()  # logsumexp over the vocabulary
         share = (banned - normaliser[:, None]).exp().sum(-1)
@@ -40,7 +43,7 @@ class BannedShare:
 
     def _logits(self, projected: torch.Tensor) -> torch.Tensor:
         """From what the output layer gives to logits at the temperature, as the families do it."""
-        text = self.model.config.get_text_config()
+        text = self.config.get_text_config()
         scales = (getattr(text, name, None) for name in ("logit_scale", "output_multiplier", "lm_head_multiplier"))
         scale = next((value for value in scales if value is not None), None)
         if scale is None:

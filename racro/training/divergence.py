@@ -1,6 +1,6 @@
 """A training that has diverged: what is no longer a number, at which step, and what to lower.
 
-Torch-free, so that a sweep can tell a diverged child from a failed one. Raised by `racro.training.update`.
+Torch-free, so that a sweep can tell a diverged child from a failed one. Raised by `racro.training.trainer`.
 """
 
 from __future__ import annotations

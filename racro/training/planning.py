@@ -1,6 +1,6 @@
 """Scored rollouts -> which groups are trained on, and in which optimizer steps.
 
-Plain data: no model, no TRL. Called by the stage update; `racro.training.update` then trains on the plan.
+Plain data: no model, no TRL. Called by the stage update; `racro.training.trainer` then trains on the plan.
 """
 
 from __future__ import annotations

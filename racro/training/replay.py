@@ -1,40 +1,42 @@
 """TRL's GRPOTrainer on stored rollouts: nothing is generated, and TRL computes the loss of one bin at a time.
 
-TRL's loader carries the numbers of optimizer steps. A step is a sequence of bins (`racro.training.bins`), whose inputs
-come from `racro.training.feed`; losses are divided by the tokens of the whole step, so that it does not matter how the
-step is divided. Old log-probs are those before the first step, and clipping is live. Advantages are ours
-(`racro.training.advantage`), multiplied by the truncated importance ratio between trainer and engine. Not here:
-settings, optimizer state, what is saved (`racro.training.update`, which runs it).
+The loop over optimizer steps is ours, because TRL's begins anew with each training. A step is a sequence of bins
+(`racro.training.bins`), whose inputs come from `racro.training.feed`; losses are divided by the tokens of the whole
+step, so that it does not matter how the step is divided. Old log-probs are those before the first step, and clipping is
+live. Advantages are ours (`racro.training.advantage`), multiplied by the truncated importance ratio between trainer and
+engine. Not here: models, optimizer state, what is saved (`racro.training.trainer`, which runs it).
 
 Shapes: N tokens of a bin's captions, B captions of a bin, T tokens of the longest (at least 2).
 """
 
 from __future__ import annotations
 
-import contextlib
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
 from typing import Any
 
 import torch
+from accelerate.utils import AutocastKwargs
 from datasets import Dataset
 from torch.nn.functional import pad
 from torch.nn.utils.rnn import pad_sequence
-from torch.utils.data import DataLoader
 
 from racro import config as recipes
+from racro.models import adapters
 from racro.training.advantage import advantages
 from racro.training.banned import BannedShare
 from racro.training.bins import Lengths, deal, divided
+from racro.training.divergence import Diverged, not_finite
 from racro.training.feed import Feed
 from racro.training.grouped import Packed
 from racro.training.parity import FLOAT32_GAP
 from racro.training.passes import BinInputs, Prepared, Scored, scored
 from racro.training.planning import Plan
 from racro.training.prompts import PromptEncoder
+from racro.training.sharding import local, settle, sum_copies, whole
 from racro.training.sharing import ways_agree
-from racro.training.trl_without_vllm import GRPOTrainer, use_adapter
+from racro.training.trl_without_vllm import GRPOTrainer
 
 
 class LogprobMismatch(RuntimeError):
@@ -42,20 +44,29 @@ class LogprobMismatch(RuntimeError):
 
 
 class ReplayTrainer(GRPOTrainer):
-    """GRPOTrainer that replays the groups of a Plan."""
+    """GRPOTrainer that replays the groups of a Plan. Lives for many plans."""
 
     def __init__(
-        self,
-        *,
-        work: Plan,
-        encoder: PromptEncoder,
-        banned: list[int],
-        config: recipes.UpdateSettings,
-        budget: int,
-        **arguments: Any,
+        self, *, banned: list[int], config: recipes.UpdateSettings, budget: int, autocast: bool, **arguments: Any
     ) -> None:
-        """`banned`: token ids that engines never sample. `budget`: tokens of a bin."""
-        self.work, self.encoder, self.banned, self.config_, self.budget = work, encoder, banned, config, budget
+        """`banned`: token ids that engines never sample. `budget`: tokens of a bin. `autocast`: by precision or not."""
+        self.banned, self.config_, self.budget, self.autocast = banned, config, budget, autocast
+        steps = Dataset.from_dict({"step": [0]})
+        super().__init__(train_dataset=steps, reward_funcs=_never_asked, **arguments)
+        self.current_gradient_accumulation_steps = 1
+
+    def _move_model_to_device(self, model: Any, device: torch.device) -> None:
+        """Not here: a model that is divided among processes may not fit on one device."""
+
+    def replay(
+        self, work: Plan, encoder: PromptEncoder, before: int, progress: Callable[[int, int], None]
+    ) -> dict[str, float]:
+        """Take the plan's optimizer steps; metrics, as means over the steps.
+
+        `before`: number of steps taken earlier. Raises LogprobMismatch, Diverged, BadRollouts, BadImage.
+        """
+        self.work, self.encoder = work, encoder
+        self.size = len(work.groups[0].rollouts)
         self.rollouts = [rollout for group in work.groups for rollout in group.rollouts]
         rewards = [[rollout.reward for rollout in group.rollouts] for group in work.groups]
         self.advantages = [0.0 if value is None else value for group in advantages(rewards) for value in group]
@@ -66,28 +77,34 @@ class ReplayTrainer(GRPOTrainer):
         self.ratios: list[torch.Tensor] = []
         """Of each bin, (N,): truncated importance ratios between trainer and engine."""
         self.feed: Feed | None = None
-        steps = Dataset.from_dict({"step": list(range(work.steps))})
-        super().__init__(train_dataset=steps, reward_funcs=_never_asked, **arguments)
-
-    def get_train_dataloader(self) -> Any:
-        """Numbers of optimizer steps; every process takes part in every step."""
-        steps: Any = range(self.work.steps)
-        return DataLoader(steps, batch_size=1, collate_fn=list)
-
-    def train(self) -> Any:
-        """As TRL's; the thread that prepares bins ends with it, however it ends."""
+        self._metrics["train"] = defaultdict(list)
+        self.model.train()
         try:
-            return super().train()
+            self._begin()
+            for step in range(work.steps):
+                self._take(step, before + step)
+                progress(step + 1, work.steps)
+            self._check_weights()
+            settle(self.model)
+            return {name: sum(values) / len(values) for name, values in self._metrics["train"].items()}
         finally:
             if self.feed:
                 self.feed.close()
+
+    def forget(self) -> None:
+        """Let go of the plan and all that was computed for it, but for the counts of the data path."""
+        self.old, self.gaps, self.ratios = {}, [], []
+        if self.feed:
+            self.feed.last = None
 
     # --- once per iteration -------------------------------------------------------------------------------------------
 
     def _begin(self) -> None:
         """Divide the steps into bins; compute old log-probs of all steps but the first, whose own pass gives them."""
         core = self._core(self.model)
-        self.share = BannedShare(core, self.banned, self.temperature)
+        head = core.get_output_embeddings()
+        bias = None if head.bias is None else whole(head.bias.detach())
+        self.share = BannedShare(core.config, whole(head.weight.detach()), bias, self.banned, self.temperature)
         self.inputs = BinInputs(self.work, self.encoder, core)
         lengths = [self._lengths(number) for number in range(len(self.work.groups))]
         # The auxiliary loss of experts is a mean over prompts too, one for each caption.
@@ -116,11 +133,13 @@ class ReplayTrainer(GRPOTrainer):
         if self.accelerator.mixed_precision == "no":
             allowed = min(allowed, FLOAT32_GAP)
         longest = max(rows, key=lambda row: row.tokens)
-        return ways_agree(longest, self.inputs, lambda packed: self._score(self.model, packed).logprobs, allowed)
+        agree = ways_agree(longest, self.inputs, lambda packed: self._score(self.model, packed).logprobs, allowed)
+        return self._of_all(not agree) is False
 
     def _gate(self) -> None:
         """Compare engine and trainer over all captions of the iteration. Raises LogprobMismatch."""
-        gap, ratio = torch.cat(self.gaps), torch.cat(self.ratios)
+        none = torch.zeros(0, device=self.accelerator.device)  # of a process that has no bin
+        gap, ratio = torch.cat([none, *self.gaps]), torch.cat([none, *self.ratios])
         sums = torch.stack([gap.abs().sum(), ratio.sum(), gap.new_tensor(len(gap))])
         distance, ratios, count = self.accelerator.reduce(sums).tolist()
         mean = distance / count
@@ -132,36 +151,61 @@ class ReplayTrainer(GRPOTrainer):
             )
         metrics = self._metrics["train"]
         metrics["logprob_gap/mean"].append(mean)
-        metrics["logprob_gap/max"].append(self.accelerator.gather(gap.abs().max()).max().item())
+        largest = torch.cat([gap.new_zeros(1), gap.abs()]).max()
+        metrics["logprob_gap/max"].append(self.accelerator.gather(largest).max().item())
         metrics["importance_ratio/mean"].append(ratios / count)
 
     @torch.no_grad()
-    def ruined(self) -> str | None:
-        """What is wrong with the trained policy if it cannot write any more, in words; from its last bin.
+    def _check_weights(self) -> None:
+        """Can the trained policy still write? Raises Diverged.
 
         The last step's own loss is of the weights before it, so the step itself shows here for the first time.
         """
-        last = self.feed.last if self.feed else None
-        if last is None or not last.counts:
-            return None
+        broken = [name for name, value in self.model.named_parameters() if not local(value).isfinite().all()]
+        if self._of_all(bool(broken)):
+            raise self._diverged(f"weights are not finite{f' ({broken[0]})' if broken else ''}", self.work.steps)
+        assert self.feed and self.feed.last
+        last = self.feed.last
         logprobs = self._score(self.model, last.packed).logprobs
-        if not logprobs.isfinite().all():
-            return "the policy's probabilities are not numbers after the step"
-        before = torch.cat([self.old[number] for number in last.captions])
-        if (logprobs - before).exp().median() == 0:  # below float32's smallest number
-            return "the policy gives no probability any more to what it wrote itself, after the step"
-        return None
+        if self._of_all(not logprobs.isfinite().all()):
+            raise self._diverged("the policy's probabilities are not numbers after the step", self.work.steps)
+        nothing = False
+        if last.counts:
+            before = torch.cat([self.old[number] for number in last.captions])
+            nothing = bool((logprobs - before).exp().median() == 0)  # below float32's smallest number
+        if self._of_all(nothing):
+            what = "the policy gives no probability any more to what it wrote itself, after the step"
+            raise self._diverged(what, self.work.steps)
+
+    def _of_all(self, here: bool) -> bool:
+        """Is it so in any process? Asked by all, so that they decide alike."""
+        return bool(self.accelerator.reduce(torch.tensor(float(here), device=self.accelerator.device)) > 0)
+
+    def _diverged(self, what: str, step: int) -> Diverged:
+        return Diverged(what, step, self.work.steps, self.config_.learning_rate)
 
     # --- per optimizer step -------------------------------------------------------------------------------------------
 
-    def training_step(self, model: Any, inputs: list[int], num_items_in_batch: Any = None) -> torch.Tensor:
+    def _take(self, step: int, before: int) -> None:
+        """One optimizer step. `before`: number of steps taken in all. Raises Diverged."""
+        warm = self.config_.warmup_steps
+        rate = self.config_.learning_rate * (before / warm if before < warm else 1.0)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        loss = self.accelerator.reduce(self._backward(step), reduction="mean").item()
+        norm = self.accelerator.clip_grad_norm_(self.model.parameters(), self.config_.max_grad_norm)
+        logged = {"loss": loss, "grad_norm": whole(norm).item(), "learning_rate": rate}
+        if what := not_finite(logged | {name: values[-1] for name, values in self._metrics["train"].items()}):
+            raise self._diverged(what, step + 1)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        for name, value in logged.items():
+            self._metrics["train"][name].append(value)
+
+    def _backward(self, step: int) -> torch.Tensor:
         """Forward and backward passes of a step's bins; the sum of their losses."""
-        (step,) = inputs
-        if step == 0:
-            self._begin()
         numbers = self.work.numbers(step)
-        size = self.num_generations
-        self._step_tokens = self._scored_tokens(range(numbers.start * size, numbers.stop * size))
+        self._step_tokens = self._scored_tokens(range(numbers.start * self.size, numbers.stop * self.size))
         of_step, of_bins, weights, losses = self._metrics["train"], [], [], []
         assert self.feed
         for left in reversed(range(len(self.bins[step]))):
@@ -169,8 +213,8 @@ class ReplayTrainer(GRPOTrainer):
             self._metrics["train"] = defaultdict(list)
             of_bins.append(self._metrics["train"])
             weights.append(self._scored_of(prepared))
-            with self.accelerator.no_sync(model) if left else contextlib.nullcontext():
-                losses.append(super().training_step(model, prepared, num_items_in_batch))
+            sum_copies(self.model, now=not left)
+            losses.append(super().training_step(self.model, prepared, None))
         self._metrics["train"] = of_step
         shares = self.accelerator.reduce(torch.tensor(weights, device=self.accelerator.device)) / self._step_tokens
         for name in of_bins[0]:
@@ -215,7 +259,7 @@ class ReplayTrainer(GRPOTrainer):
         if self.ref_model is not None:
             return self._score(self.ref_model, packed).logprobs
         model = self.accelerator.unwrap_model(self.model)
-        with use_adapter(model, adapter_name="ref" if "ref" in model.peft_config else None):
+        with adapters.instead(model, "ref" if "ref" in model.peft_config else None):
             return self._score(self.model, packed).logprobs
 
     def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> torch.Tensor:
@@ -268,7 +312,7 @@ class ReplayTrainer(GRPOTrainer):
         return pad(padded, (0, max(0, 2 - padded.shape[1])))
 
     def _score(self, model: Any, packed: Packed, experts: bool = False) -> Scored:
-        with self.accelerator.autocast():
+        with self.accelerator.autocast(AutocastKwargs(enabled=self.autocast)):
             return scored(model, self._core(model), packed, self.accelerator.device, experts)
 
     def _core(self, model: Any) -> Any:

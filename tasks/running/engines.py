@@ -17,8 +17,9 @@ from racro.engines.opening import open_captioner, open_reasoner
 from racro.engines.protocol import Engine, EngineLost, Role, SwapFailed
 from racro.home import home
 from racro.identity import digest
+from racro.models import devices
 from racro.schema import FrozenModel, Handle, Policy
-from tasks.running.downloads import on_disk
+from tasks.running import trainer
 
 logger = logging.getLogger("prefect.racro.engines")
 
@@ -56,13 +57,9 @@ def reasoner_engine(config: Reasoner, model: FrozenModel, runtime: Runtime) -> E
 
 
 def make_room(runtime: Runtime) -> None:
-    """Before the trainer starts: engines on its GPU free their memory until they are called again."""
-    from racro.models.folders import torch_device
-
-    device = torch_device(runtime.device)
+    """Before the trainer starts: engines on its GPUs free their memory until they are called again."""
     for role, cached in _cached.items():
-        gpus = getattr(runtime, role).gpus
-        if device.type == "cuda" and (not gpus or (device.index or 0) in gpus):
+        if devices.shared(runtime, role):
             cached.engine.sleep()
 
 
@@ -75,7 +72,8 @@ def release(role: Role) -> None:
 
 
 def release_all() -> None:
-    """Close every engine: at the end of a flow."""
+    """Close every engine and the trainer: at the end of a flow."""
+    trainer.release()
     release("captioner")
     release("reasoner")
 
@@ -86,6 +84,8 @@ def engine_log(role: Role) -> Path:
 
 
 def _engine(role: Role, settings: str, model: Handle, runtime: Runtime, start: Callable[[str], Engine]) -> Engine:
+    if devices.shared(runtime, role):
+        trainer.rest(runtime)
     cached = _cached.get(role)
     if cached is not None and (cached.settings != settings or cached.engine.lost):
         release(role)
@@ -94,7 +94,7 @@ def _engine(role: Role, settings: str, model: Handle, runtime: Runtime, start: C
         return cached.engine
     with ExitStack() as files:
         # A model that only an endpoint or a script knows has no folder.
-        folder = str(files.enter_context(on_disk(model, runtime))) if model.has_folder else ""
+        folder = str(files.enter_context(trainer.folder(model, runtime, make_room))) if model.has_folder else ""
         if cached is not None:
             try:
                 cached.engine.swap(folder)

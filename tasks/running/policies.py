@@ -26,10 +26,11 @@ from prefect.serializers import JSONSerializer
 from racro import identity, schema
 from racro.engines.protocol import EngineLost
 from racro.storage import artifacts, attempts, files, layout
+from racro.training.lost import TrainerLost
 from tasks.running import telemetry
 from tasks.running.downloads import share_cache
 
-RUNTIME = ("runtime", "root", "ahead", "max_unscored")
+RUNTIME = ("runtime", "root", "ahead", "max_unscored", "keep", "save")
 """Inputs that are not part of the identity: they say where, when and how fast, or when a stage fails."""
 
 
@@ -38,6 +39,8 @@ class Output:
     """What a stage's body writes into, and says about what it wrote."""
 
     folder: str
+    identity: str
+    """Digest of what determines the output."""
     shards: tuple[artifacts.Shard, ...] = ()
     metrics: dict[str, float] = field(default_factory=dict)
 
@@ -120,7 +123,7 @@ def can_heal(task: Task[..., Any], run: TaskRun, state: State) -> bool:
 
 def heals(error: Exception) -> bool:
     """Can another attempt get past this? Everything else (bad input, full disk, a bug) would only repeat."""
-    return isinstance(error, EngineLost) or files.is_transient(error)
+    return isinstance(error, EngineLost | TrainerLost) or files.is_transient(error)
 
 
 def stage(name: str, version: int, prompts: str = "") -> Callable[[Callable[..., schema.Handle]], Task[..., Any]]:
@@ -141,7 +144,7 @@ def stage(name: str, version: int, prompts: str = "") -> Callable[[Callable[...,
             inputs = inputs_only.bind(*args, **kwargs).arguments
             digest = policy.digest(inputs)
             folder = layout.artifact(inputs["root"], name, digest)
-            output = Output(folder=attempts.new(folder))
+            output = Output(attempts.new(folder), digest)
             start = time.monotonic()
             share_cache(inputs["runtime"])
             try:

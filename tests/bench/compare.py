@@ -97,8 +97,8 @@ def library(iterations: int, seed: int, place: Path) -> dict[str, Any]:
     from racro.engines import opening as engines
     from racro.models.folders import EMBEDDED
     from racro.rollouts import captioner, reasoner
-    from racro.training import update
     from racro.training.planning import plan
+    from racro.training.trainer import Trainer, Training
 
     r = recipe(iterations, seed)
     initial, policy = EMBEDDED / "captioner", EMBEDDED / "captioner"
@@ -108,6 +108,7 @@ def library(iterations: int, seed: int, place: Path) -> dict[str, Any]:
     answering = engines.open_reasoner(r.reasoner, str(EMBEDDED / "reasoner"), r.runtime)
     walls, parts, step = [], defaultdict(float), 0
     start = time.monotonic()
+    trainer: Trainer | None = None
     for k in range(iterations):
         clock = [time.monotonic()]
         captioning = engines.open_captioner(r.captioner, str(policy), r.runtime)
@@ -119,19 +120,10 @@ def library(iterations: int, seed: int, place: Path) -> dict[str, Any]:
         clock.append(time.monotonic())
         work = plan(scored, by_uid, str(k), r.update.mini_batch)
         after = place / f"policy-{k}"
-        update.update(
-            work,
-            images_base=folder,
-            policy=policy,
-            initial=initial,
-            out=after,
-            step=step,
-            captioner=r.captioner,
-            temperature=r.rollout.temperature,
-            config=r.update,
-            runtime=r.runtime,
-            seed=seed,
-        )
+        training = Training(initial, r.captioner, r.rollout.temperature, r.update, r.runtime, seed)
+        trainer = trainer or Trainer(training, None)
+        trainer.update(work, folder, step)
+        trainer.export(after)
         policy, step = after, step + work.steps
         clock.append(time.monotonic())
         walls.append(clock[-1] - clock[0])

@@ -25,7 +25,6 @@ from racro.engines.local.transformers import TransformersEngine
 from racro.models.folders import EMBEDDED, load_processor
 from racro.rollouts import captioner
 from racro.schema import ImageRef, Problem, ScoredRollout, Verdict
-from racro.training import update
 from racro.training.planning import plan
 
 SIZES: dict[str, dict[str, Any]] = {
@@ -176,7 +175,7 @@ def caption(engine: TransformersEngine, chosen: list[Problem], tokens: int) -> l
 def step(rows: list[ScoredRollout], chosen: list[Problem], folder: Path, tokens: int) -> dict[str, Any]:
     """One optimizer step on the captions, bfloat16 autocast over float32 weights."""
     work = plan(rows, {p.uid: p for p in chosen}, "p", len(chosen))
-    metrics = update.update(
+    metrics = update(
         work,
         images_base="",
         policy=folder / "model",

@@ -16,10 +16,9 @@ from safetensors.torch import load_file, save_file
 from flows.training import train
 from racro.config import Captioner, Lora, loading
 from racro.models.adapters import CONFIG, WEIGHTS, Adapter, BadAdapter
-from racro.models.folders import load_captioner, model_digest, model_folder, torch_device
+from racro.models.folders import TRAINER, load_captioner, model_digest, model_folder, torch_device
 from racro.storage import artifacts
 from racro.summary import Summary
-from racro.training import update
 from tasks.prepare import CannotTrain, adopt_captioner
 from tasks.running import engines, progress
 from tests.conftest import EMBEDDED_RECIPE, TINY
@@ -44,7 +43,7 @@ def first(world: World, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path,
 
 def test_a_policy_is_an_adapter_and_nothing_else(first: tuple[Path, dict[str, float]]) -> None:
     folder, metrics = first
-    assert {file.name for file in folder.iterdir()} == {CONFIG, WEIGHTS, update.TRAINER}
+    assert {file.name for file in folder.iterdir()} == {CONFIG, WEIGHTS, TRAINER}
     adapter = Adapter.read(folder)
     assert adapter and (adapter.base, adapter.rank, adapter.scale) == ("embedded", 4, 2.0)
     second = [tensor for name, tensor in load_file(folder / WEIGHTS).items() if "lora_B" in name]

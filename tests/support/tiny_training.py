@@ -16,7 +16,8 @@ from racro.models.adapters import Adapter
 from racro.models.folders import load_captioner, model_digest
 from racro.rollouts import captioner
 from racro.schema import Rollout, ScoredRollout, Verdict
-from racro.training import parity, planning, update
+from racro.training import parity, planning
+from tests.support.updating import update
 
 G = 4
 SETTINGS = config.UpdateSettings(learning_rate=1e-3, beta=0.01, weight_decay=0.0, max_logprob_gap=1e-4)
@@ -87,7 +88,7 @@ class TinyTraining:
         policy = policy or self.folder
         rollouts = self.rollouts(policy)
         work = planning.plan(rollouts, self.problems, rollouts[0].policy, mini_batch)
-        return update.update(
+        return update(
             work,
             images_base=str(self.table),
             policy=policy,

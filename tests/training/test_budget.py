@@ -13,9 +13,10 @@ import torch
 from racro import config
 from racro.models.folders import EMBEDDED
 from racro.schema import Verdict
-from racro.training import planning, replay, update
+from racro.training import planning, replay
 from racro.training.bins import Bin, Lengths, deal
 from tests.support.tiny_training import RUNTIME, SETTINGS, TinyTraining
+from tests.support.updating import optimizer_state, update
 
 CAPTIONER = EMBEDDED / "captioner"
 
@@ -32,7 +33,7 @@ class Run:
     """Weights, gradients and metrics of one optimizer step."""
 
     def __init__(self, tiny: TinyTraining, rollouts: list[Any], out: Path, tokens: int) -> None:
-        self.metrics = update.update(
+        self.metrics = update(
             planning.plan(rollouts, tiny.problems, rollouts[0].policy, 4),
             images_base=str(tiny.table),
             policy=CAPTIONER,
@@ -46,8 +47,7 @@ class Run:
             seed=0,
         )
         self.weights = safetensors.torch.load_file(out / "model.safetensors")
-        state = torch.load(out / update.TRAINER / "optimizer.pt", weights_only=True)["state"]
-        self.gradients: dict[int, torch.Tensor] = {key: entry["exp_avg"] for key, entry in state.items()}
+        self.gradients = {key: entry["exp_avg"] for key, entry in optimizer_state(out).items()}
 
     def equals(self, other: Run) -> None:
         assert _apart(self.gradients, other.gradients) <= 5e-6 * _size(other.gradients)  # float32 rounds to 1.4e-6

@@ -14,9 +14,10 @@ from racro import config
 from racro.models.encoding import positions
 from racro.models.folders import EMBEDDED
 from racro.schema import Verdict
-from racro.training import passes, planning, replay, update
+from racro.training import passes, planning, replay
 from racro.training.grouped import PADDING, PROMPT, pack, visible
 from tests.support.tiny_training import RUNTIME, SETTINGS, TinyTraining
+from tests.support.updating import optimizer_state, update
 
 CAPTIONER = EMBEDDED / "captioner"
 
@@ -87,14 +88,14 @@ def test_the_update_is_that_of_one_pass_for_each_caption(
     half = what.get("dtype") == "bfloat16"
     work = planning.plan(rows, tiny.problems, rows[0].policy, what.get("mini_batch", 4))
 
-    def run(name: str) -> tuple[dict[str, float], dict[int, torch.Tensor]]:
+    def run(name: str) -> tuple[dict[str, float], dict[str, torch.Tensor]]:
         runtime = RUNTIME.model_copy(
             update={
                 "gradient_checkpointing": what.get("gradient_checkpointing", False),
                 "trainer": config.TrainerPlacement(tokens=what.get("tokens", 8192)),
             }
         )
-        metrics = update.update(
+        metrics = update(
             work,
             images_base=str(tiny.table),
             policy=CAPTIONER,
@@ -107,8 +108,7 @@ def test_the_update_is_that_of_one_pass_for_each_caption(
             runtime=runtime,
             seed=0,
         )
-        state = torch.load(tmp_path / name / update.TRAINER / "optimizer.pt", weights_only=True)["state"]
-        return metrics, {key: entry["exp_avg"] for key, entry in state.items()}
+        return metrics, {key: entry["exp_avg"] for key, entry in optimizer_state(tmp_path / name).items()}
 
     shared, gradients = run("shared")
     assert shared["shared_prompts"] == 1.0

@@ -13,10 +13,11 @@ from safetensors.torch import load_file
 from racro import config
 from racro.data import problems
 from racro.engines.local.transformers import TransformersEngine
-from racro.models.folders import EMBEDDED, model_digest
+from racro.models.folders import EMBEDDED, TRAINER, model_digest
 from racro.rollouts import captioner
 from racro.schema import Problem, Rollout, ScoredRollout, Verdict
-from racro.training import planning, replay, update
+from racro.training import planning, replay, state, trainer
+from tests.support.updating import optimizer_state, update
 
 INITIAL = EMBEDDED / "captioner"
 RUNTIME = config.Runtime(device="cpu", gradient_checkpointing=False)
@@ -51,7 +52,7 @@ class World:
             update={k: v for k, v in changes.items() if k in config.UpdateSettings.model_fields}
         )
         work = planning.plan(rollouts, self.problems, rollouts[0].policy, settings.mini_batch)
-        return update.update(
+        return update(
             work,
             images_base=str(self.folder),
             policy=policy,
@@ -136,21 +137,21 @@ def test_the_side_on_which_a_processor_pads_does_not_matter(
     world: World, first: Any, tmp_path: Path, monkeypatch: Any
 ) -> None:
     """Silent failure 3: fields of the prompts' tokens must stand where the stored prompts have those tokens."""
-    load = update.load_processor
+    load = trainer.load_processor
 
     def right(folder: Path) -> Any:
         processor = load(folder)
         processor.tokenizer.padding_side = "right"
         return processor
 
-    monkeypatch.setattr(update, "load_processor", right)
+    monkeypatch.setattr(trainer, "load_processor", right)
     world.update(first[2], INITIAL, tmp_path / "out", 0)
     assert model_digest(tmp_path / "out") == model_digest(first[0])
 
 
 def test_a_tokenizer_that_cuts_otherwise_is_refused(world: World, first: Any, tmp_path: Path, monkeypatch: Any) -> None:
     """Silent failure 4: a tokenizer class with another pre-tokenizer gives other ids for the same prompt."""
-    load = update.load_processor
+    load = trainer.load_processor
 
     def other(folder: Path) -> Any:
         from tokenizers.pre_tokenizers import ByteLevel
@@ -159,7 +160,7 @@ def test_a_tokenizer_that_cuts_otherwise_is_refused(world: World, first: Any, tm
         processor.tokenizer.backend_tokenizer.pre_tokenizer = ByteLevel(add_prefix_space=True, use_regex=False)
         return processor
 
-    monkeypatch.setattr(update, "load_processor", other)
+    monkeypatch.setattr(trainer, "load_processor", other)
     with pytest.raises(planning.BadRollouts, match="tokenises the prompt"):
         world.update(first[2], INITIAL, tmp_path / "out", 0)
 
@@ -179,16 +180,13 @@ def test_optimizer_and_schedule_go_on_where_they_were(world: World, first: Any, 
     done = int(one["steps"])
     two = world.update(world.rollouts(tmp_path / "1", 1), tmp_path / "1", tmp_path / "2", done, **warm)
     assert two["learning_rate"] > one["learning_rate"]
-    state = torch.load(tmp_path / "2" / update.TRAINER / "optimizer.pt", weights_only=True)["state"]
-    assert {int(entry["step"]) for entry in state.values()} == {done + int(two["steps"])}
-    schedule = torch.load(tmp_path / "2" / update.TRAINER / "scheduler.pt", weights_only=True)
-    assert schedule["last_epoch"] == done + int(two["steps"])
+    assert {int(entry["step"]) for entry in optimizer_state(tmp_path / "2").values()} == {done + int(two["steps"])}
 
 
 def test_a_policy_without_its_trainer_state_cannot_be_trained_further(world: World, first: Any, tmp_path: Path) -> None:
     policy, step, _, _ = first
-    shutil.copytree(policy, tmp_path / "bare", ignore=shutil.ignore_patterns(update.TRAINER))
-    with pytest.raises(FileNotFoundError, match=r"optimizer\.pt is missing"):
+    shutil.copytree(policy, tmp_path / "bare", ignore=shutil.ignore_patterns(TRAINER))
+    with pytest.raises(state.BadState, match=r"trainer's state cannot be read"):
         world.update(world.rollouts(policy, 1), tmp_path / "bare", tmp_path / "out", step)
 
 

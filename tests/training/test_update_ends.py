@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from racro.models.folders import EMBEDDED, model_digest
-from racro.training import update
+from racro.training import trainer
 from racro.training.divergence import Diverged, not_finite
 from racro.training.replay import ReplayTrainer
 from racro.training.trl_without_vllm import GRPOConfig
@@ -32,14 +32,14 @@ def tensor_bytes() -> int:
 @pytest.mark.parametrize("lora", [False, True])
 def test_nothing_of_the_trainer_is_left(tiny: TinyTraining, tmp_path: Path, monkeypatch: Any, lora: bool) -> None:
     seen: dict[str, weakref.ref[Any]] = {}
-    train = ReplayTrainer.train
+    replay = ReplayTrainer.replay
 
-    def watched(self: ReplayTrainer) -> Any:
-        result = train(self)
+    def watched(self: ReplayTrainer, *arguments: Any) -> Any:
+        result = replay(self, *arguments)
         seen.update(trainer=weakref.ref(self), model=weakref.ref(self.model), optimizer=weakref.ref(self.optimizer))
         return result
 
-    monkeypatch.setattr(ReplayTrainer, "train", watched)
+    monkeypatch.setattr(ReplayTrainer, "replay", watched)
     rollouts = tiny.rollouts(CAPTIONER)
     gc.collect()
     before = tensor_bytes()
@@ -75,7 +75,7 @@ def test_the_trainer_takes_one_of_several_gpus(tmp_path: Path, monkeypatch: Any)
     monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
     arguments = GRPOConfig(output_dir=str(tmp_path), use_cpu=True)
     arguments._n_gpu = 2
-    update.on_one_device(arguments, torch.device("cuda:1"))
+    trainer.on_one_device(arguments, torch.device("cuda:1"))
     assert arguments.n_gpu == 1
     assert arguments.device == arguments.distributed_state.device == torch.device("cuda:1")
     assert chosen == [torch.device("cuda:1")]

@@ -1,0 +1,80 @@
+"""What one process of a training keeps: its trainer, and the name of the policy that this holds.
+
+Each command names the policy that it expects, so that nobody trains or saves another one than he thinks. After `rest`
+nothing of the trainer is in memory. Used by `racro.training.service` in the run's own process, and by
+`racro.training.rank` in each of several.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from racro.errors import BadInput
+from racro.training.planning import Plan
+from racro.training.trainer import Trainer, Training
+
+
+class TrainerMemory(BadInput):
+    """The trainer needs more memory than there is."""
+
+
+class Host:
+    """At most one trainer, and what it holds."""
+
+    def __init__(self) -> None:
+        self.trainer: Trainer | None = None
+        self.policy: str | None = None
+
+    def begin(self, training: Training, start: Path | None, policy: str) -> None:
+        """Build the trainer that goes on from `start`, the state of `policy`; None: the initial policy."""
+        self.rest()
+        self.trainer, self.policy = Trainer(training, start), policy
+
+    def update(
+        self,
+        expected: str,
+        becomes: str,
+        work: Plan,
+        images_base: str,
+        step: int,
+        progress: Callable[[int, int], None],
+    ) -> dict[str, float]:
+        """See `Trainer.update`. `expected`: the policy before, `becomes`: after it. A failure empties this host."""
+        trainer = self._holding(expected)
+        try:
+            metrics = trainer.update(work, images_base, step, progress)
+        except torch.OutOfMemoryError as error:
+            raise TrainerMemory(
+                f"the trainer is out of memory ({str(error).splitlines()[0][:200]}); lower runtime.trainer.tokens, or "
+                "divide the model among more GPUs (runtime.trainer.gpus, shard: fsdp)"
+            ) from error
+        finally:
+            self.policy = None
+        self.policy = becomes
+        return metrics
+
+    def export(self, expected: str, out: Path) -> None:
+        """Write the policy as a model folder."""
+        self._holding(expected).export(out)
+
+    def save(self, expected: str, folder: Path) -> None:
+        """Write the state."""
+        self._holding(expected).save(folder)
+
+    def rest(self) -> None:
+        """Free all memory that the trainer had."""
+        self.trainer = self.policy = None
+        # Trainer, model and optimizer hold each other in cycles; a colocated engine that wakes needs their memory.
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+    def _holding(self, expected: str) -> Trainer:
+        if self.trainer is None or self.policy != expected:
+            held = self.policy[:12] if self.policy else "nothing"
+            raise RuntimeError(f"the trainer holds {held}, not policy {expected[:12]}")
+        return self.trainer

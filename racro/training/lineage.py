@@ -1,0 +1,56 @@
+"""What a trained policy was made from: enough to make it again under its root, without asking a model.
+
+Beside each policy lies `lineage.json`. Between two states of the trainer that were kept, policies are replayed from
+their scored rollouts. Written by the stage update, read by `tasks.running.trainer`. Torch-free.
+"""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict
+
+from racro import config as recipes
+from racro.errors import BadInput
+from racro.schema import Policy, ProblemTable, ScoredTable
+from racro.storage import artifacts, layout
+
+FILE = "lineage.json"
+ROOT = "{root}"
+"""Stands in the file for the root, which may be moved or copied."""
+
+
+class NoLineage(BadInput):
+    """A policy that cannot be made again."""
+
+
+class Lineage(BaseModel):
+    """The inputs of an update."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    policy: Policy
+    """The one before."""
+    scored: ScoredTable
+    problems: ProblemTable
+    initial: Policy
+    captioner: recipes.Captioner
+    temperature: float
+    config: recipes.UpdateSettings
+    seed: int
+
+    def write(self, folder: str, root: str) -> None:
+        """Put it beside a policy. Handles below the root are named relative to it."""
+        content = self.model_dump_json(indent=1).replace(f'"{root}/', f'"{ROOT}/')
+        artifacts.write_file(f"{folder}/{FILE}", content.encode())
+
+    @classmethod
+    def read(cls, policy: Policy) -> Lineage:
+        """Of a trained policy. Raises NoLineage."""
+        root = policy.uri.partition(f"/{layout.ARTIFACTS}/")[0]
+        try:
+            text = artifacts.read_file(f"{policy.uri}/{FILE}").decode()
+        except FileNotFoundError as error:
+            raise NoLineage(
+                f"{policy.uri}: the model's files are not there, and no {FILE} that says how to make it again; delete "
+                "the folder and run again"
+            ) from error
+        return cls.model_validate_json(text.replace(ROOT, root))
