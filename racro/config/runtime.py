@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import Field, PositiveInt
+from pydantic import Field, PositiveInt, model_validator
 
 from racro.config.base import Config, Seconds
 
@@ -68,6 +68,22 @@ class EnginePlacement(Config):
     silence: Seconds = 120.0
     """Seconds without a sign of life after which an engine's process counts as hung. For vLLM, a sign of life is a
     decoding step."""
+
+    @property
+    def needed(self) -> int:
+        """GPUs for all copies of the model."""
+        return self.tensor_parallel * self.data_parallel
+
+    @model_validator(mode="after")
+    def _enough_gpus(self) -> Self:
+        if len(set(self.gpus)) < len(self.gpus):
+            raise ValueError(f"gpus: {list(self.gpus)} names a GPU twice; name each once")
+        if self.gpus and not self.urls and len(self.gpus) < self.needed:
+            raise ValueError(
+                f"gpus: {list(self.gpus)} are fewer than tensor_parallel x data_parallel = {self.needed}; name more, or "
+                "lower these"
+            )
+        return self
 
 
 class TrainerPlacement(Config):

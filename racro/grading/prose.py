@@ -89,9 +89,10 @@ _MARKED = re.compile(
 )
 _CHOSEN = re.compile(
     r"(?:\b(?:choos(?:e|ing)|chose|pick(?:ing)?|select(?:ed|ing)?|go(?:ing)? with|opt(?:ing)? for"
-    r"|settl(?:e|ing) (?:on|for)|vot(?:e|ing)(?: for)?|conclude|leaves(?: us with)?|match(?:es)?|corresponds to|(?:would|['’]d) say)\s"
-    r"|\b(?:choice|pick|selection|letter|guess|(?:correct|right|best|only) one|final|selected|correct|option|it|this"
-    r"|that|which)(?:['’]s|(?: is| was| must be| has to be| (?:would|should|will|can only) be)|:)\s"
+    r"|settl(?:e|ing) (?:on|for)|vot(?:e|ing)(?: for)?|conclude|leaves(?: us with)?|match(?:es)?|corresponds to"
+    r"|(?:would|['’]d) say)\s"
+    r"|\b(?:choice|pick|selection|letter|guess|(?:correct|right|best|only) one|final|selected|correct|option|it"
+    r"|this|that|which)(?:['’]s|(?: is| was| must be| has to be| (?:would|should|will|can only) be)|:)\s"
     r"|^(?:so|thus|therefore|hence|=>|⇒|→|∴),?\s)(?i:option |choice |letter |answer )?[*(\"']{0,3}"
     r"([A-HJ-Z])\b(?!\s?[+*/^=<>]|[-(']|[*)\"']{0,3} "
     r"(?!(?:as|and|because|based|due|for|given|here|is|or|since|which|with)\b)[a-z0-9])",

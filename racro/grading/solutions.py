@@ -108,7 +108,7 @@ def solutions(text: str) -> Solutions | None:
         lows, highs = ([side for one in read if one and (side := one[1][at])] for at in (0, 1))
         if len(lows) > 1 or len(highs) > 1:
             return None
-        found.append(_Bounds(*lows or [None], *highs or [None]))
+        found.append(_Bounds(next(iter(lows), None), next(iter(highs), None)))
     return Solutions(variable, r" \cup ".join(map(str, found)))
 
 
