@@ -80,8 +80,8 @@ class EnginePlacement(Config):
             raise ValueError(f"gpus: {list(self.gpus)} names a GPU twice; name each once")
         if self.gpus and not self.urls and len(self.gpus) < self.needed:
             raise ValueError(
-                f"gpus: {list(self.gpus)} are fewer than tensor_parallel x data_parallel = {self.needed}; name more, or "
-                "lower these"
+                f"gpus: {list(self.gpus)} are fewer than tensor_parallel x data_parallel = {self.needed}; name more, "
+                "or lower these"
             )
         return self
 
