@@ -104,6 +104,7 @@ def evaluate(
             policy=PolicyRef(uri=chosen.uri, digest=chosen.digest) if chosen else None,
             score=score,
             entries=tuple(entries),
+            dropped={name: table.dropped for name, table in tables.items() if benchmarks and table.dropped},
             results=layout.results(stages.root, name),
             stages=stages.totals,
             seconds=round(time.monotonic() - started, 3),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pydantic import Field
+
 from racro.schema import Entry, Frozen, Share
 
 
@@ -83,6 +85,8 @@ class EvaluationSummary(Frozen):
     """On the recipe's held-out problems in mode `caption`, as trainings measure it; None if that was not evaluated."""
     entries: tuple[Entry, ...]
     """The table: captioner x reasoner x benchmark x mode."""
+    dropped: dict[str, int] = Field(default_factory=dict)
+    """Rows that cannot be asked (no image, a special token in the text), by benchmark, where there are any."""
     results: str
     """Folder of parquet files with a row per answer (`racro.schema.Result`)."""
     stages: dict[str, StageTotal]

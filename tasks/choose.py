@@ -21,7 +21,7 @@ from racro.errors import BadInput
 from racro.identity import judging_digest, recipe_digest
 from racro.models.folders import ModelNotFound, model_digest, require_model
 from racro.schema import CHAMPION, INITIAL, Policy
-from racro.storage import artifacts, layout, retention
+from racro.storage import artifacts, layout, retention, runs
 from tasks.prepare import adopt_captioner
 from tasks.recording import store, track
 from tasks.recording.track import Judge
@@ -117,11 +117,19 @@ def _last_judged(client: MlflowClient, recipe: Recipe) -> str | None:
 
 
 def _of_run(name: str, root: str) -> Policy | None:
-    """The policy that a run ended with, or that an evaluation was about. None where there is no such run."""
+    """The policy that a run ended with, or that an evaluation was about. None where there is no such run.
+
+    Raises NoPolicy for a run that has not ended, or has none.
+    """
     try:
         summary = json.loads(artifacts.read_file(layout.summary(root, name)))
     except FileNotFoundError:
-        return None
+        if runs.holder(root, name) is None:
+            return None
+        raise NoPolicy(
+            f"--policy {name}: this run has no policy yet: it is under way, was stopped or failed; its command "
+            f"goes on where it was; or give {KINDS}"
+        ) from None
     except (layout.BadName, ValueError):
         return None
     made = summary.get("policy")

@@ -122,6 +122,8 @@ def show_evaluation(summary: EvaluationSummary, report: str) -> None:
             figures = [f"{metric.percent} %", *([metric.range] if interval else []), str(metric.n)]
             table.add_row(*who, metric.name, *figures, lost)
     console.print(table)
+    for benchmark, n in summary.dropped.items():
+        console.print(f"{benchmark}: {n} {'rows' if n > 1 else 'row'} cannot be asked; stage load of the run says why")
     console.print(_stages(summary.stages, f"stages: {summary.seconds:.0f} s in all"))
     console.print(f"results  {summary.results}", soft_wrap=True)
     console.print(f"report   {report}", soft_wrap=True)

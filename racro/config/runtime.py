@@ -69,6 +69,22 @@ class EnginePlacement(Config):
     """Seconds without a sign of life after which an engine's process counts as hung. For vLLM, a sign of life is a
     decoding step."""
 
+    @property
+    def needed(self) -> int:
+        """GPUs for all copies of the model."""
+        return self.tensor_parallel * self.data_parallel
+
+    @model_validator(mode="after")
+    def _enough_gpus(self) -> Self:
+        if len(set(self.gpus)) < len(self.gpus):
+            raise ValueError(f"gpus: {list(self.gpus)} names a GPU twice; name each once")
+        if self.gpus and not self.urls and len(self.gpus) < self.needed:
+            raise ValueError(
+                f"gpus: {list(self.gpus)} are fewer than tensor_parallel x data_parallel = {self.needed}; name more, "
+                "or lower these"
+            )
+        return self
+
 
 class TrainerPlacement(Config):
     """How the update uses the machine."""

@@ -47,6 +47,8 @@ EXACT, DECIMAL = 1e-12, 5e-6
 """What values may differ by, relatively: two that are computed, and two of which one is a decimal (six digits)."""
 NOISE = 1e-15
 """What may be left of a coefficient when decimals cancel, relative to the largest."""
+MARK = 997
+"""The index by which a capital is told from its small letter."""
 _absolute = math_verify.grader.sympy_numeric_eq
 
 
@@ -87,8 +89,25 @@ def _parsed(text: str) -> list[object]:
     return parsed
 
 
+_LETTER = re.compile(r"\\[A-Za-z]+|[A-Za-z]")
+
+
+def _both_cases(*texts: str) -> set[str]:
+    """The capitals that a text has as small letters too."""
+    found = set[str]()
+    for text in texts:
+        letters = {letter for letter in _LETTER.findall(text) if len(letter) == 1}
+        found |= {letter for letter in letters if letter.isupper() and letter.lower() in letters}
+    return found
+
+
 def equal(gold: str, found: str) -> bool:
     """Does math-verify take `found` for `gold`? Raises MemoryError and RecursionError."""
+    if capitals := _both_cases(gold, found):  # which it takes for small ones
+        gold, found = (
+            _LETTER.sub(lambda one: f"{one[0].lower()}_{{{MARK}}}" if one[0] in capitals else one[0], text)
+            for text in (gold, found)
+        )
     ours, theirs = _parsed(gold), _parsed(found)
     # The last element is the text itself, which is compared where nothing could be parsed.
     return verify(ours, theirs, timeout_seconds=None, allow_set_relation_comp=True)

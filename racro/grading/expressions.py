@@ -26,6 +26,8 @@ def same_quantity(found: str, gold: Gold) -> bool:
     ours, theirs = number(gold.answer), number(found)
     if clean(found) == clean(gold.answer):
         return True
+    if theirs is None and ours and ours.units and len(ours.following) == 1 and ours.following.isupper():
+        theirs = number(re.sub(rf"(?<=\d )\\?{ours.following.lower()}$", ours.following, clean(found)))
     if ours is None and not _MATHS.search(gold.answer):
         return same_text(found, gold.answer)
     if theirs is None and not _MATHS.search(found):
@@ -135,7 +137,23 @@ def same_expression(found: str, gold: Gold) -> bool:
     if _E_NOTATION.fullmatch(found.strip()) and computable(answer) and (value := _computed(answer)):
         power = number(found)  # "1e-3": for math-verify e is a number there
         return power is not None and same_number(power, value, _asked(gold, value, power, near=NOISE))
+    if _another_letter(found, answer, gold.question):
+        return False
     return symbolic.equal(undressed(answer), undressed(found))
+
+
+_LETTER = re.compile(r"(?<![A-Za-z\\])[A-Za-z](?![A-Za-z])")
+
+
+def _another_letter(found: str, answer: str, question: str) -> bool:
+    """Is a letter the other case of the answer's, and means another thing: it is in the question too, or a unit?"""
+    ours, theirs = (set(_LETTER.findall(text)) for text in (answer, found))
+    recased = {letter for letter in theirs - ours if letter.swapcase() in ours}
+    if not recased:
+        return False
+    value = number(found)
+    a_unit = value is not None and value.units and re.search(r"\d[a-z]", answer)
+    return bool(a_unit or recased & set(_LETTER.findall(question)))
 
 
 def _asked(gold: Gold, one: Number, other: Number, near: Fraction | None = None) -> Gold:

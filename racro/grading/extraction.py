@@ -128,9 +128,13 @@ def _boxes(text: str) -> list[_Box]:
 
 _STATED = re.compile(
     r"\b(?:answer|ans|solution|result|(?:correct|right|best) (?:option|choice|letter))"
-    r"(?: (?:to (?:the|this|your) question|choice|option|letter))?[>\]*\"']{0,3}"
-    r"\s?(?:is|are|would be|should be|must be|:|=)[ \t:=*<]{0,9}(?=([^\n]{1,100}))"
-    r"|(?<![-–/])\b([A-Z])\)? is (?:the )?(?:correct|right)(?: (?:answer|option|choice|one)\b|[.,]|$)",
+    r"(?: (?:to (?:the|this|your) question|choice|option|letter))?(?:, (?:then|therefore|thus|hence|so),)?"
+    r"[>\]*\"']{0,3}"
+    r"(?:\s?(?:is|are|(?:would|should|must|will|can only|has to|have to|seems to|appears to|to) be|:|=)|['’]s\s"
+    r"|\s?(?:→|->|⇒)|\s-(?=\s)|(?<=\bans)\.)[ \t:=*<]{0,9}(?=([^\n]{1,100}))"
+    r"|(?<![-–/])\b([A-Z])\)? (?:is|would be|must be|has to be) "
+    r"(?:(?:the )?(?:correct|right)(?: (?:answer|option|choice|one)\b|[.,]|$)"
+    r"|(?:the|my) (?:final |best )?(?:answer|choice|pick)\b)|(?<![-–/])\b([A-Z]) it is(?:[.!]|$)",
     re.IGNORECASE,
 )
 _STATED_IN_CHINESE = re.compile(
@@ -139,6 +143,8 @@ _STATED_IN_CHINESE = re.compile(
     r"|\[答案\][ \t]?([^\n。\[]{1,100})"
 )
 _QUOTES = " *`\t\"'“”<>"
+_MEASURE = re.compile(r"^[^\"'‘“”a-z]*\d\s?['\"]+$")
+"""Ends with a mark for feet, inches or minutes."""
 _HEADING = re.compile(
     r"\b(?:final )?answer\b[*\s]{0,4}(?:is|:)?[*:#\s]{0,6}\n\s*"
     r"(?:\$\$\s*([^$]{1,200}?)\s*\$\$|\\\[\s*(.{1,200}?)\s*\\\]|([^\n]{1,60})(?:\n\s*\n|\s*\Z))",
@@ -161,7 +167,10 @@ def stated(text: str) -> list[str]:
 
 
 def _statement(text: str) -> str:
-    text = _SENTENCE.split(text)[0].strip(_QUOTES)
+    text = _SENTENCE.split(text)[0]
+    if _MEASURE.search(text):
+        return text.lstrip(_QUOTES)
+    text = text.strip(_QUOTES)
     return text.rstrip("}" + _QUOTES) if text.endswith("}") and "{" not in text else text  # of JSON
 
 

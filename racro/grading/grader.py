@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from racro.grading.asking import one_count
 from racro.grading.choices import letter, letters
 from racro.grading.expressions import same_expression, same_list, same_quantity, same_set
 from racro.grading.extraction import Tagged, all_boxed, bare, boxed, final_part, stated, tagged
@@ -17,6 +18,7 @@ from racro.grading.normalise import normalised
 from racro.grading.plain import unstyled
 from racro.grading.prose import conclusion, is_prose, readable, whole_lines
 from racro.grading.restating import same_answer
+from racro.grading.solutions import is_empty, same_solutions
 from racro.grading.symbolic import GraderFailed
 from racro.grading.target import target
 from racro.grading.words import same_text, yes_or_no
@@ -24,6 +26,8 @@ from racro.schema import FinishReason, Gold, Verdict
 
 SEVERAL = ("choices", "expression", "list", "set")
 """Kinds of which an answer may stand in several boxes."""
+SOLUTIONS = ("text", "expression", "list", "set")
+"""Kinds that "no solution" may be."""
 LONGEST_ANSWER = 1_000
 """An answer of more characters is none of the kinds."""
 
@@ -104,9 +108,11 @@ def equal(found: str, gold: Gold) -> bool:
     found, gold = unstyled(normalised(found)).rstrip("。 "), target(gold)
     if len(found) > LONGEST_ANSWER:
         return False
+    if gold.kind in SOLUTIONS and is_empty(gold.answer) and is_empty(found):
+        return True
     match gold.kind:
         case "integer" | "float":
-            return same_quantity(found, gold)
+            return same_quantity(one_count(found, gold.question), gold)
         case "choice":
             named = letter(gold.answer, gold.choices)
             return same_text(found, gold.answer) if named is None else letter(found, gold.choices) == named
@@ -119,11 +125,11 @@ def equal(found: str, gold: Gold) -> bool:
         case "text":
             return same_answer(found, gold)
         case "expression":
-            return same_expression(found, gold)
+            return same_expression(found, gold) or same_solutions(found, gold.answer)
         case "list":
             return same_list(found, gold)
         case "set":
-            return same_set(found, gold)
+            return same_set(found, gold) or same_solutions(found, gold.answer)
 
 
 def canary(gold: Gold) -> bool:

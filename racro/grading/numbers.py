@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from racro.grading import numerals
 from racro.grading.plain import clean
-from racro.grading.units import Readings, converted, unit
+from racro.grading.units import Readings, converted, recased, unit
 from racro.schema import Gold
 
 DIGITS = 50
@@ -61,7 +61,8 @@ _SCALE = re.compile(r"(thousand|million|billion|trillion|[万亿]|[百千](?![�
 _SHORT_SCALES = {"K": "thousand", "M": "million", "B": "billion"}
 _SHORT_SCALE = re.compile(r"[kKMB](?![A-Za-z])")
 _PERCENT = re.compile(r"(?:%|per\s?cent(?:age)?s?\b|pct\b)\s?", re.IGNORECASE)
-_LONGER = re.compile(r"([A-Za-z°]{1,12}\.?),?\s(?:and\s)?(\d.*)")
+_LONGER = re.compile(r"(?:([A-Za-z°]{1,12}\.?),?\s(?:and\s)?|(')\s?)(\d.*)")
+_ARC = re.compile(r"°\s?(?=\d)|(?<=\d)\s?(?:(''|\")|')\s?")
 _NOUN = re.compile(r"-?[A-Za-z]{2,}(?:[ -][A-Za-z]{2,}){0,3}|[€£¥₹]|[\u4e00-\u9fff]+")
 _NO_NOUN = re.compile(
     r"\b(?:and|or|to|plus|minus|times|over|pi|e|half|halves|third|quarter|hundred|dozen|sqrt|root|more|less|than|not"
@@ -87,6 +88,8 @@ def _number(text: str) -> Number | None:
             return None  # several equations, or no equation
         text = right
     text = text.strip()
+    if "°" in text and text[-1:] in "'\"":
+        text = _ARC.sub(lambda mark: "° " if mark[0][0] == "°" else " arcsec " if mark[1] else " arcmin ", text).strip()
     while (leading := _LEADING.match(text)) is not None:
         text = text[leading.end() :]
     if text[:1].isalpha():
@@ -127,10 +130,13 @@ def _followed(value: Fraction, decimals: int, rest: str) -> Number | None:
         value, decimals, rest = value * _SCALES[scale[1].lower()], 0, rest[scale.end() :]
         if not rest:
             return Number(value)
-    if known := unit(rest):
+    if known := unit(rest) or recased(rest):
         return Number(value, False, decimals, known, following=rest)
     if both := _LONGER.match(rest):
-        return _sum(Number(value, False, decimals, unit(both[1]), following=rest), _number(both[2]))
+        large, small = Number(value, False, decimals, unit(both[1] or both[2]), following=rest), _number(both[3])
+        if small and not small.following and both[2]:
+            small = small._replace(units=unit('"'))  # 5'11
+        return _sum(large, small)
     first, words = _first(rest)
     return Number(value, False, decimals, first, following=rest) if noun(words) else None
 
@@ -151,7 +157,8 @@ def _sum(large: Number, small: Number | None) -> Number | None:
     found = converted(small.value, small.units, large.units)
     if not found or set(small.units) & set(large.units) or not 0 <= found[0].value < 1:
         return None
-    return large._replace(value=large.value + found[0].value)
+    units = next((our,) for their in small.units for our in large.units if our.measures == their.measures)
+    return large._replace(value=large.value + found[0].value, units=units)
 
 
 def noun(text: str) -> bool:
@@ -187,7 +194,8 @@ def _point(text: str) -> str:
 
 def attached(read: Number, text: str) -> bool:
     """Does a single letter stand right behind a number, "5m"? It may be a variable."""
-    return len(read.following) == 1 and re.search(rf"\d{re.escape(read.following)}", text) is not None
+    letter = read.following
+    return len(letter) == 1 and letter.isalpha() and re.search(rf"\d{letter}", text) is not None
 
 
 def same_number(found: Number, gold: Number, asked: Gold) -> bool:

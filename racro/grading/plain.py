@@ -24,6 +24,8 @@ _REWRITES = tuple(
         (r"\\[dtc]?frac\s?(\d)\s?(\d)(?!\d)", r"(\1)/(\2)"),
         (r"\s?(?:\\times|\\cdot|[×·*]|(?<=\d)\s?[xX](?=\s?10\s?\^))\s?10\s?\^\s?\{?\s?([-+]?\d{1,2})\}?", r"e\1"),
         (r"\*?\^?\s?\{?\\(?:circ|degree)(?![a-zA-Z])\s?\}?|º|˚", "°"),
+        (r"(?:\^\s?)?\{?\s?\\prime\s?\\prime(?![a-zA-Z])\s?\}?", "''"),
+        (r"(?:\^\s?)?\{?\s?\\prime(?![a-zA-Z])\s?\}?", "'"),
         (r"(?:\\sqrt|√)\s?\{\s?(\w+)\s?\}", r"√\1"),
         (r"\\[()\[\];: ]|\\(?:left|right|displaystyle|thinspace|quad|qquad)(?![a-zA-Z])|\*\*|[`~]", " "),
         (r"\$(?!\s?[\d.])", " "),  # what stands before a number is a currency

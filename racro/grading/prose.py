@@ -11,8 +11,10 @@ import string
 from collections.abc import Sequence
 
 from racro.grading import choices, expressions, numbers
+from racro.grading.asking import relevant
 from racro.grading.quantities import CONCLUDING, announced, concluded_number
 from racro.grading.restating import answers
+from racro.grading.solutions import is_empty
 from racro.grading.words import words, yes_or_no
 from racro.schema import Gold
 
@@ -59,17 +61,21 @@ def conclusion(text: str, gold: Gold) -> str | None:
             ways = {yes_or_no(option): letter for letter, option in zip(known, gold.choices, strict=False)}
             if len(gold.choices) == 2 and ways.keys() == {True, False}:
                 return ways.get(stance(read, gold.question))
-            return next(filter(None, (option_in(sentence, gold.choices) for sentence in read)), None)
+            return next(filter(None, (option_in(sentence, gold.choices, gold.question) for sentence in read)), None)
         case "choices":
             return next(filter(None, (letters_in(sentence, gold.choices) for sentence in read)), None)
         case "integer" | "float":
             return concluded_number(read, gold)
+        case "expression" | "list" | "set" if is_empty(gold.answer):
+            return next(filter(is_empty, read), None)
         case "expression":
             return next(filter(None, map(formula, read)), None) or concluded_number(read, gold)
         case "yesno":
             said = stance(read, gold.question)
             return None if said is None else "yes" if said else "no"
         case "text":
+            if is_empty(gold.answer) and (none := next(filter(is_empty, read), None)):
+                return none
             return next((sentence for sentence in read if answers(sentence, gold.question)), None)
         case _:
             return None
@@ -81,9 +87,22 @@ _NEGATED = re.compile(r"\b(?:not|incorrect|wrong|neither|nor|no|never)\b|n['’]
 _MARKED = re.compile(
     r"\(([A-Z])\)|\b(?:[Oo]ption|[Cc]hoice|[Aa]nswer)s? (?:is )?\*{0,2}\(?([A-Z])\b|\*\*([A-Z])\*\*|^([A-Z])[.:)]"
 )
+_CHOSEN = re.compile(
+    r"(?:\b(?:choos(?:e|ing)|chose|pick(?:ing)?|select(?:ed|ing)?|go(?:ing)? with|opt(?:ing)? for"
+    r"|settl(?:e|ing) (?:on|for)|vot(?:e|ing)(?: for)?|conclude|leaves(?: us with)?|match(?:es)?|corresponds to"
+    r"|(?:would|['’]d) say)\s"
+    r"|\b(?:choice|pick|selection|letter|guess|(?:correct|right|best|only) one|final|selected|correct|option|it"
+    r"|this|that|which)(?:['’]s|(?: is| was| must be| has to be| (?:would|should|will|can only) be)|:)\s"
+    r"|^(?:so|thus|therefore|hence|=>|⇒|→|∴),?\s)(?i:option |choice |letter |answer )?[*(\"']{0,3}"
+    r"([A-HJ-Z])\b(?!\s?[+*/^=<>]|[-(']|[*)\"']{0,3} "
+    r"(?!(?:as|and|because|based|due|for|given|here|is|or|since|which|with)\b)[a-z0-9])",
+    re.IGNORECASE,
+)
+"""A letter behind words of choosing, with no word behind that it may be the article of, or a part of a formula."""
+_ANOTHER = re.compile(r"[\"'*)]{0,3}(?:\s?[,/&]|,? (?:or|and))\s?[*(\"']{0,3}(?:option )?[A-Z]\b(?![a-z'’])")
 
 
-def option_in(sentence: str, options: Sequence[str]) -> str | None:
+def option_in(sentence: str, options: Sequence[str], question: str = "") -> str | None:
     """The letter of the one option that a sentence names, by a marked letter, its text, or its value."""
     known = string.ascii_uppercase[: len(options) or 26]
     if _NEGATED.search(sentence):
@@ -91,6 +110,12 @@ def option_in(sentence: str, options: Sequence[str]) -> str | None:
     marked = {letter for found in _MARKED.findall(sentence) for letter in found if letter and letter in known}
     if marked:
         return marked.pop() if len(marked) == 1 else None
+    chosen = [found for found in _CHOSEN.finditer(sentence) if found[1] in known]
+    if chosen:
+        several = len({found[1] for found in chosen}) > 1 or any(_ANOTHER.match(sentence, f.end()) for f in chosen)
+        return None if several else chosen[-1][1]
+    if not any(map(str.isdigit, "".join(options))):
+        sentence = relevant(sentence, question)
     named = _by_text(sentence, options)
     if named:
         return named[0] if len(named) == 1 else None

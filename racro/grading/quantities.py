@@ -11,6 +11,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from racro.grading import numbers, numerals
+from racro.grading.asking import one_count
 from racro.grading.plain import clean
 from racro.grading.units import unit
 from racro.schema import Gold
@@ -58,6 +59,7 @@ def concluded_number(read: Sequence[str], gold: Gold) -> str | None:
     asked = _ASKED.findall(gold.question.partition("\nChoices")[0].lower())
     if asked and (named := next(filter(None, (_numbered(asked[-1], sentence) for sentence in read)), None)):
         return named
+    read = [one_count(sentence, gold.question) for sentence in read]
     answer = numbers.number(gold.answer)
     whole = gold.kind == "integer" and not gold.unit and not (answer and answer.units)
 
@@ -99,6 +101,8 @@ def _measure(after: str) -> tuple[str, bool]:
     """The unit that follows a number, and whether the number ends where it seemed to: not in "5x", "2nd", "1990s"."""
     if scale := _SCALED.match(after):
         return scale[0] + _measure(after[scale.end() :])[0], True
+    if after[:1] in ("'", '"'):  # more often of a quotation than of feet
+        return "", True
     joined = after[:1].isalpha() and not "\u4e00" <= after[:1] <= "\u9fff"
     words = list(_BESIDE.finditer(after))[:_UNIT_WORDS]
     if words and words[0].start() <= 1 and after[words[0].start()] not in "0123456789":

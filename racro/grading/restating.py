@@ -10,6 +10,7 @@ import re
 from functools import lru_cache
 from itertools import pairwise
 
+from racro.grading.asking import FILLERS, relevant, stem
 from racro.grading.plain import clean
 from racro.grading.units import unit
 from racro.grading.words import same_text, words
@@ -17,14 +18,6 @@ from racro.schema import Gold
 
 LONGEST = 6
 """Words of an answer that is said in a sentence."""
-_FILLING = (
-    "a an the is are was were be been being am do does did has have had of in on at to it its this that these those "
-    "there here he she they his her their him them i we you my your our s re so thus therefore hence then and by with "
-    "as for from which who what whom whose when where how why will would should could can must may think believe see "
-    "say know seems seem appears appear looks look shown given based image picture figure photo graph chart diagram "
-    "answer correct final clearly definitely indeed also just only simply called named one as thing"
-)
-FILLERS = frozenset(_FILLING.split())
 _REASON = re.compile(
     r"[,;(:-]?\s(?:because|since|as (?:it|the|they|he|she|its|this|that|shown|can|we)|due to|given that|so that)\b"
     r"|[,;(]\s?(?:which|who|where|whose|for|it|the|this|because|since|as)\s|\s\(|(?<=[a-z])[.]\s|,?因为|,?由于|。"
@@ -45,7 +38,6 @@ _DENIED = re.compile(
     re.IGNORECASE,
 )
 _SUBJECT = re.compile(r"(?:it|this|that|they|he|she|these|those|there)(?:['’]s| is| are| was| were)\b", re.IGNORECASE)
-_ENDINGS = re.compile(r"(?:ing|ed|es|s)$")
 _ASKING = frozenset(["which", "what", "who", "whom", "whose", "where", "when", "how", "why"])
 _GRADED = re.compile(r"\w{2,}(?:er|est)|more|most|less|least")
 _ALTERNATIVES = re.compile(r"\b(?:between|among|of|from)\s+([^?.;:]{3,120})", re.IGNORECASE)
@@ -84,7 +76,7 @@ def _named(answer: str, question: str) -> str:
     """A gold answer without the words that it shares with the question: "red" of "the red bar"."""
     asked, alternatives = _asked(question)
     meant = set[str]().union(*alternatives)
-    return " ".join(word for word in words(answer).split() if word in meant or _stem(word) not in asked)
+    return " ".join(word for word in words(answer).split() if word in meant or stem(word) not in asked)
 
 
 def answers(sentence: str, question: str) -> bool:
@@ -93,14 +85,14 @@ def answers(sentence: str, question: str) -> bool:
     if found is None:
         return False
     return _SUBJECT.match(sentence.lstrip(" *")) is not None or bool(
-        set(map(_stem, words(sentence).split())) & _asked(question)[0]
+        set(map(stem, words(sentence).split())) & _asked(question)[0]
     )
 
 
 @lru_cache(4096)
 def said(sentence: str, question: str) -> str | None:
     """What a sentence gives for an answer, in lower case; None where it gives none, or more than one."""
-    plain = _OPENING.sub("", clean(sentence))
+    plain = relevant(_OPENING.sub("", clean(sentence)), question)
     head = _REASON.split(plain, maxsplit=1)[0]
     head = _COMPARED.split(_BUT.split(head, maxsplit=1)[0], maxsplit=1)[0]
     if _DENIED.search(head):
@@ -115,7 +107,7 @@ def said(sentence: str, question: str) -> str | None:
     kept = [
         at
         for at, word in enumerate(spoken)
-        if word in meant or (_stem(word) not in asked and (word not in FILLERS or (at == last and len(word) == 1)))
+        if word in meant or (stem(word) not in asked and (word not in FILLERS or (at == last and len(word) == 1)))
     ]
     if not kept or len(kept) > LONGEST:
         return None
@@ -126,16 +118,11 @@ def said(sentence: str, question: str) -> str | None:
     return " ".join(spoken[at] for at in kept)
 
 
-def _stem(word: str) -> str:
-    """A word without its ending: "roll" of "rolls" and "rolling"."""
-    return _ENDINGS.sub("", word) if len(word) > 4 else word
-
-
 @lru_cache(1024)
 def _asked(question: str) -> tuple[frozenset[str], tuple[frozenset[str], ...]]:
     """The words of a question, and the alternatives that it names, each by the words that only it has."""
     plain = " ".join(question.split())
-    asked = frozenset(map(_stem, words(plain).split()))
+    asked = frozenset(map(stem, words(plain).split()))
     listed = _items(plain)
     shared = frozenset.intersection(*listed) if listed else frozenset()
     own = [frozenset(word for word in item - shared if not _GRADED.fullmatch(word)) for item in listed]

@@ -46,6 +46,7 @@ def _registry() -> pint.UnitRegistry:
         registry.define(f"{name} = [{name}]")
     for name, whole in PARTS.items():
         registry.define(f"{name} = {whole} / 100")
+    registry.define("cycles_per_minute = hertz / 60")
     registry.define("gauss_of_field = 1e-4 * tesla")  # pint's own is of another system of units
     return registry
 
@@ -95,6 +96,9 @@ _REWRITES = tuple(
         (r"\\(?:rm|mathrm|text|bf|it|thinspace|quad|,|;|:|!)(?![a-zA-Z])|[{}~\\]", " "),
         (r"(?:°|\bdeg(?:ree)?s?\b)\s?(?:([CFK])\b|(?:([CFKcfk])(?:elsius|ahrenheit|elvin|entigrade)\b))", r" °\1\2 "),
         (r"\b(?:per|每)\b|每", "/"),
+        (r"\bcycles?\s?/\s?s(?:ec(?:ond)?)?\b", "Hz"),
+        (r"\br(?=\s?/\s?(?:min|s)\b)", "rev"),
+        (r"''", '"'),
         (r"\bsq(?:uare)?\b\.?|平方", " square "),
         (r"\bcu(?:bic)?\b\.?|立方", " cubic "),
         (r"\bsquared\b", "^2"),
@@ -109,9 +113,10 @@ _REWRITES = tuple(
     )
 )
 _TERM = re.compile(
-    r"\s*(?:(/)|(square|cubic)\b|(°[CFKcfk]?|[$€£¥₹¢]|[A-Za-zµμΩ_]+|[\u4e00-\u9fff]+)(?:\s?\^\s?([-+]?\d)|([-+]?\d))?(?![\d.]))\s*"
+    r"\s*(?:(/)|(square|cubic)\b|(°[CFKcfk]?|[$€£¥₹¢]|['\"](?!\s?\d)|[A-Za-zµμΩ_]+|[\u4e00-\u9fff]+)(?:\s?\^\s?([-+]?\d)|([-+]?\d))?(?![\d.]))\s*"
 )
 _POWERS = {"square": 2, "cubic": 3}
+_SECONDS = ("s", "sec", "second", "seconds")
 _SYMBOLS = re.compile(r"k?N|[kM]?[JWV]|m?A|k?Pa|[CTmshg]")
 
 
@@ -137,7 +142,12 @@ def unit(text: str) -> Readings:
         else:
             found.append(_term(term[3], sign * power * int(term[4] or term[5] or 1)))
             power = 1
-    return _product(found) if found and all(found) and power == 1 else ()
+    if not found or not all(found) or power != 1:
+        return ()
+    product = _product(found)
+    if text.strip(" /^-0123456789") in _SECONDS:  # "1/s" of turning
+        product += tuple(Unit(one.measures | {("radian", 1)}, one.factor) for one in product)
+    return product
 
 
 def _term(word: str, power: int) -> Readings:
@@ -173,6 +183,24 @@ def _product(terms: list[Readings]) -> Readings:
         measures = frozenset((name, times) for name, times in powers.items() if times)
         found.append(Unit(measures, math.prod(reading.factor for reading in choice)))
     return tuple(found)
+
+
+_NAMED_FOR_PEOPLE = re.compile(r"[kmgtunpµ]?(?:hz|pa|ev|wh)|[kmgunpµ](?:[wjvaf]|ah)", re.IGNORECASE)
+
+
+@lru_cache(4096)
+def recased(word: str) -> Readings:
+    """What the symbol of a unit means whose capitals are wrong: "khz", "KPA"; of "mw" milliwatts and megawatts.
+
+    Only behind a number alone: in an expression "mv" is a product.
+    """
+    if not _NAMED_FOR_PEOPLE.fullmatch(word):
+        return ()
+    with _lock:
+        spellings = map("".join, itertools.product(*((letter.lower(), letter.upper()) for letter in word)))
+        found = {spelling: _parsed(spelling) for spelling in spellings}
+    meant = [names for spelling, names in found.items() if names and (word.islower() or spelling[0] == word[0])]
+    return tuple(_defined(name) for names in meant or found.values() for name in names)
 
 
 class Converted(NamedTuple):

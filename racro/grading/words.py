@@ -67,6 +67,8 @@ def _ratio(text: str) -> tuple[Fraction, ...] | None:
 
 
 _ACCENTS = re.compile(r"(?<=[a-z])[\u0300-\u036f]+")
+_PRIMES = re.compile(r"(?<![\w'\"])([a-z])('{1,3})(?!\w)")
+"""A' is another point than A."""
 _INDEX = re.compile(r"(?<=[a-z)])\s?_\s?\{?(\d+)\}?(?:\s(?=[a-z(](?![a-z]{2})))?")
 
 
@@ -77,6 +79,8 @@ def words(text: str) -> str:
     if not text.isascii():
         text = unicodedata.normalize("NFD", unicodedata.normalize("NFKC", text).casefold())
         text = unicodedata.normalize("NFC", _ACCENTS.sub("", text))
+    if "'" in text:
+        text = _PRIMES.sub(lambda letter: letter[1] + "prime" * len(letter[2]), text)
     text = _INDEX.sub(r"\1", text.replace("grey", "gray"))
     text = re.sub(r"(?<=[^\W\d])-(?=[^\W\d])|[^\w\s./%+<>=°^-]|\.(?!\d)", " ", text)
     return re.sub(r"^(?:an?|the)\s(?=.)", "", " ".join(text.split()))

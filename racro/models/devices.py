@@ -22,11 +22,22 @@ def require(recipe: Recipe) -> None:
         _require_device(recipe.runtime.device)
     for role in ("captioner", "reasoner"):
         place, engine = getattr(recipe.runtime, role), getattr(recipe, role).engine
-        if place.gpus and not place.urls and engine.type != "scripted":
-            there = free_shares()
-            if missing := [str(number) for number in place.gpus if number not in there]:
-                found = f"GPUs {', '.join(map(str, there))}" if there else "no GPU"
-                raise NoDevice(f"runtime.{role}.gpus: there is no GPU {', '.join(missing)}; nvidia-smi shows {found}")
+        if place.urls or engine.type == "scripted" or not (place.gpus or place.needed > 1):
+            continue
+        there = free_shares()
+        on_gpus = bool(there) and recipe.runtime.device != "cpu"
+        if on_gpus and place.data_parallel > 1 and not place.gpus:
+            raise NoDevice(
+                f"runtime.{role}.data_parallel: {place.data_parallel} copies need GPUs each; name {place.needed} in "
+                f"runtime.{role}.gpus"
+            )
+        if on_gpus and place.needed > len(there):
+            raise NoDevice(
+                f"runtime.{role}.tensor_parallel: {place.needed} GPUs are asked for, but nvidia-smi shows {len(there)}"
+            )
+        if missing := [str(number) for number in place.gpus if number not in there]:
+            found = f"GPUs {', '.join(map(str, there))}" if there else "no GPU"
+            raise NoDevice(f"runtime.{role}.gpus: there is no GPU {', '.join(missing)}; nvidia-smi shows {found}")
 
 
 def shared(runtime: Runtime, role: Role) -> bool:

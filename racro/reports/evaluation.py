@@ -67,6 +67,8 @@ class EvaluationData(Frozen):
     cases: tuple[Case, ...]
     questions: int
     """Asked in all; `cases` shows some of them."""
+    dropped: dict[str, int]
+    """Rows that cannot be asked, by benchmark, where there are any."""
     results: str
     """Where all of them are."""
 
@@ -83,6 +85,7 @@ def render(data: EvaluationData) -> str:
             reasoners=list(dict.fromkeys(entry.reasoner for entry in data.entries if entry.reasoner)),
             verdicts=list(Verdict),
             occurring=[v for v in Verdict if v is Verdict.CORRECT or any(getattr(e, v) for e in data.entries)],
+            wrong=any(answer.verdict is not Verdict.CORRECT for case in data.cases for answer in case.answers),
             per_page=PER_PAGE,
         )
     )

@@ -67,6 +67,7 @@ def publish(
             entries=summary.entries,
             cases=tuple(_cases(asked, graded)),
             questions=sum(part.rows for parts in asked for part in parts),
+            dropped=summary.dropped,
             results=summary.results,
         )
     )

@@ -5,11 +5,17 @@ Whole runs in such a folder: a sweep in tests/pipelines/test_sweep.py, servers a
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+from prefect import get_client
 
+from flows.station.registration import deployments, register_deployments, register_pool
+from flows.station.service_manager import POOL
 from flows.station.workplace import PACKAGES
 from racro.config import Captioner, EnginePlacement
 from racro.config import Server as ServerConfig
@@ -46,3 +52,26 @@ def test_a_vllm_server_imports_nothing_from_the_working_directory() -> None:
     config = Captioner(engine=ServerConfig())
     started = command("captioner", config, "/model", EnginePlacement(), True, "name", 1, None)
     assert started[1] == "-P"
+
+
+@pytest.mark.parametrize("deployment", deployments()["deployments"], ids=lambda deployment: str(deployment["name"]))
+def test_every_deployment_says_that_runs_take_nothing_from_the_working_directory(deployment: dict[str, Any]) -> None:
+    assert deployment["work_pool"]["job_variables"] == {"env": {"PYTHONSAFEPATH": "1"}}
+
+
+@pytest.mark.usefixtures("prefect_server")
+def test_a_worker_started_by_hand_in_such_a_folder_runs_ours(hostile: Path) -> None:
+    given = {name: value for name, value in os.environ.items() if name != "PYTHONSAFEPATH"}
+    with get_client(sync_client=True) as client:
+        register_pool(client, POOL)
+        register_deployments(client, str(hostile / "root"))
+        prune = client.read_deployment_by_name("prune/prune")
+        run = client.create_flow_run_from_deployment(prune.id)
+        command = [str(Path(sys.executable).with_name("prefect")), "worker", "start", "--pool", POOL, "--run-once"]
+        command += ["--type", "process", "--install-policy", "never"]
+        environment = {**given, "RACRO_WORKPLACE": str(hostile / "work")}
+        log = hostile / "log"
+        with log.open("w") as stream:
+            subprocess.run(command, cwd=hostile / "work", env=environment, stdout=stream, stderr=stream, timeout=200)
+        state = client.read_flow_run(run.id).state
+    assert state is not None and state.is_completed(), log.read_text()

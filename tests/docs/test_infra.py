@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import json
 import subprocess
@@ -15,6 +16,7 @@ import yaml
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.utilities.templating import apply_values
+from prefect.workers.base import BaseJobConfiguration
 
 from flows.station.registration import QUEUES
 from flows.station.service_manager import POOL
@@ -87,6 +89,13 @@ def test_the_kubernetes_pool_makes_a_valid_job_with_gpus() -> None:
     container = job["spec"]["template"]["spec"]["containers"][0]
     assert container["resources"]["limits"]["nvidia.com/gpu"] == 2
     assert "{{" not in json.dumps(job)
+
+
+def test_a_pod_takes_no_package_of_the_working_directory_whatever_else_is_in_its_environment() -> None:
+    for more in ({}, {"HF_HOME": "/models"}):
+        values = {"name": "run", "command": "prefect flow-run execute", "env": more}
+        made = asyncio.run(BaseJobConfiguration.from_template_and_values(template(), values))
+        assert made.env == {"PYTHONSAFEPATH": "1", **more}
 
 
 def test_every_variable_of_the_pool_is_used_and_described() -> None:

@@ -106,6 +106,23 @@ def test_benchmarks_are_scored_as_their_authors_do(tmp_path: Path, benchmarks: d
     assert "dynamath/joint/embedded/average stderr" in MlflowClient().get_run(summary.mlflow_run_id).data.metrics
 
 
+def test_what_cannot_be_asked_is_said_and_in_no_metric(tmp_path: Path, benchmarks: dict[str, str | None]) -> None:
+    """A question that is too long is asked and refused; a row with a special token is no question."""
+    lines = Path(str(benchmarks["own"])).read_text().splitlines()[:3]
+    rows = [{**json.loads(line), "image": str(Path(str(benchmarks["own"])).with_name("own.png"))} for line in lines]
+    rows[1]["question"], rows[2]["question"] = "word " * 5000, "What is <|image_pad|>?"
+    (tmp_path / "own.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    recipe = loading.load(EMBEDDED_RECIPE, TINY)
+    summary = evaluate(recipe, "initial", {"own": f"{tmp_path}/own.jsonl"}, ("direct",), run="long", root=str(tmp_path))
+    [entry] = summary.entries
+    assert (entry.questions, entry.failed, entry.headline and entry.headline.n) == (2, 1, 1)
+    assert summary.dropped == {"own": 1}
+    [error] = [row.error for row in read_results(str(tmp_path), "long") if row.error]
+    assert "max_tokens" in error
+    page = (tmp_path / "long" / "report.html").read_text()
+    assert "1 row of own cannot be asked and is left out." in page and "max_tokens" in page
+
+
 def _check_rows(rows: list[Result]) -> None:
     """A row for each answer, with all that led to it."""
     joint = next(row for row in rows if (row.mode, row.reasoner) == ("joint", "says-3"))

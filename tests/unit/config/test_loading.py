@@ -126,6 +126,10 @@ OVERRIDES = {
     "problems={}": f"{FILE}: problems.type: must be one of embedded, table, virl39k",
     "captioner.engine={type: [1]}": f"{FILE}: captioner.engine.type: must be one of scripted, server, transformers, "
     "vllm",
+    "runtime.captioner.gpus=[0, 0]": f"{FILE}: runtime.captioner: gpus: [0, 0] names a GPU twice; name each once",
+    "runtime.reasoner={gpus: [1, 2], tensor_parallel: 4}": f"{FILE}: runtime.reasoner: gpus: [1, 2] are fewer than "
+    "tensor_parallel x data_parallel = 4; ",
+    "runtime.captioner.gpus=[-1]": f"{FILE}: runtime.captioner.gpus.0: input should be greater than or equal to 0",
     "seed": "--set seed: write it as path=value, for example --set update.learning_rate=1e-6",
     "=1": "--set =1: write it as path=value",
     "update..beta=1": "--set update..beta=1: write it as path=value",
@@ -156,6 +160,13 @@ FILES = {
     "text": (b"hello", "a recipe is a mapping of keys to values, not a str"),
     "binary": (bytes(range(256)), "not a readable text file (UnicodeDecodeError); give the path of a YAML file"),
     "twice": (b"update: {beta: 1}\nseed: 1\nupdate: {mini_batch: 2}", "line 3 not valid YAML: update stands twice"),
+    "merges": (
+        b"runtime: {captioner: {<<: {eager: true}, <<: {tensor_parallel: 2}}}",
+        "line 1 not valid YAML: << stands twice",
+    ),
+    "alias": (b"seed: *one", "line 1 not valid YAML: found undefined alias 'one'"),
+    "alone": (b"runtime: &a {captioner: *a}", "runtime.captioner.captioner: unknown key; "),
+    "documents": (b"seed: 1\n---\nseed: 2", "line 2 not valid YAML: but found another document"),
     "lines": (b'"up\\ndate": 1', "up date: unknown key; did you mean update?"),
     "number": (b"1: 2", "1: keys should be strings"),
     "deep": (b"[" * 1500, "not valid YAML: nested too deeply"),
@@ -212,6 +223,17 @@ def test_an_empty_file_is_the_default_recipe(tmp_path: Path) -> None:
 
 
 # --- overrides --------------------------------------------------------------------------------------------------------
+
+
+MERGED = "runtime:\n  captioner: &place {tensor_parallel: 2}\n  reasoner:\n    <<: *place\n    eager: true\nseed: 3\n"
+
+
+@pytest.mark.parametrize("written", [MERGED, MERGED.replace("\n", "\r\n"), "\ufeff" + MERGED, f"---\n{MERGED}...\n"])
+def test_anchors_and_merge_keys_are_read_with_any_line_ends(written: str, tmp_path: Path) -> None:
+    (tmp_path / "recipe.yaml").write_bytes(written.encode())
+    read = loading.load(str(tmp_path / "recipe.yaml"))
+    place = read.runtime.reasoner
+    assert (place.tensor_parallel, place.eager, read.runtime.captioner.eager, read.seed) == (2, True, None, 3)
 
 
 def test_overrides_are_yaml_and_the_last_one_counts() -> None:

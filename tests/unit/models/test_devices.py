@@ -42,6 +42,20 @@ def test_gpus_of_a_role(there: dict[int, float], monkeypatch: pytest.MonkeyPatch
     devices.require(loading.load("embedded", ["runtime.reasoner.gpus=[7]", scripted]))
 
 
+def test_more_copies_or_parts_than_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(devices, "free_shares", lambda: {0: 1.0, 1: 1.0})
+    for overrides, says in (
+        (["runtime.reasoner.tensor_parallel=4"], "4 GPUs are asked for, but nvidia-smi shows 2"),
+        (["runtime.reasoner.data_parallel=2"], "2 copies need GPUs each; name 2 in runtime.reasoner.gpus"),
+    ):
+        with pytest.raises(NoDevice, match=says):
+            devices.require(loading.load("embedded", overrides))
+        devices.require(loading.load("embedded", [*overrides, "runtime.device=cpu"]))
+    devices.require(loading.load("embedded", ["runtime.reasoner={data_parallel: 2, gpus: [0, 1]}"]))
+    monkeypatch.setattr(devices, "free_shares", dict)
+    devices.require(loading.load("embedded", ["runtime.reasoner.data_parallel=2"]))
+
+
 def test_the_cpu_and_the_default_need_no_torch_and_no_driver(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(devices, "free_shares", lambda: pytest.fail("asked"))
     for device in ("auto", "cpu"):

@@ -30,6 +30,7 @@ def rendered(caption: str, response: str, images: list[bytes]) -> str:
         entries=(entry([question("a", "q", "1")], rows),),
         cases=(page.case(rows, images),),
         questions=1,
+        dropped={"own": 1},
         results="runs/r/results",
     )
     return page.render(data)

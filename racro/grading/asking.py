@@ -1,0 +1,120 @@
+"""What a question asks about, and which parts of an answer speak about something else in it.
+
+"The sphere is red." says nothing about the cube's colour; of "3 cubes and 2 spheres" one count is asked for. Works with
+words alone, and keeps what it does not understand. Called by `racro.grading.prose` and `racro.grading.restating`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from functools import lru_cache
+from typing import NamedTuple
+
+from racro.grading import numerals
+from racro.grading.units import unit
+from racro.grading.words import words
+
+_FILLING = (
+    "a an the is are was were be been being am do does did has have had of in on at to it its this that these those "
+    "there here he she they his her their him them i we you my your our s re so thus therefore hence then and by with "
+    "as for from which who what whom whose when where how why will would should could can must may think believe see "
+    "say know seems seem appears appear looks look shown given based image picture figure photo graph chart diagram "
+    "answer correct final clearly definitely indeed also just only simply called named one as thing"
+)
+FILLERS = frozenset(_FILLING.split())
+"""Words that mean nothing by themselves."""
+_ATTRIBUTE = "color colour shape size material texture name kind type sort value letter label word title brand"
+_ATTRIBUTES = frozenset(_ATTRIBUTE.split())
+_ENDINGS = re.compile(r"(?:ing|ed|es|s)$")
+_ASKS = re.compile(r"\b(?:which|what|who|whose|where|when|how)\b")
+_SENTENCE = re.compile(r"(?<=[.?!;])\s|\n")
+_BESIDE = re.compile(
+    r"\b(?:to|next|on|in|at|with|from|by|behind|near|between|above|below|under|over|beside|than|that|which|who|among"
+    r"|inside|outside|if|when|where|as|for|after|before|do|does|did|not)\b"
+)
+_SUBJECT = re.compile(r"([^.,:;]{1,80}?)['’]?\s(?:is|are|was|were)\s")
+_CLAUSES = re.compile(
+    r"(?:,? (?:and|while|whereas|but)|[.,;]) (?=(?:the|an?)\s[^,.;]{1,40}?\s(?:is|are|was|were)\b)", re.IGNORECASE
+)
+_COUNTED = rf"\b(?:\d+|{numerals.ENGLISH}) (?:[a-z]+ ){{0,2}}?([a-z]+)"
+_COUNTS = re.compile(rf"{_COUNTED}(?:(?:,|,? and|,? or| \+) {_COUNTED})+", re.IGNORECASE)
+_SCALES = ("hundred", "thousand", "million", "billion", "trillion", "percent")
+_COUNT = re.compile(_COUNTED, re.IGNORECASE)
+_NUMBER = re.compile(rf"^(?:\d+|{numerals.ENGLISH}) ", re.IGNORECASE)
+
+
+def stem(word: str) -> str:
+    """A word without its ending: "roll" of "rolls" and "rolling"."""
+    return _ENDINGS.sub("", word) if len(word) > 4 else word
+
+
+class _Asked(NamedTuple):
+    """Stems of a question's words."""
+
+    about: frozenset[str]
+    """Those of what is asked, up to where that is: "color", "cube" of "What color is the cube on the table?"."""
+    beside: frozenset[str]
+    """All others."""
+
+
+@lru_cache(1024)
+def _asked(question: str) -> _Asked:
+    asking = [part for part in _SENTENCE.split(question.lower().partition("\nchoices")[0]) if _ASKS.search(part)]
+    if not asking:
+        return _Asked(frozenset(), frozenset())
+    clause = asking[-1][next(_ASKS.finditer(asking[-1])).end() :]
+    about = _stems(_BESIDE.split(clause, maxsplit=1)[0])
+    return _Asked(about, _stems(question) - about)
+
+
+def _stems(text: str) -> frozenset[str]:
+    return frozenset(stem(word) for word in words(text).split() if word not in FILLERS)
+
+
+def relevant(sentence: str, question: str) -> str:
+    """A sentence without the clauses that are about something else in the question; empty where all of them are."""
+    if not _asked(question).beside:
+        return sentence
+    parts = _CLAUSES.split(sentence)
+    kept = [part for part in parts if not _about_another(part, question)]
+    return sentence if len(kept) == len(parts) else ", ".join(kept)
+
+
+def _about_another(clause: str, question: str) -> bool:
+    """Does a clause say something new about a thing that the question only mentions?"""
+    found = _SUBJECT.match(clause.lower().lstrip(" *"))
+    if found is None:
+        return False
+    asked = _asked(question)
+    subject = _stems(_BESIDE.split(found[1], maxsplit=1)[0])
+    told = _stems(clause[found.end() :])
+    new = not told & (asked.about | asked.beside)
+    return new and bool(subject & asked.beside) and not subject & (asked.about - _ATTRIBUTES)
+
+
+def one_count(sentence: str, question: str) -> str:
+    """A sentence where of counts of several things only the number of the asked one is left, or none.
+
+    "3 cubes and 2 spheres" is "3 cubes and spheres" where the question is for cubes, "cubes and spheres" where it is
+    for objects.
+    """
+
+    def chosen(counts: re.Match[str]) -> str:
+        found = list(_COUNT.finditer(counts[0]))
+        if any(one[1].lower() in _SCALES or unit(one[1]) for one in found):
+            return counts[0]  # "2 hours and 30 minutes"
+        asked = [one for one in found if stem(one[1].lower()) in _asked(question).about]
+        kept = asked[0] if len(asked) == 1 else None
+        if kept and counts[0] == sentence.strip(" ."):
+            return kept[0]
+        return _joined(counts[0], (one for one in found if one is not kept))
+
+    return _COUNTS.sub(chosen, sentence)
+
+
+def _joined(text: str, dropped: Iterable[re.Match[str]]) -> str:
+    """A text without the numbers of some counts."""
+    for count in sorted(dropped, key=lambda count: -count.start()):
+        text = text[: count.start()] + _NUMBER.sub("", count[0]) + text[count.end() :]
+    return text
