@@ -24,6 +24,7 @@ from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import DataLoader
 
 from racro import config as recipes
+from racro.models import attention
 from racro.training.advantage import advantages
 from racro.training.banned import BannedShare
 from racro.training.bins import Lengths, deal, divided
@@ -91,7 +92,8 @@ class ReplayTrainer(GRPOTrainer):
         self.inputs = BinInputs(self.work, self.encoder, core)
         lengths = [self._lengths(number) for number in range(len(self.work.groups))]
         # The auxiliary loss of experts is a mean over prompts too, one for each caption.
-        shared = self.inputs.shared = not self.aux_loss_enabled and self._ways_agree(lengths)
+        shared = not self.aux_loss_enabled and attention.takes_masks(core) and self._ways_agree(lengths)
+        self.inputs.shared = shared
         self._metrics["train"]["shared_prompts"].append(float(shared))
         count, rank = self.accelerator.num_processes, self.accelerator.process_index
         steps = [self.work.numbers(step) for step in range(self.work.steps)]

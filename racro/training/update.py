@@ -18,9 +18,10 @@ from transformers import AutoModelForImageTextToText, PrinterCallback, TrainerCa
 
 from racro import config as recipes
 from racro.engines.protocol import prompt_seed
-from racro.models import adapters
+from racro.models import adapters, attention, parts
 from racro.models.folders import READER_SUFFIXES, TRAINER, base_folder, lasting_name, load_processor, torch_device
 from racro.models.vision_tokens import vision_token_ids
+from racro.training import optimizer
 from racro.training.divergence import Diverged, not_finite
 from racro.training.planning import BadRollouts, Plan
 from racro.training.prompts import PromptEncoder
@@ -103,7 +104,7 @@ def _update(
         warmup_steps=config.warmup_steps,
         weight_decay=config.weight_decay,
         max_grad_norm=config.max_grad_norm,
-        optim="adamw_torch",
+        optim=optimizer.NAMES[config.optimizer],
         bf16=captioner.dtype == "bfloat16",
         fp16=captioner.dtype == "float16",
         use_cpu=on_cpu,
@@ -119,6 +120,8 @@ def _update(
     )
     on_one_device(arguments, device)
     core = model.get_base_model() if hasattr(model, "get_base_model") else model
+    attention.use(core, runtime.trainer.attention, device, captioner.dtype)
+    parts.freeze(core, config.freeze)
     watch = _Watch(progress, work.steps, config.learning_rate)
     trainer = ReplayTrainer(
         model=model,
@@ -134,6 +137,9 @@ def _update(
     )
     if adapters.Adapter.read(policy):  # after TRL has made its reference from the initial adapter, or from none
         adapters.load(trainer.model, policy)
+    if trainer.ref_model is not None:
+        attention.use(trainer._core(trainer.ref_model), runtime.trainer.attention, device, captioner.dtype)
+    optimizer.place(trainer, config, runtime.trainer)
     trainer.remove_callback(PrinterCallback)  # metrics are returned, not printed
     trainer.train()
     taken = _optimizer_steps(trainer.optimizer)

@@ -56,14 +56,17 @@ def reasoner_engine(config: Reasoner, model: FrozenModel, runtime: Runtime) -> E
 
 
 def make_room(runtime: Runtime) -> None:
-    """Before the trainer starts: engines on its GPU free their memory until they are called again."""
+    """Before the trainer starts: engines on its GPU free their memory until they are called again.
+
+    The captioner's weights are not kept: the next ones come from the trainer.
+    """
     from racro.models.folders import torch_device
 
     device = torch_device(runtime.device)
     for role, cached in _cached.items():
         gpus = getattr(runtime, role).gpus
         if device.type == "cuda" and (not gpus or (device.index or 0) in gpus):
-            cached.engine.sleep()
+            cached.engine.sleep(discard=role == "captioner")
 
 
 def release(role: Role) -> None:

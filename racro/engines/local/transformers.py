@@ -104,8 +104,8 @@ class TransformersEngine(Engine):
             self._drop()
             self.model = self.load(folder)
 
-    def sleep(self) -> None:
-        """See Engine: the weights are kept in main memory."""
+    def sleep(self, discard: bool = False) -> None:
+        """See Engine: the weights are kept in main memory in any case."""
         if self.device.type == "cuda" and self.model is not None:
             with self.turn:
                 self.model.to("cpu")

@@ -70,6 +70,8 @@ class VllmEngine(Engine):
         banned = vision_token_ids(self.core.model_config.hf_config, self.tokenizer)
         vocabulary = self.core.model_config.get_vocab_size()
         self.bans = {token: -math.inf for token in banned if token < vocabulary}
+        self.scores = processor is not None
+        """Are log-probs recorded? Training needs the captioner's; a reasoner's would cost vLLM a sort of each step."""
 
     @classmethod
     def captioner(
@@ -153,9 +155,13 @@ class VllmEngine(Engine):
                 raise
             raise SwapFailed(f"the weights of {folder} could not be loaded: {line(error)}") from error
 
-    def sleep(self) -> None:
-        """See Engine. vLLM wakes up at the next call; on a CPU it never sleeps."""
-        self.owner.between_requests(self.core.sleep)
+    def sleep(self, discard: bool = False) -> None:
+        """See Engine. vLLM wakes up at the next call; on a CPU it never sleeps.
+
+        Weights beside which adapters are swapped, and quantised ones, are kept.
+        """
+        replaced = discard and not self.rank and self.config.quantization is None
+        self.owner.between_requests(functools.partial(self.core.sleep, replaced))
 
     def close(self) -> None:
         """Shut vLLM down. Calls that still wait for completions get EngineLost."""
@@ -199,8 +205,8 @@ class VllmEngine(Engine):
                     max_tokens=sampling.max_tokens,
                     seed=prompt_seed(seed, sample),
                     logit_bias=self.bans or None,
-                    logprobs=0,  # of the sampled token only
-                    flat_logprobs=True,
+                    logprobs=0 if self.scores else None,  # 0: of the sampled token only
+                    flat_logprobs=self.scores,
                     detokenize=False,
                     skip_clone=True,  # it is not shared
                     output_kind=RequestOutputKind.FINAL_ONLY,
@@ -222,18 +228,19 @@ class VllmEngine(Engine):
             group.key,
             tuple(group.inputs["prompt_token_ids"]),
             tuple(
-                _completion(output, self.template.turn(text)) for output, text in zip(group.outputs, texts, strict=True)
+                _completion(output, self.template.turn(text), self.scores)
+                for output, text in zip(group.outputs, texts, strict=True)
             ),
         )
 
 
-def _completion(output: Any, text: str) -> Completion:
-    """From vLLM's output. Raises FloatingPointError."""
+def _completion(output: Any, text: str, scores: bool) -> Completion:
+    """From vLLM's output, with log-probs if it `scores`. Raises FloatingPointError."""
     if output is None:
         return Completion((), (), "", "deadline")
-    logprobs = tuple(output.logprobs.logprobs)
+    logprobs = tuple(output.logprobs.logprobs) if scores else ()
     if not all(map(math.isfinite, logprobs)):
         raise FloatingPointError("the model's probabilities are not numbers: its weights have diverged")
-    if output.finish_reason not in ("stop", "length") or len(logprobs) != len(output.token_ids):
+    if output.finish_reason not in ("stop", "length") or (scores and len(logprobs) != len(output.token_ids)):
         raise EngineLost(f"vLLM gave {output}")
     return Completion(tuple(output.token_ids), logprobs, text, output.finish_reason)

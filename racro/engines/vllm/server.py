@@ -68,12 +68,14 @@ class Server(Engine):
         self.role, self.config, self.log = role, config, log
         self.place: EnginePlacement = getattr(runtime, role)
         self.cpu = cpu_build()
-        self.asleep, self.turning = False, threading.Lock()
+        self.asleep = self.discarded = False
+        self.turning = threading.Lock()
         require_model(Path(folder), role)
         adapter, base = Adapter.read(Path(folder)), str(base_folder(Path(folder)))
         # A name that no other server has: a server on our port that answers to it is ours.
         name = f"{role}-{uuid.uuid4().hex[:12]}"
-        self.child, url = self._start(base, name, port, room(adapter, getattr(config, "lora", None)))
+        self.rank = room(adapter, getattr(config, "lora", None))
+        self.child, url = self._start(base, name, port, self.rank)
         try:
             keyless = self.place.model_copy(update={"api_key": ""})  # the user's key is for other servers
             template = chat_template(role, Path(base), config.template_kwargs)
@@ -105,14 +107,21 @@ class Server(Engine):
         """See Engine."""
         if self.config.engine.quantization is not None:  # type: ignore[union-attr]
             raise SwapFailed("a quantised engine cannot be compared with a checkpoint")
-        self._wake()
-        self.endpoint.swap(folder)
+        with self.turning:
+            self._rise()
+            self.endpoint.swap(folder)
+            self.discarded = False
 
-    def sleep(self) -> None:
-        """See Engine: weights go to main memory, keys and values are dropped. On a CPU there is nothing to free."""
+    def sleep(self, discard: bool = False) -> None:
+        """See Engine: weights go to main memory, keys and values are dropped. On a CPU there is nothing to free.
+
+        Weights beside which adapters are swapped, and quantised ones, are kept.
+        """
+        quantised = self.config.engine.quantization is not None  # type: ignore[union-attr]
         with self.turning:
             if not self.cpu and not self.asleep:
-                self.endpoint.tell("/sleep?level=1", self.place.start_deadline)
+                self.discarded = discard and not self.rank and not quantised
+                self.endpoint.tell(f"/sleep?level={2 if self.discarded else 1}", self.place.start_deadline)
                 self.asleep = True
 
     def close(self) -> None:
@@ -130,10 +139,18 @@ class Server(Engine):
             raise not_served(adapter, error) from error
 
     def _wake(self) -> None:
+        """With the weights that it held."""
         with self.turning:
-            if self.asleep:
-                self.endpoint.tell("/wake_up", self.place.start_deadline)
-                self.asleep = False
+            self._rise()
+            if self.discarded:
+                self.endpoint.swap(self.endpoint.folder)
+                self.discarded = False
+
+    def _rise(self) -> None:
+        """Take memory again. Discarded weights are still to be loaded."""
+        if self.asleep:
+            self.endpoint.tell("/wake_up", self.place.start_deadline)
+            self.asleep = False
 
     def _start(self, folder: str, name: str, port: int, rank: int | None) -> tuple[Child, str]:
         for _ in range(PORTS):
@@ -222,7 +239,9 @@ def command(
         "dtype": config.dtype,
         "quantization": engine.quantization,
         "max-model-len": engine.max_model_len,
+        "kv-cache-dtype": engine.kv_cache_dtype,
         "max-num-seqs": place.sequences,
+        "max-num-batched-tokens": place.max_num_batched_tokens,
         "tensor-parallel-size": place.tensor_parallel,
         "gpu-memory-utilization": place.gpu_memory,
         "block-size": 32 if cpu else None,  # the default on CPUs is longer than a short prompt
