@@ -39,9 +39,9 @@ class OffloadedAdamW(torch.optim.AdamW):
         for group in self.param_groups:
             for value in group["params"]:
                 if value.grad is not None:
-                    self._step(group, value)
+                    self._step(group, value, value.grad)
 
-    def _step(self, group: dict[str, Any], value: torch.Tensor) -> None:
+    def _step(self, group: dict[str, Any], value: torch.Tensor, gradient: torch.Tensor) -> None:
         kept = self.state[value]
         if not kept:
             kept["step"] = torch.tensor(0.0)
@@ -49,7 +49,7 @@ class OffloadedAdamW(torch.optim.AdamW):
         moments = [kept[name].to(value.device, non_blocking=True) for name in ("exp_avg", "exp_avg_sq")]
         adamw(
             [value],
-            [value.grad],
+            [gradient],
             moments[:1],
             moments[1:],
             [],

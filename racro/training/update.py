@@ -18,7 +18,7 @@ from transformers import AutoModelForImageTextToText, PrinterCallback, TrainerCa
 
 from racro import config as recipes
 from racro.engines.protocol import prompt_seed
-from racro.models import adapters, attention, parts
+from racro.models import adapters, attention, parts, pixels
 from racro.models.folders import READER_SUFFIXES, TRAINER, base_folder, lasting_name, load_processor, torch_device
 from racro.models.vision_tokens import vision_token_ids
 from racro.training import optimizer
@@ -81,7 +81,7 @@ def _update(
     seed: int,
     progress: Callable[[int, int], None],
 ) -> dict[str, float]:
-    processor = load_processor(initial)
+    processor = load_processor(initial, captioner.pixels)
     model, lora = _trainee(captioner, initial, policy)
     group_size = len(work.groups[0].rollouts)
     device = torch_device(runtime.device)
@@ -251,6 +251,7 @@ def _save(trainer: GRPOTrainer, out: Path, initial: Path, captioner: recipes.Cap
             reader = file.suffix in READER_SUFFIXES and not file.name.endswith(".index.json")
             if reader and not (out / file.name).exists():
                 shutil.copy(file, out / file.name)
+        pixels.write(out, trainer.processing_class, captioner.pixels)
     (out / TRAINER).mkdir(exist_ok=True)
     trainer._save_optimizer_and_scheduler(str(out / TRAINER))
 

@@ -50,33 +50,8 @@ class Core:
         from vllm.v1.engine.llm_engine import LLMEngine
 
         cpu = self.on_cpu = current_platform.is_cpu()
-        arguments = EngineArgs(
-            model=folder,
-            dtype=dtype,
-            quantization=config.quantization,
-            max_model_len=config.max_model_len,
-            kv_cache_dtype=config.kv_cache_dtype,
-            max_num_seqs=place.sequences,
-            max_num_batched_tokens=place.max_num_batched_tokens,
-            tensor_parallel_size=place.tensor_parallel,
-            gpu_memory_utilization=place.gpu_memory,
-            kv_cache_memory_bytes=int(place.cpu_cache * 2**30) if cpu else None,
-            block_size=32 if cpu else None,  # the default on CPUs is longer than a short prompt
-            enforce_eager=cpu if place.eager is None else place.eager,
-            enable_sleep_mode=not cpu,
-            # On a CPU a prompt that is read in parts, and has a seed, kills vLLM's engine: its generators cannot step
-            # back.
-            enable_chunked_prefill=not cpu,
-            enable_prefix_caching=True,
-            logprobs_mode="processed_logprobs",
-            worker_extension_cls=EXTENSION,
-            limit_mm_per_prompt={} if images is None else {"image": IMAGES, "video": 0},
-            mm_processor_kwargs=dict(images or {}) or None,
-            mm_processor_cache_gb=0,  # images hardly come back before thousands of others have passed
-            disable_log_stats=True,
-            **({"enable_lora": True, "max_loras": 1, "max_lora_rank": rank} if rank else {}),
-        )
-        self.engine = LLMEngine.from_engine_args(arguments, UsageContext.LLM_CLASS)
+        given = arguments(folder, dtype, config, place, images, rank, cpu)
+        self.engine = LLMEngine.from_engine_args(EngineArgs(**given), UsageContext.LLM_CLASS)
         # Once started it only says, twice per image, that it keeps its number of threads.
         logging.getLogger("vllm.v1.worker.cpu_worker").setLevel(logging.ERROR)
         self.model_config = self.engine.model_config
@@ -186,3 +161,40 @@ class Core:
             raise RuntimeError("keys and values of the old weights are still in use")
         self.engine.reset_mm_cache()
         self.engine.reset_encoder_cache()
+
+
+def arguments(
+    folder: str,
+    dtype: str,
+    config: Settings,
+    place: EnginePlacement,
+    images: Mapping[str, Any] | None,
+    rank: int | None,
+    cpu: bool,
+) -> dict[str, Any]:
+    """vLLM's EngineArgs, see `Core`. `cpu`: this is vLLM's build for CPUs."""
+    return {
+        "model": folder,
+        "dtype": dtype,
+        "quantization": config.quantization,
+        "max_model_len": config.max_model_len,
+        "kv_cache_dtype": config.kv_cache_dtype,
+        "max_num_seqs": place.sequences,
+        "max_num_batched_tokens": place.max_num_batched_tokens,
+        "tensor_parallel_size": place.tensor_parallel,
+        "gpu_memory_utilization": place.gpu_memory,
+        "kv_cache_memory_bytes": int(place.cpu_cache * 2**30) if cpu else None,
+        "block_size": 32 if cpu else None,  # the default on CPUs is longer than a short prompt
+        "enforce_eager": cpu if place.eager is None else place.eager,
+        "enable_sleep_mode": not cpu,
+        # On a CPU a prompt that is read in parts, and has a seed, kills vLLM's engine: its generators cannot step back.
+        "enable_chunked_prefill": not cpu,
+        "enable_prefix_caching": True,
+        "logprobs_mode": "processed_logprobs",
+        "worker_extension_cls": EXTENSION,
+        "limit_mm_per_prompt": {} if images is None else {"image": IMAGES, "video": 0},
+        "mm_processor_kwargs": dict(images) if images else None,
+        "mm_processor_cache_gb": 0,  # images hardly come back before thousands of others have passed
+        "disable_log_stats": True,
+        **({"enable_lora": True, "max_loras": 1, "max_lora_rank": rank} if rank else {}),
+    }

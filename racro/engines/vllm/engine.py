@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from racro.config import EnginePlacement, Lora
+from racro.config import EnginePlacement, Lora, PixelRange
 from racro.config import Vllm as Settings
 from racro.engines.protocol import (
     BadPrompt,
@@ -39,6 +39,7 @@ from racro.engines.vllm.weights import checkpoint_sums, same_model, shapes
 from racro.models.adapters import Adapter
 from racro.models.chat_template import ChatTemplate
 from racro.models.folders import base_folder, load_processor, load_tokenizer
+from racro.models.pixels import UNLIMITED, arguments
 from racro.models.vision_tokens import vision_token_ids
 
 
@@ -55,8 +56,11 @@ class VllmEngine(Engine):
         adapter: Adapter | None = None,
         rank: int | None = None,
         template_kwargs: Mapping[str, Any] | None = None,
+        pixels: PixelRange = UNLIMITED,
     ) -> None:
         """`processor` is None for a text-only model. `adapter`: the first one. `rank`: room for adapters.
+
+        `pixels`: limits on the size of images, which the processor has already.
 
         Raises BadAdapter, and what vLLM raises when it does not start.
         """
@@ -64,7 +68,8 @@ class VllmEngine(Engine):
         self.processor, self.shapes = processor, shapes(folder)
         self.tokenizer = load_tokenizer(folder) if processor is None else processor.tokenizer
         self.template = ChatTemplate(str(folder), self.tokenizer, processor, template_kwargs)
-        start = functools.partial(Core, str(folder), dtype, config, place, processor is not None, adapter, rank)
+        images = None if processor is None else arguments(processor, pixels)
+        start = functools.partial(Core, str(folder), dtype, config, place, images, adapter, rank)
         self.owner = Owner(start, place.sequences)
         self.core = self.owner.core
         banned = vision_token_ids(self.core.model_config.hf_config, self.tokenizer)
@@ -82,13 +87,15 @@ class VllmEngine(Engine):
         place: EnginePlacement,
         lora: Lora | None,
         template_kwargs: Mapping[str, Any] | None = None,
+        pixels: PixelRange = UNLIMITED,
     ) -> VllmEngine:
         """An engine on a vision-language model's folder, or on that of a LoRA adapter, whose model is found too.
 
         `lora`: adapters like this will be swapped in.
         """
         adapter, base = Adapter.read(Path(folder)), base_folder(Path(folder))
-        return cls(base, dtype, load_processor(base), config, place, adapter, room(adapter, lora), template_kwargs)
+        processor = load_processor(base, pixels)
+        return cls(base, dtype, processor, config, place, adapter, room(adapter, lora), template_kwargs, pixels)
 
     @classmethod
     def reasoner(

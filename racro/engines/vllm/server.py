@@ -25,7 +25,8 @@ from racro.engines.vllm.lora import not_served, room
 from racro.errors import BadInput
 from racro.models.adapters import Adapter
 from racro.models.chat_template import chat_template
-from racro.models.folders import base_folder, require_model
+from racro.models.folders import base_folder, load_processor, require_model
+from racro.models.pixels import UNLIMITED, arguments
 from racro.processes.child import Child, ending, free_port, python
 
 HOST = "127.0.0.1"
@@ -231,6 +232,9 @@ def command(
     """The command line of a server. Not `vllm serve`, which vLLM's CPU build lacks. `rank`: room for adapters."""
     engine = config.engine
     assert isinstance(engine, ServerConfig)
+    images = ""
+    if isinstance(config, Captioner) and config.pixels != UNLIMITED:
+        images = json.dumps(arguments(load_processor(Path(folder), config.pixels), config.pixels))
     options: dict[str, object] = {
         "model": folder,
         "served-model-name": name,
@@ -249,6 +253,7 @@ def command(
         "logprobs-mode": "processed_logprobs",
         "worker-extension-cls": "racro.engines.vllm.weights.CheckpointLoading",
         "limit-mm-per-prompt": json.dumps({"image": IMAGES, "video": 0}) if role == "captioner" else None,
+        "mm-processor-kwargs": images or None,
         "max-lora-rank": rank,
         "mm-processor-cache-gb": 0,  # images hardly come back before thousands of others have passed
     }
