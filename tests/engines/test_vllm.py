@@ -153,8 +153,8 @@ def token_ids(generations: list[Generation]) -> list[list[tuple[int, ...]]]:
     return [[c.token_ids for c in g.completions] for g in generations]
 
 
-def agree(engine: Engine, plain: TransformersEngine, prompts: list[Prompt]) -> None:
-    """The same greedy completions of the same ids, with the same log-probs."""
+def agree(engine: Engine, plain: TransformersEngine, prompts: list[Prompt], scored: bool = True) -> None:
+    """The same greedy completions of the same ids, with the same log-probs; with none if they are not `scored`."""
     seeds = [0] * len(prompts)
     ours = generations(engine, prompts, GREEDY, seeds)
     theirs = generations(plain, prompts, GREEDY, seeds)
@@ -162,6 +162,9 @@ def agree(engine: Engine, plain: TransformersEngine, prompts: list[Prompt]) -> N
     assert [(c.token_ids, c.text, c.finish_reason) for g in ours for c in g.completions] == [
         (c.token_ids, c.text, c.finish_reason) for g in theirs for c in g.completions
     ]
+    if not scored:
+        assert not any(completion.logprobs for made in ours for completion in made.completions)
+        return
     gaps = [
         abs(a - b)
         for one, other in zip(ours, theirs, strict=True)
@@ -178,7 +181,7 @@ def test_greedy_is_the_transformers_engines(captioner: Engine, plain_captioner: 
 def test_reasoner_too_and_no_second_beginning_of_text(reasoner: Engine, plain_reasoner: TransformersEngine) -> None:
     begin = plain_reasoner.tokenizer.convert_tokens_to_ids("<|im_start|>")
     assert plain_reasoner.tokenizer("text")["input_ids"][0] == begin, "the tokenizer adds one: the claim is not empty"
-    agree(reasoner, plain_reasoner, reasoner_prompts())
+    agree(reasoner, plain_reasoner, reasoner_prompts(), scored=False)
     [generation] = generations(reasoner, reasoner_prompts()[:1], GREEDY, [0])
     assert generation.prompt_ids[0] == begin
     assert generation.prompt_ids[1] != begin
@@ -194,12 +197,10 @@ def test_reasoner_too_and_no_second_beginning_of_text(reasoner: Engine, plain_re
     ],
     ids=["plain", "cool", "nucleus", "hot nucleus"],
 )
-@pytest.mark.parametrize("role", ["captioner", "reasoner"])
 def test_logprobs_are_those_of_the_sampling_distribution(
-    role: str, how: Sampling, request: pytest.FixtureRequest
+    captioner: Engine, plain_captioner: TransformersEngine, how: Sampling
 ) -> None:
-    engine, plain = request.getfixturevalue(role), request.getfixturevalue(f"plain_{role}")
-    prompts = caption_prompts(8) if role == "captioner" else reasoner_prompts()
+    engine, plain, prompts = captioner, plain_captioner, caption_prompts(8)
     gaps, least = [], 0.0
     for prompt, generation in zip(prompts, generations(engine, prompts, how, range(len(prompts))), strict=True):
         expected = scores(plain, prompt, generation, how)
