@@ -502,3 +502,27 @@ def test_shards_add_up_and_copies_count_once() -> None:
         verify(
             [ranks[0], {**ranks[1], "model.layers.0.mlp.weight": ranks[0]["model.layers.0.norm.weight"]}], checkpoint
         )
+
+
+def test_image_sizes_step_sizes_and_cache_precision_reach_vllm(tmp_path: Path) -> None:
+    """It sees images as the trainer does, half as large as the checkpoint says; keys in 8 bits change log-probs."""
+    pixels = (None, 2 * world.CELL * world.CELL)
+    place = PLACE.model_copy(update={"max_num_batched_tokens": 4096})
+    plain = TransformersEngine.captioner(str(EMBEDDED / "captioner"), "float32", "cpu", 32, pixels=pixels)
+    for cache in ("auto", "fp8"):
+        section = Captioner(model="embedded", dtype="float32", engine=Vllm(kv_cache_dtype=cache), max_pixels=pixels[1])
+        runtime = Runtime(device="cpu", captioner=place)
+        engine = Worker("captioner", section, str(EMBEDDED / "captioner"), runtime, tmp_path / "log")
+        try:
+            if cache == "auto":
+                agree(engine, plain, caption_prompts(8))
+            else:
+                made = generations(engine, caption_prompts(8), GREEDY, [0] * 9)
+                expected = generations(plain, caption_prompts(8), GREEDY, [0] * 9)
+                assert [g.prompt_ids for g in made] == [g.prompt_ids for g in expected]
+                assert [g.completions[0].logprobs[0] for g in made] != [
+                    pytest.approx(g.completions[0].logprobs[0], abs=1e-6) for g in expected
+                ]
+        finally:
+            engine.close()
+    assert "max_num_batched_tokens=4096" in (tmp_path / "log").read_text()

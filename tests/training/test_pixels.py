@@ -61,9 +61,9 @@ def test_every_family_keeps_the_limit_or_is_refused_by_name(family: families.Fam
     """In pixels of the image, whatever the family's processor counts."""
     folder = families.build(family, tmp_path)
     plain = load_processor(folder)
-    width, height = 224, 112
+    width, height = 896, 448
     try:
-        limited = load_processor(folder, (None, width * height // 8))
+        limited = load_processor(folder, (None, width * height // 4))
     except NoPixelLimits as error:
         assert "Qwen" not in family.name and "GLM" not in family.name
         assert str(error).startswith(f"captioner.max_pixels, min_pixels: {type(plain.image_processor).__name__} does")
@@ -74,10 +74,10 @@ def test_every_family_keeps_the_limit_or_is_refused_by_name(family: families.Fam
     images = limited.image_processor
     made = images(images=[Image.new("RGB", (width, height))], return_tensors="pt")
     pixels = made["image_grid_thw"][0].prod().item() * images.patch_size**2
-    assert width * height / 8 / 2 < pixels <= width * height / 8
-    larger = load_processor(folder, (4 * width * height, 8 * width * height)).image_processor
+    assert 0.75 * width * height / 4 < pixels <= width * height / 4
+    larger = load_processor(folder, (2 * width * height, 4 * width * height)).image_processor
     grown = larger(images=[Image.new("RGB", (width, height))], return_tensors="pt")
-    assert grown["image_grid_thw"][0].prod().item() * images.patch_size**2 >= 4 * width * height
+    assert grown["image_grid_thw"][0].prod().item() * images.patch_size**2 >= 2 * width * height
 
 
 def test_limits_that_exclude_each_other_are_refused() -> None:
