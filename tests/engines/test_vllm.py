@@ -37,6 +37,7 @@ from racro.engines.protocol import (
 )
 from racro.engines.vllm.weights import checkpoint_sums, tensor_sums, verify
 from racro.engines.worker.client import Worker
+from racro.errors import BadInput
 from racro.models.folders import EMBEDDED
 from racro.prompts import caption_messages, describes_messages, reasoner_messages
 from tests.support.asking import answers, generations, refusal, requests
@@ -525,4 +526,6 @@ def test_image_sizes_step_sizes_and_cache_precision_reach_vllm(tmp_path: Path) -
                 ]
         finally:
             engine.close()
-    assert "max_num_batched_tokens=4096" in (tmp_path / "log").read_text()
+    small = Runtime(device="cpu", captioner=place.model_copy(update={"max_num_batched_tokens": 100}))
+    with pytest.raises(BadInput, match=r"engine vllm: it refuses .*max_num_batched_tokens \(100\) is smaller than"):
+        Worker("captioner", section, str(EMBEDDED / "captioner"), small, tmp_path / "log")

@@ -13,11 +13,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from racro.config import EnginePlacement
 from racro.config import Vllm as Settings
 from racro.engines.protocol import BadPrompt, SwapFailed
 from racro.engines.vllm.lora import adapter_sums, not_served
 from racro.engines.vllm.weights import EXTENSION, Sums, checkpoint_sums, verify
+from racro.errors import BadInput
 from racro.models.adapters import Adapter
 
 IMAGES = 64
@@ -39,7 +42,7 @@ class Core:
     ) -> None:
         """`images`: arguments of the model's processor; None if it reads no images. `rank`: room for adapters.
 
-        Raises BadAdapter, and what vLLM raises when it does not start.
+        Raises BadAdapter, BadInput for settings that do not fit, and what else vLLM raises when it does not start.
         """
         # vLLM's scheduler in this process: a step then ends when it is done, and there is one process less to lose.
         os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
@@ -51,7 +54,11 @@ class Core:
 
         cpu = self.on_cpu = current_platform.is_cpu()
         given = arguments(folder, dtype, config, place, images, rank, cpu)
-        self.engine = LLMEngine.from_engine_args(EngineArgs(**given), UsageContext.LLM_CLASS)
+        try:
+            self.engine = LLMEngine.from_engine_args(EngineArgs(**given), UsageContext.LLM_CLASS)
+        except ValidationError as error:
+            why = " ".join("; ".join(one["msg"] for one in error.errors()).split())
+            raise BadInput(f"engine vllm: it refuses the model or the settings: {why[:500]}") from error
         # Once started it only says, twice per image, that it keeps its number of threads.
         logging.getLogger("vllm.v1.worker.cpu_worker").setLevel(logging.ERROR)
         self.model_config = self.engine.model_config
