@@ -84,7 +84,7 @@ def train(recipe: Recipe, run: str | None = None, root: str = "runs") -> Summary
 
 def _train(recipe: Recipe, name: str, stages: Stages, mlflow_run: str, started: float) -> Summary:
     logger = get_run_logger()
-    initial = adopt_captioner(recipe.captioner, recipe.runtime)
+    initial = adopt_captioner(recipe.captioner, recipe.runtime, recipe.update.freeze)
     reasoner = adopt_reasoner(recipe.reasoner, recipe.runtime)
     problems = prepare_problems(recipe, stages, heldout=None)
     heldout = prepare_problems(recipe, stages, heldout=recipe.evaluation.problems)

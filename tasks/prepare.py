@@ -13,14 +13,26 @@ from typing import Literal
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
-from racro.config import Captioner, EmbeddedProblems, EnginePlacement, Problems, Reasoner, Recipe, Runtime
+from racro.config import (
+    Captioner,
+    EmbeddedProblems,
+    EnginePlacement,
+    Part,
+    PixelRange,
+    Problems,
+    Reasoner,
+    Recipe,
+    Runtime,
+)
 from racro.data import contamination, problems, sources, statistics
 from racro.data.lengths import Fit
 from racro.engines.protocol import Role
 from racro.errors import BadInput
 from racro.models import compatibility
+from racro.models import parts as model_parts
 from racro.models.adapters import Adapter
 from racro.models.folders import READER_SUFFIXES, base_folder, max_positions, model_digest, model_folder
+from racro.models.pixels import UNLIMITED
 from racro.schema import (
     DroppedRow,
     Fingerprint,
@@ -136,8 +148,15 @@ def _reader(role: Role, config: Captioner | Reasoner, max_tokens: int, runtime: 
     positions = getattr(config.engine, "max_model_len", None) or max_positions(folder)
     room = None if positions is None else positions - max_tokens
     digest = model_digest(folder, READER_SUFFIXES)
+    least, most = _pixels(config)
     return PromptReader(
-        uri=str(folder.resolve()), rows=0, digest=digest, room=room, template_kwargs=config.template_kwargs
+        uri=str(folder.resolve()),
+        rows=0,
+        digest=digest,
+        room=room,
+        template_kwargs=config.template_kwargs,
+        min_pixels=least,
+        max_pixels=most,
     )
 
 
@@ -167,8 +186,10 @@ class CannotTrain(BadInput):
 
 
 @task(cache_policy=NO_CACHE, persist_result=False)
-def adopt_captioner(config: Captioner, runtime: Runtime) -> Policy:
-    """The initial policy: the captioner as it was given. Raises ModelNotFound, UnsupportedModel and CannotTrain.
+def adopt_captioner(config: Captioner, runtime: Runtime, freeze: tuple[Part, ...] = ()) -> Policy:
+    """The initial policy: the captioner as it was given. `freeze`: parts of it that will not be trained.
+
+    Raises ModelNotFound, UnsupportedModel, NoPixelLimits, NoSuchPart and CannotTrain.
 
     A scripted engine needs no model, but the next policy is made from this one's files.
     """
@@ -185,12 +206,17 @@ def adopt_captioner(config: Captioner, runtime: Runtime) -> Policy:
         )
     if config.engine.type != "scripted":
         _check("captioner", config, folder)
+    model_parts.require(folder, freeze)
     return Policy(uri=str(folder.resolve()), rows=0, digest=model_digest(folder))
+
+
+def _pixels(config: Captioner | Reasoner) -> PixelRange:
+    return config.pixels if isinstance(config, Captioner) else UNLIMITED
 
 
 def _check(role: Role, config: Captioner | Reasoner, folder: Path) -> None:
     """Say what is special about how a model will be prompted. Raises UnsupportedModel and BadTemplate."""
-    if note := compatibility.check(role, config.model, folder, config.template_kwargs):
+    if note := compatibility.check(role, config.model, folder, config.template_kwargs, _pixels(config)):
         get_run_logger().warning("%s: %s", role, note)
 
 

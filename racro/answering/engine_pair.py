@@ -16,6 +16,7 @@ from racro.engines.opening import open_captioner, open_reasoner
 from racro.engines.protocol import Engine, Role
 from racro.models import compatibility
 from racro.models.folders import ModelNotFound, base_folder, model_folder
+from racro.models.pixels import UNLIMITED
 
 logger = logging.getLogger(__name__)
 
@@ -78,7 +79,8 @@ def resolve(role: Role, given: str | config.Captioner | config.Reasoner | Engine
     if given.engine.type == "scripted" or (given.engine.type == "server" and place.urls):
         return Model(role, given)
     folder = model_folder(given.model, role, given.revision)
-    if note := compatibility.check(role, given.model, folder, given.template_kwargs):
+    pixels = given.pixels if isinstance(given, config.Captioner) else UNLIMITED
+    if note := compatibility.check(role, given.model, folder, given.template_kwargs, pixels):
         logger.warning("%s: %s", role, note)
     return Model(role, given, str(folder), here=True)
 

@@ -7,7 +7,7 @@ files and overrides are read by `racro.config.loading`. Never loads torch.
 
 from racro.config.base import Config, Seconds, Share
 from racro.config.engines import EngineChoice, Scripted, ScriptedReply, Server, Transformers, Vllm
-from racro.config.models import Captioner, DType, Linear, Lora, Reasoner
+from racro.config.models import Captioner, DType, Linear, Lora, PixelRange, Reasoner
 from racro.config.problems import (
     Columns,
     EmbeddedProblems,
@@ -19,7 +19,7 @@ from racro.config.problems import (
 )
 from racro.config.recipe import Recipe
 from racro.config.runtime import EnginePlacement, Runtime, Timeouts, TrainerPlacement
-from racro.config.training import EvaluationSettings, RewardSettings, RolloutSettings, UpdateSettings
+from racro.config.training import EvaluationSettings, Part, RewardSettings, RolloutSettings, UpdateSettings
 
 __all__ = [
     "Captioner",
@@ -33,6 +33,8 @@ __all__ = [
     "ForeignProblems",
     "Linear",
     "Lora",
+    "Part",
+    "PixelRange",
     "Problems",
     "Reasoner",
     "Recipe",

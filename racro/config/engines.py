@@ -6,7 +6,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PositiveInt
 
-from racro.config.base import Config
+from racro.config.base import Config, NeutralDefault
+
+KvCacheDType = Literal["auto", "float16", "bfloat16", "fp8", "fp8_e4m3", "fp8_e5m2"]
+"""vLLM's names for the precision of keys and values."""
 
 
 class Transformers(Config):
@@ -44,6 +47,9 @@ class Vllm(Config):
     """Quantization of a reasoner, if its checkpoint names none: fp8, awq, gptq ... None: as in the checkpoint."""
     max_model_len: PositiveInt | None = None
     """Largest number of tokens of a prompt and its answer together; None: the model's maximum."""
+    kv_cache_dtype: Annotated[KvCacheDType, NeutralDefault()] = "auto"
+    """Precision of the keys and values that are kept; auto: that of the weights. fp8 holds twice as many tokens and
+    changes log-probs a little."""
 
 
 class Server(Config):
@@ -53,6 +59,8 @@ class Server(Config):
     quantization: str | None = None
     """As for `vllm`; only for a server that the run starts."""
     max_model_len: PositiveInt | None = None
+    """As for `vllm`; only for a server that the run starts."""
+    kv_cache_dtype: Annotated[KvCacheDType, NeutralDefault()] = "auto"
     """As for `vllm`; only for a server that the run starts."""
 
 

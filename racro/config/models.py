@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, get_args
 
-from pydantic import AfterValidator, Field, PositiveInt
+from pydantic import AfterValidator, Field, PositiveInt, model_validator
 
 from racro.config.base import Config, NeutralDefault
 from racro.config.engines import EngineChoice, Transformers
@@ -30,6 +30,9 @@ def _no_rendering(given: dict[str, TemplateValue]) -> dict[str, TemplateValue]:
 
 
 TemplateKwargs = Annotated[dict[str, TemplateValue], AfterValidator(_no_rendering), NeutralDefault()]
+
+PixelRange = tuple[int | None, int | None]
+"""Fewest and most pixels of an image as a captioner sees it; None: as its checkpoint says."""
 
 
 class Lora(Config):
@@ -60,6 +63,22 @@ class Captioner(Config):
     names."""
     template_kwargs: TemplateKwargs = Field(default_factory=dict)
     """What the chat template is given besides the messages, for example {enable_thinking: false}."""
+    min_pixels: Annotated[PositiveInt | None, NeutralDefault()] = None
+    """Fewest pixels of an image as the captioner sees it; smaller ones are enlarged. None: as in the checkpoint."""
+    max_pixels: Annotated[PositiveInt | None, NeutralDefault()] = None
+    """Most pixels of an image as the captioner sees it; larger ones are scaled down, which saves tokens. None: as in
+    the checkpoint."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Captioner:
+        if self.min_pixels and self.max_pixels and self.min_pixels > self.max_pixels:
+            raise ValueError(f"min_pixels ({self.min_pixels}) is larger than max_pixels ({self.max_pixels})")
+        return self
+
+    @property
+    def pixels(self) -> PixelRange:
+        """Both limits."""
+        return self.min_pixels, self.max_pixels
 
 
 class Reasoner(Config):

@@ -44,4 +44,11 @@ class Recipe(Config):
                 f"update.mini_batch ({self.update.mini_batch} problems) is larger than rollout.problems "
                 f"({self.rollout.problems}): a mini-batch is a part of an iteration"
             )
+        if self.update.freeze and self.captioner.lora is not None:
+            raise ValueError("update.freeze: adapters change the language model only; leave it out, or captioner.lora")
+        if self.update.optimizer != "adamw" and self.runtime.trainer.optimizer == "offload":
+            raise ValueError(
+                f"runtime.trainer.optimizer: offload keeps AdamW's moments in float32, and update.optimizer is "
+                f"{self.update.optimizer}; choose one"
+            )
         return self

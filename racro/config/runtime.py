@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import BeforeValidator, Field, PositiveInt, model_validator
 
 from racro.config.base import Config, Seconds
 
@@ -55,6 +55,9 @@ class EnginePlacement(Config):
     """Size of vLLM's KV cache on a CPU, in GiB."""
     sequences: PositiveInt = 256
     """Largest number of sequences that are decoded at once, or of simultaneous requests to an endpoint."""
+    max_num_batched_tokens: PositiveInt | None = None
+    """Largest number of tokens that vLLM computes in one step, of prompts and answers together; None: vLLM's choice.
+    Smaller saves memory, larger reads prompts faster. It must hold the largest image."""
     eager: bool | None = None
     """Run vLLM without CUDA graphs and compilation, which starts in seconds but generates more slowly. None: only on
     CPUs."""
@@ -86,6 +89,12 @@ class EnginePlacement(Config):
         return self
 
 
+def _placed(value: Any) -> Any:
+    if value == "adamw_8bit":
+        raise ValueError("8-bit moments change the result, so they are set by update.optimizer=adamw_8bit")
+    return value
+
+
 class TrainerPlacement(Config):
     """How the update uses the machine."""
 
@@ -93,6 +102,13 @@ class TrainerPlacement(Config):
     """Number of tokens per forward and backward pass: as many whole groups as fit, each its prompt once and its
     captions. A larger group is divided and repeats its prompt; only a single caption may exceed the number. Memory
     grows with it, and the result does not depend on it."""
+    attention: Literal["auto", "sdpa", "flex_attention", "flash_attention_2", "flash_attention_3"] = "auto"
+    """How attention is computed, by the names of transformers. auto: on GPUs flex_attention in the language model and,
+    where it is installed, flash attention in the vision tower; elsewhere sdpa. With flash attention throughout, the
+    captions of a group cannot share a pass over their prompt."""
+    optimizer: Annotated[Literal["adamw", "offload"], BeforeValidator(_placed)] = "adamw"
+    """Where AdamW's moments are: beside the weights, or (offload) in main memory, from where they come for each step.
+    The result is the same."""
     gpus: tuple[Annotated[int, Field(ge=0)], ...] = ()
     """Numbers of the GPUs to use, a process for each; empty: the run's own process trains on `runtime.device`."""
     processes: PositiveInt | None = None
@@ -112,6 +128,8 @@ class TrainerPlacement(Config):
             raise ValueError(f"processes: {self.processes} do not fit {len(self.gpus)} gpus; give one of the two")
         if self.world > 1 and self.shard == "none":
             raise ValueError(f"shard: {self.world} processes need ddp or fsdp, not none")
+        if self.world > 1 and self.optimizer == "offload":
+            raise ValueError("optimizer: offload works in one process only; fsdp divides the moments among GPUs")
         if self.hybrid and self.shard != "fsdp":
             raise ValueError("hybrid: needs shard: fsdp")
         if self.hybrid and self.world % self.hybrid:

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, PositiveInt
+from pydantic import AfterValidator, Field, PositiveInt
 
-from racro.config.base import Config, Share
+from racro.config.base import Config, NeutralDefault, Share
+
+Part = Literal["vision", "merger"]
+
+
+def _each_once(parts: tuple[Part, ...]) -> tuple[Part, ...]:
+    return tuple(sorted(set(parts)))
 
 
 class RolloutSettings(Config):
@@ -61,6 +67,11 @@ class UpdateSettings(Config):
     """Largest importance ratio between trainer and engine, per token (truncated importance sampling)."""
     max_logprob_gap: Annotated[float, Field(gt=0)] = 0.05
     """Largest mean |log-prob difference| per token between engine and trainer, in nats; above it the run stops."""
+    freeze: Annotated[tuple[Part, ...], AfterValidator(_each_once), NeutralDefault()] = ()
+    """Parts of the captioner that are not trained: `vision`, the vision tower, and `merger`, which turns what the tower
+    sees into tokens of the language model. Adapters never train them."""
+    optimizer: Annotated[Literal["adamw", "adamw_8bit"], NeutralDefault()] = "adamw"
+    """adamw: moments in float32. adamw_8bit: in 8 bits, a quarter of the memory; needs torchao."""
 
 
 class EvaluationSettings(Config):

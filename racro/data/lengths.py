@@ -52,6 +52,7 @@ class _Reader:
     def __init__(self, reader: PromptReader, sees: bool) -> None:
         self.folder, self.room, self.sees = Path(reader.uri), reader.room, sees
         self.template_kwargs = reader.template_kwargs
+        self.limits = reader.min_pixels, reader.max_pixels
         self.turn = threading.Lock()  # tokenizers may not be used by several threads at once
 
     def require(self, role: str, question: str, messages: list[Message], sizes: Sequence[Size]) -> None:
@@ -84,7 +85,7 @@ class _Reader:
 
     @cached_property
     def processor(self) -> Any:
-        return load_processor(self.folder) if self.sees else None
+        return load_processor(self.folder, self.limits) if self.sees else None
 
     @cached_property
     def tokenizer(self) -> Any:
@@ -123,8 +124,8 @@ class _Reader:
         config = _json(self.folder / "preprocessor_config.json")
         config = config or _json(self.folder / "processor_config.json").get("image_processor", {})
         size = config.get("size") or {}
-        least = config.get("min_pixels") or size.get("shortest_edge")
-        most = config.get("max_pixels") or size.get("longest_edge")
+        least = self.limits[0] or config.get("min_pixels") or size.get("shortest_edge")
+        most = self.limits[1] or config.get("max_pixels") or size.get("longest_edge")
         numbers: list[Any] = [config.get("merge_size"), config.get("patch_size"), least, most]
         if not str(config.get("image_processor_type")).startswith("Qwen"):
             return None

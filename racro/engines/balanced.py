@@ -50,9 +50,9 @@ class Balanced(Engine):
         """See Engine."""
         self._all(lambda engine: engine.swap(folder))
 
-    def sleep(self) -> None:
+    def sleep(self, discard: bool = False) -> None:
         """See Engine."""
-        self._all(lambda engine: engine.sleep())
+        self._all(lambda engine: engine.sleep(discard))
 
     def close(self) -> None:
         """See Engine."""

@@ -28,13 +28,15 @@ def _build(role: Role, config: Captioner | Reasoner, folder: str, place: EngineP
         from racro.engines.vllm.engine import VllmEngine
 
         if isinstance(config, Captioner):
-            return VllmEngine.captioner(folder, config.dtype, engine, place, config.lora, config.template_kwargs)
+            return VllmEngine.captioner(
+                folder, config.dtype, engine, place, config.lora, config.template_kwargs, config.pixels
+            )
         return VllmEngine.reasoner(folder, config.dtype, engine, place, config.template_kwargs)
     if engine.type == "transformers":
         from racro.engines.local.transformers import TransformersEngine
 
         given = (folder, config.dtype, runtime.device)
-        if role == "captioner":
-            return TransformersEngine.captioner(*given, runtime.caption_batch, config.template_kwargs)
+        if isinstance(config, Captioner):
+            return TransformersEngine.captioner(*given, runtime.caption_batch, config.template_kwargs, config.pixels)
         return TransformersEngine.reasoner(*given, runtime.reason_batch, config.template_kwargs)
     raise ValueError(f"an engine of type {engine.type} runs in a separate process")

@@ -14,7 +14,9 @@ from racro.config import Captioner, EnginePlacement, Reasoner, Runtime
 from racro.engines.building import build
 from racro.engines.prefetcher import Prefetcher
 from racro.engines.protocol import Engine, EngineLost, Role
+from racro.errors import BadInput
 from racro.home import home
+from racro.models.pixels import UNLIMITED
 
 CONCURRENT_CALLS = {"vllm": 16, "server": 16}
 """Calls that an engine works on at the same time, by its type; all other types work on one."""
@@ -65,6 +67,11 @@ def _open(role: Role, config: Captioner | Reasoner, folder: str, runtime: Runtim
     if not runs_outside(config, place):
         return build(role, config, folder, place, runtime)
     if config.engine.type == "server" and place.urls:
+        if isinstance(config, Captioner) and config.pixels != UNLIMITED:
+            raise BadInput(
+                f"captioner.max_pixels, min_pixels: {place.urls[0]} scales images as it was told to when it was "
+                "started (vLLM's --mm-processor-kwargs); leave them out here"
+            )
         from racro.engines.remote.client import Endpoint
 
         return Endpoint(

@@ -98,10 +98,10 @@ class Prefetcher(Engine):
                 for content in contents:
                     self.answers.pop(content, None)
 
-    def sleep(self) -> None:
+    def sleep(self, discard: bool = False) -> None:
         """See Engine."""
         if self.engine is not None:
-            self.engine.sleep()
+            self.engine.sleep(discard)
 
     def close(self) -> None:
         """See Engine. Calls that still wait get the error of the closed engine."""

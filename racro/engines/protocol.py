@@ -59,7 +59,10 @@ class Completion:
     token_ids: tuple[int, ...]
     """T ids, the end-of-text token included when the model wrote it."""
     logprobs: tuple[float, ...]
-    """T natural-log probabilities under the distribution that was sampled from (after temperature, top_p, bans)."""
+    """T natural-log probabilities under the distribution that was sampled from (after temperature, top_p, bans).
+
+    Empty where the engine gives none: vLLM and servers give a captioner's only, which training needs.
+    """
     text: str
     """Decoded without special tokens."""
     finish_reason: FinishReason
@@ -134,8 +137,12 @@ class Engine(Protocol):
         """Decoding steps made so far, which must keep growing; None while nothing is generated or steps are unknown."""
         return None
 
-    def sleep(self) -> None:
-        """Free the GPU memory until the next call, if the engine can. Nothing may be in progress."""
+    def sleep(self, discard: bool = False) -> None:
+        """Free the GPU memory until the next call, if the engine can. Nothing may be in progress.
+
+        `discard`: other weights are about to be swapped in, so these need not be kept in main memory. If they are
+        needed after all, they are read from their folder again.
+        """
         return None
 
     def close(self) -> None:

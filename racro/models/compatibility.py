@@ -11,21 +11,26 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from racro.config import PixelRange
 from racro.errors import BadInput
 from racro.models.chat_template import BadTemplate, ChatTemplate
 from racro.models.folders import base_folder, load_processor, load_tokenizer
+from racro.models.pixels import UNLIMITED, limit
 
 
 class UnsupportedModel(BadInput):
     """A model that transformers does not know, that needs code of its own, or that has no images to look at."""
 
 
-def check(role: str, name: str, folder: Path, template_kwargs: Mapping[str, Any]) -> str | None:
+def check(
+    role: str, name: str, folder: Path, template_kwargs: Mapping[str, Any], pixels: PixelRange = UNLIMITED
+) -> str | None:
     """A note on how `role` will be prompted, or None. Loads transformers, except for the embedded models.
 
-    `name`: the model as the recipe names it. Raises UnsupportedModel and BadTemplate.
+    `name`: the model as the recipe names it. `pixels`: limits on the size of images. Raises UnsupportedModel,
+    BadTemplate and NoPixelLimits.
     """
-    if name == "embedded" and not template_kwargs:
+    if name == "embedded" and not template_kwargs and pixels == UNLIMITED:
         return None
     base = base_folder(folder)
     _require_architecture(role, name, base)
@@ -42,6 +47,8 @@ def check(role: str, name: str, folder: Path, template_kwargs: Mapping[str, Any]
             f"{role}.model: the processor of {name} ({type(processor).__name__}) does not say which token stands for "
             "an image; use a model of another family (docs/models.md)"
         )
+    if processor is not None:
+        limit(processor, pixels)
     try:
         return ChatTemplate(name, tokenizer, processor, template_kwargs).note
     except BadTemplate as error:

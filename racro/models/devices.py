@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 import shutil
 from typing import Literal
 
 from racro.config import EnginePlacement, Recipe, Runtime
 from racro.errors import BadInput
+from racro.models import attention
 from racro.processes.gpus import free_shares
 
 Role = Literal["captioner", "reasoner"]
@@ -16,8 +18,15 @@ class NoDevice(BadInput):
     """A device that this machine does not have."""
 
 
+class NoOptimizer(BadInput):
+    """An optimizer that this machine cannot run."""
+
+
 def require(recipe: Recipe) -> None:
-    """Raises NoDevice for `runtime.device`, or `gpus` of a role that runs a model here. Loads torch only if needed."""
+    """Raises NoDevice for `runtime.device`, or `gpus` of a role that runs a model here. Loads torch only if needed.
+
+    Raises NoAttention and NoOptimizer for what the trainer cannot do here.
+    """
     if recipe.runtime.device not in ("auto", "cpu"):
         _require_device(recipe.runtime.device)
     for role in ("captioner", "reasoner"):
@@ -39,6 +48,10 @@ def require(recipe: Recipe) -> None:
             found = f"GPUs {', '.join(map(str, there))}" if there else "no GPU"
             raise NoDevice(f"runtime.{role}.gpus: there is no GPU {', '.join(missing)}; nvidia-smi shows {found}")
 
+    attention.require(recipe)
+    if recipe.update.optimizer == "adamw_8bit":
+        _require_8_bits()
+
 
 def shared(runtime: Runtime, role: Role) -> bool:
     """Does the trainer use a GPU that a role's engine uses too? Then only one of them may have its weights there."""
@@ -47,6 +60,19 @@ def shared(runtime: Runtime, role: Role) -> bool:
         return False
     trainer = set(runtime.trainer.gpus) or {int(runtime.device.partition(":")[2] or 0)}
     return not place.gpus or not trainer.isdisjoint(place.gpus)
+
+
+def _require_8_bits() -> None:
+    if importlib.util.find_spec("torchao") is None:
+        raise NoOptimizer(
+            "update.optimizer: adamw_8bit needs torchao, which is not installed: pip install 'racro[optimizers]', or "
+            "set update.optimizer=adamw"
+        )
+    if shutil.which("g++") is None and shutil.which("clang++") is None:
+        raise NoOptimizer(
+            "update.optimizer: adamw_8bit is compiled when it is first used, and there is no C++ compiler: install "
+            "g++, or set update.optimizer=adamw"
+        )
 
 
 def _require_device(name: str) -> None:

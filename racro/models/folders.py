@@ -11,9 +11,11 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from racro.config import PixelRange
 from racro.errors import BadInput
 from racro.models.adapters import WEIGHTS as ADAPTER_WEIGHTS
 from racro.models.adapters import Adapter, BadAdapter, attach
+from racro.models.pixels import UNLIMITED, limit
 from racro.storage.layout import RECORD
 
 if TYPE_CHECKING:
@@ -155,8 +157,10 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def load_processor(folder: Path) -> Any:
+def load_processor(folder: Path, pixels: PixelRange = UNLIMITED) -> Any:
     """The processor of a vision-language model: images and text -> model inputs, padded on the left.
+
+    pixels: limits on the size of images. Raises NoPixelLimits.
 
     Qwen2.5-VL's processor requires a video processor, which needs torchvision; images do not. So without torchvision
     the class is told that it has no video processor.
@@ -170,6 +174,7 @@ def load_processor(folder: Path) -> Any:
         Qwen2_5_VLProcessor.get_attributes = classmethod(lambda cls: ["image_processor", "tokenizer"])
     processor = AutoProcessor.from_pretrained(base_folder(folder), padding_side="left")
     processor.tokenizer = load_tokenizer(folder)
+    limit(processor, pixels)
     return processor
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer
 
 
 class Handle(BaseModel):
@@ -119,6 +119,15 @@ class PromptReader(Handle):
     """Tokens that a prompt may have; None where the model names no limit."""
     template_kwargs: dict[str, Any] = {}
     """What its chat template is given beside the messages."""
+    min_pixels: int | None = None
+    max_pixels: int | None = None
+    """Limits on the size of images; None: as its files say."""
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Limits that are not set are no part of the identity, which is made of this."""
+        unset = {name for name in ("min_pixels", "max_pixels") if getattr(self, name) is None}
+        return {name: value for name, value in serialize(self).items() if name not in unset}
 
 
 class Parity(Handle):

@@ -12,8 +12,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
+from torch.nn.attention.flex_attention import BlockMask, create_block_mask
 from torch.nn.utils.rnn import pad_sequence
 
 from racro.models.encoding import Inputs, extended
@@ -32,6 +34,8 @@ class Packed:
     """(N,): the positions that predict, caption after caption, counted through the rows: row * W + column."""
     tokens: torch.Tensor
     """(N,): what each of them predicts."""
+    segments: torch.Tensor | None = None
+    """(g, W): which part of its row each column is, where captions share a prompt; see `visible`."""
 
 
 def pack(prompts: Inputs, positions: torch.Tensor, captions: Sequence[Sequence[torch.Tensor]]) -> Packed:
@@ -68,7 +72,7 @@ def pack(prompts: Inputs, positions: torch.Tensor, captions: Sequence[Sequence[t
         "attention_mask": visible(segment)[:, None],
         "position_ids": place.movedim(-1, 0) if place.dim() == 3 else place,
     }
-    return Packed(inputs, (segment > PROMPT).flatten().nonzero()[:, 0], _flat(captions))
+    return Packed(inputs, (segment > PROMPT).flatten().nonzero()[:, 0], _flat(captions), segment)
 
 
 def separate(prompts: Inputs, captions: Sequence[torch.Tensor]) -> Packed:
@@ -97,3 +101,17 @@ def visible(segment: torch.Tensor) -> torch.Tensor:
     earlier = torch.ones(columns, columns, dtype=torch.bool).tril()
     shared = (segment == PROMPT)[:, None, :] | (segment[:, :, None] == segment[:, None, :])
     return (earlier & shared & (segment != PADDING)[:, None, :]) | torch.eye(columns, dtype=torch.bool)
+
+
+def block_mask(segment: torch.Tensor) -> BlockMask:
+    """The same as `visible` for flex attention, which leaves out blocks that nothing looks at."""
+
+    def sees(row: Any, head: Any, query: Any, key: Any) -> Any:
+        of_key = segment[row, key]
+        shared = (of_key == PROMPT) | (of_key == segment[row, query])
+        return ((key <= query) & shared & (of_key != PADDING)) | (key == query)
+
+    rows, columns = segment.shape
+    return create_block_mask(
+        sees, rows, None, columns, columns, device=str(segment.device), _compile=segment.device.type == "cuda"
+    )

@@ -75,7 +75,7 @@ def check(
         refused=lambda problem, reason: refusals.append(f"problem {problem.uid!r} is refused: {reason}"),
     )
     rows = in_order(list(made), problems)
-    processor = load_processor(folder)
+    processor = load_processor(folder, captioner.pixels)
     model = load_captioner(folder, captioner.dtype, torch_device(device))
     encoder = PromptEncoder(processor, model, images_base, captioner.template_kwargs)
     banned = vision_token_ids(model.config, processor.tokenizer)

@@ -16,10 +16,11 @@ from typing import Any
 
 import torch
 
+from racro.models import attention
 from racro.models.encoding import Inputs, positions
 from racro.training.banned import BannedShare
 from racro.training.bins import Bin, Row
-from racro.training.grouped import Packed, pack, separate
+from racro.training.grouped import Packed, block_mask, pack, separate
 from racro.training.planning import BadRollouts, Group, Plan
 from racro.training.prompts import PromptEncoder, first_difference, prompt_ids
 
@@ -106,6 +107,8 @@ class BinInputs:
 def scored(model: Any, core: Any, packed: Packed, device: torch.device, experts: bool = False) -> Scored:
     """The forward. `model` may be wrapped, `core` is what is inside. `experts`: their auxiliary loss too."""
     inputs: dict[str, Any] = {name: value.to(device) for name, value in packed.inputs.items()}
+    if packed.segments is not None and attention.is_flex(core):
+        inputs["attention_mask"] = block_mask(packed.segments.to(device))
     if experts:
         inputs["output_router_logits"] = True
     tokens = packed.tokens.to(device)

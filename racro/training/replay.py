@@ -23,7 +23,8 @@ from torch.nn.functional import pad
 from torch.nn.utils.rnn import pad_sequence
 
 from racro import config as recipes
-from racro.models import adapters
+from racro.models import adapters, attention
+from racro.training import optimizer
 from racro.training.advantage import advantages
 from racro.training.banned import BannedShare
 from racro.training.bins import Lengths, deal, divided
@@ -108,7 +109,8 @@ class ReplayTrainer(GRPOTrainer):
         self.inputs = BinInputs(self.work, self.encoder, core)
         lengths = [self._lengths(number) for number in range(len(self.work.groups))]
         # The auxiliary loss of experts is a mean over prompts too, one for each caption.
-        shared = self.inputs.shared = not self.aux_loss_enabled and self._ways_agree(lengths)
+        shared = not self.aux_loss_enabled and attention.takes_masks(core) and self._ways_agree(lengths)
+        self.inputs.shared = shared
         self._metrics["train"]["shared_prompts"].append(float(shared))
         count, rank = self.accelerator.num_processes, self.accelerator.process_index
         steps = [self.work.numbers(step) for step in range(self.work.steps)]
@@ -190,8 +192,7 @@ class ReplayTrainer(GRPOTrainer):
         """One optimizer step. `before`: number of steps taken in all. Raises Diverged."""
         warm = self.config_.warmup_steps
         rate = self.config_.learning_rate * (before / warm if before < warm else 1.0)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
+        optimizer.set_rate(self.optimizer, rate)
         loss = self.accelerator.reduce(self._backward(step), reduction="mean").item()
         norm = self.accelerator.clip_grad_norm_(self.model.parameters(), self.config_.max_grad_norm)
         logged = {"loss": loss, "grad_norm": whole(norm).item(), "learning_rate": rate}

@@ -20,10 +20,10 @@ from transformers import AutoModelForImageTextToText, PrinterCallback, set_seed
 
 from racro import config as recipes
 from racro.engines.protocol import prompt_seed
-from racro.models import adapters
+from racro.models import adapters, attention, parts, pixels
 from racro.models.folders import READER_SUFFIXES, base_folder, lasting_name, load_processor, torch_device
 from racro.models.vision_tokens import vision_token_ids
-from racro.training import sharding, state
+from racro.training import optimizer, sharding, state
 from racro.training.planning import BadRollouts, Plan
 from racro.training.prompts import PromptEncoder
 from racro.training.replay import ReplayTrainer
@@ -69,7 +69,7 @@ class Trainer:
         """`start`: the folder of the state to go on from; None: the initial policy. Raises BadAdapter, BadState."""
         self.training = training
         captioner, placement = training.captioner, training.runtime.trainer
-        self.processor = load_processor(training.initial)
+        self.processor = load_processor(training.initial, captioner.pixels)
         set_seed(prompt_seed(training.seed, "trainer") % 2**31)  # of a new adapter's first matrices
         model, lora = _trainee(captioner, training.initial)
         device = torch_device(training.runtime.device)
@@ -77,6 +77,8 @@ class Trainer:
         on_one_device(arguments, device)
         sharded = placement.world > 1
         core = _core(model)
+        attention.use(core, placement.attention, device, captioner.dtype)
+        parts.freeze(core, training.config.freeze)
         self.trainer = ReplayTrainer(
             model=model,
             args=arguments,
@@ -90,9 +92,11 @@ class Trainer:
         self.trainer.remove_callback(PrinterCallback)  # metrics are returned, not printed
         if self.trainer.beta == 0.0 and training.config.beta != 0.0:
             self.trainer.beta, self.trainer.ref_model = training.config.beta, self._reference()
+            attention.use(self.trainer.ref_model, placement.attention, device, captioner.dtype)
         self._place(sharded)
         if training.runtime.gradient_checkpointing:
             self.trainer.model.gradient_checkpointing_enable({"use_reentrant": False})
+        optimizer.place(self.trainer, training.config, placement)
         self.trainer.create_optimizer()
         self.trainer.optimizer = self.trainer.accelerator.prepare_optimizer(self.trainer.optimizer)
         if start is not None:
@@ -156,6 +160,7 @@ class Trainer:
                 reader = file.suffix in READER_SUFFIXES and not file.name.endswith(".index.json")
                 if reader and not (out / file.name).exists():
                     shutil.copy(file, out / file.name)
+            pixels.write(out, self.processor, captioner.pixels)
 
     def save(self, folder: Path) -> None:
         """Write the state, to go on from later. To be called in all processes, each writes its part."""
@@ -211,7 +216,7 @@ def _arguments(training: Training, device: torch.device, adapted: bool) -> GRPOC
         learning_rate=config.learning_rate,
         weight_decay=config.weight_decay,
         max_grad_norm=config.max_grad_norm,
-        optim="adamw_torch",
+        optim=optimizer.NAMES[config.optimizer],
         bf16=captioner.dtype == "bfloat16",
         fp16=captioner.dtype == "float16",
         use_cpu=on_cpu,

@@ -57,10 +57,13 @@ def reasoner_engine(config: Reasoner, model: FrozenModel, runtime: Runtime) -> E
 
 
 def make_room(runtime: Runtime) -> None:
-    """Before the trainer starts: engines on its GPUs free their memory until they are called again."""
+    """Before the trainer starts: engines on its GPUs free their memory until they are called again.
+
+    The captioner's weights are not kept: the next ones come from the trainer.
+    """
     for role, cached in _cached.items():
         if devices.shared(runtime, role):
-            cached.engine.sleep()
+            cached.engine.sleep(discard=role == "captioner")
 
 
 def release(role: Role) -> None:

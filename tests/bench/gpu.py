@@ -26,6 +26,7 @@ from racro.models.folders import EMBEDDED, load_processor
 from racro.rollouts import captioner
 from racro.schema import ImageRef, Problem, ScoredRollout, Verdict
 from racro.training.planning import plan
+from tests.support.updating import update
 
 SIZES: dict[str, dict[str, Any]] = {
     "3b": {"hidden_size": 2048, "num_hidden_layers": 36, "num_attention_heads": 16, "intermediate_size": 11008},

@@ -37,6 +37,7 @@ from racro.engines.protocol import (
 )
 from racro.engines.vllm.weights import checkpoint_sums, tensor_sums, verify
 from racro.engines.worker.client import Worker
+from racro.errors import BadInput
 from racro.models.folders import EMBEDDED
 from racro.prompts import caption_messages, describes_messages, reasoner_messages
 from tests.support.asking import answers, generations, refusal, requests
@@ -153,8 +154,8 @@ def token_ids(generations: list[Generation]) -> list[list[tuple[int, ...]]]:
     return [[c.token_ids for c in g.completions] for g in generations]
 
 
-def agree(engine: Engine, plain: TransformersEngine, prompts: list[Prompt]) -> None:
-    """The same greedy completions of the same ids, with the same log-probs."""
+def agree(engine: Engine, plain: TransformersEngine, prompts: list[Prompt], scored: bool = True) -> None:
+    """The same greedy completions of the same ids, with the same log-probs; with none if they are not `scored`."""
     seeds = [0] * len(prompts)
     ours = generations(engine, prompts, GREEDY, seeds)
     theirs = generations(plain, prompts, GREEDY, seeds)
@@ -162,6 +163,9 @@ def agree(engine: Engine, plain: TransformersEngine, prompts: list[Prompt]) -> N
     assert [(c.token_ids, c.text, c.finish_reason) for g in ours for c in g.completions] == [
         (c.token_ids, c.text, c.finish_reason) for g in theirs for c in g.completions
     ]
+    if not scored:
+        assert not any(completion.logprobs for made in ours for completion in made.completions)
+        return
     gaps = [
         abs(a - b)
         for one, other in zip(ours, theirs, strict=True)
@@ -178,7 +182,7 @@ def test_greedy_is_the_transformers_engines(captioner: Engine, plain_captioner: 
 def test_reasoner_too_and_no_second_beginning_of_text(reasoner: Engine, plain_reasoner: TransformersEngine) -> None:
     begin = plain_reasoner.tokenizer.convert_tokens_to_ids("<|im_start|>")
     assert plain_reasoner.tokenizer("text")["input_ids"][0] == begin, "the tokenizer adds one: the claim is not empty"
-    agree(reasoner, plain_reasoner, reasoner_prompts())
+    agree(reasoner, plain_reasoner, reasoner_prompts(), scored=False)
     [generation] = generations(reasoner, reasoner_prompts()[:1], GREEDY, [0])
     assert generation.prompt_ids[0] == begin
     assert generation.prompt_ids[1] != begin
@@ -194,12 +198,10 @@ def test_reasoner_too_and_no_second_beginning_of_text(reasoner: Engine, plain_re
     ],
     ids=["plain", "cool", "nucleus", "hot nucleus"],
 )
-@pytest.mark.parametrize("role", ["captioner", "reasoner"])
 def test_logprobs_are_those_of_the_sampling_distribution(
-    role: str, how: Sampling, request: pytest.FixtureRequest
+    captioner: Engine, plain_captioner: TransformersEngine, how: Sampling
 ) -> None:
-    engine, plain = request.getfixturevalue(role), request.getfixturevalue(f"plain_{role}")
-    prompts = caption_prompts(8) if role == "captioner" else reasoner_prompts()
+    engine, plain, prompts = captioner, plain_captioner, caption_prompts(8)
     gaps, least = [], 0.0
     for prompt, generation in zip(prompts, generations(engine, prompts, how, range(len(prompts))), strict=True):
         expected = scores(plain, prompt, generation, how)
@@ -501,3 +503,29 @@ def test_shards_add_up_and_copies_count_once() -> None:
         verify(
             [ranks[0], {**ranks[1], "model.layers.0.mlp.weight": ranks[0]["model.layers.0.norm.weight"]}], checkpoint
         )
+
+
+def test_image_sizes_step_sizes_and_cache_precision_reach_vllm(tmp_path: Path) -> None:
+    """It sees images as the trainer does, half as large as the checkpoint says; keys in 8 bits change log-probs."""
+    pixels = (None, 2 * world.CELL * world.CELL)
+    place = PLACE.model_copy(update={"max_num_batched_tokens": 4096})
+    plain = TransformersEngine.captioner(str(EMBEDDED / "captioner"), "float32", "cpu", 32, pixels=pixels)
+    for cache in ("auto", "fp8"):
+        section = Captioner(model="embedded", dtype="float32", engine=Vllm(kv_cache_dtype=cache), max_pixels=pixels[1])
+        runtime = Runtime(device="cpu", captioner=place)
+        engine = Worker("captioner", section, str(EMBEDDED / "captioner"), runtime, tmp_path / "log")
+        try:
+            if cache == "auto":
+                agree(engine, plain, caption_prompts(8))
+            else:
+                made = generations(engine, caption_prompts(8), GREEDY, [0] * 9)
+                expected = generations(plain, caption_prompts(8), GREEDY, [0] * 9)
+                assert [g.prompt_ids for g in made] == [g.prompt_ids for g in expected]
+                assert [g.completions[0].logprobs[0] for g in made] != [
+                    pytest.approx(g.completions[0].logprobs[0], abs=1e-6) for g in expected
+                ]
+        finally:
+            engine.close()
+    small = Runtime(device="cpu", captioner=place.model_copy(update={"max_num_batched_tokens": 100}))
+    with pytest.raises(BadInput, match=r"engine vllm: it refuses .*max_num_batched_tokens \(100\) is smaller than"):
+        Worker("captioner", section, str(EMBEDDED / "captioner"), small, tmp_path / "log")

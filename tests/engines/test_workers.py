@@ -491,7 +491,7 @@ def test_errors_keep_their_type_and_the_worker_goes_on(captioner: Worker, worker
     with pytest.raises(FloatingPointError, match="diverged"):
         generations(captioner, prompts, Sampling(max_tokens=8), [0, 1])
     captioner.swap(str(EMBEDDED / "captioner"))
-    captioner.sleep()
+    captioner.sleep(discard=True)
     assert generations(captioner, prompts, Sampling(max_tokens=8), [0, 1]) == before
     assert not captioner.lost and not worker.lost
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import safetensors.torch
 import torch
@@ -28,9 +28,9 @@ RUNTIME = config.Runtime(device="cpu", caption_batch=2, gradient_checkpointing=F
 class TinyTraining:
     """Four problems, two of them with two images, and what a captioner makes of them."""
 
-    def __init__(self, folder: Path, table: Path) -> None:
-        """`folder`: the initial captioner. `table`: an empty folder for the problems' images."""
-        self.folder, self.table = folder, table
+    def __init__(self, folder: Path, table: Path, pixels: config.PixelRange = (None, None)) -> None:
+        """`folder`: the initial captioner. `table`: an empty folder for the problems' images. `pixels`: of images."""
+        self.folder, self.table, self.pixels = folder, table, pixels
         pool = problems.load(config.EmbeddedProblems(count=24), str(table), seed=0).problems
         two = [p for p in pool if len(p.images) == 2][:2]
         one = [p for p in pool if len(p.images) == 1][:2]
@@ -39,7 +39,7 @@ class TinyTraining:
     def parity(self) -> parity.Parity:
         """Engine against trainer, as before a training."""
         engine = self._engine(self.folder)
-        section = config.Captioner(model=str(self.folder), dtype="float32")
+        section = self._section()
         plain = ROLLOUT.model_copy(update={"max_tokens": 24})
         return parity.check(
             list(self.problems.values()),
@@ -82,9 +82,11 @@ class TinyTraining:
         step: int = 0,
         lora: bool = False,
         tokens: int = 8192,
+        optimizer: Literal["adamw", "offload"] = "adamw",
+        moments: Literal["adamw", "adamw_8bit"] = "adamw",
         **changes: Any,
     ) -> dict[str, float]:
-        """One update of `policy`, by default of the initial captioner. `tokens`: of a bin."""
+        """One update of `policy`, by default of the initial captioner. `tokens`: of a bin. `changes`: of settings."""
         policy = policy or self.folder
         rollouts = self.rollouts(policy)
         work = planning.plan(rollouts, self.problems, rollouts[0].policy, mini_batch)
@@ -95,14 +97,16 @@ class TinyTraining:
             initial=self.folder,
             out=out,
             step=step,
-            captioner=config.Captioner(
-                model=str(self.folder), dtype="float32", lora=config.Lora(rank=2) if lora else None
-            ),
+            captioner=self._section(config.Lora(rank=2) if lora else None),
             temperature=1.0,
-            config=SETTINGS.model_copy(update=changes),
-            runtime=RUNTIME.model_copy(update={"trainer": config.TrainerPlacement(tokens=tokens)}),
+            config=SETTINGS.model_copy(update={"optimizer": moments, **changes}),
+            runtime=RUNTIME.model_copy(update={"trainer": config.TrainerPlacement(tokens=tokens, optimizer=optimizer)}),
             seed=0,
         )
+
+    def _section(self, lora: config.Lora | None = None) -> config.Captioner:
+        least, most = self.pixels
+        return config.Captioner(model=str(self.folder), dtype="float32", lora=lora, min_pixels=least, max_pixels=most)
 
     def moved(self, policy: Path) -> float:
         """The largest change of a weight."""
@@ -132,9 +136,8 @@ class TinyTraining:
     def _model(self) -> Any:
         return load_captioner(self.folder, "float32", torch.device("cpu"))
 
-    @staticmethod
-    def _engine(folder: Path) -> TransformersEngine:
-        return TransformersEngine.captioner(str(folder), "float32", "cpu", 2)
+    def _engine(self, folder: Path) -> TransformersEngine:
+        return TransformersEngine.captioner(str(folder), "float32", "cpu", 2, pixels=self.pixels)
 
 
 def scored(rollout: Rollout, number: int) -> ScoredRollout:

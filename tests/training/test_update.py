@@ -139,8 +139,8 @@ def test_the_side_on_which_a_processor_pads_does_not_matter(
     """Silent failure 3: fields of the prompts' tokens must stand where the stored prompts have those tokens."""
     load = trainer.load_processor
 
-    def right(folder: Path) -> Any:
-        processor = load(folder)
+    def right(folder: Path, *more: Any) -> Any:
+        processor = load(folder, *more)
         processor.tokenizer.padding_side = "right"
         return processor
 
@@ -153,10 +153,10 @@ def test_a_tokenizer_that_cuts_otherwise_is_refused(world: World, first: Any, tm
     """Silent failure 4: a tokenizer class with another pre-tokenizer gives other ids for the same prompt."""
     load = trainer.load_processor
 
-    def other(folder: Path) -> Any:
+    def other(folder: Path, *more: Any) -> Any:
         from tokenizers.pre_tokenizers import ByteLevel
 
-        processor = load(folder)
+        processor = load(folder, *more)
         processor.tokenizer.backend_tokenizer.pre_tokenizer = ByteLevel(add_prefix_space=True, use_regex=False)
         return processor
 

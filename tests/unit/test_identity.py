@@ -212,8 +212,31 @@ def test_a_key_with_a_neutral_default_is_no_part_of_the_identity_until_it_is_set
         assert digest(section(template_kwargs={"enable_thinking": False})) != digest(section())
 
 
+def test_keys_that_came_later_count_when_they_are_set() -> None:
+    """Unset they are no part of any digest; the order of frozen parts does not matter."""
+    for changed in (config.Captioner(max_pixels=5), config.Captioner(min_pixels=5), config.Captioner(min_pixels=4)):
+        assert digest(changed) != digest(config.Captioner())
+    assert digest(config.Captioner(max_pixels=5)) != digest(config.Captioner(min_pixels=5))
+    for engine in (config.Vllm, config.Server):
+        assert fingerprint(engine()).keys() == {"type", "quantization", "max_model_len"}
+        assert digest(engine(kv_cache_dtype="fp8")) != digest(engine())
+    assert not {"freeze", "optimizer"} & fingerprint(config.UpdateSettings()).keys()
+    assert digest(config.UpdateSettings(optimizer="adamw_8bit")) != digest(config.UpdateSettings())
+    frozen = config.UpdateSettings(freeze=("vision", "merger", "vision"))
+    assert (
+        digest(frozen) == digest(config.UpdateSettings(freeze=("merger", "vision"))) != digest(config.UpdateSettings())
+    )
+    reader = schema.PromptReader(uri="a", rows=0, digest="a", room=5)
+    assert fingerprint(reader).keys() == {"handle", "digest", "room", "template_kwargs"}
+    assert digest(reader.model_copy(update={"max_pixels": 5})) != digest(reader)
+    assert schema.PromptReader.model_validate_json(reader.model_dump_json()) == reader
+
+
 def test_the_digests_of_recipes_that_were_run_stay() -> None:
     """Fixed values: a digest that changes sends every artifact of an old root back to the start."""
     assert digest(config.Captioner()) == "e9ee7532c479cf5fb8f4569faecb6ea3f31900348176ece3588ac8d1310dbfac"
     assert digest(config.Captioner(lora=config.Lora()))[:16] == "9e1c8338b5c68357"
     assert digest(config.Reasoner()) == "5dee9438097006289c4e41906f9d2378318d89e9dd7416f43123ccf128e1345b"
+    assert digest(config.UpdateSettings())[:16] == "510462e5b5580f8d"
+    assert digest(config.Captioner(engine=config.Vllm()))[:16] == "e7a74e6798a7ebe1"
+    assert digest(config.Reasoner(engine=config.Server()))[:16] == "44f85c2d31999bbe"

@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 
+from racro.config import PixelRange
 from racro.engines.local.decoding import Batch, Record
 from racro.engines.local.sampling import Uniforms, draw, log_distribution
 from racro.engines.protocol import (
@@ -35,6 +36,7 @@ from racro.engines.templates import fill
 from racro.models.chat_template import ChatTemplate
 from racro.models.encoding import accepted, encode, positions
 from racro.models.folders import load_captioner, load_processor, load_reasoner, load_tokenizer, torch_device
+from racro.models.pixels import UNLIMITED
 from racro.models.vision_tokens import vision_token_ids
 from racro.schema import FinishReason
 
@@ -70,10 +72,16 @@ class TransformersEngine(Engine):
 
     @classmethod
     def captioner(
-        cls, folder: str, dtype: str, device: str, batch: int, template_kwargs: Mapping[str, Any] | None = None
+        cls,
+        folder: str,
+        dtype: str,
+        device: str,
+        batch: int,
+        template_kwargs: Mapping[str, Any] | None = None,
+        pixels: PixelRange = UNLIMITED,
     ) -> TransformersEngine:
-        """An engine on a vision-language model's folder."""
-        processor = load_processor(Path(folder))
+        """An engine on a vision-language model's folder. `pixels`: limits on the size of images."""
+        processor = load_processor(Path(folder), pixels)
         at = torch_device(device)
 
         def load(path: str) -> Any:
@@ -104,8 +112,8 @@ class TransformersEngine(Engine):
             self._drop()
             self.model = self.load(folder)
 
-    def sleep(self) -> None:
-        """See Engine: the weights are kept in main memory."""
+    def sleep(self, discard: bool = False) -> None:
+        """See Engine: the weights are kept in main memory in any case."""
         if self.device.type == "cuda" and self.model is not None:
             with self.turn:
                 self.model.to("cpu")

@@ -9,14 +9,18 @@ import dataclasses
 import logging
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
+
+from pydantic import ValidationError
 
 from racro.config import EnginePlacement
 from racro.config import Vllm as Settings
 from racro.engines.protocol import BadPrompt, SwapFailed
 from racro.engines.vllm.lora import adapter_sums, not_served
-from racro.engines.vllm.weights import EXTENSION, Sums, verify
+from racro.engines.vllm.weights import EXTENSION, Sums, checkpoint_sums, verify
+from racro.errors import BadInput
 from racro.models.adapters import Adapter
 
 IMAGES = 64
@@ -24,7 +28,7 @@ IMAGES = 64
 
 
 class Core:
-    """The engine, the adapter that it applies, and whether it sleeps."""
+    """The engine, the checkpoint that it holds, the adapter that it applies, and whether it sleeps."""
 
     def __init__(
         self,
@@ -32,13 +36,13 @@ class Core:
         dtype: str,
         config: Settings,
         place: EnginePlacement,
-        images: bool,
+        images: Mapping[str, Any] | None,
         adapter: Adapter | None,
         rank: int | None,
     ) -> None:
-        """`images`: does the model read them? `rank`: room for adapters, see `lora.room`.
+        """`images`: arguments of the model's processor; None if it reads no images. `rank`: room for adapters.
 
-        Raises BadAdapter, and what vLLM raises when it does not start.
+        Raises BadAdapter, BadInput for settings that do not fit, and what else vLLM raises when it does not start.
         """
         # vLLM's scheduler in this process: a step then ends when it is done, and there is one process less to lose.
         os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
@@ -49,30 +53,12 @@ class Core:
         from vllm.v1.engine.llm_engine import LLMEngine
 
         cpu = self.on_cpu = current_platform.is_cpu()
-        arguments = EngineArgs(
-            model=folder,
-            dtype=dtype,
-            quantization=config.quantization,
-            max_model_len=config.max_model_len,
-            max_num_seqs=place.sequences,
-            tensor_parallel_size=place.tensor_parallel,
-            gpu_memory_utilization=place.gpu_memory,
-            kv_cache_memory_bytes=int(place.cpu_cache * 2**30) if cpu else None,
-            block_size=32 if cpu else None,  # the default on CPUs is longer than a short prompt
-            enforce_eager=cpu if place.eager is None else place.eager,
-            enable_sleep_mode=not cpu,
-            # On a CPU a prompt that is read in parts, and has a seed, kills vLLM's engine: its generators cannot step
-            # back.
-            enable_chunked_prefill=not cpu,
-            enable_prefix_caching=True,
-            logprobs_mode="processed_logprobs",
-            worker_extension_cls=EXTENSION,
-            limit_mm_per_prompt={"image": IMAGES, "video": 0} if images else {},
-            mm_processor_cache_gb=0,  # images hardly come back before thousands of others have passed
-            disable_log_stats=True,
-            **({"enable_lora": True, "max_loras": 1, "max_lora_rank": rank} if rank else {}),
-        )
-        self.engine = LLMEngine.from_engine_args(arguments, UsageContext.LLM_CLASS)
+        given = arguments(folder, dtype, config, place, images, rank, cpu)
+        try:
+            self.engine = LLMEngine.from_engine_args(EngineArgs(**given), UsageContext.LLM_CLASS)
+        except ValidationError as error:
+            why = " ".join("; ".join(one["msg"] for one in error.errors()).split())
+            raise BadInput(f"engine vllm: it refuses the model or the settings: {why[:500]}") from error
         # Once started it only says, twice per image, that it keeps its number of threads.
         logging.getLogger("vllm.v1.worker.cpu_worker").setLevel(logging.ERROR)
         self.model_config = self.engine.model_config
@@ -80,7 +66,9 @@ class Core:
         self.tokenizing = dataclasses.replace(
             self.engine.renderer.default_cmpl_tok_params.with_kwargs(add_special_tokens=False), max_total_tokens=None
         )
-        self.asleep = False
+        self.folder, self.dtype = folder, dtype
+        self.asleep = self.discarded = False
+        """Are the weights away? Are they kept nowhere but in their folder?"""
         self.adapters = 0
         self.lora: Any = None
         """vLLM's name of the adapter that is applied."""
@@ -133,10 +121,11 @@ class Core:
 
     def load(self, folder: str, sums: Sums) -> None:
         """Load the weights of another checkpoint. Raises SwapFailed."""
-        self.wake()
+        self._rise()
         held = self.engine.collective_rpc("load_checkpoint", args=(folder,))
         self._forget()
         verify(held, sums)
+        self.folder, self.discarded = folder, False
 
     def load_adapter(self, adapter: Adapter, sums: Sums) -> None:
         """Load another adapter. Raises SwapFailed."""
@@ -151,21 +140,27 @@ class Core:
         self._forget()
         verify(self.engine.collective_rpc("adapter_sums"), sums)
 
-    def sleep(self) -> None:
-        """Move the weights to main memory and drop keys and values; on a CPU there is nothing to free."""
+    def sleep(self, discard: bool) -> None:
+        """Drop keys and values, and the weights or move them to main memory; on a CPU there is nothing to free."""
         if not self.on_cpu and not self.asleep:
-            self.engine.sleep(1)
-            self.asleep = True
+            self.engine.sleep(2 if discard else 1)
+            self.asleep, self.discarded = True, discard
 
     def wake(self) -> None:
-        """Wake up if it is asleep."""
-        if self.asleep:
-            self.engine.wake_up()
-            self.asleep = False
+        """Wake up if it is asleep, with the weights that it held. Raises SwapFailed."""
+        self._rise()
+        if self.discarded:
+            self.load(self.folder, checkpoint_sums(Path(self.folder), self.dtype))
 
     def shutdown(self) -> None:
         """End vLLM."""
         self.engine.engine_core.shutdown()
+
+    def _rise(self) -> None:
+        """Take memory again. Discarded weights are still to be loaded."""
+        if self.asleep:
+            self.engine.wake_up()
+            self.asleep = False
 
     def _forget(self) -> None:
         """Clear every cache of what was computed."""
@@ -173,3 +168,40 @@ class Core:
             raise RuntimeError("keys and values of the old weights are still in use")
         self.engine.reset_mm_cache()
         self.engine.reset_encoder_cache()
+
+
+def arguments(
+    folder: str,
+    dtype: str,
+    config: Settings,
+    place: EnginePlacement,
+    images: Mapping[str, Any] | None,
+    rank: int | None,
+    cpu: bool,
+) -> dict[str, Any]:
+    """vLLM's EngineArgs, see `Core`. `cpu`: this is vLLM's build for CPUs."""
+    return {
+        "model": folder,
+        "dtype": dtype,
+        "quantization": config.quantization,
+        "max_model_len": config.max_model_len,
+        "kv_cache_dtype": config.kv_cache_dtype,
+        "max_num_seqs": place.sequences,
+        "max_num_batched_tokens": place.max_num_batched_tokens,
+        "tensor_parallel_size": place.tensor_parallel,
+        "gpu_memory_utilization": place.gpu_memory,
+        "kv_cache_memory_bytes": int(place.cpu_cache * 2**30) if cpu else None,
+        "block_size": 32 if cpu else None,  # the default on CPUs is longer than a short prompt
+        "enforce_eager": cpu if place.eager is None else place.eager,
+        "enable_sleep_mode": not cpu,
+        # On a CPU a prompt that is read in parts, and has a seed, kills vLLM's engine: its generators cannot step back.
+        "enable_chunked_prefill": not cpu,
+        "enable_prefix_caching": True,
+        "logprobs_mode": "processed_logprobs",
+        "worker_extension_cls": EXTENSION,
+        "limit_mm_per_prompt": {} if images is None else {"image": IMAGES, "video": 0},
+        "mm_processor_kwargs": dict(images) if images else None,
+        "mm_processor_cache_gb": 0,  # images hardly come back before thousands of others have passed
+        "disable_log_stats": True,
+        **({"enable_lora": True, "max_loras": 1, "max_lora_rank": rank} if rank else {}),
+    }

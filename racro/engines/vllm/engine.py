@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from racro.config import EnginePlacement, Lora
+from racro.config import EnginePlacement, Lora, PixelRange
 from racro.config import Vllm as Settings
 from racro.engines.protocol import (
     BadPrompt,
@@ -39,6 +39,7 @@ from racro.engines.vllm.weights import checkpoint_sums, same_model, shapes
 from racro.models.adapters import Adapter
 from racro.models.chat_template import ChatTemplate
 from racro.models.folders import base_folder, load_processor, load_tokenizer
+from racro.models.pixels import UNLIMITED, arguments
 from racro.models.vision_tokens import vision_token_ids
 
 
@@ -55,8 +56,11 @@ class VllmEngine(Engine):
         adapter: Adapter | None = None,
         rank: int | None = None,
         template_kwargs: Mapping[str, Any] | None = None,
+        pixels: PixelRange = UNLIMITED,
     ) -> None:
         """`processor` is None for a text-only model. `adapter`: the first one. `rank`: room for adapters.
+
+        `pixels`: limits on the size of images, which the processor has already.
 
         Raises BadAdapter, and what vLLM raises when it does not start.
         """
@@ -64,12 +68,15 @@ class VllmEngine(Engine):
         self.processor, self.shapes = processor, shapes(folder)
         self.tokenizer = load_tokenizer(folder) if processor is None else processor.tokenizer
         self.template = ChatTemplate(str(folder), self.tokenizer, processor, template_kwargs)
-        start = functools.partial(Core, str(folder), dtype, config, place, processor is not None, adapter, rank)
+        images = None if processor is None else arguments(processor, pixels)
+        start = functools.partial(Core, str(folder), dtype, config, place, images, adapter, rank)
         self.owner = Owner(start, place.sequences)
         self.core = self.owner.core
         banned = vision_token_ids(self.core.model_config.hf_config, self.tokenizer)
         vocabulary = self.core.model_config.get_vocab_size()
         self.bans = {token: -math.inf for token in banned if token < vocabulary}
+        self.scores = processor is not None
+        """Are log-probs recorded? Training needs the captioner's; a reasoner's would cost vLLM a sort of each step."""
 
     @classmethod
     def captioner(
@@ -80,13 +87,15 @@ class VllmEngine(Engine):
         place: EnginePlacement,
         lora: Lora | None,
         template_kwargs: Mapping[str, Any] | None = None,
+        pixels: PixelRange = UNLIMITED,
     ) -> VllmEngine:
         """An engine on a vision-language model's folder, or on that of a LoRA adapter, whose model is found too.
 
         `lora`: adapters like this will be swapped in.
         """
         adapter, base = Adapter.read(Path(folder)), base_folder(Path(folder))
-        return cls(base, dtype, load_processor(base), config, place, adapter, room(adapter, lora), template_kwargs)
+        processor = load_processor(base, pixels)
+        return cls(base, dtype, processor, config, place, adapter, room(adapter, lora), template_kwargs, pixels)
 
     @classmethod
     def reasoner(
@@ -153,9 +162,13 @@ class VllmEngine(Engine):
                 raise
             raise SwapFailed(f"the weights of {folder} could not be loaded: {line(error)}") from error
 
-    def sleep(self) -> None:
-        """See Engine. vLLM wakes up at the next call; on a CPU it never sleeps."""
-        self.owner.between_requests(self.core.sleep)
+    def sleep(self, discard: bool = False) -> None:
+        """See Engine. vLLM wakes up at the next call; on a CPU it never sleeps.
+
+        Weights beside which adapters are swapped, and quantised ones, are kept.
+        """
+        replaced = discard and not self.rank and self.config.quantization is None
+        self.owner.between_requests(functools.partial(self.core.sleep, replaced))
 
     def close(self) -> None:
         """Shut vLLM down. Calls that still wait for completions get EngineLost."""
@@ -199,8 +212,8 @@ class VllmEngine(Engine):
                     max_tokens=sampling.max_tokens,
                     seed=prompt_seed(seed, sample),
                     logit_bias=self.bans or None,
-                    logprobs=0,  # of the sampled token only
-                    flat_logprobs=True,
+                    logprobs=0 if self.scores else None,  # 0: of the sampled token only
+                    flat_logprobs=self.scores,
                     detokenize=False,
                     skip_clone=True,  # it is not shared
                     output_kind=RequestOutputKind.FINAL_ONLY,
@@ -222,18 +235,19 @@ class VllmEngine(Engine):
             group.key,
             tuple(group.inputs["prompt_token_ids"]),
             tuple(
-                _completion(output, self.template.turn(text)) for output, text in zip(group.outputs, texts, strict=True)
+                _completion(output, self.template.turn(text), self.scores)
+                for output, text in zip(group.outputs, texts, strict=True)
             ),
         )
 
 
-def _completion(output: Any, text: str) -> Completion:
-    """From vLLM's output. Raises FloatingPointError."""
+def _completion(output: Any, text: str, scores: bool) -> Completion:
+    """From vLLM's output, with log-probs if it `scores`. Raises FloatingPointError."""
     if output is None:
         return Completion((), (), "", "deadline")
-    logprobs = tuple(output.logprobs.logprobs)
+    logprobs = tuple(output.logprobs.logprobs) if scores else ()
     if not all(map(math.isfinite, logprobs)):
         raise FloatingPointError("the model's probabilities are not numbers: its weights have diverged")
-    if output.finish_reason not in ("stop", "length") or len(logprobs) != len(output.token_ids):
+    if output.finish_reason not in ("stop", "length") or (scores and len(logprobs) != len(output.token_ids)):
         raise EngineLost(f"vLLM gave {output}")
     return Completion(tuple(output.token_ids), logprobs, text, output.finish_reason)

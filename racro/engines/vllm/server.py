@@ -25,7 +25,8 @@ from racro.engines.vllm.lora import not_served, room
 from racro.errors import BadInput
 from racro.models.adapters import Adapter
 from racro.models.chat_template import chat_template
-from racro.models.folders import base_folder, require_model
+from racro.models.folders import base_folder, load_processor, require_model
+from racro.models.pixels import UNLIMITED, arguments
 from racro.processes.child import Child, ending, free_port, python
 
 HOST = "127.0.0.1"
@@ -68,12 +69,14 @@ class Server(Engine):
         self.role, self.config, self.log = role, config, log
         self.place: EnginePlacement = getattr(runtime, role)
         self.cpu = cpu_build()
-        self.asleep, self.turning = False, threading.Lock()
+        self.asleep = self.discarded = False
+        self.turning = threading.Lock()
         require_model(Path(folder), role)
         adapter, base = Adapter.read(Path(folder)), str(base_folder(Path(folder)))
         # A name that no other server has: a server on our port that answers to it is ours.
         name = f"{role}-{uuid.uuid4().hex[:12]}"
-        self.child, url = self._start(base, name, port, room(adapter, getattr(config, "lora", None)))
+        self.rank = room(adapter, getattr(config, "lora", None))
+        self.child, url = self._start(base, name, port, self.rank)
         try:
             keyless = self.place.model_copy(update={"api_key": ""})  # the user's key is for other servers
             template = chat_template(role, Path(base), config.template_kwargs)
@@ -105,14 +108,21 @@ class Server(Engine):
         """See Engine."""
         if self.config.engine.quantization is not None:  # type: ignore[union-attr]
             raise SwapFailed("a quantised engine cannot be compared with a checkpoint")
-        self._wake()
-        self.endpoint.swap(folder)
+        with self.turning:
+            self._rise()
+            self.endpoint.swap(folder)
+            self.discarded = False
 
-    def sleep(self) -> None:
-        """See Engine: weights go to main memory, keys and values are dropped. On a CPU there is nothing to free."""
+    def sleep(self, discard: bool = False) -> None:
+        """See Engine: weights go to main memory, keys and values are dropped. On a CPU there is nothing to free.
+
+        Weights beside which adapters are swapped, and quantised ones, are kept.
+        """
+        quantised = self.config.engine.quantization is not None  # type: ignore[union-attr]
         with self.turning:
             if not self.cpu and not self.asleep:
-                self.endpoint.tell("/sleep?level=1", self.place.start_deadline)
+                self.discarded = discard and not self.rank and not quantised
+                self.endpoint.tell(f"/sleep?level={2 if self.discarded else 1}", self.place.start_deadline)
                 self.asleep = True
 
     def close(self) -> None:
@@ -130,10 +140,18 @@ class Server(Engine):
             raise not_served(adapter, error) from error
 
     def _wake(self) -> None:
+        """With the weights that it held."""
         with self.turning:
-            if self.asleep:
-                self.endpoint.tell("/wake_up", self.place.start_deadline)
-                self.asleep = False
+            self._rise()
+            if self.discarded:
+                self.endpoint.swap(self.endpoint.folder)
+                self.discarded = False
+
+    def _rise(self) -> None:
+        """Take memory again. Discarded weights are still to be loaded."""
+        if self.asleep:
+            self.endpoint.tell("/wake_up", self.place.start_deadline)
+            self.asleep = False
 
     def _start(self, folder: str, name: str, port: int, rank: int | None) -> tuple[Child, str]:
         for _ in range(PORTS):
@@ -214,6 +232,9 @@ def command(
     """The command line of a server. Not `vllm serve`, which vLLM's CPU build lacks. `rank`: room for adapters."""
     engine = config.engine
     assert isinstance(engine, ServerConfig)
+    images = ""
+    if isinstance(config, Captioner) and config.pixels != UNLIMITED:
+        images = json.dumps(arguments(load_processor(Path(folder), config.pixels), config.pixels))
     options: dict[str, object] = {
         "model": folder,
         "served-model-name": name,
@@ -222,7 +243,9 @@ def command(
         "dtype": config.dtype,
         "quantization": engine.quantization,
         "max-model-len": engine.max_model_len,
+        "kv-cache-dtype": engine.kv_cache_dtype,
         "max-num-seqs": place.sequences,
+        "max-num-batched-tokens": place.max_num_batched_tokens,
         "tensor-parallel-size": place.tensor_parallel,
         "gpu-memory-utilization": place.gpu_memory,
         "block-size": 32 if cpu else None,  # the default on CPUs is longer than a short prompt
@@ -230,6 +253,7 @@ def command(
         "logprobs-mode": "processed_logprobs",
         "worker-extension-cls": "racro.engines.vllm.weights.CheckpointLoading",
         "limit-mm-per-prompt": json.dumps({"image": IMAGES, "video": 0}) if role == "captioner" else None,
+        "mm-processor-kwargs": images or None,
         "max-lora-rank": rank,
         "mm-processor-cache-gb": 0,  # images hardly come back before thousands of others have passed
     }

@@ -140,9 +140,9 @@ class Worker(Engine):
         """See Engine."""
         self._ask("swap", folder)
 
-    def sleep(self) -> None:
+    def sleep(self, discard: bool = False) -> None:
         """See Engine."""
-        self._ask("sleep")
+        self._ask("sleep", discard)
 
     def close(self) -> None:
         """See Engine. Calls in flight raise EngineLost."""

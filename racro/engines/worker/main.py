@@ -94,7 +94,7 @@ class Host:
             elif kind == "swap":
                 self.start(call, self._engine.swap, content)
             elif kind == "sleep":
-                self.start(call, self._engine.sleep)
+                self.start(call, self._engine.sleep, content)
 
     def start(self, call: int, work: Callable[..., None], *arguments: Any) -> None:
         """Begin a call."""

@@ -2,7 +2,7 @@
 
 Each message is (kind, call, content):
 
-    to the worker      generate   request Request   end   cancel   swap folder   sleep   close
+    to the worker      generate   request Request   end   cancel   swap folder   sleep discard   close
     from the worker    result Generation|Refusal   want count   done   error exception   lost text   beat
 
 Used on both sides, by `racro.engines.worker.client` and `racro.engines.worker.main`.

@@ -55,6 +55,19 @@ def test_the_bound_of_an_image_is_one(width: int, height: int) -> None:
 BOUNDED = _Reader(reader("captioner", 100), sees=True)
 
 
+def test_limits_on_the_size_of_images_count() -> None:
+    """As the engine has them; what the bound says stays a bound, and a question fits that did not."""
+    limited = reader("captioner", 100).model_copy(update={"max_pixels": 28 * 28})
+    counting, messages = _Reader(limited, sees=True), caption_messages("", 1)
+    saved = BOUNDED.count(messages, [(112, 112)]) - counting.count(messages, [(112, 112)])
+    assert saved == 16 - 1
+    assert counting.most_tokens((112, 112)) < BOUNDED.most_tokens((112, 112))
+    room = {"room": BOUNDED.count(messages, [(112, 112)]) - 1}
+    with pytest.raises(Unusable, match="prompt too long"):
+        Fit(reader("captioner", 0).model_copy(update=room)).require("", [(112, 112)])
+    Fit(limited.model_copy(update=room)).require("", [(112, 112)])
+
+
 def test_what_is_dropped_is_what_the_engine_refuses(engine: TransformersEngine) -> None:
     image = Image.new("RGB", (112, 28))
     question = "How high is the red bar? " * 100

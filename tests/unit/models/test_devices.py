@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from racro.config import loading
-from racro.models import devices
-from racro.models.devices import NoDevice
+from racro.models import attention, devices
+from racro.models.attention import NoAttention
+from racro.models.devices import NoDevice, NoOptimizer
 
 
 @pytest.mark.parametrize(
@@ -60,3 +61,58 @@ def test_the_cpu_and_the_default_need_no_torch_and_no_driver(monkeypatch: pytest
     monkeypatch.setattr(devices, "free_shares", lambda: pytest.fail("asked"))
     for device in ("auto", "cpu"):
         devices.require(loading.load("embedded", [f"runtime.device={device}"]))
+
+
+@pytest.mark.parametrize("name", ["flex_attention", "flash_attention_2", "flash_attention_3"])
+def test_attention_that_does_not_train_on_a_cpu(name: str) -> None:
+    with pytest.raises(
+        NoAttention, match=rf"^runtime\.trainer\.attention: {name} does not train on a CPU; set .*=auto$"
+    ):
+        devices.require(loading.load("embedded", [f"runtime.trainer.attention={name}", "runtime.device=cpu"]))
+    for setting in ("auto", "sdpa"):
+        devices.require(loading.load("embedded", [f"runtime.trainer.attention={setting}"]))
+
+
+def test_flash_attention_that_is_not_installed_and_one_that_needs_16_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    flash = ["runtime.trainer.attention=flash_attention_2", "runtime.device=cuda:0"]
+    with pytest.raises(NoAttention, match=r"flash_attention_2 computes in 16 bits, and .* is float32"):
+        devices.require(loading.load("embedded", flash))
+    flash.append("captioner.dtype=bfloat16")
+    monkeypatch.setattr(attention, "installed", lambda: ["flash_attention_3"])
+    with pytest.raises(NoAttention, match="flash_attention_2 is not installed here"):
+        devices.require(loading.load("embedded", flash))
+    monkeypatch.setattr(attention, "installed", lambda: ["flash_attention_2"])
+    devices.require(loading.load("embedded", flash))
+
+
+def test_an_optimizer_whose_library_or_compiler_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = loading.load("embedded", ["update.optimizer=adamw_8bit"])
+    monkeypatch.setattr(devices.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(NoOptimizer, match=r"adamw_8bit needs torchao, which is not installed: pip install 'racro\["):
+        devices.require(recipe)
+    monkeypatch.setattr(devices.importlib.util, "find_spec", lambda name: object())
+    monkeypatch.setattr(devices.shutil, "which", lambda name: None)
+    with pytest.raises(NoOptimizer, match=r"there is no C\+\+ compiler: install g\+\+"):
+        devices.require(recipe)
+    monkeypatch.setattr(devices.shutil, "which", lambda name: "/usr/bin/g++")
+    devices.require(recipe)
+    devices.require(loading.load("embedded", ["runtime.trainer.optimizer=offload"]))
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        (["runtime.trainer.optimizer=adamw_8bit"], r"8-bit moments change the result.*update\.optimizer=adamw_8bit"),
+        (["update.freeze=[vision]", "captioner.lora={}"], r"update\.freeze: adapters change the language model only"),
+        (["update.freeze=[language]"], r"update\.freeze"),
+        (["update.optimizer=adamw_8bit", "runtime.trainer.optimizer=offload"], "float32, .* is adamw_8bit; choose one"),
+        (["captioner.min_pixels=9", "captioner.max_pixels=8"], r"min_pixels \(9\) is larger than max_pixels \(8\)"),
+        (["captioner.engine={type: vllm, kv_cache_dtype: int3}"], r"captioner\.engine.*kv_cache_dtype"),
+    ],
+)
+def test_settings_that_do_not_go_together(changes: list[str], says: str) -> None:
+    with pytest.raises(loading.BadRecipe, match=says) as refused:
+        loading.load("embedded", changes)
+    assert "\n" not in str(refused.value)
