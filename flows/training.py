@@ -13,7 +13,7 @@ from prefect.runtime import flow_run
 from flows.arms import evaluate_heldout
 from racro.config import EmbeddedProblems, Recipe
 from racro.identity import recipe_digest
-from racro.models import devices
+from racro.models import colocation, devices
 from racro.schema import (
     FingerprintTable,
     Parity,
@@ -74,6 +74,7 @@ def train(recipe: Recipe, run: str | None = None, root: str = "runs") -> Summary
     name = run or default_name(recipe)
     layout.run(root, name)  # a name that cannot be a folder is refused before anything starts
     devices.require(recipe)
+    colocation.require(recipe)
     stages = Stages(layout.absolute(root), recipe.runtime)
     report.check_root(stages.root)
     runs.take(stages.root, name, runs.Owner(kind="training", recipe=recipe_digest(recipe)))

@@ -14,20 +14,30 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from flows.cli.checks import machine, packages
+from flows.cli.checks import machine, packages, placement
 from flows.cli.checks.finding import Finding, State
+from racro.config import Recipe
 
 DEADLINE = 60.0
 """Seconds for any check; importing torch from a cold network drive takes its time."""
 STYLES: dict[State, str] = {"ok": "green", "note": "yellow", "problem": "bold red"}
 
 
-def run(root: str, as_json: bool) -> int:
-    """Print the page; the exit code is 1 where something needed is broken."""
+def run(root: str, as_json: bool, recipe: Recipe | None = None) -> int:
+    """Print the page, and what a recipe's training needs of each GPU; the exit code is 1 if something is broken."""
     findings = examine(root)
+    plan = None
+    if recipe is not None:
+        plan = placement.plan(recipe)
+        findings["placement"] = plan.finding
     if as_json:
-        print(json.dumps([{"check": name, **asdict(finding)} for name, finding in findings.items()], indent=2))
+        rows = [{"check": name, **asdict(finding)} for name, finding in findings.items()]
+        if plan is not None:
+            rows[-1] |= plan.figures()
+        print(json.dumps(rows, indent=2))
     else:
+        if plan is not None:
+            plan.show()
         show(findings)
     return int(any(finding.state == "problem" for finding in findings.values()))
 

@@ -8,16 +8,24 @@ from typing import Annotated
 import typer
 
 from flows import interruption
-from flows.cli.options import Json, Root, Silence
+from flows.cli.options import Json, Overrides, Root, Silence
 from flows.cli.running import settle
 from flows.station import local, servers
+from racro.config import loading
 
 
-def doctor(root: Root = "runs", as_json: Json = False) -> None:
+def doctor(
+    recipe: Annotated[
+        str | None, typer.Argument(metavar="[RECIPE]", help="Also say what its training needs of each GPU.")
+    ] = None,
+    overrides: Overrides = None,
+    root: Root = "runs",
+    as_json: Json = False,
+) -> None:
     """Say what this machine can run, and what to do about what is broken; exits with 1 if something is."""
     from flows.cli import doctor as page
 
-    raise typer.Exit(page.run(root, as_json))
+    raise typer.Exit(page.run(root, as_json, loading.load(recipe, overrides or []) if recipe else None))
 
 
 def ui(

@@ -10,6 +10,7 @@ import typer
 from flows import sweep_plan
 from flows.cli import running
 from flows.cli.options import Overrides, RecipeName, Root, Run
+from racro.models import colocation
 from racro.storage import layout
 
 
@@ -21,6 +22,7 @@ def train(
 ) -> None:
     """Train a captioner. What is under ROOT already is not computed again."""
     loaded = running.load(recipe, overrides)
+    colocation.require(loaded)
     if run is not None:
         layout.run(root, run)  # a name that cannot be a folder is refused before anything starts
     with running.server("flows.training"):
@@ -50,6 +52,7 @@ def sweep(
 ) -> None:
     """Train a recipe in many variants and rank them. Failed ones are tried again by the same command."""
     loaded = running.load(recipe, overrides)
+    colocation.require(loaded)
     plan = sweep_plan.planned(axis or (), random, optuna, seeds, parallel, stop)
     sweep_plan.check(loaded, plan)
     name = run or f"{Path(recipe).stem}-{sweep_plan.sweep_name(loaded, plan)}"

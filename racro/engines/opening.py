@@ -20,6 +20,8 @@ from racro.models.pixels import UNLIMITED
 
 CONCURRENT_CALLS = {"vllm": 16, "server": 16}
 """Calls that an engine works on at the same time, by its type; all other types work on one."""
+ASLEEP = 0.1
+"""Largest share of a GPU that a sleeping vLLM may still hold."""
 
 
 def open_captioner(config: Captioner, folder: str, runtime: Runtime, log: Path | None = None) -> Engine:
@@ -102,6 +104,19 @@ def _open(role: Role, config: Captioner | Reasoner, folder: str, runtime: Runtim
                 start.result().close()
         raise
     return opened[0] if len(opened) == 1 else Balanced(opened, place.sequences)
+
+
+def wait_for_wake(role: Role, config: Captioner | Reasoner, runtime: Runtime) -> None:
+    """Before a sleeping engine of vLLM's is asked again: return when its GPUs have room for it. Raises EngineLost."""
+    from racro.processes.gpus import NoGpuMemory, cpu_build, wait_for_memory
+
+    place: EnginePlacement = getattr(runtime, role)
+    if config.engine.type not in ("vllm", "server") or place.urls or cpu_build():
+        return
+    try:
+        wait_for_memory(place.gpus, place.gpu_memory - ASLEEP, place.start_deadline)
+    except NoGpuMemory as error:
+        raise EngineLost(f"{error}, or lower runtime.{role}.gpu_memory") from error
 
 
 def copies(place: EnginePlacement) -> list[EnginePlacement]:

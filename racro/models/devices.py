@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import importlib.util
 import shutil
+from collections.abc import Sequence
 from typing import Literal
 
 from racro.config import EnginePlacement, Recipe, Runtime
 from racro.errors import BadInput
 from racro.models import attention
-from racro.processes.gpus import free_shares
+from racro.processes.gpus import free_shares, visible
 
 Role = Literal["captioner", "reasoner"]
+GPUS = range(1024)
+"""Numbers of GPUs that a machine may have."""
 
 
 class NoDevice(BadInput):
@@ -53,13 +56,68 @@ def require(recipe: Recipe) -> None:
         _require_8_bits()
 
 
+def require_trainer(runtime: Runtime) -> None:
+    """Raises NoDevice if the trainer cannot run where `runtime.trainer` says. Only a training asks."""
+    place = runtime.trainer
+    if place.gpus and runtime.device == "cpu":
+        raise NoDevice(
+            f"runtime.trainer.gpus: {list(place.gpus)} contradict runtime.device=cpu; set runtime.device=auto, or "
+            f"runtime.trainer.processes={len(place.gpus)} in place of gpus"
+        )
+    if place.gpus:
+        there = free_shares()
+        if missing := [str(number) for number in place.gpus if number not in there]:
+            found = f"GPUs {', '.join(map(str, there))}" if there else "no GPU"
+            raise NoDevice(
+                f"runtime.trainer.gpus: there is no GPU {', '.join(missing)}; nvidia-smi shows {found}; name others, "
+                "or leave it out"
+            )
+        if not has_cuda():
+            raise NoDevice("runtime.trainer.gpus: this torch cannot use GPUs; leave it out, or see racro doctor")
+    elif place.world > 1 and runtime.device != "cpu" and (there := free_shares()) and has_cuda():
+        usable = visible(list(there))
+        if place.world > len(usable):
+            raise NoDevice(
+                f"runtime.trainer.processes: {place.world} processes need a GPU each, and there are {len(usable)}; set "
+                f"runtime.trainer.processes={max(1, len(usable))}, or runtime.device=cpu"
+            )
+
+
 def shared(runtime: Runtime, role: Role) -> bool:
     """Does the trainer use a GPU that a role's engine uses too? Then only one of them may have its weights there."""
     place: EnginePlacement = getattr(runtime, role)
     if place.urls or shutil.which("nvidia-smi") is None or (runtime.device == "cpu" and not runtime.trainer.gpus):
         return False
-    trainer = set(runtime.trainer.gpus) or {int(runtime.device.partition(":")[2] or 0)}
-    return not place.gpus or not trainer.isdisjoint(place.gpus)
+    return not place.gpus or not set(trainer_gpus(runtime, visible(GPUS))).isdisjoint(place.gpus)
+
+
+def trainer_gpus(runtime: Runtime, there: Sequence[int]) -> tuple[int, ...]:
+    """The trainer's GPUs, if it uses any. `there`: those that this process may use, in CUDA's order."""
+    place = runtime.trainer
+    if place.gpus:
+        return place.gpus
+    if place.world > 1:
+        return () if runtime.device == "cpu" else tuple(there[: place.world])
+    return process_gpus(runtime, None, there)
+
+
+def process_gpus(runtime: Runtime, place: EnginePlacement | None, there: Sequence[int]) -> tuple[int, ...]:
+    """The GPU of `runtime.device`, or each copy's in an engine's own processes; `place`: None for the run's process."""
+    if runtime.device == "cpu":
+        return ()
+    number = int(runtime.device.partition(":")[2] or 0)
+    if place is not None and place.gpus and (place.worker or place.data_parallel > 1):
+        each = place.tensor_parallel
+        copies = [place.gpus[i * each : (i + 1) * each] for i in range(place.data_parallel)]
+        return tuple(own[number] for own in copies if number < len(own))
+    return tuple(there[number : number + 1])
+
+
+def has_cuda() -> bool:
+    """Can torch use GPUs here?"""
+    import torch
+
+    return torch.cuda.is_available()
 
 
 def _require_8_bits() -> None:

@@ -1,12 +1,14 @@
-"""Vision tower and merger of a captioner, found by its structure: what `update.freeze` leaves untrained.
+"""Parts of a model, found by its structure: a captioner's vision tower and merger, and the layers of any model.
 
-The tower is what transformers calls the encoder of images. The merger turns what the tower sees into tokens of the
-language model: either what is neither tower nor language model, or, in families whose tower contains it, the tower's
-parts of that name. Called by the update, and before anything runs on a model without weights.
+`update.freeze` leaves tower or merger untrained. The tower is what transformers calls the encoder of images. The merger
+turns what the tower sees into tokens of the language model: either what is neither tower nor language model, or, in
+families whose tower contains it, the tower's parts of that name. Called by the update, and before anything runs on a
+model without weights.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +18,7 @@ from racro.models.adapters import Adapter
 from racro.models.folders import base_folder
 
 if TYPE_CHECKING:
-    from torch.nn import Parameter
+    from torch.nn import Module, Parameter
 
 
 class NoSuchPart(BadInput):
@@ -37,6 +39,17 @@ def parts(model: Any) -> dict[Part, list[Parameter]]:
         between = [v for name, child in tower.named_children() if "merger" in name for v in child.parameters()]
     merger = {id(value) for value in between}
     return {"vision": [value for value in tower.parameters() if id(value) not in merger], "merger": between}
+
+
+def layers(model: Module) -> Iterator[Module]:
+    """The members of the model's outermost lists of modules: the layers of its towers, whatever their class."""
+    from torch.nn import ModuleList
+
+    for child in model.children():
+        if isinstance(child, ModuleList):
+            yield from (layer for layer in child if any(True for _ in layer.parameters()))
+        else:
+            yield from layers(child)
 
 
 def freeze(model: Any, names: tuple[Part, ...]) -> None:

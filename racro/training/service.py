@@ -118,7 +118,8 @@ class Processes(Service):
             "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1"),
         }
         if placement.gpus:
-            common["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, placement.gpus))
+            # Numbers as nvidia-smi counts them.
+            common |= {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": ",".join(map(str, placement.gpus))}
         else:
             common["GLOO_SOCKET_IFNAME"] = "lo"
         for rank in range(placement.world):

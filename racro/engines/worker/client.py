@@ -20,10 +20,11 @@ from typing import Any
 
 from racro.config import Captioner, EnginePlacement, Reasoner, Runtime
 from racro.engines.protocol import Engine, EngineLost, Generation, Refusal, Request, Role
-from racro.engines.vllm.environment import cpu_build, environment, visible
+from racro.engines.vllm.environment import environment, visible
 from racro.engines.waiting import take
 from racro.engines.worker.wire import AHEAD, Gone, Wire
 from racro.processes.child import Child, ending
+from racro.processes.gpus import cpu_build
 
 PATIENCE = 10.0
 """Seconds that an engine has to close itself."""

@@ -1,0 +1,133 @@
+"""What does a recipe's training need of each GPU? A table for `racro doctor RECIPE`.
+
+Computed in `racro.models.memory` and `racro.models.colocation`, which also refuse a training. Nothing is downloaded:
+without a model's config.json there is no number.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from flows.cli.checks.finding import GIB, Finding, State
+from racro.config import Recipe
+from racro.errors import BadInput
+from racro.models import colocation, devices
+from racro.models.colocation import Held, Placed
+from racro.processes.gpus import Memory, cpu_build, memories, visible
+
+WIDTH = 100
+"""Columns of the table if the output is no terminal."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Who is on which GPU, the GPUs of this machine, and whether it fits."""
+
+    placed: Placed
+    there: dict[int, Memory]
+    finding: Finding
+
+    def figures(self) -> dict[str, Any]:
+        """The table's numbers, in GiB."""
+        need = self.placed.trainer
+        return {
+            "gpus": [
+                {
+                    "gpu": gpu,
+                    "total": self._total(gpu) and gib(self._total(gpu)),
+                    "peak": gib(self.placed.peak(gpu, self._total(gpu))),
+                    "turns": {
+                        turn: {held.who: gib(held.bytes(self._total(gpu))) for held in awake}
+                        for turn, awake in self.placed.turns(gpu).items()
+                    },
+                }
+                for gpu in self.placed.gpus
+            ],
+            "trainer": {name: gib(size) for name, size in need.parts.items()} if need else None,
+        }
+
+    def show(self) -> None:
+        """Print it."""
+        console = Console(highlight=False)
+        if not console.is_terminal:
+            console.width = WIDTH
+        if self.placed.held:
+            console.print(self._table())
+        if need := self.placed.trainer:
+            parts = ", ".join(f"{name} {gib(size)}" for name, size in need.parts.items() if gib(size))
+            console.print(f"Trainer, GiB on each of its GPUs: {parts}\n", soft_wrap=True)
+
+    def _table(self) -> Table:
+        table = Table(box=None, padding=(0, 2, 0, 0))
+        for name, justify in (("GPU", "right"), ("when", "left"), ("who", "left"), ("GiB", "right"), ("", "left")):
+            table.add_column(name, justify=justify)  # type: ignore[arg-type]
+        for gpu in self.placed.gpus:
+            total = self._total(gpu)
+            label = str(gpu)
+            for turn, awake in self.placed.turns(gpu).items():
+                when: str = turn
+                for held in awake:
+                    table.add_row(label, when, held.who, f"{gib(held.bytes(total)):.1f}", _note(held, total))
+                    label = when = ""
+            peak = self.placed.peak(gpu, total)
+            of = f"of {gib(total):.1f}{', too much' if peak > total else ''}" if total else ""
+            table.add_row("", "", "at most, with what sleeps", f"{gib(peak):.1f}", of)
+        return table
+
+    def _total(self, gpu: int) -> int | None:
+        return self.there[gpu].total if gpu in self.there else None
+
+
+def plan(recipe: Recipe) -> Plan:
+    """The recipe on this machine's GPUs, or on as many as it names if there are none."""
+    there = memories()
+    numbers = visible(list(there)) if there else devices.GPUS
+    placed = colocation.placed(recipe, numbers, vllm=not there or not cpu_build())
+    return Plan(placed, there, _finding(recipe, placed, there))
+
+
+def gib(size: int | None) -> float:
+    """Bytes in GiB, to one digit."""
+    return round((size or 0) / GIB, 1)
+
+
+def _finding(recipe: Recipe, placed: Placed, there: dict[int, Memory]) -> Finding:
+    if there:
+        try:
+            devices.require(recipe)
+            devices.require_trainer(recipe.runtime)
+            colocation.refuse(recipe, placed, there)
+        except BadInput as error:
+            return _divided("problem", str(error))
+    if placed.unknown:
+        found = f"not counted: {' and '.join(placed.unknown)}, whose config.json is not on this machine"
+        return Finding("note", found, "racro prepare RECIPE gets the models")
+    if not placed.held:
+        return Finding("ok", "nothing of it runs on a GPU")
+    most = max(gib(placed.peak(gpu, there[gpu].total if gpu in there else None)) for gpu in placed.gpus)
+    if not there and placed.gpus == [0] and recipe.runtime.device == "auto":
+        return Finding("ok", f"runs on CPUs here; on a GPU up to {most} GiB would be in use")
+    if not there:
+        numbers = ", ".join(map(str, placed.gpus))
+        return Finding("note", f"needs GPU {numbers} with up to {most} GiB in use, and there is none here")
+    if lines := colocation.warnings(recipe, placed, there):
+        return _divided("note", lines[0])
+    return Finding("ok", f"fits, with up to {most} GiB of a GPU in use")
+
+
+def _divided(state: State, line: str) -> Finding:
+    """What is wrong, and the remedy after the first semicolon."""
+    found, _, remedy = line.partition("; ")
+    return Finding(state, found, remedy)
+
+
+def _note(held: Held, total: int | None) -> str:
+    if held.share is None:
+        return ""
+    if total is None:
+        return f"and {held.share:.0%} of the GPU in all"
+    return f"{held.share:.0%} of the GPU, weights {gib(held.certain):.1f}"

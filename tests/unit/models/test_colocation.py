@@ -1,0 +1,231 @@
+"""Who shares a GPU with whom, and what is refused before anything runs: with GPUs that only seem to be there."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from flows.cli import doctor
+from flows.cli.checks import placement
+from racro.config import Recipe, loading
+from racro.models import colocation, devices
+from racro.models.colocation import NoRoom, Placed
+from racro.models.devices import NoDevice
+from racro.processes import gpus
+from racro.processes.gpus import GIB, NoGpuMemory
+from tests.support import fake_gpus, qwen
+
+
+class Machine:
+    """A folder with models' configurations, and the GPUs of a test."""
+
+    def __init__(self, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.place, self.monkeypatch = place, monkeypatch
+        for module in (colocation, placement):
+            monkeypatch.setattr(module, "cpu_build", lambda: False)
+
+    def gpus(self, *gib: float, free: float = 1.0) -> Path:
+        return fake_gpus.install(self.place / "gpus", self.monkeypatch, dict(enumerate(gib)), free)
+
+    def recipe(self, name: str, *overrides: str) -> Recipe:
+        size = name.removeprefix("racro-")
+        models = [
+            f"captioner.model={qwen.captioner_folder(size, self.place)}",
+            f"reasoner.model={qwen.reasoner_folder(self.place)}",
+        ]
+        return loading.load(name, [*models, *overrides])
+
+
+@pytest.fixture
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
+    return Machine(tmp_path, monkeypatch)
+
+
+def placed(recipe: Recipe, count: int) -> Placed:
+    return colocation.placed(recipe, range(count), vllm=True)
+
+
+def refusal(recipe: Recipe, kind: type[NoDevice] = NoRoom) -> str:
+    with pytest.raises(kind) as found:
+        colocation.require(recipe)
+    assert "\n" not in str(found.value)
+    return str(found.value)
+
+
+EIGHT = "runtime.trainer={gpus: [0, 1, 2, 3, 4, 5, 6, 7], shard: fsdp}"
+LORA = "captioner.lora={}"
+
+
+def test_all_weights_of_7b_do_not_fit_into_one_gpu(machine: Machine) -> None:
+    machine.gpus(80, 80)
+    message = refusal(machine.recipe("racro-7b"))
+    assert "the trainer needs at least 139.0 GiB on GPU 0, which has 80.0 GiB" in message
+    assert "divide it among 4 of them (runtime.trainer.gpus, shard: fsdp" in message, "numbers that would do"
+    assert "train an adapter (captioner.lora={}" in message
+    colocation.require(machine.recipe("racro-7b", LORA))
+    colocation.require(machine.recipe("racro-3b", "update.beta=0"))
+
+
+def test_the_remedies_are_accepted(machine: Machine) -> None:
+    machine.gpus(*[80] * 8)
+    refusal(machine.recipe("racro-7b"))
+    for remedy in ("runtime.trainer={gpus: [0, 1, 2, 3], shard: fsdp}", LORA, EIGHT):
+        recipe = machine.recipe("racro-7b", remedy)
+        colocation.require(recipe)
+        need = placed(recipe, 8).trainer
+        assert need is not None and need.likely < 80 * GIB, remedy
+
+
+def test_only_what_is_certain_is_refused(machine: Machine, caplog: pytest.LogCaptureFixture) -> None:
+    """A pass too large for the memory is a warning: the formula for activations is an estimate."""
+    machine.gpus(80, 80)
+    recipe = machine.recipe("racro-3b", "runtime.trainer.tokens=100000")
+    need = placed(recipe, 2).trainer
+    assert need is not None and need.certain < 80 * GIB < need.likely
+    colocation.require(recipe)
+    assert "GPU 0 will probably run out of memory (update:" in caplog.text
+    assert "lower runtime.trainer.tokens" in caplog.text
+
+
+def test_a_trainer_on_the_second_gpu(machine: Machine) -> None:
+    machine.gpus(24, 80)
+    assert "on GPU 0, which has 24.0 GiB" in refusal(machine.recipe("racro-3b"))
+    recipe = machine.recipe("racro-3b", "runtime={device: 'cuda:1', captioner: {gpus: [0]}, reasoner: {gpus: [0]}}")
+    turns = placed(recipe, 2).turns(1)
+    assert {held.who for held in turns["update"]} == {"trainer"}
+    assert not devices.shared(recipe.runtime, "captioner") and not devices.shared(recipe.runtime, "reasoner")
+    machine.monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
+    second = machine.recipe("racro-3b", "runtime={device: 'cuda:0', captioner: {gpus: [0]}, reasoner: {gpus: [0]}}")
+    assert devices.trainer_gpus(second.runtime, gpus.visible([0, 1])) == (1,), "as CUDA counts what it may see"
+    assert not devices.shared(second.runtime, "captioner")
+
+
+def test_two_gpus_and_a_single_process_are_fine(machine: Machine) -> None:
+    machine.gpus(80, 80)
+    for device in ("auto", "cuda:0", "cuda:1"):
+        colocation.require(loading.load("embedded", [f"runtime.device={device}"]))
+
+
+def test_who_is_awake_with_whom(machine: Machine) -> None:
+    """One GPU for all: engines share it during captions and answers, and the trainer has it for itself."""
+    one = "runtime={device: 'cuda:0', captioner: {gpus: [0], gpu_memory: 0.4}, reasoner: {gpus: [0], gpu_memory: 0.4}}"
+    recipe = machine.recipe("racro-3b", LORA, one)
+    found = placed(recipe, 1)
+    assert {turn: [held.who for held in awake] for turn, awake in found.turns(0).items()} == {
+        "captions, answers": ["captioner", "reasoner"],
+        "update": ["trainer"],
+        "parity check": ["parity check", "captioner"],
+    }
+    both = sum(held.bytes(80 * GIB) for held in found.turns(0)["captions, answers"])
+    assert both == pytest.approx(0.8 * 80 * GIB)
+    assert found.trainer is not None
+    assert found.peak(0, 80 * GIB) == max(both, found.trainer.likely + 2 * colocation.CONTEXT) + (
+        colocation.CONTEXT if both > found.trainer.likely + 2 * colocation.CONTEXT else 0
+    )
+    machine.gpus(80)
+    colocation.require(recipe)
+    greedy = machine.recipe("racro-3b", LORA, one.replace("0.4", "0.6"))
+    assert "both engines are awake on GPU 0 at the same time" in refusal(greedy)
+    assert "give each 0.45" in refusal(greedy)
+
+
+def test_weights_that_do_not_fit_into_an_engines_share(machine: Machine) -> None:
+    machine.gpus(*[24] * 8)
+    where = "runtime={device: 'cuda:0', captioner: {gpus: [1], gpu_memory: 0.5}, reasoner: {gpus: [2]}}"
+    message = refusal(machine.recipe("racro-7b", where, EIGHT.replace("[0, 1, 2, 3, 4, 5, 6, 7]", "[0, 1, 2]"), LORA))
+    assert "runtime.captioner.gpu_memory: the weights of the captioner are 15.4 GiB, and 50%" in message
+    assert "give it 0.8" in message
+    large = where.replace("0.5", "0.9")
+    assert "set runtime.captioner.tensor_parallel=4" in refusal(machine.recipe("racro-32b", large, EIGHT))
+
+
+@pytest.mark.parametrize(
+    ("runtime", "says"),
+    [
+        ("{trainer: {gpus: [2, 3], shard: fsdp}}", "runtime.trainer.gpus: there is no GPU 2, 3; nvidia-smi shows GPUs"),
+        ("{device: cpu, trainer: {gpus: [0]}}", r"\[0\] contradict runtime.device=cpu; set runtime.device=auto"),
+        ("{trainer: {processes: 4, shard: ddp}}", "4 processes need a GPU each, and there are 2; set .*processes=2"),
+    ],
+)
+def test_a_trainer_that_is_nowhere(runtime: str, says: str, machine: Machine) -> None:
+    machine.gpus(80, 80)
+    with pytest.raises(NoDevice, match=says):
+        colocation.require(loading.load("embedded", [f"runtime={runtime}"]))
+
+
+def test_processes_on_cpus_need_no_gpu(machine: Machine) -> None:
+    four = "trainer: {processes: 4, shard: fsdp}"
+    colocation.require(loading.load("embedded", [f"runtime={{{four}}}"]))
+    machine.gpus(80)
+    colocation.require(loading.load("embedded", [f"runtime={{device: cpu, {four}}}"]))
+    machine.monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    colocation.require(loading.load("embedded", [f"runtime={{{four}}}"]))
+
+
+def test_endpoints_and_scripts_need_no_gpu(machine: Machine) -> None:
+    elsewhere = "reasoner.engine={type: server}"
+    recipe = machine.recipe("racro-3b", LORA, elsewhere, "runtime.reasoner={urls: ['http://host/v1']}")
+    assert {held.who for held in placed(recipe, 2).held} == {"captioner", "trainer", "parity check"}
+    scripted = machine.recipe("racro-3b", "captioner.engine={type: scripted}", "reasoner.engine={type: scripted}")
+    assert placed(scripted, 2).held == ()
+
+
+def test_memory_is_waited_for(machine: Machine) -> None:
+    table = machine.gpus(80, 80, free=0.5)
+    gpus.wait_for_bytes({0: 39 * GIB, 1: 39 * GIB, 7: GIB}, deadline=0)
+    with pytest.raises(NoGpuMemory, match=r"GPU 1: 41\.0 GiB are needed, and less is free"):
+        gpus.wait_for_bytes({0: 39 * GIB, 1: 41 * GIB}, deadline=0)
+    asked: list[Any] = []
+
+    def freed(seconds: float) -> None:
+        asked.append(seconds)
+        table.write_text(fake_gpus.lines({0: 80, 1: 80}))
+
+    machine.monkeypatch.setattr(gpus.time, "sleep", freed)
+    gpus.wait_for_bytes({1: 41 * GIB})
+    assert len(asked) == 1, "and goes on as soon as it is free"
+
+
+Page = Callable[[Recipe], tuple[int, str]]
+
+
+@pytest.fixture
+def page(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Page:
+    """`racro doctor RECIPE`, without its other checks, and what it prints."""
+    monkeypatch.setattr(doctor, "examine", lambda root: {})
+
+    def shown(recipe: Recipe) -> tuple[int, str]:
+        code = doctor.run(str(tmp_path), False, recipe)
+        return code, capsys.readouterr().out
+
+    return shown
+
+
+def test_doctor_says_what_fits(machine: Machine, page: Page, capsys: pytest.CaptureFixture[str]) -> None:
+    machine.gpus(80, 80)
+    code, text = page(machine.recipe("racro-7b", LORA))
+    assert code == 0
+    assert "fits, with up to" in text and "trainer" in text and "of 80.0" in text
+    code, text = page(machine.recipe("racro-7b"))
+    assert code == 1 and "too much" in text
+    assert "placement" in text and "divide it among 4" in text
+    doctor.run(".", True, machine.recipe("racro-7b", LORA))
+    [row] = json.loads(capsys.readouterr().out)
+    assert row["check"] == "placement" and row["state"] == "ok"
+    assert [gpu["total"] for gpu in row["gpus"]] == [80.0, 80.0]
+    assert row["trainer"]["weights"] == pytest.approx(15.6, abs=0.2)
+
+
+def test_doctor_says_the_need_where_no_gpu_is(machine: Machine, page: Page) -> None:
+    code, text = page(machine.recipe("racro-7b", EIGHT))
+    assert code == 0
+    assert "needs GPU 0, 1, 2, 3, 4, 5, 6, 7 with up to" in text and "there is none here" in text
+    code, text = page(loading.load("embedded"))
+    assert code == 0 and "runs on CPUs here" in text
+    code, text = page(loading.load("racro-7b", ["captioner.model=nobody/nothing", "reasoner.model=nobody/nothing"]))
+    assert code == 0 and "not counted: captioner and reasoner" in text
