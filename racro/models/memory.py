@@ -119,4 +119,5 @@ def _copies(sizes: Sizes, dtype: int, divided: bool, shards: int, reference: boo
         return 0 if dtype == 4 else sizes.trained * dtype
     if shards == 1:
         return sizes.base * dtype * models
-    return (sizes.rest + 2 * sizes.layer) * dtype * models + (sizes.rest + sizes.layer) * 4
+    gradients = 0 if sizes.adapted else (sizes.rest + sizes.layer) * 4
+    return (sizes.rest + 2 * sizes.layer) * dtype * models + gradients

@@ -1,196 +1,199 @@
-"""`make bench-gpu`: the engine and the update step on a full-size Qwen2.5-VL with random weights, on one GPU.
+"""`make bench-gpu`: engine and update of full-size Qwen2.5-VL on one GPU, in under 8 minutes, without internet.
 
-Random weights need no hub and cost what trained ones cost: tokens per second, memory, log-prob gap between the engine
-in bfloat16 and the trainer. The tokenizer is the embedded one, the vocabulary is padded to the real size. Accuracy
-means nothing here. Prints one JSON line per measurement.
+Random weights need no hub and cost what trained ones cost; accuracy means nothing here. Prompts of about 1,200 tokens
+with one image, captions of 300 to 500 tokens, groups of 4: the paper's lengths. Prints a table and writes gpu.txt and
+gpu.json into --out (or $OUT) after each row; a row that fails says why, and the next one follows. What is measured is
+in `tests.bench.gpu_rows`. A test runs the size `tiny` on a CPU.
 """
 
 from __future__ import annotations
 
 import argparse
+import gc
 import json
-import random
+import os
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image
 
-from racro import config
-from racro.data.images import sha256
-from racro.engines.local.transformers import TransformersEngine
-from racro.models.folders import EMBEDDED, load_processor
-from racro.rollouts import captioner
-from racro.schema import ImageRef, Problem, ScoredRollout, Verdict
-from racro.training.planning import plan
-from tests.support.updating import update
+from racro.config import Lora
+from racro.models import attention
+from tests.bench.gpu_rows import Bench, Skipped, matmul_peak
+from tests.bench.gpu_work import PAPER, TINY, Workload
 
-SIZES: dict[str, dict[str, Any]] = {
-    "3b": {"hidden_size": 2048, "num_hidden_layers": 36, "num_attention_heads": 16, "intermediate_size": 11008},
-    "tiny": {"hidden_size": 256, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 512},
+BUDGET = 440.0
+"""Seconds after which no further row begins; the last one and the end have a minute."""
+KINDS: dict[str, dict[str, Lora | None]] = {
+    "tiny": {"full": None, "lora": Lora()},
+    "3b": {"full": None},
+    "7b": {"lora": Lora(rank=64, alpha=128)},
 }
+"""What is trained, by size: as much as fits into 80 GB."""
 
 
-def build(size: str, folder: Path) -> int:
-    """Write a random Qwen2.5-VL of the given size with its processor; returns its number of parameters."""
-    from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration, Qwen2VLImageProcessorPil
+@dataclass
+class Row:
+    """One measurement."""
 
-    processor = load_processor(EMBEDDED / "captioner")
-    ids = processor.tokenizer.convert_tokens_to_ids
-    text = SIZES[size]
-    rotary = text["hidden_size"] // text["num_attention_heads"] // 2
-    settings = Qwen2_5_VLConfig(
-        text_config={
-            **text,
-            "vocab_size": 151936,
-            "num_key_value_heads": 2,
-            "max_position_embeddings": 32768,
-            "rope_parameters": {
-                "rope_type": "default",
-                "rope_theta": 1e6,
-                "mrope_section": [rotary // 4, rotary * 3 // 8, rotary * 3 // 8],
-            },
-            "bos_token_id": None,
-            "eos_token_id": ids("<|im_end|>"),
-            "pad_token_id": ids("<|endoftext|>"),
-            "tie_word_embeddings": True,
-            "use_sliding_window": False,
-        },
-        vision_config={
-            "depth": 32 if size == "3b" else 2,
-            "hidden_size": 1280,
-            "num_heads": 16,
-            "intermediate_size": 3420,
-            "out_hidden_size": text["hidden_size"],
-            "patch_size": 14,
-            "spatial_merge_size": 2,
-            "temporal_patch_size": 2,
-            "window_size": 112,
-            "fullatt_block_indexes": [7, 15, 23, 31],
-        },
-        image_token_id=ids("<|image_pad|>"),
-        video_token_id=ids("<|video_pad|>"),
-        vision_start_token_id=ids("<|vision_start|>"),
-        vision_end_token_id=ids("<|vision_end|>"),
-        tie_word_embeddings=True,
-    )
-    torch.manual_seed(0)
-    with torch.device("cuda" if torch.cuda.is_available() else "cpu"):
-        model = Qwen2_5_VLForConditionalGeneration(settings).to(torch.bfloat16)
-    model.generation_config.eos_token_id = ids("<|im_end|>")
-    model.generation_config.pad_token_id = ids("<|endoftext|>")
-    model.save_pretrained(folder)
-    processor.image_processor = Qwen2VLImageProcessorPil(
-        patch_size=14, merge_size=2, temporal_patch_size=2, size={"shortest_edge": 56 * 56, "longest_edge": 1024 * 1024}
-    )
-    processor.save_pretrained(folder)
-    return sum(p.numel() for p in model.parameters())
+    model: str
+    what: str
+    seconds: float | None = None
+    figures: dict[str, Any] = field(default_factory=dict)
+    peak_gib: float | None = None
+    failed: str | None = None
 
 
-def problems(count: int, folder: Path, side: int) -> list[Problem]:
-    """Problems with one noise image of side x side pixels each."""
-    made = []
-    for i in range(count):
-        file = folder / f"{i}.png"
-        image = Image.frombytes("RGB", (side // 8, side // 8), random.Random(i).randbytes(3 * (side // 8) ** 2))
-        image.resize((side, side)).save(file)
-        ref = ImageRef(path=str(file), sha256=sha256(file.read_bytes()))
-        question = f"What is the height of the red bar in picture {i}?"
-        made.append(
-            Problem(
-                uid=str(i),
-                question=question,
-                answer="1",
-                kind="integer",
-                category="",
-                choices=(),
-                images=(ref,),
-                scene=None,
-            )
+class Table:
+    """The rows so far, written anew after each."""
+
+    def __init__(self, out: Path, device: str, budget: float) -> None:
+        self.out, self.device, self.end = out, device, time.monotonic() + budget
+        self.rows: list[Row] = []
+        self.out.mkdir(parents=True, exist_ok=True)
+
+    def measure(self, model: str, what: str, work: Callable[[], dict[str, Any]]) -> dict[str, Any] | None:
+        """Run `work` and add its row; None if it failed. Its own `seconds` replace those of the whole call."""
+        row = Row(model, what)
+        if time.monotonic() > self.end:
+            row.failed = "no time left"
+            return self._add(row)
+        gpu = torch.cuda.is_available()
+        if gpu:
+            torch.cuda.synchronize()
+            torch.cuda.reset_peak_memory_stats()
+        start = time.monotonic()
+        try:
+            row.figures = work()
+            if gpu:
+                torch.cuda.synchronize()
+            row.seconds = row.figures.pop("seconds", time.monotonic() - start)
+            peak = torch.cuda.max_memory_allocated() / 2**30 if gpu else None
+            row.peak_gib = row.figures.pop("peak_gib", peak)
+        except Exception as error:  # a row that fails is a finding too
+            first = " ".join(str(error).split())[:160]
+            row.failed = first if isinstance(error, Skipped) else f"{type(error).__name__}: {first}"
+            error.__traceback__ = None  # its frames hold tensors
+        free()
+        return self._add(row)
+
+    def _add(self, row: Row) -> dict[str, Any] | None:
+        self.rows.append(row)
+        print(line(row), flush=True)
+        (self.out / "gpu.json").write_text(
+            json.dumps({"device": self.device, "rows": [asdict(row) for row in self.rows]}, indent=2) + "\n"
         )
-    return made
+        (self.out / "gpu.txt").write_text("\n".join([self.device, HEAD, *map(line, self.rows)]) + "\n")
+        return None if row.failed else row.figures
 
 
-def measured(name: str, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """Run `work`, print its figures with seconds and peak memory."""
-    gpu = torch.cuda.is_available()
-    if gpu:
+HEAD = f"{'model':<6}{'what':<44}{'s':>8}{'tokens/s':>10}{'of peak':>9}{'GiB':>7}  more"
+
+
+def line(row: Row) -> str:
+    """A row of the text."""
+    if row.failed:
+        return f"{row.model:<6}{row.what:<44}{'-':>8}  {row.failed}"
+    figures = dict(row.figures)
+    rate, share = figures.pop("tokens_per_s", None), figures.pop("of_peak", None)
+    more = ", ".join(
+        f"{name} {value:.3g}" if isinstance(value, float) else f"{name} {value}" for name, value in figures.items()
+    )
+    cells = (
+        f"{row.seconds:>8.2f}",
+        f"{'-' if rate is None else round(rate):>10}",
+        f"{'-' if share is None else f'{share:.1%}':>9}",
+        f"{'-' if row.peak_gib is None else f'{row.peak_gib:.1f}':>7}",
+    )
+    return f"{row.model:<6}{row.what:<44}{''.join(cells)}  {more}".rstrip()
+
+
+def free() -> None:
+    """Let go of what the last row left."""
+    gc.collect()
+    if torch.cuda.is_available():
         torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats()
-    start = time.monotonic()
-    figures = work()
-    seconds = time.monotonic() - start
-    if "tokens" in figures:
-        figures["tokens_per_s"] = round(figures["tokens"] / seconds)
-    memory = {"peak_gib": round(torch.cuda.max_memory_allocated() / 2**30, 1)} if gpu else {}
-    print(json.dumps({"what": name, "seconds": round(seconds, 2), **figures, **memory}), flush=True)
-    return figures
+
+
+def attentions() -> list[str]:
+    """Ways to compute attention that train here."""
+    return ["sdpa"] + (["flex_attention", *attention.installed()[:1]] if torch.cuda.is_available() else [])
+
+
+def run(sizes: list[str], out: Path, budget: float = BUDGET, workload: Workload | None = None) -> list[Row]:
+    """All rows of these sizes."""
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
+    table = Table(out, device, budget)
+    print(f"{device}\n{HEAD}", flush=True)
+    tiny = sizes == ["tiny"]
+    found = table.measure("", "matmul in bfloat16", lambda: matmul_peak(256 if tiny else 8192))
+    peak = found["tflops"] if found else None
+    for size in sizes:
+        with tempfile.TemporaryDirectory(prefix="racro-bench-", dir=scratch()) as place:
+            measure(table, size, Bench(size, Path(place), workload or (TINY if tiny else PAPER), peak))
+    return table.rows
+
+
+def measure(table: Table, size: str, bench: Bench) -> None:
+    """The rows of one size."""
+    if table.measure(size, "random weights written", bench.build) is None:
+        return
+    captions = table.measure(size, "captions, transformers", lambda: bench.caption("transformers"))
+    table.measure(size, "captions, vLLM", lambda: bench.caption("vllm"))
+    for kind, lora in KINDS[size].items():
+        for options in ({}, {"beta": 0.0}, {"beta": 0.0, "tokens": bench.workload.tokens // 2}):
+            name = "".join(f", {key} {value:g}" for key, value in options.items())
+            if table.measure(size, f"trainer loaded, {kind}{name}", lambda: bench.load(lora, **options)) is None:  # noqa: B023
+                continue
+            if (
+                table.measure(size, f"update, {kind}, grouped, sdpa{name}", lambda: bench.update("sdpa", True))
+                is not None
+            ):
+                break
+        else:
+            continue
+        for what, work in trained(bench, kind, captions is not None):
+            table.measure(size, what, work)
+        bench.close()
+        free()
+
+
+def trained(bench: Bench, kind: str, captions: bool) -> Iterator[tuple[str, Callable[[], dict[str, Any]]]]:
+    """The rows of a loaded trainer, what matters most first."""
+    if captions:
+        yield f"update, {kind}, on the engine's captions", bench.gap
+    for way in attentions()[1:]:
+        grouped = not way.startswith("flash")
+        yield f"update, {kind}, {'grouped' if grouped else 'plain'}, {way}", lambda: bench.update(way, grouped)  # noqa: B023
+    yield f"update, {kind}, plain, sdpa", lambda: bench.update("sdpa", False)
+    yield "log-probs, plain, sdpa", lambda: bench.logprobs("sdpa", False)
+    for way in attentions():
+        if not way.startswith("flash"):
+            yield f"log-probs, grouped, {way}", lambda: bench.logprobs(way, True)  # noqa: B023
+    yield f"largest bin, {kind}", bench.largest_bin
+
+
+def scratch() -> str | None:
+    """Main memory, if it has room for the weights: disks take longer than the measurements."""
+    place = Path("/dev/shm")
+    if not place.is_dir():
+        return None
+    state = os.statvfs(place)
+    return str(place) if state.f_bavail * state.f_frsize > 40 * 2**30 else None
 
 
 def main() -> None:
-    """Build, caption, update; stop at the first batch that does not fit."""
+    """Measure what the options say."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--size", choices=SIZES, default="3b")
-    parser.add_argument("--side", type=int, default=448, help="image side in pixels")
-    parser.add_argument("--tokens", type=int, default=256, help="caption length")
-    parser.add_argument("--batches", type=int, nargs="+", default=[8, 32, 64], help="problems per engine batch")
-    parser.add_argument("--bins", type=int, nargs="+", default=[4096, 8192], help="tokens per pass of the update")
+    parser.add_argument("--size", choices=KINDS, nargs="+", default=["3b", "7b"])
+    parser.add_argument("--out", type=Path, default=Path(os.environ.get("OUT", ".racro/bench")))
+    parser.add_argument("--budget", type=float, default=BUDGET, help="seconds after which no row begins")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as place:
-        folder = Path(place)
-        parameters = build(options.size, folder / "model")
-        name = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
-        print(json.dumps({"model": options.size, "parameters": parameters, "device": name}), flush=True)
-        engine = TransformersEngine.captioner(str(folder / "model"), "bfloat16", "auto", 1)
-        rows: list[ScoredRollout] = []
-        for batch in options.batches:
-            chosen = problems(batch, folder, options.side)
-            engine.batch = batch
-            rows = caption(engine, chosen, options.tokens)
-        engine.close()
-        first = problems(8, folder, options.side)
-        kept = [row for row in rows if int(row.uid) < len(first)]
-        for tokens in options.bins:
-            measured(f"update, bins of {tokens} tokens", lambda m=tokens: step(kept, first, folder, m))  # type: ignore[misc]
-
-
-def caption(engine: TransformersEngine, chosen: list[Problem], tokens: int) -> list[ScoredRollout]:
-    """Four captions of each problem in one batch."""
-    settings = config.RolloutSettings(group_size=4, max_tokens=tokens)
-    rows: list[ScoredRollout] = []
-
-    def work() -> dict[str, Any]:
-        made = list(captioner.caption(chosen, "", "p", engine, settings, 0, 0, 1e9))
-        extra = {"response": "", "verdict": Verdict.CORRECT, "describes": None}
-        rows.extend(ScoredRollout(**dict(r), **extra, reward=float(r.sample % 2)) for r in made)
-        total = sum(len(r.completion_ids) for r in made)
-        return {"captions": len(made), "tokens": total, "prompt_tokens": len(made[0].prompt_ids)}
-
-    measured(f"caption, {len(chosen)} problems x 4", work)
-    return rows
-
-
-def step(rows: list[ScoredRollout], chosen: list[Problem], folder: Path, tokens: int) -> dict[str, Any]:
-    """One optimizer step on the captions, bfloat16 autocast over float32 weights."""
-    work = plan(rows, {p.uid: p for p in chosen}, "p", len(chosen))
-    metrics = update(
-        work,
-        images_base="",
-        policy=folder / "model",
-        initial=folder / "model",
-        out=folder / f"policy-{tokens}",
-        step=0,
-        captioner=config.Captioner(dtype="bfloat16"),
-        temperature=1.0,
-        config=config.UpdateSettings(mini_batch=len(chosen), max_logprob_gap=1.0),
-        runtime=config.Runtime(trainer=config.TrainerPlacement(tokens=tokens)),
-        seed=0,
-    )
-    figures = {name: round(metrics[name], 5) for name in ("logprob_gap", "importance_ratio", "grad_norm", "kl")}
-    return {"captions": len(rows), "tokens": sum(len(r.completion_ids) for r in rows), **figures}
+    run(options.size, options.out, options.budget)
 
 
 if __name__ == "__main__":
