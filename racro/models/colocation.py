@@ -1,16 +1,16 @@
 """Who is on which GPU during a training, who sleeps meanwhile, and does it fit?
 
 Turns: captions and answers, with both engines awake; the update, when engines on the trainer's GPUs sleep and the
-trainer is there; and before the first iteration the parity check, a model in the run's process beside the captioner's
-engine. Before an engine on one of its GPUs is asked, the trainer rests (`tasks.running.trainer`). What cannot work is
-refused; what is only likely not to fit is a warning. `racro doctor RECIPE` prints the table.
+trainer is there; and before the first iteration the parity check, a model in the run's process while the captioner's
+engine sleeps. Before an engine on one of its GPUs is asked, the trainer rests (`tasks.running.trainer`). What cannot
+work is refused; what is only likely not to fit is a warning. `racro doctor RECIPE` prints the table.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -102,14 +102,14 @@ def placed(recipe: Recipe, there: Sequence[int], vllm: bool, download: bool = Fa
         if folder is None:
             unknown.append(role)
             continue
-        held += (engine := _engine(recipe, role, folder, there, vllm))
+        held += _engine(recipe, role, folder, there, vllm)
         if isinstance(config, Captioner):
             need = memory.trainer(
                 sizes.captioner(folder, config.lora, recipe.update.freeze), config, recipe.update, recipe.runtime
             )
             on = devices.trainer_gpus(recipe.runtime, there)
             held += [Held(gpu, "trainer", "update", need.certain, need.likely) for gpu in on]
-            held += _parity(recipe, folder, there, engine)
+            held += _parity(recipe, folder, there)
     return Placed(tuple(held), need if any(one.who == "trainer" for one in held) else None, tuple(unknown))
 
 
@@ -155,23 +155,24 @@ def refuse(recipe: Recipe, found: Placed, there: dict[int, Memory]) -> None:
 
 def warnings(recipe: Recipe, found: Placed, there: dict[int, Memory]) -> list[str]:
     """What will probably not fit, one line each."""
-    lines = []
+    alike: dict[tuple[Turn, str, str], list[str]] = {}
     for gpu in found.gpus:
         if gpu not in there or (peak := found.peak(gpu, there[gpu].total)) <= there[gpu].total:
             continue
         total = there[gpu].total
         turn = max(found.turns(gpu).items(), key=lambda item: sum(held.bytes(total) for held in item[1]))[0]
-        lines.append(
-            f"GPU {gpu} will probably run out of memory ({turn}: {_gib(peak)} of {_gib(total)}); {_relief(turn)}"
-        )
-    return lines
+        alike.setdefault((turn, _gib(peak), _gib(total)), []).append(str(gpu))
+    return [
+        f"GPU {', '.join(numbers)} will probably run out of memory ({turn}: {peak} of {of}); {_relief(turn)}"
+        for (turn, peak, of), numbers in alike.items()
+    ]
 
 
 def _relief(turn: Turn) -> str:
     if turn == "update":
         return "lower runtime.trainer.tokens, or divide the model among more GPUs (runtime.trainer.gpus, shard: fsdp)"
     if turn == "parity check":
-        return "lower runtime.captioner.gpu_memory, or place the engine on another GPU"
+        return "set runtime.device to a larger GPU"
     return "lower gpu_memory of the engines, or place them on different GPUs"
 
 
@@ -224,12 +225,11 @@ def _engine(recipe: Recipe, role: str, folder: Path, there: Sequence[int], vllm:
     ]
 
 
-def _parity(recipe: Recipe, folder: Path, there: Sequence[int], engine: Iterable[Held]) -> Iterable[Held]:
-    """The check's model beside the captioner's engine."""
+def _parity(recipe: Recipe, folder: Path, there: Sequence[int]) -> list[Held]:
+    """The check's model."""
     weights = sizes.parameters(folder) * BYTES[recipe.captioner.dtype]
-    for gpu in devices.process_gpus(recipe.runtime, None, there):
-        yield Held(gpu, "parity check", "parity check", weights, weights + CONTEXT)
-        yield from (replace(held, turn="parity check") for held in engine if held.gpu == gpu)
+    on = devices.process_gpus(recipe.runtime, None, there)
+    return [Held(gpu, "parity check", "parity check", weights, weights + CONTEXT) for gpu in on]
 
 
 def _counted(config: Captioner | Reasoner, role: str, download: bool) -> Path | None:

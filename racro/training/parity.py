@@ -7,6 +7,7 @@ after hours of training. `racro.training.replay` compares log-probs again in eac
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,6 +76,37 @@ def check(
         refused=lambda problem, reason: refusals.append(f"problem {problem.uid!r} is refused: {reason}"),
     )
     rows = in_order(list(made), problems)
+    engine.sleep()  # the model may need the memory of its GPU
+    try:
+        gaps = _gaps(rows, problems, images_base, folder, engine, captioner, rollout, device)
+    finally:
+        _free()
+    if not gaps:
+        why = refusals[0] if refusals else "raise runtime.request_deadline"
+        raise ParityBroken(f"the engine generated no token of any caption within the time limit; {why}")
+    gap = torch.cat(gaps)
+    if captioner.dtype == "float32":
+        max_gap = min(max_gap, FLOAT32_GAP)
+    if not gap.mean() <= max_gap:
+        raise ParityBroken(
+            f"engine ({captioner.engine.type}) and trainer see the same prompts, but their log-probs differ by "
+            f"{gap.mean():.3g} per token (largest: {gap.max():.3g}; allowed: {max_gap:.3g}): "
+            "positions, pixels, precision or weights differ"
+        )
+    return Parity(len(rows), len(gap), float(gap.mean()), float(gap.max()))
+
+
+def _gaps(
+    rows: Sequence[RolloutRow],
+    problems: Sequence[Problem],
+    images_base: str,
+    folder: Path,
+    engine: Engine,
+    captioner: Captioner,
+    rollout: RolloutSettings,
+    device: str,
+) -> list[torch.Tensor]:
+    """Of each caption: |log-prob difference| (T,) between the trainer's model and the engine."""
     processor = load_processor(folder, captioner.pixels)
     model = load_captioner(folder, captioner.dtype, torch_device(device))
     encoder = PromptEncoder(processor, model, images_base, captioner.template_kwargs)
@@ -91,19 +123,14 @@ def check(
         if row.completion_ids:
             ours = trainer_logprobs(model, inputs, row, rollout.temperature, banned)
             gaps.append((ours - torch.tensor(row.logprobs)).abs())
-    if not gaps:
-        why = refusals[0] if refusals else "raise runtime.request_deadline"
-        raise ParityBroken(f"the engine generated no token of any caption within the time limit; {why}")
-    gap = torch.cat(gaps)
-    if captioner.dtype == "float32":
-        max_gap = min(max_gap, FLOAT32_GAP)
-    if not gap.mean() <= max_gap:
-        raise ParityBroken(
-            f"engine ({captioner.engine.type}) and trainer see the same prompts, but their log-probs differ by "
-            f"{gap.mean():.3g} per token (largest: {gap.max():.3g}; allowed: {max_gap:.3g}): "
-            "positions, pixels, precision or weights differ"
-        )
-    return Parity(len(rows), len(gap), float(gap.mean()), float(gap.max()))
+    return gaps
+
+
+def _free() -> None:
+    """Give back the model's memory: the engine needs it when it wakes up."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 @torch.inference_mode()

@@ -145,7 +145,9 @@ def measure(table: Table, size: str, bench: Bench) -> None:
     captions = table.measure(size, "captions, transformers", lambda: bench.caption("transformers"))
     table.measure(size, "captions, vLLM", lambda: bench.caption("vllm"))
     for kind, lora in KINDS[size].items():
-        for options in ({}, {"beta": 0.0}, {"beta": 0.0, "tokens": bench.workload.tokens // 2}):
+        smaller = {"beta": 0.0, "tokens": bench.workload.tokens // 2}
+        attempts: list[dict[str, Any]] = [{}, {"beta": 0.0}, smaller]
+        for options in attempts:
             name = "".join(f", {key} {value:g}" for key, value in options.items())
             if table.measure(size, f"trainer loaded, {kind}{name}", lambda: bench.load(lora, **options)) is None:  # noqa: B023
                 continue
