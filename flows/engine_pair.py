@@ -182,10 +182,11 @@ def _policy(models: Models, recipe: config.Recipe | None) -> str | None:
     if which is None or models.policy == INITIAL:
         return None
     from tasks.choose import policy
-    from tasks.running.downloads import on_disk
+    from tasks.running import trainer
+    from tasks.running.engines import make_room
 
     if models.policy is None:
         _of_run(models, layout.summary(models.root, which))  # says what is missing of a run that has not finished
     chosen = policy(which, recipe, layout.absolute(models.root))
     runtime = recipe.runtime if recipe else config.Runtime()
-    return str(_held.enter_context(on_disk(chosen, runtime)))
+    return str(_held.enter_context(trainer.folder(chosen, runtime, make_room)))

@@ -101,7 +101,7 @@ def evaluate(
             run=name,
             recipe_digest=recipe_digest(recipe),
             seed=recipe.seed,
-            policy=PolicyRef(uri=chosen.uri, digest=chosen.digest) if chosen else None,
+            policy=PolicyRef(uri=chosen.uri, digest=chosen.files) if chosen else None,
             score=score,
             entries=tuple(entries),
             dropped={name: table.dropped for name, table in tables.items() if benchmarks and table.dropped},

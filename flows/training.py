@@ -6,6 +6,7 @@ prepare -> K x (caption -> reason -> update), evaluation at the start, every k i
 from __future__ import annotations
 
 import time
+from collections import deque
 
 from prefect import flow, get_run_logger
 from prefect.runtime import flow_run
@@ -45,7 +46,11 @@ from tasks.recording.closing import closing
 from tasks.recording.report import Evaluated
 from tasks.recording.track import Judge
 from tasks.running.stages import Stages
+from tasks.running.trainer import drop_state
 from tasks.update import update
+
+STATES = 2
+"""States of the trainer that a training keeps, the newest ones: one to go on from, one in case that it is damaged."""
 
 
 def run_name() -> str:
@@ -105,7 +110,7 @@ def _train(recipe: Recipe, name: str, stages: Stages, mlflow_run: str, started: 
             max_gap=recipe.update.max_logprob_gap,
             seed=recipe.seed,
         )
-    policy = initial
+    policy, states = initial, deque[Policy]()
     evaluations: list[Evaluated] = []
     iterations: list[tuple[RolloutTable, ScoredTable, Policy]] = []
     for k in range(recipe.iterations + 1):
@@ -159,6 +164,10 @@ def _train(recipe: Recipe, name: str, stages: Stages, mlflow_run: str, started: 
             save=(k + 1) % recipe.runtime.checkpoint_every == 0 or k + 1 == recipe.iterations,
         )
         iterations.append((rollouts, scored, policy))
+        if policy.trainer_digest:
+            states.append(policy)
+        if len(states) > STATES:
+            drop_state(states.popleft())
         report.log_iteration(mlflow_run, k, rollouts, scored, policy)
 
     summary = Summary(

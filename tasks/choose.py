@@ -88,9 +88,10 @@ def champion(recipe: Recipe | None, judge: Judge | None = None) -> Policy:
 def _as_trained(policy: Policy) -> Policy:
     """The policy with the step that its training gave it, so that both share the cache of evaluations."""
     record = artifacts.known_record(policy.uri)
-    if record is None or record.handle_type != Policy.__name__ or record.handle["digest"] != policy.digest:
+    if record is None or record.handle_type != Policy.__name__:
         return policy
-    return Policy(uri=policy.uri, **record.handle)
+    trained = Policy(uri=policy.uri, **record.handle)
+    return trained if trained.files == policy.digest else policy
 
 
 def _crowned(client: MlflowClient, name: str) -> ModelVersion | None:

@@ -71,9 +71,11 @@ def update(
         return policy.model_copy(update={"uri": output.folder, "trainer_digest": None})
     make_room(runtime)
     service = trainer.holding(policy, line, runtime)
+    again = trainer.replayed()
     progress = Progress("update", "steps")
     made = Policy(uri=output.folder, rows=0, digest=output.identity, step=policy.step + work.steps)
     output.metrics = service.update(policy.digest, made.digest, work, problems.uri, policy.step, progress)
+    output.metrics["replayed"] = again
     progress.finish()
     with _workplace(output.folder) as place:
         found = {"weights": trainer.export(service, made.digest, place if keep else None, runtime)}

@@ -52,15 +52,19 @@ def export(
     from racro.models.folders import model_digest
     from racro.reports import card
     from tasks.choose import policy as chosen
-    from tasks.running.downloads import on_disk
+    from tasks.running import trainer
+    from tasks.running.engines import make_room
 
     found = chosen(policy, given, layout.absolute(root))
-    trained = training(layout.absolute(root), found.digest)
-    with on_disk(found, Runtime()) as folder:
-        write(folder, out, merge, kind)
-    page = card.render(found.digest, push or str(out), Adapter.read(out), *(trained or (None, None)))
+    trained = training(layout.absolute(root), found.files)
+    try:
+        with trainer.folder(found, Runtime(), make_room) as folder:
+            write(folder, out, merge, kind)
+    finally:
+        trainer.release()
+    page = card.render(found.files, push or str(out), Adapter.read(out), *(trained or (None, None)))
     (out / "README.md").write_text(page, encoding="utf-8")
-    print(f"exported {found.digest[:12]} to {out} (weights {model_digest(out)[:12]}); README.md is its model card")
+    print(f"exported {found.files[:12]} to {out} (weights {model_digest(out)[:12]}); README.md is its model card")
     if push:
         print(f"uploaded to {upload(out, push, private)}")
 

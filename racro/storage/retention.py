@@ -74,7 +74,7 @@ def find(root: str) -> list[Checkpoint]:
             policy = Policy(uri=artifacts.files_of(folder, record), **record.handle)
             training = digest({key: record.inputs[key] for key in SETTINGS})
             parent = digest(record.inputs["policy"])
-            checkpoints.append(Checkpoint(folder, policy.digest, digest(policy), parent, training, size))
+            checkpoints.append(Checkpoint(folder, policy.files, digest(policy), parent, training, size))
     return checkpoints
 
 

@@ -178,7 +178,7 @@ def log_evaluation(
     client = MlflowClient()
     experiment_id = client.get_run(run_id).info.experiment_id
     tags = {
-        "racro.policy": policy.digest,
+        "racro.policy": policy.files,
         "racro.policy_uri": policy.uri,
         "racro.evaluation": evaluation.digest,
         "racro.run_id": run_id,

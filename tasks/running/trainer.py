@@ -20,13 +20,14 @@ from racro.config import Runtime
 from racro.home import home
 from racro.identity import digest
 from racro.models.adapters import CONFIG
-from racro.models.folders import model_digest
+from racro.models.folders import TRAINER, model_digest
 from racro.processes.gpus import NoGpuMemory, memories, visible, wait_for_bytes
 from racro.schema import Handle, Policy, Problem, ScoredRollout
 from racro.storage import artifacts, files, layout
 from racro.training.lineage import Lineage
 from racro.training.planning import Plan, plan
 from racro.training.service import Service, opened
+from tasks.running import telemetry
 from tasks.running.downloads import on_disk, state_on_disk
 from tasks.running.scratch import Scratch, at
 
@@ -48,6 +49,8 @@ class Warm:
         """Keeps the initial policy's folder."""
         self.saved: set[str] = set()
         """Policies whose state was kept."""
+        self.replayed = 0
+        """Updates that had to be taken again for the policy that was asked for last."""
         self.scratches: dict[Path, Scratch] = {}
 
     def scratch(self, runtime: Runtime) -> Scratch:
@@ -68,8 +71,10 @@ def holding(policy: Policy, made_by: Lineage, runtime: Runtime) -> Service:
     """
     service = _service(made_by, runtime)
     if service.policy == policy.digest:
+        _warm.replayed = 0
         return service
     updates: list[tuple[Lineage, Policy]] = []
+    _warm.replayed = 0
     here = policy
     with contextlib.ExitStack() as stack:
         while (start := _state(here, runtime, stack)) is None and here.step:
@@ -86,6 +91,7 @@ def holding(policy: Policy, made_by: Lineage, runtime: Runtime) -> Service:
             logger.info("replaying the update to policy %s", made.digest[:12])
             work = work_of(line)
             service.update(line.policy.digest, made.digest, work, line.problems.uri, line.policy.step, lambda *_: None)
+            _warm.replayed += 1
     return service
 
 
@@ -144,6 +150,22 @@ def rest(runtime: Runtime) -> None:
     if name not in _warm.saved:
         _warm.scratch(runtime).make(f"{STATE}{name}", lambda place: service.save(name, place))
     service.rest()
+
+
+def replayed() -> int:
+    """How many updates had to be taken again for the policy that was asked for last."""
+    return _warm.replayed
+
+
+def drop_state(policy: Policy) -> None:
+    """Remove the trainer's state that was kept with a policy: later ones are there. Its model folder stays."""
+    fs, path = files.opened(f"{policy.uri}/{TRAINER}")
+
+    def remove() -> None:
+        if fs.exists(path):
+            fs.rm(path, recursive=True)
+
+    telemetry.attempt("the removal of an old state of the trainer", remove)
 
 
 def saved(policy: Policy) -> None:
@@ -205,7 +227,7 @@ def _state(policy: Policy, runtime: Runtime, stack: contextlib.ExitStack) -> Pat
         return stack.enter_context(scratch.use(name))
     if policy.trainer_digest is None:
         return None
-    fs, path = files.opened(f"{policy.uri}/trainer/.metadata")
+    fs, path = files.opened(f"{policy.uri}/{TRAINER}/.metadata")
     if not files.with_retries(lambda: fs.exists(path)):  # removed, because a later one is there
         return None
     return stack.enter_context(state_on_disk(policy, runtime))

@@ -19,13 +19,15 @@ from racro.config import loading
 from racro.summary import Summary
 from tests.conftest import EMBEDDED_RECIPE, REPOSITORY, TINY, nobody_works_in
 from tests.support.eventually import eventually
+from tests.support.sparse import SPARSE
 
 
 @pytest.fixture(scope="module")
 def undisturbed(prefect_server: str, tmp_path_factory: pytest.TempPathFactory) -> Summary:
-    """A run that is not killed."""
+    """A run that is not killed, and keeps the trainer's state after every iteration."""
     root = tmp_path_factory.mktemp("undisturbed")
-    return train(loading.load(EMBEDDED_RECIPE, TINY), run="whole", root=str(root))
+    recipe = loading.load(EMBEDDED_RECIPE, [*TINY, *SPARSE, "runtime.checkpoint_every=1"])
+    return train(recipe, run="whole", root=str(root))
 
 
 def test_killed_at_many_writes_in_every_stage(undisturbed: Summary, tmp_path: Path) -> None:
@@ -46,6 +48,7 @@ def test_killed_at_many_writes_in_every_stage(undisturbed: Summary, tmp_path: Pa
     assert result["stages"] == sum(stage.executed for stage in undisturbed.stages.values())
     places = {kill.split(" ")[1].split("/")[2] for kill in result["kills"] if "/artifacts/" in kill}
     assert {"prepare", "caption", "reason", "update", "describe", "answer"} <= places, result["kills"]
+    assert result["replayed"] >= 1, "an update whose weights were lost was taken again"
 
 
 def there_or_ended(folder: Path, pattern: str, process: subprocess.Popen[bytes]) -> bool:
@@ -58,7 +61,7 @@ def test_a_killed_command_leaves_no_process_and_the_same_command_finishes(
     for name in ("PREFECT_API_URL", "PREFECT_HOME", "MLFLOW_TRACKING_URI", "RACRO_HOME"):
         monkeypatch.delenv(name, raising=False)
     command = [sys.executable, "-m", "flows.cli.main", "train", EMBEDDED_RECIPE, "--run", "killed"]
-    command += [argument for override in TINY for argument in ("--set", override)]
+    command += [argument for override in (*TINY, *SPARSE) for argument in ("--set", override)]
     dice = random.Random(2)
     for wait_for in ("server.log", "artifacts/caption/*/record.json"):
         process = subprocess.Popen(

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import json
+import logging
 import os
 import random
 import signal
@@ -21,6 +22,7 @@ from pathlib import Path
 SERVER = os.environ["PREFECT_API_URL"]  # conftest forgets it: a test session starts its own
 
 from tests.conftest import EMBEDDED_RECIPE, TINY  # noqa: E402
+from tests.support.sparse import SPARSE  # noqa: E402
 
 os.environ["PREFECT_API_URL"] = SERVER
 
@@ -39,7 +41,7 @@ SCRIPTS = (
 def run(job: str, name: str, root: str) -> None:
     """The job from its first stage to its last."""
     if job == "train":
-        train(loading.load(EMBEDDED_RECIPE, TINY), run=name, root=root)
+        train(loading.load(EMBEDDED_RECIPE, [*TINY, *SPARSE]), run=name, root=root)
     else:
         parts.PART = 16  # two parts
         evaluate(loading.load(EMBEDDED_RECIPE, [*TINY, *SCRIPTS]), "initial", modes=("joint",), run=name, root=root)
@@ -71,8 +73,23 @@ def child(job: str, root: str, fatal_write: int, log: int) -> None:
             os.write(log, f"{event} {path.removeprefix(root)}\n".encode())
             os.kill(os.getpid(), signal.SIGKILL)
 
+    count_replays(Path(f"{root}.replays"))
     sys.addaudithook(watch)
     run(job, "killed", root)
+
+
+def count_replays(file: Path) -> None:
+    """A line in `file` for each policy that is made again, which the trainer logs."""
+
+    class Lines(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if record.getMessage().startswith("replaying"):
+                with file.open("a") as stream:
+                    stream.write(f"{record.getMessage()}\n")
+
+    logger = logging.getLogger("prefect.racro.trainer")
+    logger.addHandler(Lines())
+    logger.setLevel(logging.INFO)
 
 
 def import_what_a_run_imports(job: str, root: str) -> None:
@@ -125,7 +142,10 @@ def main(root: str, seed: int, job: str = "train") -> None:
             break
     summary = json.loads((Path(root) / "killed" / "summary.json").read_text())
     kills = Path(f"{root}.kills").read_text().splitlines()
+    replays = Path(f"{root}.replays")
+    replayed = len(replays.read_text().splitlines()) if replays.exists() else 0
     result = {"attempts": attempts, "kills": kills, "rewritten": rewritten, "policy": summary["policy"]["digest"]}
+    result["replayed"] = replayed
     print(json.dumps(result | {"stages": len(seen)}))
 
 

@@ -15,7 +15,6 @@ from racro.models.folders import EMBEDDED
 from racro.training import replay
 from racro.training.optimizer import OffloadedAdamW
 from tests.support.tiny_training import TinyTraining
-from tests.support.updating import optimizer_state
 
 CAPTIONER = EMBEDDED / "captioner"
 
@@ -69,16 +68,30 @@ def test_steps_are_those_of_torch(seed: int, rate: float, decay: float, steps: i
     assert torch.equal(*made)
 
 
-def test_moments_in_8_bits_are_saved_and_gone_on_with(tiny: TinyTraining, tmp_path: Path) -> None:
+def test_moments_in_8_bits_are_saved_and_gone_on_with(
+    tiny: TinyTraining, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pytest.importorskip("torchao", reason="the extra `optimizers` is not installed")
+    kinds: list[set[str]] = []
+    play = replay.ReplayTrainer.replay
+
+    def watched(self: Any, *arguments: Any) -> Any:
+        def look() -> None:
+            kinds.append({type(entry["exp_avg"]).__name__ for entry in self.optimizer.optimizer.state.values()})
+
+        look()  # as loaded
+        result = play(self, *arguments)
+        look()  # after the steps
+        return result
+
+    monkeypatch.setattr(replay.ReplayTrainer, "replay", watched)
     first = tiny.update(tmp_path / "1", mini_batch=2, moments="adamw_8bit")
     plain = tiny.update(tmp_path / "plain", mini_batch=2)
     assert first["loss"] == pytest.approx(plain["loss"], abs=1e-2)
     one, other, start = (weights(folder) for folder in (tmp_path / "1", tmp_path / "plain", CAPTIONER))
     assert 0 < (one - other).norm() < 0.2 * (other - start).norm()
-    kinds = {type(entry["exp_avg"]).__name__ for entry in optimizer_state(tmp_path / "1").values()}
-    assert "OptimState8bit" in kinds
     second = tiny.update(
         tmp_path / "2", mini_batch=2, policy=tmp_path / "1", step=int(first["steps"]), moments="adamw_8bit"
     )
     assert second["steps"] == first["steps"] and not torch.equal(weights(tmp_path / "2"), one)
+    assert [("OptimState8bit" in found) for found in kinds] == [False, True, False, False, True, True]
