@@ -98,7 +98,7 @@ def placed(recipe: Recipe, there: Sequence[int], vllm: bool, download: bool = Fa
         config: Captioner | Reasoner = getattr(recipe, role)
         if config.engine.type == "scripted" or getattr(recipe.runtime, role).urls:
             continue
-        folder = _counted(config, role, download)
+        folder = _counted(recipe, role, download)
         if folder is None:
             unknown.append(role)
             continue
@@ -180,7 +180,7 @@ def _remedy(recipe: Recipe, held: Held, total: int) -> str:
     """Numbers that would do."""
     if held.who != "trainer":
         return f"choose a smaller model, or the engine vllm with runtime.{held.who}.tensor_parallel"
-    folder = _counted(recipe.captioner, "captioner", download=False)
+    folder = _counted(recipe, "captioner", download=False)
     assert folder is not None
     found = []
     counted = sizes.captioner(folder, recipe.captioner.lora, recipe.update.freeze)
@@ -232,12 +232,15 @@ def _parity(recipe: Recipe, folder: Path, there: Sequence[int]) -> list[Held]:
     return [Held(gpu, "parity check", "parity check", weights, weights + CONTEXT) for gpu in on]
 
 
-def _counted(config: Captioner | Reasoner, role: str, download: bool) -> Path | None:
+def _counted(recipe: Recipe, role: str, download: bool) -> Path | None:
     """The folder of a model whose parameters can be counted."""
+    config: Captioner | Reasoner = getattr(recipe, role)
     folder = sizes.config_folder(config, role, download)
     try:
         if folder is not None:
             sizes.parameters(folder)
+            if isinstance(config, Captioner):
+                sizes.captioner(folder, config.lora, recipe.update.freeze)
         return folder
     except (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError) as error:
         # What is wrong with the model is said by the stage that adopts it.

@@ -157,7 +157,12 @@ def _tower(part: Any, hidden: int, positions: float) -> Tower:
 
     own = list(layers(part))
     widths = [
-        sum(linear.in_features + linear.out_features for linear in layer.modules() if isinstance(linear, Linear))
+        sum(
+            linear.in_features + linear.out_features
+            for name, linear in layer.named_modules()
+            # An adapter keeps the input of its layer, which then need not keep it.
+            if isinstance(linear, Linear) and "lora_" not in name
+        )
         for layer in own
     ]
     trained = any(value.requires_grad for layer in own for value in layer.parameters())

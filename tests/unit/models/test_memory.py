@@ -19,6 +19,7 @@ from racro.models.memory import Need
 from racro.models.sizes import Sizes, Tower
 from racro.processes.gpus import GIB
 from tests.support import qwen
+from tests.support.families import FAMILIES, Family, build
 
 PUBLISHED = {"3b": 3_754_622_976, "7b": 8_292_166_656, "32b": 33_452_718_336}
 """Numbers of parameters of the checkpoints on Hugging Face."""
@@ -58,6 +59,17 @@ def test_the_embedded_models_have_as_many_as_their_files() -> None:
     assert vision.trained
     reasoner = sizes.parameters(EMBEDDED / "reasoner")
     assert reasoner == sum(value.numel() for value in model.model.language_model.parameters()), "its decoder"
+
+
+@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.kind)
+def test_every_family_is_counted(family: Family, tmp_path: Path) -> None:
+    folder = build(family, tmp_path)
+    model = AutoModelForImageTextToText.from_pretrained(folder)
+    found, adapted = counted(folder), counted(folder, Lora())
+    assert found.base == adapted.base == sum(value.numel() for value in model.parameters())
+    assert [tower.trained for tower in found.towers] == [True, True], "language model and vision tower"
+    assert [tower.trained for tower in adapted.towers] == [True, False]
+    assert [tower.width for tower in adapted.towers] == [tower.width for tower in found.towers]
 
 
 def test_what_is_frozen_has_neither_gradients_nor_moments() -> None:
