@@ -21,7 +21,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from flows.sweep_plan import check, child_name, distinct, require_room, sweep_name
 from racro.config import Recipe
 from racro.identity import digest, recipe_digest
-from racro.models import colocation, devices
+from racro.models import devices
 from racro.processes.child import python
 from racro.storage import layout, runs
 from racro.sweeps.axes import Sweep, propose
@@ -56,7 +56,6 @@ def sweep(recipe: Recipe, plan: Sweep, run: str | None = None, root: str = "runs
     name = run or sweep_name(recipe, plan)
     require_room(name)
     devices.require(recipe)
-    colocation.require(recipe)
     place = layout.absolute(root)
     report.check_root(place)
     runs.take(place, name, runs.Owner(kind="sweep", recipe=recipe_digest(recipe)))

@@ -52,7 +52,6 @@ def sweep(
 ) -> None:
     """Train a recipe in many variants and rank them. Failed ones are tried again by the same command."""
     loaded = running.load(recipe, overrides)
-    colocation.require(loaded)
     plan = sweep_plan.planned(axis or (), random, optuna, seeds, parallel, stop)
     sweep_plan.check(loaded, plan)
     name = run or f"{Path(recipe).stem}-{sweep_plan.sweep_name(loaded, plan)}"

@@ -61,13 +61,14 @@ def config_folder(config: Captioner | Reasoner, role: str, download: bool = Fals
     if Path(config.model).is_dir():
         return Path(config.model)
     from huggingface_hub import hf_hub_download, try_to_load_from_cache
-    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
         found = try_to_load_from_cache(config.model, "config.json", revision=config.revision)
         if not isinstance(found, str) and download:
             found = hf_hub_download(config.model, "config.json", revision=config.revision, etag_timeout=5)
-    except (OSError, HFValidationError):  # whoever needs the model will say what is wrong with its name
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError):
+        # The stage that adopts the model says what is wrong with its name.
         return None
     return Path(found).parent if isinstance(found, str) else None
 

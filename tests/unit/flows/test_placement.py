@@ -25,18 +25,24 @@ LORA = "captioner.lora={}"
 EIGHT = "runtime.trainer={gpus: [0, 1, 2, 3, 4, 5, 6, 7], shard: fsdp}"
 
 
-@pytest.mark.parametrize("command", [training.train, training.sweep])
-def test_a_training_that_cannot_fit_starts_nothing(
-    command: Callable[..., None], machine: Machine, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_training_that_cannot_fit_starts_nothing(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(running, "server", lambda module: pytest.fail("a server was started"))
     machine.gpus(80, 80)
-    given = machine.overrides("racro-7b")
-    kwargs: dict[str, Any] = {"axis": ["seed=1,2"]} if command is training.sweep else {}
     with pytest.raises(NoRoom, match=r"the trainer needs at least 139\.0 GiB on GPU 0"):
-        command("racro-7b", overrides=given, **kwargs)
+        training.train("racro-7b", overrides=machine.overrides("racro-7b"))
     with pytest.raises(NoDevice, match="there is no GPU 2"):
-        command("embedded", overrides=["runtime.trainer.gpus=[2]"], **kwargs)
+        training.train("embedded", overrides=["runtime.trainer.gpus=[2]"])
+
+
+def test_a_flow_refuses_it_before_its_first_stage(machine: Machine, tmp_path: Path) -> None:
+    """A deployment's too, or a child of a sweep, whose recipe no command has seen."""
+    from flows.training import train
+
+    machine.gpus(24, 80)
+    root = tmp_path / "root"
+    with pytest.raises(NoRoom, match=r"on GPU 0, which has 24\.0 GiB"):
+        train.fn(machine.recipe("racro-3b"), run="a", root=str(root))
+    assert not root.exists()
 
 
 Page = Callable[[Recipe], tuple[int, str]]

@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub
 import pytest
 import torch
+from huggingface_hub.errors import LocalEntryNotFoundError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoModelForImageTextToText
@@ -110,6 +112,22 @@ def test_training_a_7b_captioner(tmp_path: Path) -> None:
     small = need(found, config=UpdateSettings(optimizer="adamw_8bit", beta=0))
     assert small.certain == 10 * PUBLISHED["7b"]
     assert need(found, optimizer="offload").certain == 10 * PUBLISHED["7b"]
+
+
+def test_the_config_of_a_model_on_hugging_face(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That of the local cache, and only if asked for it is downloaded; without a network nothing is known."""
+    named = Captioner(model="somebody/something")
+    assert sizes.config_folder(named, "captioner") is None
+    file = qwen.captioner_folder("tiny", tmp_path) / "config.json"
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", lambda *_, **__: str(file))
+    assert sizes.config_folder(named, "captioner") is None
+    assert sizes.config_folder(named, "captioner", download=True) == file.parent
+
+    def away(*_: Any, **__: Any) -> str:
+        raise LocalEntryNotFoundError("no network")
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", away)
+    assert sizes.config_folder(named, "captioner", download=True) is None
 
 
 tower = st.builds(
