@@ -96,20 +96,22 @@ def placed(recipe: Recipe, there: Sequence[int], vllm: bool, download: bool = Fa
     need = None
     for role in ("captioner", "reasoner"):
         config: Captioner | Reasoner = getattr(recipe, role)
-        if config.engine.type == "scripted" or getattr(recipe.runtime, role).urls:
+        elsewhere = config.engine.type == "scripted" or bool(getattr(recipe.runtime, role).urls)
+        if elsewhere and role == "reasoner":
             continue
         folder = _counted(recipe, role, download)
         if folder is None:
             unknown.append(role)
             continue
-        held += _engine(recipe, role, folder, there, vllm)
+        if not elsewhere:
+            held += _engine(recipe, role, folder, there, vllm)
         if isinstance(config, Captioner):
             need = memory.trainer(
                 sizes.captioner(folder, config.lora, recipe.update.freeze), config, recipe.update, recipe.runtime
             )
             on = devices.trainer_gpus(recipe.runtime, there)
             held += [Held(gpu, "trainer", "update", need.certain, need.likely) for gpu in on]
-            held += _parity(recipe, folder, there)
+            held += [] if elsewhere else _parity(recipe, folder, there)
     return Placed(tuple(held), need if any(one.who == "trainer" for one in held) else None, tuple(unknown))
 
 
@@ -178,6 +180,8 @@ def _relief(turn: Turn) -> str:
 
 def _remedy(recipe: Recipe, held: Held, total: int) -> str:
     """Numbers that would do."""
+    if held.who == "parity check":
+        return f"{_relief(held.turn)}, or choose a smaller model"
     if held.who != "trainer":
         return f"choose a smaller model, or the engine vllm with runtime.{held.who}.tensor_parallel"
     folder = _counted(recipe, "captioner", download=False)

@@ -155,7 +155,8 @@ class Bench:
 
     def largest_bin(self) -> Figures:
         """The most tokens of a bin that fit, of the sizes that are tried."""
-        self._attend("sdpa" if self.device.type == "cpu" else "flex_attention")
+        flex = self.device.type == "cuda" and attention.flex_works(self.device)
+        self._attend("flex_attention" if flex else "sdpa")
         before, largest, peak, why = self.replayer.budget, 0, None, "all fit"
         each = sum(map(sum_of, map(lengths, self.work(2).groups))) // 2
         try:

@@ -21,6 +21,7 @@ from racro.errors import BadInput
 from racro.models import pixels
 from racro.models.folders import EMBEDDED, load_processor
 from tasks.running import engines as cached
+from tests.support.fake_gpus import Machine
 
 CAPTIONER = str(EMBEDDED / "captioner")
 
@@ -164,11 +165,11 @@ class Sleeping(Engine):
         self.slept.append(discard)
 
 
-def test_before_an_update_only_the_captioners_weights_are_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_before_an_update_only_the_captioners_weights_are_given_up(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Through copies of an engine as well."""
-    import torch
-
-    monkeypatch.setattr("racro.models.folders.torch_device", lambda name: torch.device("cuda", 0))
+    machine.gpus(80)
     copies, reasoner = [Sleeping(), Sleeping()], Sleeping()
     roles: dict[Any, Any] = {
         "captioner": SimpleNamespace(engine=Balanced(copies)),
