@@ -11,6 +11,7 @@ Shapes: N tokens of a bin's captions, B captions of a bin, T tokens of the longe
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
@@ -29,6 +30,7 @@ from racro.training.advantage import advantages
 from racro.training.banned import BannedShare
 from racro.training.bins import Lengths, deal, divided
 from racro.training.divergence import Diverged, not_finite
+from racro.training.failures import LogprobMismatch
 from racro.training.feed import Feed
 from racro.training.grouped import Packed
 from racro.training.parity import FLOAT32_GAP
@@ -38,10 +40,6 @@ from racro.training.prompts import PromptEncoder
 from racro.training.sharding import local, settle, sum_copies, whole
 from racro.training.sharing import ways_agree
 from racro.training.trl_without_vllm import GRPOTrainer
-
-
-class LogprobMismatch(RuntimeError):
-    """Engine and trainer disagree on the probability of the same tokens, so training would be wrong."""
 
 
 class ReplayTrainer(GRPOTrainer):
@@ -55,6 +53,9 @@ class ReplayTrainer(GRPOTrainer):
         steps = Dataset.from_dict({"step": [0]})
         super().__init__(train_dataset=steps, reward_funcs=_never_asked, **arguments)
         self.current_gradient_accumulation_steps = 1
+        # TRL gathers a number per caption for its metrics, and processes have different numbers of captions.
+        gather, pad_to_longest = self.accelerator.gather, self.accelerator.pad_across_processes
+        self.accelerator.gather = lambda found: gather(pad_to_longest(found, pad_index=math.nan))
 
     def _move_model_to_device(self, model: Any, device: torch.device) -> None:
         """Not here: a model that is divided among processes may not fit on one device."""

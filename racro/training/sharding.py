@@ -8,7 +8,7 @@ sharding, whose copies are usually the nodes. Called by `racro.training.trainer`
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -45,9 +45,25 @@ def layers(model: nn.Module) -> Iterator[nn.Module]:
             yield from layers(child)
 
 
-def shards_of(model: nn.Module) -> int:
-    """Number of parts that are divided by themselves."""
-    return sum(isinstance(module, FSDPModule) for module in model.modules())
+class Spread(NamedTuple):
+    """How a model lies in this process."""
+
+    parts: int
+    """Layers and the rest: modules that are divided by themselves; 0 if nothing is."""
+    here: int
+    """Weights in this process."""
+    whole: int
+    """Weights in all."""
+
+
+def spread_of(model: nn.Module) -> Spread:
+    """How a model is divided, from the model itself."""
+    values = list(model.parameters())
+    return Spread(
+        sum(isinstance(module, FSDPModule) for module in model.modules()),
+        sum(local(value).numel() for value in values),
+        sum(value.numel() for value in values),
+    )
 
 
 def whole(value: torch.Tensor) -> torch.Tensor:
