@@ -14,6 +14,7 @@ from racro import config as recipes
 from racro.models.folders import TRAINER
 from racro.schema import Policy, ProblemTable, ScoredTable
 from racro.storage.files import folder_digest, full_disk_as_such, is_local, opened, with_retries
+from racro.storage.layout import LINEAGE, RECORD
 from racro.training.lineage import Lineage
 from tasks.running import trainer
 from tasks.running.engines import make_room
@@ -66,7 +67,7 @@ def update(
         output.metrics = {"steps": 0, "groups": work.total_groups, "groups_zero_variance": work.zero_variance}
         if keep:
             with trainer.folder(policy, runtime, make_room) as before, _workplace(output.folder) as place:
-                ignored = shutil.ignore_patterns("*.json.tmp", "record.json", "lineage.json", TRAINER)
+                ignored = shutil.ignore_patterns("*.json.tmp", RECORD, LINEAGE, TRAINER)
                 shutil.copytree(before, place, dirs_exist_ok=True, ignore=ignored)
         return policy.model_copy(update={"uri": output.folder, "trainer_digest": None})
     make_room(runtime)

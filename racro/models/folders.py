@@ -16,7 +16,7 @@ from racro.errors import BadInput
 from racro.models.adapters import WEIGHTS as ADAPTER_WEIGHTS
 from racro.models.adapters import Adapter, BadAdapter, attach
 from racro.models.pixels import UNLIMITED, limit
-from racro.storage.layout import RECORD
+from racro.storage.layout import LINEAGE, RECORD
 
 if TYPE_CHECKING:
     import torch
@@ -116,7 +116,7 @@ def model_digest(folder: Path, suffixes: tuple[str, ...] = ()) -> str:
         digest.update(f"base:{model_digest(base, suffixes)}\n".encode())
     counted = suffixes or _identity_suffixes(folder)
     for file in sorted(folder.iterdir()):
-        if file.suffix in counted and file.name != RECORD:
+        if file.suffix in counted and file.name not in (RECORD, LINEAGE):
             with file.open("rb") as stream:
                 digest.update(f"{file.name}:{hashlib.file_digest(stream, 'sha256').hexdigest()}\n".encode())
     return digest.hexdigest()

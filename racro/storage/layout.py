@@ -21,6 +21,8 @@ RECORD = "record.json"
 """Written last into every artifact folder: present means complete."""
 PRUNED = "pruned.json"
 """The same record in a folder whose files were removed to free their space."""
+LINEAGE = "lineage.json"
+"""Beside a trained policy: what it was made from (`racro.training.lineage`)."""
 
 LONGEST_NAME = 160
 """Bytes of a run's name: file systems take 255, and a sweep's children have the sweep's name and more."""

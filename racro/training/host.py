@@ -13,13 +13,10 @@ from pathlib import Path
 
 import torch
 
-from racro.errors import BadInput
+from racro.training.failures import TrainerMemory
 from racro.training.planning import Plan
+from racro.training.sharding import Spread
 from racro.training.trainer import Trainer, Training
-
-
-class TrainerMemory(BadInput):
-    """The trainer needs more memory than there is."""
 
 
 class Host:
@@ -29,10 +26,11 @@ class Host:
         self.trainer: Trainer | None = None
         self.policy: str | None = None
 
-    def begin(self, training: Training, start: Path | None, policy: str) -> None:
+    def begin(self, training: Training, start: Path | None, policy: str) -> dict[str, Spread]:
         """Build the trainer that goes on from `start`, the state of `policy`; None: the initial policy."""
         self.rest()
         self.trainer, self.policy = Trainer(training, start), policy
+        return self.trainer.spread()
 
     def update(
         self,

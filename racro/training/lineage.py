@@ -13,7 +13,6 @@ from racro.errors import BadInput
 from racro.schema import Policy, ProblemTable, ScoredTable
 from racro.storage import artifacts, layout
 
-FILE = "lineage.json"
 ROOT = "{root}"
 """Stands in the file for the root, which may be moved or copied."""
 
@@ -40,17 +39,17 @@ class Lineage(BaseModel):
     def write(self, folder: str, root: str) -> None:
         """Put it beside a policy. Handles below the root are named relative to it."""
         content = self.model_dump_json(indent=1).replace(f'"{root}/', f'"{ROOT}/')
-        artifacts.write_file(f"{folder}/{FILE}", content.encode())
+        artifacts.write_file(f"{folder}/{layout.LINEAGE}", content.encode())
 
     @classmethod
     def read(cls, policy: Policy) -> Lineage:
         """Of a trained policy. Raises NoLineage."""
         root = policy.uri.partition(f"/{layout.ARTIFACTS}/")[0]
         try:
-            text = artifacts.read_file(f"{policy.uri}/{FILE}").decode()
+            text = artifacts.read_file(f"{policy.uri}/{layout.LINEAGE}").decode()
         except FileNotFoundError as error:
             raise NoLineage(
-                f"{policy.uri}: the model's files are not there, and no {FILE} that says how to make it again; delete "
-                "the folder and run again"
+                f"{policy.uri}: the model's files are not there, and no {layout.LINEAGE} that says how to make it "
+                "again; delete the folder and run again"
             ) from error
         return cls.model_validate_json(text.replace(ROOT, root))

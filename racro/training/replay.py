@@ -11,6 +11,7 @@ Shapes: N tokens of a bin's captions, B captions of a bin, T tokens of the longe
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
@@ -29,6 +30,7 @@ from racro.training.advantage import advantages
 from racro.training.banned import BannedShare
 from racro.training.bins import Lengths, deal, divided
 from racro.training.divergence import Diverged, not_finite
+from racro.training.failures import LogprobMismatch
 from racro.training.feed import Feed
 from racro.training.grouped import Packed
 from racro.training.parity import FLOAT32_GAP
@@ -38,10 +40,6 @@ from racro.training.prompts import PromptEncoder
 from racro.training.sharding import local, settle, sum_copies, whole
 from racro.training.sharing import ways_agree
 from racro.training.trl_without_vllm import GRPOTrainer
-
-
-class LogprobMismatch(RuntimeError):
-    """Engine and trainer disagree on the probability of the same tokens, so training would be wrong."""
 
 
 class ReplayTrainer(GRPOTrainer):
@@ -55,6 +53,11 @@ class ReplayTrainer(GRPOTrainer):
         steps = Dataset.from_dict({"step": [0]})
         super().__init__(train_dataset=steps, reward_funcs=_never_asked, **arguments)
         self.current_gradient_accumulation_steps = 1
+        self.agreed, self.compared = True, 0
+        """Do both ways of log-probs agree, as far as they were compared: up to rows of so many tokens?"""
+        # TRL gathers a number per caption for its metrics, and processes have different numbers of captions.
+        gather, pad_to_longest = self.accelerator.gather, self.accelerator.pad_across_processes
+        self.accelerator.gather = lambda found: gather(pad_to_longest(found, pad_index=math.nan))
 
     def _move_model_to_device(self, model: Any, device: torch.device) -> None:
         """Not here: a model that is divided among processes may not fit on one device."""
@@ -129,14 +132,17 @@ class ReplayTrainer(GRPOTrainer):
         return Lengths(len(rollouts[0].prompt_ids), tuple(len(rollout.completion_ids) for rollout in rollouts))
 
     def _ways_agree(self, lengths: Sequence[Lengths]) -> bool:
-        """May captions share their prompt? Compared on the longest row of the iteration."""
+        """May captions share their prompt? Compared on the longest row, if none so long was compared before."""
         rows = chain(*(divided(number, own, self.budget) for number, own in enumerate(lengths)))
         allowed = self.config_.max_logprob_gap
         if self.accelerator.mixed_precision == "no":
             allowed = min(allowed, FLOAT32_GAP)
         longest = max(rows, key=lambda row: row.tokens)
+        if not self.agreed or longest.tokens <= self.compared:
+            return self.agreed
         agree = ways_agree(longest, self.inputs, lambda packed: self._score(self.model, packed).logprobs, allowed)
-        return self._of_all(not agree) is False
+        self.compared, self.agreed = longest.tokens, not self._of_all(not agree)
+        return self.agreed
 
     def _gate(self) -> None:
         """Compare engine and trainer over all captions of the iteration. Raises LogprobMismatch."""

@@ -7,6 +7,7 @@ are, and the stage begins again from the last state. Opened by `tasks.running.tr
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import queue
 import socket
@@ -19,12 +20,14 @@ from racro import imports
 from racro.config import TrainerPlacement
 from racro.engines.worker.wire import Gone, Wire
 from racro.processes.child import Child, ending, free_port, python
-from racro.training.lost import TrainerLost
+from racro.training.failures import TrainerLost
 
 if TYPE_CHECKING:
     from racro.training.planning import Plan
+    from racro.training.sharding import Spread
     from racro.training.trainer import Training
 
+logger = logging.getLogger(__name__)
 Progress = Callable[[int, int], None]
 EXIT = 5.0
 """Seconds between a process's last message and its exit status."""
@@ -39,11 +42,15 @@ class Service:
         self.policy: str | None = None
         self.closed = False
 
-    def begin(self, training: Training, start: Path | None, policy: str) -> None:
-        """Load what `start` holds, the state of `policy`; None: the initial policy."""
+    def begin(self, training: Training, start: Path | None, policy: str) -> dict[str, Spread]:
+        """Load what `start` holds, the state of `policy`; None: the initial policy. How the models lie in a process."""
         self.policy = None
-        self._do("begin", training, start, policy)
+        found: dict[str, Spread] = self._do("begin", training, start, policy)
         self.policy = policy
+        for name, how in found.items():
+            share = f"{how.here / how.whole:.0%} of {how.whole / 1e6:,.1f} M weights here, in {how.parts} parts"
+            logger.info("%s: %s", name, share if how.parts else f"{how.whole / 1e6:,.1f} M weights")
+        return found
 
     def update(
         self, expected: str, becomes: str, work: Plan, images_base: str, step: int, progress: Progress

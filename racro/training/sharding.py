@@ -7,7 +7,7 @@ sharding, whose copies are usually the nodes. Called by `racro.training.trainer`
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -37,9 +37,25 @@ def spread(model: nn.Module, mesh: DeviceMesh, dtype: torch.dtype | None, keep: 
     fully_shard(model, mesh=mesh, mp_policy=policy)
 
 
-def shards_of(model: nn.Module) -> int:
-    """Number of parts that are divided by themselves."""
-    return sum(isinstance(module, FSDPModule) for module in model.modules())
+class Spread(NamedTuple):
+    """How a model lies in this process."""
+
+    parts: int
+    """Layers and the rest: modules that are divided by themselves; 0 if nothing is."""
+    here: int
+    """Weights in this process."""
+    whole: int
+    """Weights in all."""
+
+
+def spread_of(model: nn.Module) -> Spread:
+    """How a model is divided, from the model itself."""
+    values = list(model.parameters())
+    return Spread(
+        sum(isinstance(module, FSDPModule) for module in model.modules()),
+        sum(local(value).numel() for value in values),
+        sum(value.numel() for value in values),
+    )
 
 
 def whole(value: torch.Tensor) -> torch.Tensor:

@@ -1,7 +1,8 @@
 """May the captions of a group share one pass over their prompt? Found out on the model itself, not by its name.
 
 Recurrent layers, images that see each other or positions of another kind do not fit (`racro.training.grouped`). Their
-log-probs then differ from those of a row for each caption. Called by `racro.training.replay` in each iteration.
+log-probs then differ from those of a row for each caption. Called by `racro.training.replay` in the first
+iteration, and when rows are longer than any that was compared.
 """
 
 from __future__ import annotations

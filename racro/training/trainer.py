@@ -166,6 +166,11 @@ class Trainer:
         """Write the state, to go on from later. To be called in all processes, each writes its part."""
         state.save(folder, self.trainer.model, self._optimizer)
 
+    def spread(self) -> dict[str, sharding.Spread]:
+        """How the trained model and the reference of the KL, if it is a model of its own, lie in this process."""
+        models = {"policy": self.trainer.model, "reference": self.trainer.ref_model}
+        return {name: sharding.spread_of(model) for name, model in models.items() if model is not None}
+
     @property
     def _optimizer(self) -> torch.optim.Optimizer:
         return self.trainer.optimizer.optimizer

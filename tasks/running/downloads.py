@@ -13,6 +13,7 @@ from racro.models.adapters import BadAdapter
 from racro.models.folders import TRAINER, ModelNotFound, model_digest
 from racro.schema import Handle, Policy
 from racro.storage import artifacts, downloads, files
+from racro.storage.layout import LINEAGE
 
 GIB = 2**30
 
@@ -28,7 +29,7 @@ def on_disk(model: Handle, runtime: Runtime) -> Iterator[Path]:
     artifacts.require_files(model.uri)
 
     def wanted(name: str) -> bool:
-        return name not in (TRAINER, *artifacts.RECORDS)
+        return name not in (TRAINER, LINEAGE, *artifacts.RECORDS)
 
     with _local(model.uri, _expected(model), runtime, wanted, lambda place: _intact(model, place)) as folder:
         yield folder

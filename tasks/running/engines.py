@@ -79,9 +79,9 @@ def release(role: Role) -> None:
 
 def release_all() -> None:
     """Close every engine and the trainer: at the end of a flow."""
-    trainer.release()
     release("captioner")
     release("reasoner")
+    trainer.release()
 
 
 def engine_log(role: Role) -> Path:

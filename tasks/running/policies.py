@@ -26,7 +26,7 @@ from prefect.serializers import JSONSerializer
 from racro import identity, schema
 from racro.engines.protocol import EngineLost
 from racro.storage import artifacts, attempts, files, layout
-from racro.training.lost import TrainerLost
+from racro.training.failures import TrainerLost
 from tasks.running import telemetry
 from tasks.running.downloads import share_cache
 

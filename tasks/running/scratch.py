@@ -73,7 +73,7 @@ class Scratch:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _tidy(self) -> None:
-        for entry in self.folder.iterdir():
+        for entry in self.folder.glob("*"):
             if entry.is_dir() and entry.name != self.newest and not self.uses[entry.name]:
                 shutil.rmtree(entry, ignore_errors=True)
 

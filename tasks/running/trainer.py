@@ -24,6 +24,7 @@ from racro.models.folders import TRAINER, model_digest
 from racro.processes.gpus import NoGpuMemory, memories, visible, wait_for_bytes
 from racro.schema import Handle, Policy, Problem, ScoredRollout
 from racro.storage import artifacts, files, layout
+from racro.training.failures import TrainerMemory
 from racro.training.lineage import Lineage
 from racro.training.planning import Plan, plan
 from racro.training.service import Service, opened
@@ -198,7 +199,6 @@ def _service(line: Lineage, runtime: Runtime) -> Service:
 def _wait_for_memory(training: Training) -> None:
     """Return when the trainer's GPUs have room for what it cannot do without. Raises TrainerMemory."""
     from racro.models import devices, memory, sizes
-    from racro.training.host import TrainerMemory
 
     there = memories()
     if not there or not devices.has_cuda():

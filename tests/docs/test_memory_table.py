@@ -49,7 +49,7 @@ def test_the_table_is_what_the_formula_says(tmp_path: Path) -> None:
 
 def test_the_placements_fit_what_they_are_for(tmp_path: Path) -> None:
     """One, two and eight GPUs: nothing is refused, nothing warned of."""
-    section = PAGE.read_text().partition("### One, two, eight GPUs")[2].partition("\n## ")[0]
+    section = PAGE.read_text().partition("## One, two, eight GPUs")[2].partition("\n## ")[0]
     blocks = [yaml.safe_load(block.partition("```")[0]) for block in section.split("```yaml\n")[1:]]
     cases = [(1, "3b"), (1, "7b"), (2, "3b"), (8, "7b")]
     for (count, size), content in zip(cases, [blocks[0], *blocks], strict=True):

@@ -16,7 +16,7 @@ from racro.engines.local.transformers import TransformersEngine
 from racro.models.folders import EMBEDDED, TRAINER, model_digest
 from racro.rollouts import captioner
 from racro.schema import Problem, Rollout, ScoredRollout, Verdict
-from racro.training import planning, replay, state, trainer
+from racro.training import failures, planning, state, trainer
 from tests.support.updating import optimizer_state, update
 
 INITIAL = EMBEDDED / "captioner"
@@ -117,7 +117,7 @@ def test_the_next_update_starts_from_the_policy_not_from_the_initial_weights(
     policy, step, old_rollouts, _ = first
     metrics = world.update(world.rollouts(policy, 1), policy, tmp_path / "next", step)
     assert metrics["logprob_gap"] < 1e-4
-    with pytest.raises(replay.LogprobMismatch, match="max_logprob_gap"):
+    with pytest.raises(failures.LogprobMismatch, match="max_logprob_gap"):
         world.update(old_rollouts, policy, tmp_path / "stale", step, max_logprob_gap=1e-6)
     assert not (tmp_path / "stale" / "model.safetensors").exists()
 

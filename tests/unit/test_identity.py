@@ -68,6 +68,8 @@ VALUES: dict[str, tuple[Any, Any]] = {
     "ahead": (None, (config.Reasoner(), schema.FrozenModel(uri="a", rows=0, digest="a"))),
     "max_gap": (0.1, 0.2),
     "max_unscored": (0.1, 0.2),
+    "keep": (True, False),
+    "save": (True, False),
 }
 """Two values of each input of any stage."""
 
@@ -85,7 +87,7 @@ def test_runtime_and_root_change_no_key_and_every_other_input_does(stage: str) -
     before = key(stage, inputs)
     assert before.startswith(f"artifacts/{stage}/")
     kept = {name for name in names if key(stage, inputs | {name: VALUES[name][1]}) == before}
-    assert kept == {"runtime", "root", "ahead", "max_unscored"}.intersection(names)
+    assert kept == {"runtime", "root", "ahead", "max_unscored", "keep", "save"}.intersection(names)
     assert key(stage, dict(reversed(inputs.items()))) == before
 
 
@@ -149,12 +151,13 @@ def test_handles_differ_by_content_kind_and_step() -> None:
         Policy(uri="a", rows=0, digest="x"),
         Policy(uri="a", rows=0, digest="y"),
         Policy(uri="a", rows=0, digest="x", step=1),
-        Policy(uri="a", rows=0, digest="x", trainer_digest="t"),
         RolloutTable(uri="a", rows=0, digest="x"),
         Handle(uri="a", rows=0, digest="x"),
         ProblemTable(uri="a", rows=0, digest="x", dropped=1),
     ]
     assert len({digest(handle) for handle in handles}) == len(handles)
+    evidence = Policy(uri="b", rows=0, digest="x", weights="w", trainer_digest="t")
+    assert digest(evidence) == digest(handles[0]), "what came out does not change what was computed from it"
 
 
 plain = st.recursive(

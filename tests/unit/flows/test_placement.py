@@ -17,6 +17,7 @@ from racro.models.devices import NoDevice
 from racro.models.folders import EMBEDDED
 from racro.processes import gpus
 from racro.schema import Policy
+from racro.training.failures import TrainerMemory
 from tasks.running import engines, trainer
 from tests.support import fake_gpus
 from tests.support.fake_gpus import Machine
@@ -128,7 +129,6 @@ def test_an_engine_wakes_up_when_there_is_room(machine: Machine, colocated: Call
 
 
 def test_the_trainer_starts_when_there_is_room(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
-    from racro.training.host import TrainerMemory
     from racro.training.trainer import Training
 
     monkeypatch.setattr(gpus, "MEMORY_DEADLINE", 0.0)
