@@ -98,6 +98,7 @@ class ReplayTrainer(GRPOTrainer):
     def forget(self) -> None:
         """Let go of the plan and all that was computed for it, but for the counts of the data path."""
         self.old, self.gaps, self.ratios = {}, [], []
+        del self.share, self.inputs
         if self.feed:
             self.feed.last = None
 

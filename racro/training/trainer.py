@@ -8,6 +8,7 @@ all of them get the same calls. Not here: rewards, artifacts, which policy comes
 from __future__ import annotations
 
 import shutil
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -206,7 +207,7 @@ def _arguments(training: Training, device: torch.device, adapted: bool) -> GRPOC
     config, captioner = training.config, training.captioner
     on_cpu = device.type == "cpu"
     return GRPOConfig(
-        output_dir="unused",
+        output_dir=tempfile.gettempdir(),  # nothing is written there, but it must be a folder
         per_device_train_batch_size=2,  # TRL wants a group; the replay takes bins of the plan
         num_generations=2,
         gradient_accumulation_steps=1,

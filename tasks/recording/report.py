@@ -73,8 +73,8 @@ def check_root(root: str) -> None:
 
 
 def keep_logs(root: str, name: str) -> None:
-    """Move the logs of engine processes into the run's folder."""
-    for role in ("captioner", "reasoner"):
+    """Move the logs of engine processes and of the trainer's into the run's folder."""
+    for role in ("captioner", "reasoner", "trainer"):
         log = engine_log(role)
         if log.is_file():
             try:

@@ -84,8 +84,8 @@ def release_all() -> None:
     trainer.release()
 
 
-def engine_log(role: Role) -> Path:
-    """The log file of a role's engine in another process. Each process has its own."""
+def engine_log(role: str) -> Path:
+    """The log file of a role's engine, or the trainer, in other processes. Each process of ours has its own."""
     return home() / "engines" / str(os.getpid()) / f"{role}.log"
 
 

@@ -216,6 +216,8 @@ def _training(line: Lineage, runtime: Runtime) -> Training:
 
     _warm.files.close()
     initial = _warm.files.enter_context(on_disk(line.initial, runtime))
+    if runtime.trainer.gpus:  # in the trainer's processes they are numbered anew
+        runtime = runtime.model_copy(update={"device": "cuda"})
     return Training(initial, line.captioner, line.temperature, line.config, runtime, line.seed)
 
 
