@@ -5,7 +5,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo quick test lint map models bench bench-engines bench-gpu screenshots vllm ui clean
+.PHONY: demo quick test lint map models bench bench-engines bench-gpu soak screenshots vllm ui clean
 
 demo: .venv/.ready
 	@$(BIN)/racro train embedded
@@ -45,6 +45,10 @@ bench-engines: .venv/.vllm
 # On a GPU machine: engine and update step of a full-size Qwen2.5-VL with random weights.
 bench-gpu: .venv/.ready
 	@$(BIN)/python -m tests.bench.gpu
+
+# Sixty iterations of a tiny training: does disk, memory or anything else grow?
+soak: .venv/.ready
+	@$(BIN)/python -m tests.bench.soak
 
 # The pictures of the UIs in docs/servers.md; needs Chromium and its driver.
 screenshots: .venv/.ready

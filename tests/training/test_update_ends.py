@@ -11,12 +11,15 @@ from typing import Any
 import pytest
 import torch
 
+from racro import config
 from racro.models.folders import EMBEDDED, model_digest
-from racro.training import trainer
+from racro.training import planning, trainer
 from racro.training.divergence import Diverged, not_finite
 from racro.training.replay import ReplayTrainer
+from racro.training.service import Inline
+from racro.training.trainer import Training
 from racro.training.trl_without_vllm import GRPOConfig
-from tests.support.tiny_training import TinyTraining
+from tests.support.tiny_training import RUNTIME, SETTINGS, TinyTraining
 
 CAPTIONER = EMBEDDED / "captioner"
 
@@ -29,8 +32,11 @@ def tensor_bytes() -> int:
     return sum(storages.values())
 
 
+@pytest.mark.parametrize("end", ["rest", "close"])
 @pytest.mark.parametrize("lora", [False, True])
-def test_nothing_of_the_trainer_is_left(tiny: TinyTraining, tmp_path: Path, monkeypatch: Any, lora: bool) -> None:
+def test_nothing_of_the_trainer_is_left(
+    tiny: TinyTraining, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lora: bool, end: str
+) -> None:
     seen: dict[str, weakref.ref[Any]] = {}
     replay = ReplayTrainer.replay
 
@@ -40,16 +46,23 @@ def test_nothing_of_the_trainer_is_left(tiny: TinyTraining, tmp_path: Path, monk
         return result
 
     monkeypatch.setattr(ReplayTrainer, "replay", watched)
-    rollouts = tiny.rollouts(CAPTIONER)
+    rows = tiny.rollouts(CAPTIONER)
+    work = planning.plan(rows, tiny.problems, rows[0].policy, 2)
+    section = config.Captioner(model="embedded", dtype="float32", lora=config.Lora(rank=2) if lora else None)
+    service = Inline()
     gc.collect()
     before = tensor_bytes()
-    monkeypatch.setattr(tiny, "rollouts", lambda policy: rollouts)
-    tiny.update(tmp_path / "policy", mini_batch=2, lora=lora)
+    service.begin(Training(CAPTIONER, section, 1.0, SETTINGS, RUNTIME, 0), None, "initial")
+    service.update("initial", "next", work, str(tiny.table), 0, lambda done, total: None)
+    assert service.policy == "next" and all(held() is not None for held in seen.values()), "it stays warm"
+    getattr(service, end)()
     after = tensor_bytes()  # without a collection of this test's own
     assert len(seen) == 3
     assert {name for name, held in seen.items() if held() is not None} == set()
     weights = (CAPTIONER / "model.safetensors").stat().st_size
     assert after - before < weights / 4
+    with pytest.raises(RuntimeError, match="the trainer holds nothing, not policy next"):
+        service.export("next", tmp_path)
 
 
 @pytest.mark.parametrize("learning_rate", [10.0, 1e30])
