@@ -22,7 +22,7 @@ PREFIX = "racro-scratch-"
 
 
 class Scratch:
-    """Folders by name. The one that was made last stays, and those that are in use."""
+    """Folders by name. The last one of each kind stays, and those that are in use."""
 
     def __init__(self, place: Path) -> None:
         """`place`: the folder that all processes share."""
@@ -35,9 +35,10 @@ class Scratch:
             self.lock = open(self.folder / "lock", "ab")  # noqa: SIM115  # held until the end of the process
             fcntl.flock(self.lock, fcntl.LOCK_EX)
         self.uses: Counter[str] = Counter()
-        self.newest = ""
+        self.newest: dict[str, str] = {}
+        """The last name of each kind."""
 
-    def make(self, name: str, fill: Callable[[Path], None]) -> Path:
+    def make(self, name: str, fill: Callable[[Path], None], kind: str = "") -> Path:
         """Have `fill` write into a folder, which exists afterwards, or not at all."""
         temporary, final = self.folder / f"{name}.tmp", self.folder / name
         shutil.rmtree(temporary, ignore_errors=True)
@@ -49,7 +50,7 @@ class Scratch:
             temporary.rename(final)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
-        self.newest = name
+        self.newest[kind] = name
         self._tidy()
         return final
 
@@ -74,7 +75,7 @@ class Scratch:
 
     def _tidy(self) -> None:
         for entry in self.folder.glob("*"):
-            if entry.is_dir() and entry.name != self.newest and not self.uses[entry.name]:
+            if entry.is_dir() and entry.name not in self.newest.values() and not self.uses[entry.name]:
                 shutil.rmtree(entry, ignore_errors=True)
 
 

@@ -149,7 +149,7 @@ def rest(runtime: Runtime) -> None:
         return
     name = service.policy
     if name not in _warm.saved:
-        _warm.scratch(runtime).make(f"{STATE}{name}", lambda place: service.save(name, place))
+        _warm.scratch(runtime).make(f"{STATE}{name}", lambda place: service.save(name, place), kind=STATE)
     service.rest()
 
 
