@@ -105,7 +105,7 @@ def _finding(recipe: Recipe, placed: Placed, there: dict[int, Memory]) -> Findin
             return _divided("problem", str(error))
     if placed.unknown:
         found = f"not counted: {' and '.join(placed.unknown)}, whose config.json is not on this machine"
-        return Finding("note", found, "racro prepare RECIPE gets the models")
+        return Finding("note", found, "a training downloads them; hf download NAME gets one before")
     if not placed.held:
         return Finding("ok", "nothing of it runs on a GPU")
     most = max(gib(placed.peak(gpu, there[gpu].total if gpu in there else None)) for gpu in placed.gpus)
