@@ -45,6 +45,7 @@ from tasks.recording import report, track
 from tasks.recording.closing import closing
 from tasks.recording.report import Evaluated
 from tasks.recording.track import Judge
+from tasks.running.engines import keep
 from tasks.running.stages import Stages
 from tasks.running.trainer import drop_state
 from tasks.update import update
@@ -115,6 +116,8 @@ def _train(recipe: Recipe, name: str, stages: Stages, mlflow_run: str, started: 
     iterations: list[tuple[RolloutTable, ScoredTable, Policy]] = []
     for k in range(recipe.iterations + 1):
         if _evaluated(recipe, k):
+            if k:
+                keep(policy, recipe.runtime)
             arm = evaluate_heldout(recipe, stages, policy, reasoner, heldout_parts, f", iteration {k}")
             score = report.log_evaluation(mlflow_run, k, policy, Judge(reasoner, heldout), arm.entry)
             logger.info("iteration %d: accuracy %s %% (n = %d)", k, score.share.percent, score.n)

@@ -69,6 +69,11 @@ def make_room(runtime: Runtime) -> None:
             cached.asleep = True
 
 
+def keep(policy: Policy, runtime: Runtime) -> None:
+    """Have the model folder of a policy lie beside its record: of those that are evaluated, and of a run's last."""
+    trainer.keep(policy, runtime, make_room)
+
+
 def release(role: Role) -> None:
     """Close a role's engine."""
     if role in _cached:

@@ -24,6 +24,7 @@ from racro.models.folders import TRAINER, model_digest
 from racro.processes.gpus import NoGpuMemory, memories, visible, wait_for_bytes
 from racro.schema import Handle, Policy, Problem, ScoredRollout
 from racro.storage import artifacts, files, layout
+from racro.storage.layout import LINEAGE, RECORD
 from racro.training.failures import TrainerMemory
 from racro.training.lineage import Lineage
 from racro.training.planning import Plan, plan
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
     from racro.training.trainer import Training
 
 logger = logging.getLogger("prefect.racro.trainer")
+MARKS = ("config.json", CONFIG)
+"""Files that a model folder, or an adapter's, always has."""
 STATE = "state-"
 """Before the name of a policy: the trainer's state in scratch."""
 
@@ -142,6 +145,19 @@ def folder(model: Handle, runtime: Runtime, make_room: Callable[[Runtime], None]
         yield place
 
 
+def keep(policy: Policy, runtime: Runtime, make_room: Callable[[Runtime], None]) -> None:
+    """Have a policy's model folder lie beside its record, also if nobody wanted that when it was made."""
+    if _kept(policy):
+        return
+    with folder(policy, runtime, make_room) as place:
+        fs, path = files.opened(policy.uri)
+        wanted = [file for file in place.iterdir() if file.is_file() and file.name not in (RECORD, LINEAGE)]
+        for file in sorted(
+            wanted, key=lambda file: file.name in MARKS
+        ):  # last, because they say that the rest is there
+            files.with_retries(functools.partial(fs.put, str(file), f"{path}/{file.name}"))
+
+
 def rest(runtime: Runtime) -> None:
     """Free the trainer's memory, for an engine on the same GPU. A state that was not kept goes to scratch first."""
     service = _warm.service
@@ -241,4 +257,4 @@ def _kept(policy: Policy) -> bool:
         return True
     artifacts.require_files(policy.uri)
     fs, path = files.opened(policy.uri)
-    return any(files.with_retries(functools.partial(fs.exists, f"{path}/{name}")) for name in ("config.json", CONFIG))
+    return any(files.with_retries(functools.partial(fs.exists, f"{path}/{name}")) for name in MARKS)
