@@ -86,6 +86,13 @@ def test_another_learning_rate_executes_only_what_depends_on_it(first: Summary, 
     assert changed.base == first.base
 
 
+def test_a_shorter_run_has_its_policy_from_a_longer_one(first: Summary, root: str) -> None:
+    """Which did not evaluate it, and so kept no model folder: its update is replayed, and nothing is asked again."""
+    short = train(tiny("iterations=1"), run="short", root=root)
+    assert executed(short) == {**dict.fromkeys(STAGES, 0), **dict.fromkeys(EVALUATION, 1)}
+    assert model_digest(Path(short.policy.uri)) == short.policy.digest != first.policy.digest
+
+
 def test_a_deleted_artifact_is_made_again_and_nothing_else(first: Summary, root: str) -> None:
     (victim,) = [
         folder
