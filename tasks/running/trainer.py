@@ -152,9 +152,8 @@ def keep(policy: Policy, runtime: Runtime, make_room: Callable[[Runtime], None])
     with folder(policy, runtime, make_room) as place:
         fs, path = files.opened(policy.uri)
         wanted = [file for file in place.iterdir() if file.is_file() and file.name not in (RECORD, LINEAGE)]
-        for file in sorted(
-            wanted, key=lambda file: file.name in MARKS
-        ):  # last, because they say that the rest is there
+        # The marks come last, because they say that the rest is there.
+        for file in sorted(wanted, key=lambda file: file.name in MARKS):
             files.with_retries(functools.partial(fs.put, str(file), f"{path}/{file.name}"))
 
 
