@@ -51,7 +51,7 @@ from tasks.running.trainer import drop_state
 from tasks.update import update
 
 STATES = 2
-"""States of the trainer that a training keeps, the newest ones: one to go on from, one in case that it is damaged."""
+"""States of the trainer that a training keeps, the newest ones: one to go on from, one if that is damaged."""
 
 
 def run_name() -> str:
@@ -116,8 +116,6 @@ def _train(recipe: Recipe, name: str, stages: Stages, mlflow_run: str, started: 
     iterations: list[tuple[RolloutTable, ScoredTable, Policy]] = []
     for k in range(recipe.iterations + 1):
         if _evaluated(recipe, k):
-            if k:
-                keep(policy, recipe.runtime)
             arm = evaluate_heldout(recipe, stages, policy, reasoner, heldout_parts, f", iteration {k}")
             score = report.log_evaluation(mlflow_run, k, policy, Judge(reasoner, heldout), arm.entry)
             logger.info("iteration %d: accuracy %s %% (n = %d)", k, score.share.percent, score.n)
@@ -173,6 +171,8 @@ def _train(recipe: Recipe, name: str, stages: Stages, mlflow_run: str, started: 
             drop_state(states.popleft())
         report.log_iteration(mlflow_run, k, rollouts, scored, policy)
 
+    if recipe.iterations:
+        keep(policy, recipe.runtime)
     summary = Summary(
         run=name,
         recipe_digest=recipe_digest(recipe),

@@ -136,9 +136,9 @@ def _of_run(name: str, root: str) -> Policy | None:
     made = summary.get("policy")
     if made is None:
         raise NoPolicy(f"--policy {name}: this run has no policy of its own; name a training, or a sweep's child")
-    below = made["uri"].partition(f"/{layout.ARTIFACTS}/")[2]  # the root may have been moved since
+    _, known, below = made["uri"].rpartition(f"/{layout.ARTIFACTS}/")  # the root may have been moved since
     here = f"{root}/{layout.ARTIFACTS}/{below}"
-    return _at(here if below and artifacts.known_record(here) else made["uri"], name)
+    return _at(here if known and artifacts.known_record(here) else made["uri"], name)
 
 
 def _by_digest(beginning: str, root: str) -> Policy | None:

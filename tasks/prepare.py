@@ -198,6 +198,10 @@ def adopt_captioner(config: Captioner, runtime: Runtime, freeze: tuple[Part, ...
             "runtime.captioner.urls: training changes the captioner's weights, which running endpoints keep; leave it "
             "empty and a server is started"
         )
+    if config.dtype == "float16":
+        raise CannotTrain(
+            "captioner.dtype: float16 overflows in training; set captioner.dtype=bfloat16, which has float32's range"
+        )
     folder = model_folder(config.model, "captioner", config.revision)
     if config.lora is not None and Adapter.read(folder):
         raise CannotTrain(

@@ -67,9 +67,15 @@ def update(
         output.metrics = {"steps": 0, "groups": work.total_groups, "groups_zero_variance": work.zero_variance}
         if keep:
             with trainer.folder(policy, runtime, make_room) as before, _workplace(output.folder) as place:
-                ignored = shutil.ignore_patterns("*.json.tmp", RECORD, LINEAGE, TRAINER)
+                ignored = shutil.ignore_patterns("*.tmp", RECORD, LINEAGE, TRAINER)
                 shutil.copytree(before, place, dirs_exist_ok=True, ignore=ignored)
-        return policy.model_copy(update={"uri": output.folder, "trainer_digest": None})
+        kept = None
+        if save and policy.step:
+            make_room(runtime)
+            with _workplace(output.folder) as place:
+                trainer.holding(policy, line, runtime).save(policy.digest, place / TRAINER)
+                kept = folder_digest(place / TRAINER)
+        return policy.model_copy(update={"uri": output.folder, "trainer_digest": kept})
     make_room(runtime)
     service = trainer.holding(policy, line, runtime)
     again = trainer.replayed()
@@ -83,7 +89,8 @@ def update(
         if save:
             service.save(made.digest, place / TRAINER)
             found["trainer_digest"] = folder_digest(place / TRAINER)
-            trainer.saved(made)
+    if save:
+        trainer.saved(made)
     return made.model_copy(update=found)
 
 

@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from racro.errors import BadInput
-from racro.schema import Handle, Row
+from racro.schema import Handle, Policy, Row
 from racro.storage.arrow import arrow_schema
 from racro.storage.attempts import keep_only, split
 from racro.storage.files import is_local, opened, with_retries
@@ -172,7 +172,7 @@ def read_record(folder: str) -> Record | None:
     A record whose attempt was deleted counts for nothing: deleting a bad file's folder heals. Raises BadArtifact.
     """
     record = _find_record(folder, RECORD)
-    if record is not None and record.place and record.shards:
+    if record is not None and record.place and (record.shards or record.handle_type == Policy.__name__):
         fs, path = opened(files_of(split(folder)[0], record))
         if not with_retries(lambda: fs.exists(path)):
             return None

@@ -18,10 +18,15 @@ class Diverged(BadInput):
     """A number of the update is not finite. Nothing was written."""
 
     def __init__(self, what: str, step: int, total: int, learning_rate: float) -> None:
+        self.facts = what, step, total, learning_rate
         super().__init__(
             f"the update has diverged: {what} at optimizer step {step} of {total}; nothing was written. Lower "
             f"update.learning_rate (now {learning_rate:g}) or update.max_grad_norm"
         )
+
+    def __reduce__(self) -> tuple[type[Diverged], tuple[str, int, int, float]]:
+        """For other processes: exceptions are made again from their arguments."""
+        return type(self), self.facts
 
 
 def not_finite(logged: Mapping[str, float]) -> str | None:

@@ -7,8 +7,9 @@ nothing of the trainer is in memory. Used by `racro.training.service` in the run
 
 from __future__ import annotations
 
+import contextlib
 import gc
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
@@ -17,6 +18,23 @@ from racro.training.failures import TrainerMemory
 from racro.training.planning import Plan
 from racro.training.sharding import Spread
 from racro.training.trainer import Trainer, Training
+
+
+@contextlib.contextmanager
+def _memory() -> Iterator[None]:
+    """Raises TrainerMemory where a GPU's memory is full.
+
+    Without a cause: its frames would hold the tensors, and other processes do not know torch's exception.
+    """
+    try:
+        yield
+        return
+    except torch.OutOfMemoryError as error:
+        said = str(error).splitlines()[0][:200]
+    raise TrainerMemory(
+        f"the trainer is out of memory ({said}); lower runtime.trainer.tokens, or divide the model among more GPUs "
+        "(runtime.trainer.gpus, shard: fsdp)"
+    )
 
 
 class Host:
@@ -29,7 +47,8 @@ class Host:
     def begin(self, training: Training, start: Path | None, policy: str) -> dict[str, Spread]:
         """Build the trainer that goes on from `start`, the state of `policy`; None: the initial policy."""
         self.rest()
-        self.trainer, self.policy = Trainer(training, start), policy
+        with _memory():
+            self.trainer, self.policy = Trainer(training, start), policy
         return self.trainer.spread()
 
     def update(
@@ -43,25 +62,21 @@ class Host:
     ) -> dict[str, float]:
         """See `Trainer.update`. `expected`: the policy before, `becomes`: after it. A failure empties this host."""
         trainer = self._holding(expected)
-        try:
+        self.policy = None
+        with _memory():
             metrics = trainer.update(work, images_base, step, progress)
-        except torch.OutOfMemoryError as error:
-            raise TrainerMemory(
-                f"the trainer is out of memory ({str(error).splitlines()[0][:200]}); lower runtime.trainer.tokens, or "
-                "divide the model among more GPUs (runtime.trainer.gpus, shard: fsdp)"
-            ) from error
-        finally:
-            self.policy = None
         self.policy = becomes
         return metrics
 
     def export(self, expected: str, out: Path) -> None:
         """Write the policy as a model folder."""
-        self._holding(expected).export(out)
+        with _memory():
+            self._holding(expected).export(out)
 
     def save(self, expected: str, folder: Path) -> None:
         """Write the state."""
-        self._holding(expected).save(folder)
+        with _memory():
+            self._holding(expected).save(folder)
 
     def rest(self) -> None:
         """Free all memory that the trainer had."""

@@ -44,7 +44,7 @@ class Lineage(BaseModel):
     @classmethod
     def read(cls, policy: Policy) -> Lineage:
         """Of a trained policy. Raises NoLineage."""
-        root = policy.uri.partition(f"/{layout.ARTIFACTS}/")[0]
+        root = policy.uri.rpartition(f"/{layout.ARTIFACTS}/")[0]
         try:
             text = artifacts.read_file(f"{policy.uri}/{layout.LINEAGE}").decode()
         except FileNotFoundError as error:

@@ -53,6 +53,8 @@ class ReplayTrainer(GRPOTrainer):
         steps = Dataset.from_dict({"step": [0]})
         super().__init__(train_dataset=steps, reward_funcs=_never_asked, **arguments)
         self.current_gradient_accumulation_steps = 1
+        self._inputs: dict[str, Any] = {}
+        """Of the bin whose loss TRL is computing."""
         self.agreed, self.compared = True, 0
         """Do both ways of log-probs agree, as far as they were compared: up to rows of so many tokens?"""
         # TRL gathers a number per caption for its metrics, and processes have different numbers of captions.
@@ -97,8 +99,8 @@ class ReplayTrainer(GRPOTrainer):
 
     def forget(self) -> None:
         """Let go of the plan and all that was computed for it, but for the counts of the data path."""
-        self.old, self.gaps, self.ratios = {}, [], []
-        del self.share, self.inputs
+        self.old, self.gaps, self.ratios, self._inputs = {}, [], [], {}
+        del self.share, self.inputs, self.work, self.rollouts, self.bins, self.encoder
         if self.feed:
             self.feed.last = None
 

@@ -170,6 +170,9 @@ class Processes(Service):
                     if progress is not None and rank == 0:
                         progress(*content)
                 elif kind == "error":
+                    # What a process says of a peer that is gone is an error like any other.
+                    if type(content) is RuntimeError and (gone := self._killed(rank)) is not None:
+                        raise TrainerLost(self._how(gone, None))
                     raise content
                 else:
                     raise TrainerLost(self._how(rank, content))
@@ -185,6 +188,11 @@ class Processes(Service):
                 return self.messages.get(timeout=0.5)
             except queue.Empty:
                 continue
+
+    def _killed(self, but: int) -> int | None:
+        """A process other than `but` that was killed, if there is one."""
+        others = (rank for rank in range(len(self.children)) if rank != but)
+        return next((rank for rank in others if (self.children[rank].wait(1.0) or 0) < 0), None)
 
     def _how(self, rank: int, said: str | None) -> str:
         child = self.children[rank]

@@ -7,6 +7,8 @@ sharding, whose copies are usually the nodes. Called by `racro.training.trainer`
 
 from __future__ import annotations
 
+import functools
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
@@ -18,6 +20,7 @@ from torch.distributed.tensor import DTensor
 from racro.models.parts import layers
 
 
+@functools.cache  # a process group is never given back
 def grid(device: torch.device, processes: int, shards: int) -> DeviceMesh:
     """The processes as (copies, shards); one dimension where there is one copy. `shards`: processes of a copy."""
     if shards == processes:
@@ -32,9 +35,14 @@ def spread(model: nn.Module, mesh: DeviceMesh, dtype: torch.dtype | None, keep: 
     whole between forward and backward? For models whose shards are the whole.
     """
     policy = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32)
+    # Positions reach the layers in float32 and stay so, as in the engine.
+    inner = replace(policy, cast_forward_inputs=False)
     for layer in layers(model):
-        fully_shard(layer, mesh=mesh, mp_policy=policy, reshard_after_forward=not keep)
+        fully_shard(layer, mesh=mesh, mp_policy=inner, reshard_after_forward=not keep)
     fully_shard(model, mesh=mesh, mp_policy=policy)
+    for module in model.modules():
+        if isinstance(module, FSDPModule):  # processes may use different weights: of experts, of an image's tiles
+            module.set_reduce_scatter_unused_params(True)
 
 
 class Spread(NamedTuple):

@@ -32,6 +32,8 @@ def ways_agree(row: Row, inputs: BinInputs, logprobs: Callable[[Packed], torch.T
     try:
         gap = (logprobs(inputs.packed(prompts, (row,), shared=True)) - plain).abs().mean().item()
         what = f"log-probs of {inputs.work.groups[row.group].problem.uid!r} differ by {gap:.3g} per token"
+    except torch.OutOfMemoryError:
+        raise
     except Exception as error:  # anything that a model of another build says to a mask or to positions of ours
         gap, what = torch.inf, f"{type(error).__name__}: {str(error).splitlines()[0][:200] if str(error) else ''}"
     if gap <= allowed:

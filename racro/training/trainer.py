@@ -227,6 +227,7 @@ def _arguments(training: Training, device: torch.device, adapted: bool) -> GRPOC
         fp16=captioner.dtype == "float16",
         use_cpu=on_cpu,
         gradient_checkpointing=training.runtime.gradient_checkpointing,
+        disable_dropout=True,  # an adapter from elsewhere may have some
         save_strategy="no",
         report_to=[],
         disable_tqdm=True,

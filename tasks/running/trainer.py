@@ -20,23 +20,26 @@ from racro.config import Runtime
 from racro.home import home
 from racro.identity import digest
 from racro.models.adapters import CONFIG
-from racro.models.folders import TRAINER, model_digest
+from racro.models.folders import TRAINER, model_digest, model_folder
 from racro.processes.gpus import NoGpuMemory, memories, visible, wait_for_bytes
 from racro.schema import Handle, Policy, Problem, ScoredRollout
 from racro.storage import artifacts, files, layout
 from racro.storage.layout import LINEAGE, RECORD
 from racro.training.failures import TrainerMemory
-from racro.training.lineage import Lineage
+from racro.training.lineage import Lineage, NoLineage
 from racro.training.planning import Plan, plan
 from racro.training.service import Service, opened
 from tasks.running import telemetry
 from tasks.running.downloads import on_disk, state_on_disk
+from tasks.running.locks import alone
 from tasks.running.scratch import Scratch, at
 
 if TYPE_CHECKING:
     from racro.training.trainer import Training
 
 logger = logging.getLogger("prefect.racro.trainer")
+LAST = ".metadata"
+"""The file of the trainer's state that is written last."""
 MARKS = ("config.json", CONFIG)
 """Files that a model folder, or an adapter's, always has."""
 STATE = "state-"
@@ -74,22 +77,20 @@ def holding(policy: Policy, made_by: Lineage, runtime: Runtime) -> Service:
     `made_by`: the update that is about to be taken from `policy`, or that was taken to make it. Raises NoLineage.
     """
     service = _service(made_by, runtime)
-    if service.policy == policy.digest:
-        _warm.replayed = 0
-        return service
-    updates: list[tuple[Lineage, Policy]] = []
     _warm.replayed = 0
-    here = policy
+    updates: list[tuple[Lineage, Policy]] = []
+    here, start = policy, None
     with contextlib.ExitStack() as stack:
-        while (start := _state(here, runtime, stack)) is None and here.step:
+        while here.digest != service.policy and (start := _state(here, runtime, stack)) is None and here.step:
             line = Lineage.read(here)
             updates.append((line, here))
             here = line.policy
-        training = _training(made_by, runtime)
-        if service.policy is not None:
-            service.rest()  # what it holds of another policy is in the way
-        _wait_for_memory(training)
-        service.begin(training, start, here.digest)
+        if here.digest != service.policy:
+            training = _training(made_by, runtime)
+            if service.policy is not None:
+                service.rest()  # what it holds of another policy is in the way
+            _wait_for_memory(training)
+            service.begin(training, start, here.digest)
     for line, made in reversed(updates):
         if made.digest != line.policy.digest:  # an update without signal made nothing new
             logger.info("replaying the update to policy %s", made.digest[:12])
@@ -147,9 +148,12 @@ def folder(model: Handle, runtime: Runtime, make_room: Callable[[Runtime], None]
 
 def keep(policy: Policy, runtime: Runtime, make_room: Callable[[Runtime], None]) -> None:
     """Have a policy's model folder lie beside its record, also if nobody wanted that when it was made."""
-    if _kept(policy):
+    if artifacts.read_record(policy.uri) is None or _kept(policy):  # pruned, or there
         return
-    with folder(policy, runtime, make_room) as place:
+    root, _, key = policy.uri.rpartition(f"/{layout.ARTIFACTS}/")
+    with alone(root, f"keep {key}"), folder(policy, runtime, make_room) as place:
+        if model_digest(place) != policy.files:  # made again with other rounding, which `folder` has said
+            return
         fs, path = files.opened(policy.uri)
         wanted = [file for file in place.iterdir() if file.is_file() and file.name not in (RECORD, LINEAGE)]
         # The marks come last, because they say that the rest is there.
@@ -178,6 +182,8 @@ def drop_state(policy: Policy) -> None:
     fs, path = files.opened(f"{policy.uri}/{TRAINER}")
 
     def remove() -> None:
+        if fs.exists(f"{path}/{LAST}"):
+            fs.rm_file(f"{path}/{LAST}")  # first: the rest is then no state any more
         if fs.exists(path):
             fs.rm(path, recursive=True)
 
@@ -230,10 +236,21 @@ def _training(line: Lineage, runtime: Runtime) -> Training:
     from racro.training.trainer import Training  # loads torch
 
     _warm.files.close()
-    initial = _warm.files.enter_context(on_disk(line.initial, runtime))
+    initial = _warm.files.enter_context(on_disk(_initial(line), runtime))
     if runtime.trainer.gpus:  # in the trainer's processes they are numbered anew
         runtime = runtime.model_copy(update={"device": "cuda"})
     return Training(initial, line.captioner, line.temperature, line.config, runtime, line.seed)
+
+
+def _initial(line: Lineage) -> Policy:
+    """The initial policy, which another machine may have had elsewhere. Raises NoLineage, ModelNotFound."""
+    fs, path = files.opened(line.initial.uri)
+    if not files.is_local(fs) or Path(path).is_dir():
+        return line.initial
+    place = model_folder(line.captioner.model, "captioner", line.captioner.revision)
+    if (found := model_digest(place)) != line.initial.digest:
+        raise NoLineage(f"{place} holds {found[:12]}, and the training began with {line.initial.digest[:12]}")
+    return line.initial.model_copy(update={"uri": str(place)})
 
 
 def _state(policy: Policy, runtime: Runtime, stack: contextlib.ExitStack) -> Path | None:
@@ -244,10 +261,14 @@ def _state(policy: Policy, runtime: Runtime, stack: contextlib.ExitStack) -> Pat
         return stack.enter_context(scratch.use(name))
     if policy.trainer_digest is None:
         return None
-    fs, path = files.opened(f"{policy.uri}/{TRAINER}/.metadata")
+    fs, path = files.opened(f"{policy.uri}/{TRAINER}/{LAST}")
     if not files.with_retries(lambda: fs.exists(path)):  # removed, because a later one is there
         return None
-    return stack.enter_context(state_on_disk(policy, runtime))
+    try:
+        return stack.enter_context(state_on_disk(policy, runtime))
+    except artifacts.BadArtifact as error:
+        logger.warning("%s; an earlier state is taken, and updates since are replayed", error)
+        return None
 
 
 def _kept(policy: Policy) -> bool:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import pickle
 import signal
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import pytest
@@ -15,10 +17,14 @@ from safetensors.torch import load_file
 from transformers import AutoConfig
 
 from racro import config
+from racro.engines.worker.main import portable
 from racro.models.folders import EMBEDDED, TRAINER, model_digest
 from racro.schema import Verdict
 from racro.training import planning
-from racro.training.failures import LogprobMismatch, TrainerLost
+from racro.training.divergence import Diverged
+from racro.training.failures import LogprobMismatch, TrainerLost, TrainerMemory
+from racro.training.host import Host
+from racro.training.planning import BadRollouts
 from racro.training.service import Inline, Processes, Service
 from racro.training.sharding import Spread
 from racro.training.trainer import Training
@@ -109,6 +115,28 @@ def same(made: Made, single: Made) -> None:
     scale = max(entry["exp_avg"].abs().max().item() for entry in others.values())
     for name, entry in others.items():
         assert (moments[name]["exp_avg"] - entry["exp_avg"]).abs().max().item() <= 1e-6 * scale, name
+
+
+@pytest.mark.parametrize(
+    "error", [Diverged("the loss is nan", 1, 2, 0.1), TrainerMemory("full"), LogprobMismatch("apart"), BadRollouts("x")]
+)
+def test_what_ends_an_update_travels_between_processes_as_it_is(error: Exception) -> None:
+    """Otherwise it would count as a lost process, and be tried again."""
+    assert portable(error)
+    again = pickle.loads(pickle.dumps(error))
+    assert type(again) is type(error) and str(again) == str(error)
+
+
+def test_memory_that_is_full_is_one_line_that_travels() -> None:
+    def full(*arguments: Any) -> Any:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+
+    host = Host()
+    host.trainer, host.policy = SimpleNamespace(update=full, save=full), "here"  # type: ignore[assignment]
+    for command in (lambda: host.save("here", Path()), lambda: host.update("here", "there", *[None] * 4)):  # type: ignore[arg-type]
+        with pytest.raises(TrainerMemory, match=r"tried|Tried to allocate 2 GiB.*runtime\.trainer\.tokens") as caught:
+            command()
+        assert portable(caught.value) and caught.value.__cause__ is None
 
 
 @pytest.mark.parametrize("kind", ["full", "lora"])
