@@ -69,6 +69,11 @@ class Adapter:
         return cls(folder, config["base_model_name_or_path"], config.get("revision"), config["r"], scale)
 
 
+def inner(model: Any) -> Any:
+    """A model without PEFT's wrapper, if it has one."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
 def fresh(lora: Lora, model: Any) -> LoraConfig:
     """The configuration of a new adapter of `model`. It changes nothing yet, because its second matrices are zero."""
     from peft import LoraConfig

@@ -12,6 +12,8 @@ from typing import Any
 
 import torch
 
+from racro.training.sharding import whole
+
 
 class BannedShare:
     """Measures one model."""
@@ -25,6 +27,13 @@ class BannedShare:
         """
         self.config, self.weight, self.bias, self.temperature = config, weight, bias, temperature
         self.banned = [token for token in banned if token < len(weight)]
+
+    @classmethod
+    def of(cls, model: Any, banned: list[int], temperature: float) -> BannedShare:
+        """Of a model as it is now, without wrappers of PEFT. To be called in all processes that divide it."""
+        head = model.get_output_embeddings()
+        bias = None if head.bias is None else whole(head.bias.detach())
+        return cls(model.config, whole(head.weight.detach()), bias, banned, temperature)
 
     @torch.no_grad()
     def log_allowed(self, hidden: torch.Tensor, tokens: torch.Tensor, logprobs: torch.Tensor) -> torch.Tensor:

@@ -19,7 +19,7 @@ import torch
 from racro.models import attention
 from racro.models.encoding import Inputs, positions
 from racro.training.banned import BannedShare
-from racro.training.bins import Bin, Row
+from racro.training.bins import Bin, Lengths, Row
 from racro.training.grouped import Packed, block_mask, pack, separate
 from racro.training.planning import BadRollouts, Group, Plan
 from racro.training.prompts import PromptEncoder, first_difference, prompt_ids
@@ -68,6 +68,13 @@ class BinInputs:
         self.work, self.encoder, self.model = work, encoder, model
         self.shared = True
         """Do the captions of a row share their prompt? Otherwise each row has one caption."""
+
+    def lengths(self) -> list[Lengths]:
+        """Numbers of tokens of each group."""
+        return [
+            Lengths(len(group.rollouts[0].prompt_ids), tuple(len(rollout.completion_ids) for rollout in group.rollouts))
+            for group in self.work.groups
+        ]
 
     def prepare(self, what: Bin, stand_in: Row) -> Prepared:
         """The inputs of a bin; of `stand_in` for a bin without rows.

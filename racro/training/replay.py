@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from itertools import chain
 from typing import Any
 
@@ -25,12 +25,11 @@ from torch.nn.utils.rnn import pad_sequence
 
 from racro import config as recipes
 from racro.models import adapters, attention
-from racro.training import optimizer
+from racro.training import gate, optimizer
 from racro.training.advantage import advantages
 from racro.training.banned import BannedShare
-from racro.training.bins import Lengths, deal, divided
+from racro.training.bins import deal, divided
 from racro.training.divergence import Diverged, not_finite
-from racro.training.failures import LogprobMismatch
 from racro.training.feed import Feed
 from racro.training.grouped import Packed
 from racro.training.parity import FLOAT32_GAP
@@ -38,7 +37,7 @@ from racro.training.passes import BinInputs, Prepared, Scored, scored
 from racro.training.planning import Plan
 from racro.training.prompts import PromptEncoder
 from racro.training.sharding import local, settle, sum_copies, whole
-from racro.training.sharing import ways_agree
+from racro.training.sharing import Ways
 from racro.training.trl_without_vllm import GRPOTrainer
 
 
@@ -55,8 +54,8 @@ class ReplayTrainer(GRPOTrainer):
         self.current_gradient_accumulation_steps = 1
         self._inputs: dict[str, Any] = {}
         """Of the bin whose loss TRL is computing."""
-        self.agreed, self.compared = True, 0
-        """Do both ways of log-probs agree, as far as they were compared: up to rows of so many tokens?"""
+        exact = self.accelerator.mixed_precision == "no"
+        self.ways = Ways(min(config.max_logprob_gap, FLOAT32_GAP) if exact else config.max_logprob_gap)
         # TRL gathers a number per caption for its metrics, and processes have different numbers of captions.
         gather, pad_to_longest = self.accelerator.gather, self.accelerator.pad_across_processes
         self.accelerator.gather = lambda found: gather(pad_to_longest(found, pad_index=math.nan))
@@ -108,14 +107,17 @@ class ReplayTrainer(GRPOTrainer):
 
     def _begin(self) -> None:
         """Divide the steps into bins; compute old log-probs of all steps but the first, whose own pass gives them."""
-        core = self._core(self.model)
-        head = core.get_output_embeddings()
-        bias = None if head.bias is None else whole(head.bias.detach())
-        self.share = BannedShare(core.config, whole(head.weight.detach()), bias, self.banned, self.temperature)
+        core = adapters.inner(self.model)
+        self.share = BannedShare.of(core, self.banned, self.temperature)
         self.inputs = BinInputs(self.work, self.encoder, core)
-        lengths = [self._lengths(number) for number in range(len(self.work.groups))]
+        lengths = self.inputs.lengths()
+        rows = chain(*(divided(number, own, self.budget) for number, own in enumerate(lengths)))
         # The auxiliary loss of experts is a mean over prompts too, one for each caption.
-        shared = not self.aux_loss_enabled and attention.takes_masks(core) and self._ways_agree(lengths)
+        shared = (
+            not self.aux_loss_enabled
+            and attention.takes_masks(core)
+            and self.ways.may_share(rows, self.inputs, lambda row: self._score(self.model, row).logprobs, self._of_all)
+        )
         self.inputs.shared = shared
         self._metrics["train"]["shared_prompts"].append(float(shared))
         count, rank = self.accelerator.num_processes, self.accelerator.process_index
@@ -129,42 +131,6 @@ class ReplayTrainer(GRPOTrainer):
             for _ in later:
                 prepared = self.feed.take()
                 self._old(prepared, self._score(self.model, prepared.packed))
-
-    def _lengths(self, number: int) -> Lengths:
-        rollouts = self.work.groups[number].rollouts
-        return Lengths(len(rollouts[0].prompt_ids), tuple(len(rollout.completion_ids) for rollout in rollouts))
-
-    def _ways_agree(self, lengths: Sequence[Lengths]) -> bool:
-        """May captions share their prompt? Compared on the longest row, if none so long was compared before."""
-        rows = chain(*(divided(number, own, self.budget) for number, own in enumerate(lengths)))
-        allowed = self.config_.max_logprob_gap
-        if self.accelerator.mixed_precision == "no":
-            allowed = min(allowed, FLOAT32_GAP)
-        longest = max(rows, key=lambda row: row.tokens)
-        if not self.agreed or longest.tokens <= self.compared:
-            return self.agreed
-        agree = ways_agree(longest, self.inputs, lambda packed: self._score(self.model, packed).logprobs, allowed)
-        self.compared, self.agreed = longest.tokens, not self._of_all(not agree)
-        return self.agreed
-
-    def _gate(self) -> None:
-        """Compare engine and trainer over all captions of the iteration. Raises LogprobMismatch."""
-        none = torch.zeros(0, device=self.accelerator.device)  # of a process that has no bin
-        gap, ratio = torch.cat([none, *self.gaps]), torch.cat([none, *self.ratios])
-        sums = torch.stack([gap.abs().sum(), ratio.sum(), gap.new_tensor(len(gap))])
-        distance, ratios, count = self.accelerator.reduce(sums).tolist()
-        mean = distance / count
-        if not mean <= self.config_.max_logprob_gap:
-            raise LogprobMismatch(
-                f"log-probs of engine and trainer differ by {mean:.3g} per token (mean |difference|; "
-                f"update.max_logprob_gap is {self.config_.max_logprob_gap:.3g}): the rollouts are of another policy, "
-                "or engine and trainer disagree on prompt, positions or precision"
-            )
-        metrics = self._metrics["train"]
-        metrics["logprob_gap/mean"].append(mean)
-        largest = torch.cat([gap.new_zeros(1), gap.abs()]).max()
-        metrics["logprob_gap/max"].append(self.accelerator.gather(largest).max().item())
-        metrics["importance_ratio/mean"].append(ratios / count)
 
     @torch.no_grad()
     def _check_weights(self) -> None:
@@ -230,7 +196,9 @@ class ReplayTrainer(GRPOTrainer):
         for name in of_bins[0]:
             of_step[name].append(sum(share * own[name][0] for share, own in zip(shares.tolist(), of_bins, strict=True)))
         if step == 0:
-            self._gate()
+            found = gate.compared(self.gaps, self.ratios, self.accelerator, self.config_.max_logprob_gap)
+            for name, value in found.items():
+                of_step[name].append(value)
         return torch.stack(losses).sum()
 
     def _scored_tokens(self, captions: Iterable[int]) -> int:
@@ -323,11 +291,7 @@ class ReplayTrainer(GRPOTrainer):
 
     def _score(self, model: Any, packed: Packed, experts: bool = False) -> Scored:
         with self.accelerator.autocast(AutocastKwargs(enabled=self.autocast)):
-            return scored(model, self._core(model), packed, self.accelerator.device, experts)
-
-    def _core(self, model: Any) -> Any:
-        core = self.accelerator.unwrap_model(model)
-        return core.get_base_model() if hasattr(core, "get_base_model") else core
+            return scored(model, adapters.inner(model), packed, self.accelerator.device, experts)
 
 
 def _never_asked(prompts: list[Any], **_: Any) -> list[float | None]:

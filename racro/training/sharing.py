@@ -8,7 +8,7 @@ iteration, and when rows are longer than any that was compared.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 import torch
@@ -18,6 +18,31 @@ from racro.training.grouped import Packed
 from racro.training.passes import BinInputs
 
 logger = logging.getLogger(__name__)
+
+
+class Ways:
+    """What is known about both ways of a model, as far as they were compared."""
+
+    def __init__(self, allowed: float) -> None:
+        """`allowed`: mean difference per token, in nats."""
+        self.allowed, self.agree, self.compared = allowed, True, 0
+
+    def may_share(
+        self,
+        rows: Iterable[Row],
+        inputs: BinInputs,
+        logprobs: Callable[[Packed], torch.Tensor],
+        of_all: Callable[[bool], bool],
+    ) -> bool:
+        """May the captions of these rows share their prompts? Compares if none of the rows before was so long.
+
+        `of_all`: is something so in any of several processes?
+        """
+        longest = max(rows, key=lambda row: row.tokens)
+        if self.agree and longest.tokens > self.compared:
+            self.agree = not of_all(not ways_agree(longest, inputs, logprobs, self.allowed))
+            self.compared = longest.tokens
+        return self.agree
 
 
 @torch.no_grad()

@@ -77,7 +77,7 @@ class Trainer:
         arguments = _arguments(training, device, adapted=lora is not None or hasattr(model, "peft_config"))
         on_one_device(arguments, device)
         sharded = placement.world > 1
-        core = _core(model)
+        core = adapters.inner(model)
         attention.use(core, placement.attention, device, captioner.dtype)
         parts.freeze(core, training.config.freeze)
         self.trainer = ReplayTrainer(
@@ -117,7 +117,7 @@ class Trainer:
         self._expect(step, "before")
         set_seed(prompt_seed(self.training.seed, "update", step) % 2**31)
         captioner, trainer = self.training.captioner, self.trainer
-        encoder = PromptEncoder(self.processor, _core(trainer.model), images_base, captioner.template_kwargs)
+        encoder = PromptEncoder(self.processor, adapters.inner(trainer.model), images_base, captioner.template_kwargs)
         found = trainer.replay(work, encoder, step, progress)
         self._expect(step + work.steps, "after")
         metrics = {ours: found[theirs] for theirs, ours in METRICS.items() if theirs in found}
@@ -247,11 +247,6 @@ def _trainee(captioner: recipes.Captioner, initial: Path) -> tuple[Any, Any]:
     if captioner.lora is not None:
         return model, adapters.fresh(captioner.lora, model)
     return adapters.attach(model, initial, trainable=True), None
-
-
-def _core(model: Any) -> Any:
-    """Without the wrapper of PEFT."""
-    return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
 def on_one_device(arguments: GRPOConfig, device: torch.device) -> None:

@@ -17,7 +17,7 @@ import torch
 
 from racro import config
 from racro.engines.opening import open_captioner
-from racro.models import attention, memory, parts, sizes
+from racro.models import adapters, attention, memory, parts, sizes
 from racro.processes.gpus import cpu_build
 from racro.rollouts import captioner
 from racro.schema import Problem, ScoredRollout
@@ -108,7 +108,7 @@ class Bench:
     @property
     def core(self) -> Any:
         """Its model without wrappers."""
-        return self.replayer._core(self.replayer.model)
+        return adapters.inner(self.replayer.model)
 
     def update(self, way: str, grouped: bool) -> Figures:
         """One optimizer step, after another on two groups. `way`: of attention."""
@@ -205,11 +205,11 @@ class Bench:
     def _grouped(self, grouped: bool) -> Iterator[None]:
         """With a pass for each caption, if not grouped."""
         if not grouped:
-            self.replayer._ways_agree = lambda lengths: False
+            self.replayer.ways.agree = False
         try:
             yield
         finally:
-            vars(self.replayer).pop("_ways_agree", None)
+            self.replayer.ways.agree = True
 
     def _now(self) -> float:
         if self.device.type == "cuda":

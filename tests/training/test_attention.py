@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from racro.models import attention
 from racro.models.attention import NoAttention
 from racro.models.folders import EMBEDDED, load_captioner, load_processor
-from racro.training import planning, replay
+from racro.training import planning, sharing
 from racro.training.bins import Row
 from racro.training.grouped import PADDING, Packed, block_mask, visible
 from racro.training.passes import BinInputs
@@ -95,7 +95,7 @@ def test_without_masks_each_caption_has_a_pass_of_its_own(
     model.get_decoder().config._attn_implementation_internal = "flash_attention_2"
     assert not attention.takes_masks(model)
     monkeypatch.setattr(attention, "takes_masks", lambda model: False)
-    monkeypatch.setattr(replay, "ways_agree", lambda *arguments: pytest.fail("not even tried"))
+    monkeypatch.setattr(sharing, "ways_agree", lambda *arguments: pytest.fail("not even tried"))
     assert tiny.update(tmp_path / "policy", mini_batch=4)["shared_prompts"] == 0.0
 
 

@@ -14,7 +14,7 @@ from racro import config
 from racro.models.encoding import positions
 from racro.models.folders import EMBEDDED
 from racro.schema import Verdict
-from racro.training import passes, planning, replay
+from racro.training import passes, planning, sharing
 from racro.training.grouped import PADDING, PROMPT, pack, visible
 from tests.support.tiny_training import RUNTIME, SETTINGS, TinyTraining
 from tests.support.updating import optimizer_state, update
@@ -112,7 +112,7 @@ def test_the_update_is_that_of_one_pass_for_each_caption(
 
     shared, gradients = run("shared")
     assert shared["shared_prompts"] == 1.0
-    monkeypatch.setattr(replay, "ways_agree", lambda *arguments: False)
+    monkeypatch.setattr(sharing, "ways_agree", lambda *arguments: False)
     plain, expected = run("plain")
     assert plain["shared_prompts"] == 0.0
     close = 2e-2 if half else 1e-5
