@@ -136,7 +136,7 @@ def test_a_run_goes_on_through_all_of_it_and_makes_nothing_twice(proxy: Proxy, u
         ("silent", r"GET .*/caption/.*/part-"),
         ("slow", r"(PUT|GET|HEAD) .*/reason/"),
         ("500", r"PUT .*/update/.*/model"),
-        ("cut", r"PUT .*/update/.*/optimizer"),
+        ("cut", r"PUT .*/update/.*distcp"),
         ("cut", r"GET .*/update/.*/model"),
         ("503", r"(GET|HEAD|PUT) .*/through/"),
     )
