@@ -12,6 +12,7 @@ import os
 import queue
 import socket
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,7 +36,7 @@ PATIENCE = 10.0
 """Seconds that processes have to end by themselves."""
 
 
-class Service:
+class Service(ABC):
     """A trainer that can be told what to do. `policy`: what it holds."""
 
     def __init__(self) -> None:
@@ -74,12 +75,13 @@ class Service:
         self.policy = None
         self._do("rest")
 
+    @abstractmethod
     def close(self) -> None:
         """End it. May be called twice."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _do(self, command: str, *arguments: Any, progress: Progress | None = None) -> Any:
-        raise NotImplementedError
+        """Have it done; what the first process returns."""
 
 
 class Inline(Service):
