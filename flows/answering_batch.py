@@ -11,17 +11,24 @@ from collections import Counter
 from prefect import flow
 
 from flows.answering_lines import answer_lines
-from flows.engine_pair import Models, open_racro
-from racro.config import Recipe
-from racro.schema import CHAMPION
+from flows.engine_pair import MODE_SETTINGS, Models, check, open_racro
+from racro.config import ModeSettings, Recipe
+from racro.schema import CHAMPION, Mode
 from racro.summary import BatchSummary
-from tasks.recording import publish
+from tasks.recording import events, publish
 from tasks.running.progress import Progress
 
 
-@flow(name="answer-batch", flow_run_name="{answers}", persist_result=False)
+@flow(name="answer-batch", flow_run_name="{answers}", persist_result=False, on_failure=[events.failed])
 def answer_batch(
-    questions: str, answers: str, recipe: Recipe, policy: str = CHAMPION, root: str = "runs"
+    questions: str,
+    answers: str,
+    recipe: Recipe,
+    policy: str = CHAMPION,
+    root: str = "runs",
+    mode: Mode = "joint",
+    settings: ModeSettings = MODE_SETTINGS,
+    examples: str | None = None,
 ) -> BatchSummary:
     """Answer a file of questions.
 
@@ -33,12 +40,18 @@ def answer_batch(
         policy: The name of a run; `champion`, the best in MLflow for this recipe's reasoner and held-out problems;
             `initial`, the recipe's captioner; a policy's folder or URI; or its digest.
         root: Folder or URI (s3://...) with the runs and policies.
+        mode: `joint`, as in the paper, `caption`, `vote`, `best`, `clues`, `shots` or `check`.
+        settings: How often the modes `vote`, `best`, `clues` and `shots` ask, and which caption is best.
+        examples: Path or URI of a jsonl file of solved examples, each line with `question`, `caption` and `answer`; for
+            mode `shots`.
     """
     started = time.monotonic()
     lines = publish.read_lines(questions)
     progress = Progress("answer", "questions")
     said = []
-    with open_racro(Models(policy=policy, root=root), recipe) as racro:
+    models = Models(policy=policy, root=root, mode=mode, settings=settings, examples=examples)
+    check(models)
+    with open_racro(models, recipe) as racro:
         for content in answer_lines(racro, lines):
             said.append(content)
             progress(len(said), len(lines))

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from racro.config import Captioner, Reasoner, Recipe
 from racro.evaluation.heldout import HELDOUT
-from racro.evaluation.modes import ATTEMPTED, CAPTIONED
+from racro.evaluation.modes import ATTEMPTED, CAPTIONED, SAMPLED
+from racro.rollouts.votes import ELECTION
 from racro.schema import EntryTable, FrozenModel, Mode, Policy, QuestionPart, ResultTable, WritingTable
 from tasks.generate import NextAnswers, answer, attempt, describe
 from tasks.grade import aggregate, grade
@@ -30,6 +31,16 @@ class Captioned(NamedTuple):
     """Of each part; empty where no mode needs them."""
     attempts: tuple[WritingTable, ...]
     """The captioner's own answers to each part; empty where no mode needs them."""
+    samples: tuple[WritingTable, ...] = ()
+    """Several sampled captions of each question; empty where no mode needs them."""
+    best: tuple[WritingTable, ...] = ()
+    """One of these for each question, chosen by a reward; empty where no mode needs it."""
+
+    def shown(self, mode: Mode) -> tuple[WritingTable, ...]:
+        """The captions from which the reasoner answers in a mode; empty where it reads none."""
+        if mode in SAMPLED:
+            return self.samples if mode == "vote" else self.best
+        return self.captions if mode in CAPTIONED else ()
 
 
 class Arm(NamedTuple):
@@ -100,25 +111,33 @@ def ask_reasoner(
     samples: int,
     label: str = "",
 ) -> tuple[WritingTable, ...]:
-    """A reasoner's answers to all parts of a benchmark."""
+    """A reasoner's answers to all parts of a benchmark, in a mode without further rounds (`flows.rounds`)."""
+    shown = captioned.shown(mode)
     return tuple(
         stages.run(
             answer,
             f"answer {captioned.benchmark}, {mode} {i + 1}/{len(captioned.parts)}{label}",
             WritingTable,
-            mode=mode,
+            mode="caption" if mode in SAMPLED else mode,  # asked alike, so an answer known in one is known in both
             part=part,
-            captions=captioned.captions[i] if mode in CAPTIONED else None,
+            captions=shown[i] if shown else None,
             attempts=captioned.attempts[i] if mode in ATTEMPTED else None,
-            reasoner_model=model,
-            reasoner=reasoner,
-            temperature=recipe.evaluation.temperature,
-            top_p=recipe.evaluation.top_p,
-            samples=samples,
-            seed=recipe.seed,
+            samples=1 if mode == "vote" else samples,
+            **answering(recipe, reasoner, model),
         )
         for i, part in enumerate(captioned.parts)
     )
+
+
+def answering(recipe: Recipe, reasoner: Reasoner, model: FrozenModel) -> dict[str, Any]:
+    """A reasoner as inputs of the stages that ask it."""
+    return {
+        "reasoner_model": model,
+        "reasoner": reasoner,
+        "temperature": recipe.evaluation.temperature,
+        "top_p": recipe.evaluation.top_p,
+        "seed": recipe.seed,
+    }
 
 
 def score(
@@ -129,8 +148,12 @@ def score(
     name: str | None,
     answers: tuple[WritingTable, ...],
     label: str = "",
+    more: tuple[WritingTable, ...] = (),
 ) -> Arm:
-    """Answers -> grades -> scores. `name`: the reasoner's in tables; None where the captioner answers itself."""
+    """Answers -> grades -> scores. `name`: the reasoner's in tables; None where the captioner answers itself.
+
+    `more`: what the captioner wrote in a second round.
+    """
     results = stages.run(
         grade,
         f"grade {captioned.benchmark}, {mode}{label}",
@@ -139,10 +162,12 @@ def score(
         mode=mode,
         captioner=captioned.captioner if mode != "text" else None,
         reasoner=name,
-        captions=captioned.captions if mode in CAPTIONED else (),
-        attempts=captioned.attempts if mode in ATTEMPTED else (),
+        captions=captioned.shown(mode),
+        attempts=captioned.attempts if mode in ATTEMPTED else more,
         answers=answers,
+        election=ELECTION if mode == "vote" else 1,
     )
+    several = results.rows > sum(part.rows for part in captioned.parts)
     entry = stages.run(
         aggregate,
         f"aggregate {captioned.benchmark}, {mode}{label}",
@@ -150,6 +175,7 @@ def score(
         name=captioned.benchmark,
         parts=captioned.parts,
         graded=results,
+        election=ELECTION if several else 1,
     )
     return Arm(captioned.benchmark, mode, reasoner, results, entry)
 

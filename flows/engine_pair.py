@@ -18,7 +18,7 @@ import yaml
 from racro import config
 from racro.config import loading
 from racro.errors import BadInput
-from racro.schema import INITIAL
+from racro.schema import INITIAL, Mode
 from racro.storage import layout
 
 if TYPE_CHECKING:
@@ -39,9 +39,12 @@ class BadOption(BadInput):
     """Options that contradict each other, or one that is missing."""
 
 
+MODE_SETTINGS = config.ModeSettings()
+
+
 @dataclass(frozen=True)
 class Models:
-    """What the command line says about the models."""
+    """What the command line says about the models, and how they answer."""
 
     captioner: str | None = None
     reasoner: str | None = None
@@ -53,6 +56,10 @@ class Models:
     root: str = "runs"
     policy: str | None = None
     max_tokens: int | None = None
+    mode: Mode = "joint"
+    settings: config.ModeSettings = MODE_SETTINGS
+    examples: str | None = None
+    """File of solved examples, for mode shots."""
 
 
 def check(models: Models) -> None:
@@ -61,6 +68,8 @@ def check(models: Models) -> None:
         raise BadOption("--recipe and --run: a run has its recipe; give one of the two")
     if models.captioner and (models.policy or models.run):
         raise BadOption("--captioner: --policy and --run name the captioner's weights already; give one of them")
+    if (models.mode == "shots") is (models.examples is None):
+        raise BadOption("--examples: mode shots needs a file of solved examples, and no other mode reads one")
     for role in ("captioner", "reasoner"):
         named = getattr(models, role) or models.recipe or models.run
         if getattr(models, f"{role}_urls") and not named:
@@ -86,20 +95,22 @@ def reach(option: str, urls: Sequence[str]) -> None:
 
 def warn(models: Models, recipe: config.Recipe | None) -> None:
     """The embedded models answer any question about any image; people may take them for more than they are."""
+    if roles := embedded(models, recipe):
+        print(
+            f"racro: the embedded {' and '.join(roles)} know{'s' * (len(roles) == 1)} only this project's own "
+            "pictures of coloured bars; about anything else the answer means nothing (--captioner, --reasoner)",
+            file=sys.stderr,
+        )
+
+
+def embedded(models: Models, recipe: config.Recipe | None) -> list[str]:
+    """The roles whose model is the embedded one."""
     used = {"captioner": models.captioner, "reasoner": models.reasoner}
     if recipe is not None:
         used = {role: model or _loaded(getattr(recipe, role)) for role, model in used.items()}
     elif models.policy:
         used["captioner"] = models.policy  # trained from a model that only its folder knows
-    embedded = [
-        role for role, model in used.items() if model in (None, "embedded") and not getattr(models, f"{role}_urls")
-    ]
-    if embedded:
-        print(
-            f"racro: the embedded {' and '.join(embedded)} know{'s' * (len(embedded) == 1)} only this project's own "
-            "pictures of coloured bars; about anything else the answer means nothing (--captioner, --reasoner)",
-            file=sys.stderr,
-        )
+    return [role for role, model in used.items() if model in (None, "embedded") and not getattr(models, f"{role}_urls")]
 
 
 def _loaded(section: config.Captioner | config.Reasoner) -> str:
@@ -108,16 +119,17 @@ def _loaded(section: config.Captioner | config.Reasoner) -> str:
 
 
 def open_racro(models: Models, recipe: config.Recipe | None) -> Racro:
-    """The pair that answers, not loaded yet. Raises BadOption, ModelNotFound, NoPolicy."""
+    """The pair that answers, not loaded yet. Raises BadInput (BadOption, ModelNotFound, NoPolicy)."""
     from racro.answering.pipeline import TEMPERATURE, TOP_P, Racro
+    from racro.answering.shots import read_shots
 
     runtime = recipe.runtime if recipe else config.Runtime()
     captioner = _section("captioner", _policy(models, recipe) or models.captioner, models, recipe)
     reasoner = _section("reasoner", models.reasoner, models, recipe)
-    for role, urls in (("captioner", models.captioner_urls), ("reasoner", models.reasoner_urls)):
+    for role, urls in (("captioner", models.captioner_urls), (runtime.role_of(reasoner), models.reasoner_urls)):
         if urls:
-            place = getattr(runtime, role).model_copy(update={"urls": tuple(urls)})
-            runtime = runtime.model_copy(update={role: place})
+            runtime = runtime.placed(role, runtime.place(role).model_copy(update={"urls": tuple(urls)}))
+    seed = recipe.seed if recipe else 0
     limit = max(recipe.rollout.max_tokens, recipe.reasoner.max_tokens) if recipe else None
     return Racro(
         captioner,
@@ -126,7 +138,10 @@ def open_racro(models: Models, recipe: config.Recipe | None) -> Racro:
         max_tokens=models.max_tokens or limit,
         temperature=recipe.evaluation.temperature if recipe else TEMPERATURE,
         top_p=recipe.evaluation.top_p if recipe else TOP_P,
-        seed=recipe.seed if recipe else 0,
+        seed=seed,
+        mode=models.mode,
+        settings=models.settings,
+        shots=read_shots(models.examples, models.settings.shots, seed) if models.examples else (),
     )
 
 
@@ -136,8 +151,10 @@ def given_recipe(models: Models) -> config.Recipe | None:
         return loading.load(models.recipe) if models.recipe else None
     uri = layout.recipe(models.root, models.run)
     content = yaml.safe_load(_of_run(models, uri))
-    if isinstance(content, dict) and isinstance(content.get("runtime"), dict):
-        content["runtime"].pop("timeouts", None)  # of stages, which answering has none of; other versions name others
+    if isinstance(content, dict):  # what answering has no use for, and other versions name otherwise
+        content.pop("reward", None)
+        if isinstance(content.get("runtime"), dict):
+            content["runtime"].pop("timeouts", None)
     return loading.parse(content, uri)
 
 

@@ -8,34 +8,38 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
-from prefect import flow
+from prefect import flow, get_run_logger
 from prefect.runtime import flow_run
 from pydantic import Field, PositiveInt
 
-from flows import arms
+from flows import arms, rounds
 from flows.arms import Arm, Captioned
-from flows.training import default_name, prepare_problems, run_name
-from racro.config import Reasoner, Recipe
+from flows.problems import prepare_problems
+from flows.rounds import Exchange
+from flows.training import default_name, run_name
+from racro.config import REASONERS, ModeSettings, Reasoner, Recipe
 from racro.evaluation.heldout import HELDOUT
 from racro.evaluation.modes import REASONED
 from racro.identity import digest, recipe_digest
 from racro.models import devices
-from racro.schema import CHAMPION, FrozenModel, Mode, Policy, ProblemTable, QuestionTable
+from racro.schema import CHAMPION, FrozenModel, Mode, Policy, ProblemTable, QuestionTable, ShotTable
 from racro.storage import layout, runs
 from racro.summary import EvaluationSummary, PolicyRef
 from tasks.choose import choose
 from tasks.prepare import adopt_reasoner
 from tasks.questions import benchmark_stamp, load, load_own, own_columns, parts
-from tasks.recording import publish_evaluation, report, track
+from tasks.recording import events, publish_evaluation, report, track
 from tasks.recording.closing import closing
-from tasks.recording.track import Judge
+from tasks.recording.registry import Judge
 from tasks.running.engines import release
 from tasks.running.stages import Stages
 
+DEFAULT = ModeSettings()
 
-@flow(name="evaluate", flow_run_name=run_name, persist_result=False)
+
+@flow(name="evaluate", flow_run_name=run_name, persist_result=False, on_failure=[events.failed])
 def evaluate(
     recipe: Recipe,
     policy: str = CHAMPION,
@@ -46,6 +50,7 @@ def evaluate(
     samples: Annotated[int, Field(ge=1, le=1024)] = 1,
     run: str | None = None,
     root: str = "runs",
+    settings: ModeSettings = DEFAULT,
 ) -> EvaluationSummary:
     """Evaluate a policy on benchmarks, or on a recipe's held-out problems.
 
@@ -54,49 +59,57 @@ def evaluate(
         policy: The name of a run; `champion`, the best in MLflow for this recipe's reasoner and held-out problems;
             `initial`, the recipe's captioner; a policy's folder or URI; or its digest.
         benchmarks: Name and source (folder, file or hub id; null: the authors'). Empty: the held-out problems.
-        modes: `caption`, `direct`, `joint`, `text`. Empty: `joint` on benchmarks, as in the paper; `caption` on
-            held-out problems, as in training.
+        modes: `caption`, `direct`, `joint`, `text`, `vote`, `best`, `clues`, `shots`, `check`. Empty: `joint` on
+            benchmarks, as in the paper; `caption` on held-out problems, as in training.
         limit: Questions of each benchmark, at most; families stay whole. Empty: all.
         reasoners: Each answers from the same captions. Empty: the recipe's.
         samples: Answers of the reasoner to each question; several give pass@k and the majority's accuracy.
         run: Name of the run, a folder under the root; made of what is asked when empty.
         root: Folder or URI (s3://...) for runs and artifacts.
+        settings: How often the modes `vote`, `best`, `clues` and `shots` ask, and which caption is best.
     """
     started = time.monotonic()
     layout.run(root, run or default_name(recipe))  # refuses a name that cannot be a folder before anything starts
     devices.require(recipe)
     stages = Stages(layout.absolute(root), recipe.runtime)
     report.check_root(stages.root)
+    settings = rounds.require(modes, settings, recipe.judges)
+    more = [] if settings == DEFAULT else [settings]
     if run is not None:  # a name made of what is asked cannot be another's
-        what = digest([policy, benchmarks or {}, modes, limit, reasoners, samples])
+        what = digest([policy, benchmarks or {}, modes, limit, reasoners, samples, *more])
         runs.take(stages.root, run, runs.Owner(kind="evaluation", recipe=recipe_digest(recipe), asked=what))
     modes = tuple(dict.fromkeys(modes)) or (("joint",) if benchmarks else ("caption",))
     distinct = tuple(reasoner for i, reasoner in enumerate(reasoners) if reasoner not in reasoners[:i])
     reasoners = distinct or (recipe.reasoner,)
     captioning = modes != ("text",)
     asking = reasoners if not {*REASONED}.isdisjoint(modes) else ()
+    _say_unused(recipe, reasoners)
     models = [adopt_reasoner(reasoner, recipe.runtime) for reasoner in asking]  # all are checked before one is asked
 
     judge = None
     if not benchmarks or (captioning and policy == CHAMPION):
         heldout = prepare_problems(recipe, stages, heldout=recipe.evaluation.problems)
         judge = Judge(adopt_reasoner(recipe.reasoner, recipe.runtime), heldout)
+    training = prepare_problems(recipe, stages, heldout=None) if "shots" in modes else None
     tables = load_benchmarks(recipe, stages, benchmarks) if benchmarks or not judge else {HELDOUT: judge.heldout}
     asked = {benchmark: parts(table, limit) for benchmark, table in tables.items()}
     chosen = choose(policy, recipe, stages.root, judge) if captioning else None
-    name = run or _name(recipe, chosen, [list(asked.values()), modes, reasoners, samples])
+    name = run or _name(recipe, chosen, [list(asked.values()), modes, reasoners, samples, *more])
     mlflow_run = track.open_run(recipe, recipe_digest(recipe), name, stages.root)
     with closing(mlflow_run, stages.root, name):
         seen = [arms.ask_captioner(recipe, stages, chosen, modes, *one) for one in asked.items()]
+        seen = [rounds.sample(recipe, stages, chosen, modes, settings, one) for one in seen]
+        shots = rounds.shots(recipe, stages, chosen, settings, training) if training else None
         release("captioner")  # the reasoners get its memory
-        found = list(_arms(recipe, stages, seen, modes, reasoners, models, samples))
+        plan = Plan(modes, settings, samples, shots)
+        found = list(_arms(recipe, stages, chosen, seen, plan, reasoners, models))
         found.sort(key=lambda arm: (list(asked).index(arm.benchmark), modes.index(arm.mode)))
         entries = publish_evaluation.log_entries(mlflow_run, [arm.entry for arm in found])
         score = None
         for arm in found:
             as_trained = (arm.benchmark, arm.mode, arm.reasoner) == (HELDOUT, "caption", recipe.reasoner)
             if as_trained and chosen and judge and arm.results.rows == judge.heldout.rows:
-                score = report.log_evaluation(mlflow_run, 0, chosen, judge, arm.entry)
+                score = report.log_evaluation(mlflow_run, 0, chosen, judge, recipe.reasoner.model, arm.entry)
         summary = EvaluationSummary(
             run=name,
             recipe_digest=recipe_digest(recipe),
@@ -138,28 +151,43 @@ def load_benchmarks(
     }
 
 
+class Plan(NamedTuple):
+    """What is asked of each reasoner."""
+
+    modes: Sequence[Mode]
+    settings: ModeSettings
+    samples: int
+    shots: ShotTable | None
+
+
 def _arms(
     recipe: Recipe,
     stages: Stages,
+    policy: Policy | None,
     seen: Sequence[Captioned],
-    modes: Sequence[Mode],
+    plan: Plan,
     reasoners: Sequence[Reasoner],
     models: Sequence[FrozenModel],
-    samples: int,
 ) -> Iterator[Arm]:
     """All answers, graded and scored. A reasoner answers everything before the next one is loaded.
 
     `models`: those of the reasoners, in their order; empty if no mode asks one.
     """
-    if "direct" in modes:
+    if "direct" in plan.modes:
         for captioned in seen:
             yield arms.score(stages, captioned, "direct", None, None, captioned.attempts)
-    reasoned = [mode for mode in modes if mode in REASONED]
+    reasoned = [mode for mode in plan.modes if mode in REASONED]
     for reasoner, name, model in zip(reasoners, _names(reasoners), models, strict=False):
+        who = reasoner, model, plan.samples
+        turns = rounds.exchange(recipe, stages, policy, reasoned, plan.settings, seen, *who)
         for captioned in seen:
             for mode in reasoned:
-                answers = arms.ask_reasoner(recipe, stages, captioned, mode, reasoner, model, samples)
-                yield arms.score(stages, captioned, mode, reasoner, name, answers)
+                turn = turns.get((captioned.benchmark, mode), Exchange())
+                if mode in rounds.ROUNDS:
+                    answers = rounds.answers(recipe, stages, captioned, mode, *who, turn, plan.shots)
+                else:
+                    answers = arms.ask_reasoner(recipe, stages, captioned, mode, *who)
+                yield arms.score(stages, captioned, mode, reasoner, name, answers, more=turn.more)
 
 
 # --- names ------------------------------------------------------------------------------------------------------------
@@ -169,6 +197,17 @@ def _name(recipe: Recipe, chosen: Policy | None, plan: object) -> str:
     """Name of a run that was given none, made of the policy and the questions."""
     policy = f"-policy-{chosen.digest[:8]}" if chosen else ""
     return f"{default_name(recipe)}{policy}-{digest(plan)[:8]}"
+
+
+def _say_unused(recipe: Recipe, reasoners: Sequence[Reasoner]) -> None:
+    """Places of reasoners that this evaluation does not ask may be meant for others, or be misspelt."""
+    used = {recipe.runtime.role_of(reasoner) for reasoner in (*reasoners, recipe.reasoner)}
+    if unused := [name for name in recipe.runtime.reasoners if REASONERS + name not in used]:
+        get_run_logger().warning(
+            "runtime.reasoners: %s: no reasoner of this evaluation has this name; names are the last parts of %s",
+            ", ".join(unused),
+            ", ".join(arms.model_name(reasoner) for reasoner in reasoners),
+        )
 
 
 def _names(reasoners: Sequence[Reasoner]) -> list[str]:

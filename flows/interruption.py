@@ -21,6 +21,8 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 LINE = "racro: interrupted; the same command goes on where it stopped"
 IMPATIENT = 3
 """So many signals end the command at once, whatever it is doing."""
+AGAIN = 0.1
+"""Seconds after which a signal that a finalizer swallowed is sent again."""
 
 _received: list[int] = []
 _depth = 0
@@ -32,6 +34,7 @@ def install() -> None:
     for number in SIGNALS:
         if signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, _handle)
+    sys.unraisablehook = _unraisable
 
 
 def received() -> bool:
@@ -69,6 +72,18 @@ def _handle(number: int, frame: FrameType | None) -> None:
     if _depth == 0 or len(_received) >= IMPATIENT:
         leave()
     raise KeyboardInterrupt
+
+
+def _unraisable(dropped: sys.UnraisableHookArgs) -> None:
+    """An exception that Python drops, because a finalizer raised it. If a signal came there, it is sent again."""
+    error = dropped.exc_value
+    number = getattr(error, "signal", None)  # of Prefect's TerminationSignal
+    if isinstance(error, KeyboardInterrupt) and _received:
+        number = _received.pop()
+    if number is None:
+        sys.__unraisablehook__(dropped)
+    else:  # from another thread, because here it would be dropped once more
+        threading.Timer(AGAIN, os.kill, (os.getpid(), number)).start()
 
 
 def end() -> NoReturn:

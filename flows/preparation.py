@@ -7,17 +7,18 @@ from __future__ import annotations
 
 from prefect import flow
 
-from flows.training import prepare_problems, run_name
+from flows.problems import prepare_problems
+from flows.training import run_name
 from racro.config import Recipe
 from racro.models import devices
 from racro.schema import ProblemTable
 from racro.storage import layout
 from tasks.prepare import adopt_captioner, adopt_reasoner
-from tasks.recording import publish, report
+from tasks.recording import events, publish, report
 from tasks.running.stages import Stages
 
 
-@flow(name="prepare", flow_run_name=run_name, persist_result=False)
+@flow(name="prepare", flow_run_name=run_name, persist_result=False, on_failure=[events.failed])
 def prepare(recipe: Recipe, run: str | None = None, root: str = "runs") -> tuple[ProblemTable, ProblemTable]:
     """Prepare the problems of a recipe, training and held-out, and fetch its models.
 

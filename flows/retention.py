@@ -8,10 +8,11 @@ from pydantic import NonNegativeInt, PositiveInt
 from racro.storage import layout
 from racro.storage.retention import Freed
 from tasks import retention
+from tasks.recording import events
 from tasks.recording.report import check_root
 
 
-@flow(name="prune", persist_result=False)
+@flow(name="prune", persist_result=False, on_failure=[events.failed])
 def prune(root: str = "runs", last: PositiveInt = 2, every: NonNegativeInt = 0, dry_run: bool = False) -> Freed:
     """Remove checkpoints, except champions, the newest of each training and what a run under way may need.
 

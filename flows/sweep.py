@@ -26,11 +26,9 @@ from racro.processes.child import python
 from racro.storage import layout, runs
 from racro.sweeps.axes import Sweep, propose
 from racro.sweeps.ranking import Child, Outcome, SweepSummary, Trial, rank, standing, total
-from tasks.recording import report, track
+from tasks.recording import events, report, track
 from tasks.running.progress import Progress
 from tasks.sweep import Children, ended, open_sweep, outcome, publish, run_child
-
-COMMAND = python("flows.sweep_child")
 
 
 def _run_name() -> str:
@@ -39,7 +37,7 @@ def _run_name() -> str:
     return parameters["run"] or sweep_name(recipe, plan)
 
 
-@flow(name="sweep", flow_run_name=_run_name, persist_result=False)
+@flow(name="sweep", flow_run_name=_run_name, persist_result=False, on_failure=[events.failed])
 def sweep(recipe: Recipe, plan: Sweep, run: str | None = None, root: str = "runs") -> SweepSummary:
     """Train a recipe in many variants and rank them.
 
@@ -104,7 +102,7 @@ class _Trials:
                     {
                         "child": child,
                         "recipe_digest": digests[child.name],
-                        "command": COMMAND,
+                        "command": python("flows.sweep_child"),
                         "mlflow_run": self.mlflow_run,
                         "children": processes,
                     },

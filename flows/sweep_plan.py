@@ -65,7 +65,7 @@ def distinct(recipe: Recipe, axes: Sequence[Axis], points: Iterable[Point]) -> l
 def _at(recipe: Recipe, path: str) -> Any:
     value: Any = recipe.model_dump(mode="json")
     for key in path.split("."):
-        value = value[key]
+        value = value[int(key) if isinstance(value, list) else key]
     return value
 
 

@@ -1,57 +1,51 @@
 """Flow `train`: all of RACRO. Composition only: which stage follows which, with which inputs.
 
-prepare -> K x (caption -> reason -> update), evaluation at the start, every k iterations and at the end.
+prepare -> for each stage K x (captions with their scores; `flows.sampling` -> update), evaluation at the start, every k
+iterations and at the end of each stage. With `rollout.lag` captions of the next iteration are made beside the update.
 """
 
 from __future__ import annotations
 
+import functools
+import itertools
 import time
 from collections import deque
+from collections.abc import Callable
+from contextlib import ExitStack
 
 from prefect import flow, get_run_logger
 from prefect.runtime import flow_run
 
 from flows.arms import evaluate_heldout
-from racro.config import EmbeddedProblems, Recipe
+from flows.outlook import outlook
+from flows.problems import prepare_problems
+from flows.rehearsal import Models
+from flows.sampling import Batch, agreement, learning, sample, starting_point
+from racro import mirrors
+from racro.config import Recipe, loading
 from racro.identity import recipe_digest
 from racro.models import colocation, devices
-from racro.schema import (
-    FingerprintTable,
-    Parity,
-    Policy,
-    ProblemTable,
-    QuestionTable,
-    RolloutTable,
-    ScoredTable,
-)
-from racro.storage import layout, runs
+from racro.rewards import kinds, places
+from racro.schedule import STATES, evaluated, rounds
+from racro.schema import Policy
+from racro.storage import artifacts, layout, runs
 from racro.summary import PolicyRef, Summary
-from tasks.caption import caption
-from tasks.parity import parity
-from tasks.prepare import (
-    adopt_captioner,
-    adopt_reasoner,
-    fingerprint,
-    prepare,
-    prepare_table,
-    prompt_readers,
-    show,
-    source_stamp,
-)
-from tasks.questions import benchmark_stamp, parts
-from tasks.questions import load as load_questions
-from tasks.reason import reason
-from tasks.recording import report, track
+from tasks.prepare import adopt_captioner, adopt_judges, adopt_reasoner, frozen
+from tasks.questions import parts
+from tasks.recording import approval, events, report, track
 from tasks.recording.closing import closing
-from tasks.recording.report import Evaluated
-from tasks.recording.track import Judge
-from tasks.running.engines import keep
+from tasks.recording.iteration import Iteration
+from tasks.recording.live import Live
+from tasks.recording.made import Made
+from tasks.recording.mirrors import mirrored
+from tasks.recording.registry import Judge
+from tasks.recording.system import system_metrics
+from tasks.running import progress, states, telemetry
+from tasks.running.beside import beside
+from tasks.running.engines import keep, on_disk
 from tasks.running.stages import Stages
-from tasks.running.trainer import drop_state
+from tasks.select import require
 from tasks.update import update
-
-STATES = 2
-"""States of the trainer that a training keeps, the newest ones: one to go on from, one if that is damaged."""
 
 
 def run_name() -> str:
@@ -65,8 +59,8 @@ def default_name(recipe: Recipe) -> str:
     return f"racro-{recipe_digest(recipe)[:8]}"
 
 
-@flow(name="train", flow_run_name=run_name, persist_result=False)
-def train(recipe: Recipe, run: str | None = None, root: str = "runs") -> Summary:
+@flow(name="train", flow_run_name=run_name, persist_result=False, on_failure=[events.failed])
+def train(recipe: Recipe, run: str | None = None, root: str = "runs", approve: bool = False) -> Summary:
     """Train a captioner by caption-reward optimisation.
 
     Stages whose results are under the root already are not executed again.
@@ -75,154 +69,139 @@ def train(recipe: Recipe, run: str | None = None, root: str = "runs") -> Summary
         recipe: What to do.
         run: Name of the run, a folder under the root; made of the recipe when empty.
         root: Folder or URI (s3://...) for runs and artifacts.
+        approve: Pause the run and ask here before a better policy becomes champion.
     """
     started = time.monotonic()
     name = run or default_name(recipe)
     layout.run(root, name)  # a name that cannot be a folder is refused before anything starts
     devices.require(recipe)
     colocation.require(recipe)
+    mirrors.require(recipe)
+    if approve:
+        approval.require()
+    for phase in recipe.phases:
+        kinds.require(phase.rewards)
     stages = Stages(layout.absolute(root), recipe.runtime)
     report.check_root(stages.root)
     runs.take(stages.root, name, runs.Owner(kind="training", recipe=recipe_digest(recipe)))
+    artifacts.write_file(layout.recipe(stages.root, name), loading.dump(recipe).encode())
     mlflow_run = track.open_run(recipe, recipe_digest(recipe), name, stages.root)
-    with closing(mlflow_run, stages.root, name), track.system_metrics(mlflow_run):
-        return _train(recipe, name, stages, mlflow_run, started)
+    with closing(mlflow_run, stages.root, name), system_metrics(mlflow_run), mirrored(recipe, name, stages.root):
+        return _train(recipe, name, stages, mlflow_run, started, approve)
 
 
-def _train(recipe: Recipe, name: str, stages: Stages, mlflow_run: str, started: float) -> Summary:
-    logger = get_run_logger()
-    initial = adopt_captioner(recipe.captioner, recipe.runtime, recipe.update.freeze)
+def _train(recipe: Recipe, name: str, stages: Stages, mlflow_run: str, started: float, approve: bool) -> Summary:
+    initial = adopt_captioner(recipe.captioner, recipe.runtime, frozen(recipe))
     reasoner = adopt_reasoner(recipe.reasoner, recipe.runtime)
+    judges = adopt_judges(recipe)
+    models = Models(initial, reasoner, judges)
     problems = prepare_problems(recipe, stages, heldout=None)
     heldout = prepare_problems(recipe, stages, heldout=recipe.evaluation.problems)
     track.log_problems(mlflow_run, "training", problems)
     track.log_problems(mlflow_run, "heldout", heldout)
+    for phase in recipe.phases:
+        require(problems, phase.curriculum)
     heldout_parts = parts(heldout)
 
-    if recipe.captioner.engine.type != "scripted":  # a script has no log-probs
-        stages.run(
-            parity,
-            "parity",
-            Parity,
-            problems=problems,
-            policy=initial,
-            captioner=recipe.captioner,
-            rollout=recipe.rollout,
-            max_gap=recipe.update.max_logprob_gap,
-            seed=recipe.seed,
-        )
-    policy, states = initial, deque[Policy]()
-    evaluations: list[Evaluated] = []
-    iterations: list[tuple[RolloutTable, ScoredTable, Policy]] = []
-    for k in range(recipe.iterations + 1):
-        if _evaluated(recipe, k):
-            arm = evaluate_heldout(recipe, stages, policy, reasoner, heldout_parts, f", iteration {k}")
-            score = report.log_evaluation(mlflow_run, k, policy, Judge(reasoner, heldout), arm.entry)
-            logger.info("iteration %d: accuracy %s %% (n = %d)", k, score.share.percent, score.n)
-            evaluations.append(Evaluated(k, policy, score, arm.results, arm.entry))
-        if k == recipe.iterations:
-            break
-        rollouts = stages.run(
-            caption,
-            f"caption {k}",
-            RolloutTable,
-            problems=problems,
-            policy=policy,
-            captioner=recipe.captioner,
-            rollout=recipe.rollout,
-            seed=recipe.seed,
-            iteration=k,
-            ahead=(recipe.reasoner, reasoner),
-            max_unscored=recipe.reward.max_unscored,
-        )
-        scored = stages.run(
-            reason,
-            f"reason {k}",
-            ScoredTable,
-            rollouts=rollouts,
-            problems=problems,
-            policy=policy,
-            captioner=recipe.captioner,
-            reasoner_model=reasoner,
-            reasoner=recipe.reasoner,
-            reward=recipe.reward,
-            seed=recipe.seed,
-            iteration=k,
-        )
-        policy = stages.run(
-            update,
-            f"update {k}",
-            Policy,
-            scored=scored,
-            problems=problems,
-            policy=policy,
-            initial=initial,
-            captioner=recipe.captioner,
-            temperature=recipe.rollout.temperature,
-            config=recipe.update,
-            seed=recipe.seed,
-            keep=_evaluated(recipe, k + 1),
-            save=(k + 1) % recipe.runtime.checkpoint_every == 0 or k + 1 == recipe.iterations,
-        )
-        iterations.append((rollouts, scored, policy))
-        if policy.trainer_digest:
-            states.append(policy)
-        if len(states) > STATES:
-            drop_state(states.popleft())
-        report.log_iteration(mlflow_run, k, rollouts, scored, policy)
+    telemetry.attempt("the outlook on a training", lambda: _say_what_is_ahead(recipe, stages, models))
+    agreement(recipe, stages, problems, initial)
+    policy, with_states = initial, deque[Policy]()
+    made = Made(recipe, name, stages, mlflow_run, Judge(reasoner, heldout), problems)
+    live = Live(made)
 
-    if recipe.iterations:
-        keep(policy, recipe.runtime)
+    def evaluate(k: int) -> None:
+        arm = evaluate_heldout(recipe, stages, policy, reasoner, heldout_parts, f", iteration {k}")
+        live.evaluated(k, policy, arm.results, arm.entry)
+
+    _say_what_overlaps(recipe)
+    batch: Batch | None = None
+    ahead: Batch | None = None
+    for one, following in itertools.pairwise([*rounds(recipe), None]):
+        assert one is not None
+        if one.fresh:
+            initial, batch = policy, None
+            keep(initial, recipe.runtime)
+            profile = starting_point(one.phase, stages, problems, initial, reasoner)
+        if evaluated(recipe, one.number):
+            evaluate(one.number)
+        batch = ahead or sample(one, stages, problems, policy, reasoner, judges, batch, profile)
+        ahead = None
+        taking = learning(one, batch, problems, policy, initial)
+        take = functools.partial(
+            stages.run,
+            update,
+            f"update {one.number}",
+            Policy,
+            **taking,
+            keep=evaluated(recipe, one.number + 1),
+            save=one.save,
+            remember=following is not None and following.ahead,
+        )
+        if following is not None and following.ahead:
+            write = functools.partial(sample, following, stages, problems, policy, reasoner, judges, batch, profile)
+            updates = policy.has_folder and not stages.known(update, **taking)
+            policy, ahead = _together(take, write, policy if updates else None, following.phase)
+        else:
+            policy = take()
+        if policy.trainer_digest:
+            with_states.append(policy)
+        if len(with_states) > STATES:
+            states.drop(with_states.popleft())
+        live.iterated(Iteration(one, *batch.made, batch.scored, policy, batch.selected))
+    evaluate(recipe.rounds)
+
+    keep(policy, recipe.runtime)
     summary = Summary(
         run=name,
         recipe_digest=recipe_digest(recipe),
         seed=recipe.seed,
-        iterations=recipe.iterations,
+        iterations=recipe.rounds,
         optimizer_steps=policy.step,
-        base=evaluations[0].score,
-        final=evaluations[-1].score,
+        base=made.evaluations[0].score,
+        final=made.evaluations[-1].score,
+        alarms=tuple(made.alarms),
         policy=PolicyRef(uri=policy.uri, digest=policy.files),
         stages=stages.totals,
         seconds=round(time.monotonic() - started, 3),
         prefect_flow_run_id=str(flow_run.id),
         mlflow_run_id=mlflow_run,
     )
-    report.publish(recipe, summary, stages.root, heldout, evaluations, iterations)
+    files = report.publish(made, summary)
+    crown = not approve or approval.granted(track.champion_moves(mlflow_run), recipe.runtime.timeouts.approval)
+    track.close_run(mlflow_run, files, crown)
     return summary
 
 
-def _evaluated(recipe: Recipe, k: int) -> bool:
-    """Is the policy after k iterations evaluated on the held-out problems?"""
-    return k % recipe.evaluation.every == 0 or k == recipe.iterations
+def _together(
+    take: Callable[[], Policy], write: Callable[[], Batch], writer: Policy | None, phase: Recipe
+) -> tuple[Policy, Batch]:
+    """An update, and captions with their scores by the policy before it; at the same time where that is possible.
+
+    `writer`: that policy, if the update is going to be executed. Its weights stay on this machine meanwhile, because
+    the trainer cannot make it again while it trains.
+    """
+    if places.hindrance(phase) is not None:
+        made = write()
+        return take(), made
+    with ExitStack() as stack:
+        if writer is not None:
+            stack.enter_context(on_disk(writer, phase.runtime))
+        [ahead] = stack.enter_context(beside([write]))
+        policy = take()
+    return policy, ahead.result()
 
 
-def prepare_problems(recipe: Recipe, stages: Stages, heldout: int | None) -> ProblemTable:
-    """The training problems, or that many held-out ones."""
-    benchmarks = getattr(recipe.problems, "benchmarks", {})
-    embedded = isinstance(recipe.problems, EmbeddedProblems)
-    readers = {} if embedded else prompt_readers(recipe)
-    problems = stages.run(
-        prepare if embedded else prepare_table,
-        "prepare training problems" if heldout is None else "prepare held-out problems",
-        ProblemTable,
-        problems_config=recipe.problems,
-        stamp=source_stamp(recipe.problems, heldout is not None),
-        seed=recipe.seed,
-        heldout=heldout,
-        benchmarks=tuple(fingerprint_benchmark(stages, name, source) for name, source in benchmarks.items()),
-        **readers,
-    )
-    if heldout is None:
-        show(problems, "training", recipe.rollout.problems)
-    else:
-        show(problems, "heldout", heldout)
-    return problems
+def _say_what_is_ahead(recipe: Recipe, stages: Stages, models: Models) -> None:
+    """What is cached, what will run, how long and how large it will be."""
+    for line in outlook(recipe, stages.root, models):
+        progress.say(line)
 
 
-def fingerprint_benchmark(stages: Stages, name: str, source: str | None) -> FingerprintTable:
-    """What training rows are compared with; `source` None: the authors'."""
-    stamp = benchmark_stamp(name, source, None)
-    questions = stages.run(
-        load_questions, f"load {name}", QuestionTable, name=name, source=source, columns=None, stamp=stamp
-    )
-    return stages.run(fingerprint, f"fingerprint {name}", FingerprintTable, name=name, questions=questions)
+def _say_what_overlaps(recipe: Recipe) -> None:
+    """One line for each stage of the training whose captions are made ahead."""
+    for number, phase in enumerate(recipe.phases):
+        if phase.rollout.lag:
+            reason = places.hindrance(phase)
+            how = "at the same time" if reason is None else f"one after the other, because {reason}"
+            where = f" of stage {number}" if recipe.stages else ""
+            get_run_logger().info("updates%s and the captions of the next iteration: %s", where, how)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
+from racro.config import Objective
 from racro.schema import Frozen, Share
 from racro.summary import Score
 
@@ -21,21 +22,42 @@ class EvalPoint(Score):
 
 
 class IterationPoint(Frozen):
-    """One round of caption -> reason -> update. Measurements of the update are None when it did not run."""
+    """One round of caption -> rewards -> update. Measurements of the update are None when it did not run."""
 
     iteration: int
+    stage: int = 0
+    """Number of its stage of the training."""
+    objective: Objective = "caption"
+    """What the policy wrote in it."""
     reward_mean: float
     reward_stderr: float
+    rewards: dict[str, float] = Field(default_factory=dict)
+    """Mean value of each reward of the sum, by its title, before weight and gate."""
     captions: int
     groups: int
     informative_groups: int
-    """Groups whose rewards differ; the others carry no gradient."""
+    """Groups in which an advantage is not 0; the others carry no gradient."""
     verdicts: dict[str, int] = Field(default_factory=dict)
     kl: float | None = None
     entropy: float | None = None
     clip_ratio: float | None = None
+    importance_clipped: float | None = None
+    """Share of tokens whose importance ratio between trainer and engine was out of bounds."""
+    staleness_steps: float | None = None
+    """Optimizer steps between the policy that wrote the captions and the one that was updated."""
+    staleness_nats: float | None = None
+    """Mean |difference| of their log-probs per token; None without `rollout.lag`."""
     logprob_gap: float | None = None
     """Mean |engine - trainer| log-prob per token."""
     caption_tokens_mean: float | None = None
+    pass_rate: float | None = None
+    """Share of right answers; None if no reward grades any."""
+    leaks: float | None = None
+    """Share of captions that announce an answer; None if no scene is known."""
     seconds: dict[str, float] = Field(default_factory=dict)
-    """Per stage; 0 for a stage that came from the cache."""
+    """Per stage; those of all rewards and of their sum are one."""
+
+    @property
+    def informative(self) -> float:
+        """Share of the informative groups."""
+        return self.informative_groups / self.groups if self.groups else 0.0

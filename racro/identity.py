@@ -14,8 +14,10 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from racro.config import Recipe
-from racro.config.base import NeutralDefault
+from racro.config.recipe import BESIDE
+from racro.config.stages import STAGED
 from racro.schema import Handle
+from racro.schema.row import NeutralDefault
 
 
 def fingerprint(value: Any) -> Any:
@@ -50,8 +52,17 @@ def digest(value: Any) -> str:
 
 
 def computed(recipe: Recipe) -> dict[str, Any]:
-    """The sections of a recipe that change the answer: all but the machine."""
-    return {name: getattr(recipe, name) for name in Recipe.model_fields if name != "runtime"}
+    """The sections of a recipe that change the answer, and of each stage what it really does."""
+    fields = ((name, getattr(recipe, name), field) for name, field in Recipe.model_fields.items() if name not in BESIDE)
+    found = {name: value for name, value, field in fields if not _neutral(value, field)}
+    if not recipe.stages:
+        return found
+    shared = {name: value for name, value in found.items() if name not in STAGED}
+    stages = [
+        {"start": stage.start} | {name: value for name, value in computed(phase).items() if name in STAGED}
+        for stage, phase in zip(recipe.stages, recipe.phases, strict=True)
+    ]
+    return shared | {"stages": stages, "max_tokens": recipe.rollout.max_tokens}  # the last, of captions in evaluations
 
 
 def recipe_digest(recipe: Recipe) -> str:

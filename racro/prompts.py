@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Callable, Sequence
 from typing import Any
 
 Message = dict[str, Any]
@@ -96,6 +97,52 @@ No.
 ### Does the text contains a description of the image? Please only answer yes or no."""
 
 
+# --- modes clues, shots and check: prompts of this project, not of a paper --------------------------------------------
+
+CLUES_ASK_USER = """\
+### The detailed caption of the provided image: {c}
+
+### A problem to be solved: {q}
+
+### You cannot see the image, but a model that sees it will answer questions about it. Do not solve the problem yet. \
+Write at most {n} short questions about what the image shows, those whose answers you need most. Write each on a line \
+of its own, and nothing else."""
+CLUE_USER = "{q}\nAnswer in one sentence, from what the image shows."
+CLUES_USER = """\
+### The detailed caption of the provided image: {c}
+
+### Questions about the image, with the answers of a model that sees it:
+{clues}
+
+### Note that the caption and these answers might contain mistakes.
+
+### Question: {q} Please think step by step. The final answer MUST BE put in \\boxed{{}}."""
+UNANSWERABLE = "cannot be answered"
+CHECK_USER = (
+    REASONER_TRAINING_USER + " If the caption does not say what is needed, do not guess: write "
+    "\\boxed{{cannot be answered}} and then, in one sentence, what is missing from the caption."
+)
+CAPTION_AGAIN_USER = """\
+Question: {q}
+An earlier description of the image was not enough to answer the question. What is missing: {missing}
+Please describe the image again, and state precisely what is missing. DO NOT try to answer the question!"""
+CHECKED_USER = """\
+### The detailed caption of the provided image: {c}
+
+### A second caption of the same image: {again}
+
+### Question: {q} Please think step by step. The final answer MUST BE put in \\boxed{{}}."""
+SHOTS_USER = """\
+Each of the following solved examples is about another image.
+
+{shots}
+
+Now solve this one.
+
+{asked}"""
+SHOT = "### The detailed caption of the provided image: {c}\n\n### Question: {q}\n\n### Answer: \\boxed{{{a}}}"
+
+
 def question_parts(template: str, question: str, images: int) -> list[dict[str, str]]:
     """The user content: `template` filled with `question`, each `<image>` placeholder turned into an image part.
 
@@ -134,6 +181,11 @@ def attempt_messages(question: str, images: int) -> list[Message]:
     return [{"role": "user", "content": question_parts(ATTEMPT_USER, question, images)}]
 
 
+WRITING: dict[str, Callable[[str, int], list[Message]]] = {"caption": caption_messages, "answer": attempt_messages}
+"""By the objective of a stage of a training: what the policy is asked. Called with a question and a number of images.
+"""
+
+
 def reasoner_messages(question: str, caption: str) -> list[Message]:
     """Reasoner in training: answer from the caption alone."""
     q = plain_question(question.replace(SHORT_ANSWER_SENTENCE, ""))
@@ -149,6 +201,47 @@ def joint_messages(question: str, caption: str, attempt: str) -> list[Message]:
 def text_messages(question: str) -> list[Message]:
     """Reasoner without image and caption: the blind baseline of an evaluation."""
     return _text_messages(REASONER_SYSTEM, ATTEMPT_USER.format(q=plain_question(question)))
+
+
+def ask_clues_messages(question: str, caption: str, count: int) -> list[Message]:
+    """Reasoner, mode clues: which sub-questions about the image are to be answered, at most `count`?"""
+    return _text_messages(REASONER_SYSTEM, CLUES_ASK_USER.format(c=caption, q=plain_question(question), n=count))
+
+
+def clue_messages(clue: str, images: int) -> list[Message]:
+    """Captioner, mode clues: answer a sub-question from the image."""
+    return [{"role": "user", "content": question_parts(CLUE_USER, plain_question(clue), images)}]
+
+
+def clues_messages(question: str, caption: str, clues: str) -> list[Message]:
+    """Reasoner, mode clues: answer from the caption and the answered sub-questions."""
+    return _text_messages(REASONER_SYSTEM, CLUES_USER.format(c=caption, q=plain_question(question), clues=clues))
+
+
+def check_messages(question: str, caption: str) -> list[Message]:
+    """Reasoner, mode check: answer from the caption, or say that this cannot be done, and what is missing."""
+    return _text_messages(REASONER_SYSTEM, CHECK_USER.format(c=caption, q=plain_question(question)))
+
+
+def caption_again_messages(question: str, missing: str, images: int) -> list[Message]:
+    """Captioner, mode check: describe the image again, with what the first caption lacks."""
+    told = plain_question(missing).replace("{", "{{").replace("}", "}}")
+    return [
+        {"role": "system", "content": [{"type": "text", "text": CAPTION_SYSTEM}]},
+        {"role": "user", "content": question_parts(CAPTION_AGAIN_USER.replace("{missing}", told), question, images)},
+    ]
+
+
+def checked_messages(question: str, caption: str, again: str) -> list[Message]:
+    """Reasoner, mode check: answer from both captions."""
+    return _text_messages(REASONER_SYSTEM, CHECKED_USER.format(c=caption, q=plain_question(question), again=again))
+
+
+def shots_messages(question: str, caption: str, shots: Sequence[tuple[str, str, str]]) -> list[Message]:
+    """Reasoner, mode shots: answer from the caption after solved examples (question, caption, answer)."""
+    solved = "\n\n".join(SHOT.format(q=plain_question(q), c=c, a=a) for q, c, a in shots)
+    asked = plain_text(reasoner_messages(question, caption)[-1])
+    return _text_messages(REASONER_SYSTEM, SHOTS_USER.format(shots=solved, asked=asked))
 
 
 def describes_messages(caption: str) -> list[Message]:
@@ -179,3 +272,10 @@ REASONER_DIGEST = digest(REASONER_SYSTEM, REASONER_TRAINING_USER, SHORT_ANSWER_S
 ATTEMPT_DIGEST = digest(ATTEMPT_USER)
 ANSWER_DIGEST = digest(REASONER_DIGEST, REASONER_JOINT_USER, ATTEMPT_USER)
 DESCRIBES_DIGEST = digest(DESCRIBES_SYSTEM, DESCRIBES_USER)
+ASK_CLUES_DIGEST = digest(REASONER_SYSTEM, CLUES_ASK_USER)
+CLUE_DIGEST = digest(CLUE_USER)
+CLUES_DIGEST = digest(REASONER_DIGEST, CLUES_USER)
+CHECK_DIGEST = digest(REASONER_SYSTEM, CHECK_USER)
+CAPTION_AGAIN_DIGEST = digest(CAPTION_SYSTEM, CAPTION_AGAIN_USER)
+CHECKED_DIGEST = digest(REASONER_SYSTEM, CHECKED_USER)
+SHOTS_DIGEST = digest(REASONER_DIGEST, SHOTS_USER, SHOT)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 
 from racro.schema import Entry, Frozen, Share
@@ -45,6 +47,21 @@ class StageTotal(Frozen):
     """How often its result came from the cache."""
 
 
+AlarmName = Literal["length", "descriptions", "leaks", "entropy", "gap", "kl"]
+
+
+class Raised(Frozen):
+    """An alarm of a training (`racro.drift`)."""
+
+    name: AlarmName
+    """Its key in the recipe section `alarms`."""
+    iteration: int
+    """The one after which it was raised."""
+    action: Literal["warn", "stop"]
+    line: str
+    """What was seen, and what to do about it."""
+
+
 class PolicyRef(Frozen):
     """The trained captioner: a Hugging Face model folder."""
 
@@ -66,6 +83,8 @@ class Summary(Frozen):
     final: Score
     """Of the trained captioner."""
     policy: PolicyRef
+    alarms: tuple[Raised, ...] = ()
+    """Signs of drift, in order."""
     stages: dict[str, StageTotal]
     seconds: float
     prefect_flow_run_id: str
@@ -89,6 +108,40 @@ class EvaluationSummary(Frozen):
     """Rows that cannot be asked (no image, a special token in the text), by benchmark, where there are any."""
     results: str
     """Folder of parquet files with a row per answer (`racro.schema.Result`)."""
+    stages: dict[str, StageTotal]
+    seconds: float
+    prefect_flow_run_id: str
+    mlflow_run_id: str
+
+
+class Band(Frozen):
+    """Problems with similar pass rates."""
+
+    name: str
+    share: Share
+    """Of the measured problems."""
+    problems: int
+
+
+class ProfileSummary(Frozen):
+    """summary.json of a measurement of pass rates."""
+
+    run: str
+    recipe_digest: str
+    """Digest of the recipe without `runtime`."""
+    captions: int
+    """Number of captions of each problem."""
+    pass_rate: float
+    """Mean pass rate over the measured problems."""
+    stderr: float
+    """Its standard error."""
+    n: int
+    """Number of measured problems."""
+    unmeasured: int
+    """Number of problems without a scored caption."""
+    bands: tuple[Band, ...]
+    table: str
+    """Parquet file with a row per problem (`racro.schema.ProfiledProblem`)."""
     stages: dict[str, StageTotal]
     seconds: float
     prefect_flow_run_id: str

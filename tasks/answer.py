@@ -1,4 +1,4 @@
-"""Answers in MLflow: a trace for each question with a span for each of its texts. Called by `racro answer --trace`."""
+"""Answers in MLflow: a trace for each question with a span for each text. Called by `racro answer --trace`."""
 
 from __future__ import annotations
 
@@ -8,17 +8,21 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from racro.answering.cases import CAPTIONER_STEPS, Answer, Question, Step, Watch, unwatched
+from racro.answering.cases import Answer, Question, Watch, unwatched
 from racro.answering.pipeline import Racro
-from racro.engines.protocol import Completion
 from racro.errors import BadInput
-from racro.prompts import attempt_messages, caption_messages, joint_messages
+from racro.schema import ModelOutput
+
+SEEN = ("caption", "attempt", "clues", "again")
+"""Texts that the captioner writes, with the images in view."""
+TOGETHER = {"attempt": "caption"}
+"""Texts that are asked for together with others."""
 
 
 def traced(
     racro: Racro, questions: Iterable[Question | BadInput], watch: Watch = unwatched
 ) -> Iterator[Answer | BadInput]:
-    """`Racro.answer_many`, recorded: a trace for each question, with spans `caption`, `attempt` and `answer`.
+    """`Racro.answer_many`, recorded: a trace for each question, with a span for each text that its mode asks for.
 
     Where many questions travel together a span lasts as long as its text took to come, waiting included.
     """
@@ -31,12 +35,11 @@ def traced(
             traces[number] = _Trace(question)
             yield question
 
-    def watched(number: int, step: Step, completion: Completion) -> None:
-        traces[number].add(step, completion)
-        watch(number, step, completion)
+    def kept(number: int, name: str, row: ModelOutput) -> None:
+        traces[number].add(name, row)
 
     try:
-        for number, answer in enumerate(racro.answer_many(begun(), watched)):
+        for number, answer in enumerate(racro.answer_many(begun(), watch, kept)):
             traces.pop(number).end(answer)
             yield answer
     finally:
@@ -52,32 +55,31 @@ class _Trace:
         import mlflow
 
         self.mlflow = mlflow
-        self.since = time.time_ns()
-        self.texts: dict[Step, str] = {}
-        self.question, self.images = "", [""]
+        self.turn = ""
+        """Name of the texts that are being asked for."""
+        self.since = self.last = time.time_ns()
+        """When this turn began, and when its last text came."""
+        self.images = [""]
         inputs: dict[str, Any] = {}
         if isinstance(question, Question):
             many = isinstance(question.images, list | tuple)
-            self.question = question.question
             self.images = [_name(image) for image in (question.images if many else [question.images])]  # type: ignore[union-attr]
-            inputs = {"question": self.question, "images": self.images, "gold": question.gold}
+            inputs = {"question": question.question, "images": self.images, "gold": question.gold}
         self.root = mlflow.start_span_no_context("racro", "CHAIN", inputs=inputs, start_time_ns=self.since)
 
-    def add(self, step: Step, completion: Completion) -> None:
+    def add(self, name: str, row: ModelOutput) -> None:
         """A text has come."""
-        now = time.time_ns()
-        if step == "answer":
-            messages = joint_messages(self.question, self.texts["caption"], self.texts["attempt"])
+        turn = TOGETHER.get(name, name)
+        if turn != self.turn:
+            self.turn, self.since = turn, self.last
+        self.last = time.time_ns()
+        inputs = {"messages": json.loads(row.prompt)} | ({"images": self.images} if name in SEEN else {})
+        span = self.mlflow.start_span_no_context(name, "LLM", self.root, inputs, start_time_ns=self.since)
+        span.set_attributes({"tokens": row.tokens, "sample": row.sample})
+        if row.error is None:
+            span.end(outputs={"text": row.text, "finish_reason": row.finish_reason}, end_time_ns=self.last)
         else:
-            messages = (caption_messages if step == "caption" else attempt_messages)(self.question, len(self.images))
-        inputs = {"messages": messages} | ({"images": self.images} if step in CAPTIONER_STEPS else {})
-        span = self.mlflow.start_span_no_context(step, "LLM", self.root, inputs, start_time_ns=self.since)
-        outputs = {"text": completion.text, "finish_reason": completion.finish_reason}
-        span.set_attributes({"tokens": len(completion.token_ids)})
-        span.end(outputs=outputs, end_time_ns=now)
-        self.texts[step] = completion.text
-        if step == CAPTIONER_STEPS[-1]:
-            self.since = now  # caption and attempt are asked together, the reasoner after both
+            span.end(outputs={"error": row.error}, status="ERROR", end_time_ns=self.last)
 
     def end(self, answer: Answer | BadInput) -> None:
         """It is answered, or cannot be."""

@@ -11,8 +11,6 @@ import re
 from pathlib import Path
 
 from mlflow import MlflowClient
-from mlflow.entities.model_registry import ModelVersion
-from mlflow.exceptions import MlflowException
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
@@ -23,8 +21,8 @@ from racro.models.folders import ModelNotFound, model_digest, require_model
 from racro.schema import CHAMPION, INITIAL, Policy
 from racro.storage import artifacts, layout, retention, runs
 from tasks.prepare import adopt_captioner
-from tasks.recording import store, track
-from tasks.recording.track import Judge
+from tasks.recording import registry, store, track
+from tasks.recording.registry import Judge
 
 KINDS = f"the name of a run, `{CHAMPION}`, `{INITIAL}`, a folder or URI, or a digest"
 DIGEST = re.compile(r"[0-9a-f]{8,64}")
@@ -66,14 +64,14 @@ def champion(recipe: Recipe | None, judge: Judge | None = None) -> Policy:
     """
     client = store.client()
     if judge is not None:
-        names = [track.registered_name(*judge)]
+        names = [name for name in [registry.find(client, judge)] if name]
     else:
         models = client.search_registered_models("name LIKE 'captioner-%'")
         names = [model.name for model in models if CHAMPION in model.aliases]
         if recipe is not None:
             last = _last_judged(client, recipe)
             names = [name for name in [last] if name in names]
-    crowned = [version for name in names if (version := _crowned(client, name))]
+    crowned = [version for name in names if (version := registry.champion(client, name))]
     where = store.plain(os.environ.get("MLFLOW_TRACKING_URI", ""))
     if not crowned:
         whose = " for this recipe's reasoner and held-out problems" if recipe or judge else ""
@@ -92,13 +90,6 @@ def _as_trained(policy: Policy) -> Policy:
         return policy
     trained = Policy(uri=policy.uri, **record.handle)
     return trained if trained.files == policy.digest else policy
-
-
-def _crowned(client: MlflowClient, name: str) -> ModelVersion | None:
-    try:
-        return client.get_model_version_by_alias(name, CHAMPION)
-    except MlflowException:
-        return None
 
 
 def _last_judged(client: MlflowClient, recipe: Recipe) -> str | None:

@@ -23,6 +23,7 @@ from racro.prompts import (
     attempt_messages,
     caption_messages,
 )
+from racro.rollouts.final import final_request
 from racro.rollouts.reasoner import no_question
 from racro.rollouts.thoughts import spoken
 from racro.schema import FrozenModel, Mode, ModelOutput, Policy, Question, QuestionPart, WritingTable
@@ -60,7 +61,7 @@ def describe(
     """
     questions, progress = questions_of(part), Progress("describe", "questions")
     captions = _captioner_outputs(questions, part, policy, captioner, caption_messages, max_tokens, runtime, progress)
-    return _table(output, questions, _passed_on(questions, captions, ahead, runtime), progress)
+    return table(output, questions, _passed_on(questions, captions, ahead, runtime), progress)
 
 
 @stage("attempt", version=1, prompts=ATTEMPT_DIGEST)
@@ -76,7 +77,7 @@ def attempt(
     """The captioner's own greedy answer to each question, which joint inference shows to the reasoner."""
     questions, progress = questions_of(part), Progress("attempt", "questions")
     attempts = _captioner_outputs(questions, part, policy, captioner, attempt_messages, max_tokens, runtime, progress)
-    return _table(output, questions, attempts, progress)
+    return table(output, questions, attempts, progress)
 
 
 @stage("answer", version=1, prompts=ANSWER_DIGEST)
@@ -99,17 +100,21 @@ def answer(
     questions, progress = questions_of(part), Progress(f"answer, {mode}", "questions")
     captioned, attempted = (list(artifacts.read_table(t, ModelOutput)) if t else [] for t in (captions, attempts))
     how = NextAnswers(reasoner, reasoner_model, temperature, top_p, samples, seed)
+    engine = reasoner_engine(reasoner, reasoner_model, runtime)
+    moved = engine.moved
     answers = modes.answer(
         mode,
         questions,
         captioned,
         attempted,
-        reasoner_engine(reasoner, reasoner_model, runtime),
-        _sampling(how, runtime),
-        _base_seed(how),
+        engine,
+        answer_sampling(how, runtime),
+        base_seed(how),
         progress,
     )
-    return _table(output, questions, answers, progress)
+    written = table(output, questions, answers, progress)
+    output.metrics["moved"] = engine.moved - moved
+    return written
 
 
 def _captioner_outputs(
@@ -140,21 +145,24 @@ def _passed_on(
     for caption in captions:
         if no_question(text := spoken(caption.text), caption.finish_reason) is None:
             inputs = (asked[caption.uid], text)
-            engine.prefetch([modes.reasoner_request("caption", inputs, _sampling(ahead, runtime), _base_seed(ahead))])
+            engine.prefetch([final_request("caption", inputs, answer_sampling(ahead, runtime), base_seed(ahead))])
         yield caption
 
 
-def _sampling(how: NextAnswers, runtime: recipes.Runtime) -> Sampling:
+def answer_sampling(how: NextAnswers, runtime: recipes.Runtime) -> Sampling:
+    """How the reasoner is sampled."""
     return Sampling(how.samples, how.temperature, how.top_p, how.reasoner.max_tokens, runtime.request_deadline)
 
 
-def _base_seed(how: NextAnswers) -> int:
+def base_seed(how: NextAnswers) -> int:
+    """The seed from which those of the prompts are made."""
     return prompt_seed(how.seed, "evaluate")
 
 
-def _table(
+def table(
     output: Output, questions: list[Question], outputs: Iterable[ModelOutput], progress: Progress
 ) -> WritingTable:
+    """Write what a model wrote about the questions, in their order. Raises NothingEvaluated."""
     rows = modes.in_order(outputs, questions)
     progress.finish()
     if all(row.finish_reason == "deadline" and row.error is None for row in rows):

@@ -34,10 +34,12 @@ def grade(
     answers: tuple[WritingTable, ...],
     runtime: recipes.Runtime,
     root: str,
+    election: int = 1,
 ) -> ResultTable:
     """A result for each answer to the questions of a benchmark. Raises NothingEvaluated.
 
-    `captioner` and `reasoner` are the names that the results carry.
+    `captioner` and `reasoner` are the names that the results carry. `election`: version of the rule by which votes are
+    counted (`racro.rollouts.votes`), where some are.
     """
     questions = [question for part in parts for question in questions_of(part)]
     outputs = [_read(tables) for tables in (captions, attempts, answers)]
@@ -67,8 +69,12 @@ def aggregate(
     graded: ResultTable,
     runtime: recipes.Runtime,
     root: str,
+    election: int = 1,
 ) -> EntryTable:
-    """The scores of one captioner and reasoner in one mode, as the benchmark's authors define them."""
+    """The scores of one captioner and reasoner in one mode, as the benchmark's authors define them.
+
+    `election`: as in `grade`.
+    """
     questions = [question for part in parts for question in questions_of(part)]
     rows = list(artifacts.read_table(graded, Result))
     score = simple_scores if name == HELDOUT else benchmark(name, None).score

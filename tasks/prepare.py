@@ -6,6 +6,7 @@ Also the models as handles. Thin: `racro.data.problems` reads and checks, `racro
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import chain, islice
 from pathlib import Path
 from typing import Literal
@@ -14,19 +15,23 @@ from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
 from racro.config import (
+    JUDGES,
     Captioner,
     EmbeddedProblems,
-    EnginePlacement,
+    Judge,
+    ModelSection,
     Part,
     PixelRange,
     Problems,
     Reasoner,
     Recipe,
+    Reward,
     Runtime,
 )
-from racro.data import contamination, problems, sources, statistics
+from racro.data import contamination, origins, problems, sources, statistics
 from racro.data.lengths import Fit
 from racro.engines.protocol import Role
+from racro.engines.remote.fleet import away
 from racro.errors import BadInput
 from racro.models import compatibility
 from racro.models import parts as model_parts
@@ -117,6 +122,8 @@ def _written(output: Output, prepared: problems.Prepared) -> ProblemTable:
     artifacts.write_table(f"{output.folder}/dropped", prepared.dropped, DroppedRow)
     artifacts.write_table(f"{output.folder}/overlaps", prepared.overlaps, Overlap)
     artifacts.write_file(f"{output.folder}/{statistics.FILE}", artifacts.to_json(prepared.statistics).encode())
+    if prepared.origins:
+        origins.write(output.folder, prepared.origins)
     bad = sum(prepared.statistics.unusable.values())
     output.metrics = {"rows": len(prepared.problems), "dropped": len(prepared.dropped), "unusable": bad}
     output.metrics |= {f"dropped_{reason}": n for reason, n in prepared.statistics.unusable.items()}
@@ -133,7 +140,7 @@ def _written(output: Output, prepared: problems.Prepared) -> ProblemTable:
 def prompt_readers(recipe: Recipe) -> dict[Role, PromptReader | None]:
     """How captioner and reasoner read the prompts of a training. Raises ModelNotFound."""
     models: tuple[tuple[Role, Captioner | Reasoner, int], ...] = (
-        ("captioner", recipe.captioner, recipe.rollout.max_tokens),
+        ("captioner", recipe.captioner, max(one.rollout.max_tokens for one in (recipe, *recipe.phases))),
         ("reasoner", recipe.reasoner, recipe.reasoner.max_tokens),
     )
     return {role: _reader(role, config, longest, recipe.runtime) for role, config, longest in models}
@@ -141,7 +148,7 @@ def prompt_readers(recipe: Recipe) -> dict[Role, PromptReader | None]:
 
 def _reader(role: Role, config: Captioner | Reasoner, max_tokens: int, runtime: Runtime) -> PromptReader | None:
     """None for a script, and for a model at an endpoint, whose files are not here."""
-    place: EnginePlacement = getattr(runtime, role)
+    place = runtime.place(runtime.role_of(config) if isinstance(config, Reasoner) else role)
     if config.engine.type == "scripted" or (config.engine.type == "server" and place.urls):
         return None
     folder = base_folder(model_folder(config.model, role, config.revision, weights=False))
@@ -158,6 +165,11 @@ def _reader(role: Role, config: Captioner | Reasoner, max_tokens: int, runtime: 
         min_pixels=least,
         max_pixels=most,
     )
+
+
+def frozen(recipe: Recipe) -> tuple[Part, ...]:
+    """Parts of the captioner that a stage of the training leaves as they are."""
+    return tuple(sorted({part for phase in recipe.phases for part in phase.update.freeze}))
 
 
 @task(cache_policy=NO_CACHE, persist_result=False)
@@ -214,13 +226,15 @@ def adopt_captioner(config: Captioner, runtime: Runtime, freeze: tuple[Part, ...
     return Policy(uri=str(folder.resolve()), rows=0, digest=model_digest(folder))
 
 
-def _pixels(config: Captioner | Reasoner) -> PixelRange:
+def _pixels(config: ModelSection) -> PixelRange:
     return config.pixels if isinstance(config, Captioner) else UNLIMITED
 
 
-def _check(role: Role, config: Captioner | Reasoner, folder: Path) -> None:
+def _check(role: Role, config: ModelSection, folder: Path) -> None:
     """Say what is special about how a model will be prompted. Raises UnsupportedModel and BadTemplate."""
-    if note := compatibility.check(role, config.model, folder, config.template_kwargs, _pixels(config)):
+    if note := compatibility.check(
+        role, config.model, folder, config.template_kwargs, _pixels(config), config.reads_images
+    ):
         get_run_logger().warning("%s: %s", role, note)
 
 
@@ -228,12 +242,29 @@ def _check(role: Role, config: Captioner | Reasoner, folder: Path) -> None:
 def adopt_reasoner(config: Reasoner, runtime: Runtime) -> FrozenModel:
     """The frozen reasoner. One behind an endpoint is known by its name alone.
 
-    Raises ModelNotFound and UnsupportedModel.
+    Raises ModelNotFound, UnsupportedModel, and BadInput where an endpoint does not have it.
     """
+    return _frozen(runtime.role_of(config), config, runtime)
+
+
+@task(cache_policy=NO_CACHE, persist_result=False)
+def adopt_judges(recipe: Recipe, rewards: Sequence[Reward] | None = None) -> dict[str, FrozenModel]:
+    """The frozen models that rewards ask, by their names under `judges`. Raises what `adopt_reasoner` raises.
+
+    `rewards` None: those of the recipe.
+    """
+    asked = recipe.judged() if rewards is None else recipe.judged(rewards)
+    return {name: _frozen(f"{JUDGES}{name}", recipe.judges[name], recipe.runtime) for name in asked}
+
+
+def _frozen(role: Role, config: Reasoner | Judge, runtime: Runtime) -> FrozenModel:
     if config.engine.type == "scripted":
         return FrozenModel(uri="scripted:", rows=0, digest="scripted")
-    if config.engine.type == "server" and runtime.reasoner.urls:
+    place = runtime.place(role)
+    if config.engine.type == "server" and place.urls:
+        for trouble in away(place, config.model, role):  # what is known already needs no endpoint
+            get_run_logger().warning("%s: no answer from %s", role, trouble)
         return FrozenModel(uri="endpoint:", rows=0, digest=f"endpoint:{config.model}")
-    folder = model_folder(config.model, "reasoner", config.revision)
-    _check("reasoner", config, folder)
+    folder = model_folder(config.model, role, config.revision, sees=config.reads_images)
+    _check(role, config, folder)
     return FrozenModel(uri=str(folder.resolve()), rows=0, digest=model_digest(folder))

@@ -9,10 +9,10 @@ from mlflow import MlflowClient
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
-from racro.schema import CHAMPION
 from racro.storage import artifacts, retention
 from racro.storage.retention import Freed
 from tasks.recording import store, track
+from tasks.recording.runs import champions
 from tasks.running import telemetry
 
 
@@ -22,7 +22,7 @@ def prune(root: str, last: int, every: int | None, dry_run: bool) -> Freed:
     client = store.client()
     running = _running(client, root)
     checkpoints = retention.find(root)
-    chosen = retention.expendable(checkpoints, last, every, _champions(client), set(running.values()))
+    chosen = retention.expendable(checkpoints, last, every, champions(client), set().union(*running.values()))
     gone = [one for one in chosen if one.bytes]
     for one in gone:
         if not dry_run:
@@ -35,22 +35,16 @@ def prune(root: str, last: int, every: int | None, dry_run: bool) -> Freed:
         folders=tuple(one.folder for one in gone),
         bytes=sum(one.bytes for one in gone),
         kept=sum(one.bytes > 0 for one in checkpoints) - len(gone),
-        running=tuple(sorted(name for name, training in running.items() if training in trainings)),
+        running=tuple(sorted(name for name, needed in running.items() if trainings & needed)),
     )
 
 
-def _champions(client: MlflowClient) -> set[str]:
-    """Digests of the best policies, one for each way of judging them."""
-    models = client.search_registered_models("name LIKE 'captioner-%'")
-    best = [client.get_model_version_by_alias(m.name, CHAMPION) for m in models if CHAMPION in m.aliases]
-    return {version.tags["racro.policy"] for version in best}
-
-
-def _running(client: MlflowClient, root: str) -> dict[str, str]:
-    """Runs under way on a root -> the digest of their training."""
+def _running(client: MlflowClient, root: str) -> dict[str, set[str]]:
+    """Runs under way on a root -> the digests of their trainings, one for each stage."""
     experiment = client.get_experiment_by_name(store.EXPERIMENT)
     if experiment is None:
         return {}
     query = f"attributes.status = 'RUNNING' and tags.`racro.root` = '{root}'"
     found = client.search_runs([experiment.experiment_id], query, max_results=1000)
-    return {run.info.run_name: run.data.tags[track.TRAINING] for run in found if track.TRAINING in run.data.tags}
+    tags = ((run.info.run_name, run.data.tags.get(track.TRAINING, "")) for run in found)
+    return {name: set(tag.split()) for name, tag in tags if tag}

@@ -173,7 +173,7 @@ class Attempt:
         now = Measured(iteration=iteration, accuracy=score.accuracy, stderr=score.stderr, n=score.n)
         self.curve.append(now)
         self._account("running")
-        if self.child.stop_hopeless and 0 < iteration < self.child.recipe.iterations:
+        if self.child.stop_hopeless and 0 < iteration < self.child.recipe.rounds:
             found = (outcome(self.child.root, self.child.sweep, *sibling) for sibling in self.child.siblings.items())
             if why := hopeless(now, [sibling for sibling in found if sibling]):
                 raise Hopeless(why)

@@ -37,10 +37,15 @@ def update(
     root: str,
     keep: bool,
     save: bool,
+    objective: recipes.Objective = "caption",
+    writer: Policy | None = None,
+    remember: bool = False,
 ) -> Policy:
     """The policy after one iteration. Without any informative group it is the old one, and the log says so.
 
-    keep: is its model folder kept beside the record? save: the trainer's state?
+    initial: the policy that the stage of the training began with; from there the optimizer's steps are counted.
+    keep: is its model folder kept beside the record? save: the trainer's state? writer: the policy that wrote the
+    captions, if it is the one before `policy`. remember: will the next update be on captions of `policy`?
     """
     line = Lineage(
         policy=policy,
@@ -51,7 +56,19 @@ def update(
         temperature=temperature,
         config=config,
         seed=seed,
+        objective=objective,
+        writer=writer,
     )
+    with trainer.turn():
+        return _taken(output, line, runtime, root, keep, save, remember)
+
+
+def _taken(
+    output: Output, line: Lineage, runtime: recipes.Runtime, root: str, keep: bool, save: bool, remember: bool
+) -> Policy:
+    policy, initial = line.policy, line.initial
+    behind = policy.step - line.writer.step if line.writer else 0
+    stale: dict[str, float] = {"staleness_iterations": int(line.writer is not None), "staleness_steps": behind}
     work = trainer.work_of(line)
     logger = get_run_logger()
     logger.info(
@@ -64,25 +81,28 @@ def update(
     line.write(output.folder, root)
     if not work.steps:
         logger.warning("no informative group: the policy stays as it is")
-        output.metrics = {"steps": 0, "groups": work.total_groups, "groups_zero_variance": work.zero_variance}
+        output.metrics = {"steps": 0, "groups": work.total_groups, "groups_zero_variance": work.zero_variance} | stale
         if keep:
             with trainer.folder(policy, runtime, make_room) as before, _workplace(output.folder) as place:
                 ignored = shutil.ignore_patterns("*.tmp", RECORD, LINEAGE, TRAINER)
                 shutil.copytree(before, place, dirs_exist_ok=True, ignore=ignored)
         kept = None
-        if save and policy.step:
+        if save and policy.digest != initial.digest:
             make_room(runtime)
             with _workplace(output.folder) as place:
                 trainer.holding(policy, line, runtime).save(policy.digest, place / TRAINER)
                 kept = folder_digest(place / TRAINER)
         return policy.model_copy(update={"uri": output.folder, "trainer_digest": kept})
     make_room(runtime)
-    service = trainer.holding(policy, line, runtime)
+    service = trainer.holding(policy, line, runtime, line.writer)
     again = trainer.replayed()
     progress = Progress("update", "steps")
     made = Policy(uri=output.folder, rows=0, digest=output.identity, step=policy.step + work.steps)
-    output.metrics = service.update(policy.digest, made.digest, work, problems.uri, policy.step, progress)
-    output.metrics["replayed"] = again
+    output.metrics = service.update(
+        policy.digest, made.digest, work, line.problems.uri, policy.step - initial.step, progress, remember
+    )
+    assert "logprob_gap" in output.metrics  # the trainer has the weights that wrote
+    output.metrics |= {"replayed": again, **stale}
     progress.finish()
     with _workplace(output.folder) as place:
         found = {"weights": trainer.export(service, made.digest, place if keep else None, runtime)}

@@ -55,7 +55,12 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 
 from flows.station import local  # noqa: E402
+from tests.support import forkserver  # noqa: E402
+from tests.support.aloud import Aloud  # noqa: E402
 from tests.support.ports import Reserved  # noqa: E402
+
+os.environ.setdefault(forkserver.SHARED, str(HOME))  # the first process's, whose children take its environment
+os.environ.setdefault(forkserver.OWNER, str(os.getpid()))
 
 local.settle(HOME)
 
@@ -81,27 +86,45 @@ TINY = (
     "evaluation.every=2",
     "runtime.retries=1",
     "runtime.retry_delay=0",
+    "runtime.renewal=0",
 )
 """Overrides that make the embedded recipe a matter of seconds."""
 
-GROUPS = {"tests/station/test_queues.py": "tests/station/test_station.py"}
-"""File -> the file whose group it joins, because both use the same `racro up`."""
+GROUPS = {
+    "tests/station/test_people.py": "tests/station/test_station.py",
+    "tests/station/test_queues.py": "tests/station/test_station.py",
+    "tests/cluster/test_actors.py": "tests/cluster/test_training.py",
+}
+"""File -> the file whose group it joins, because they use the same `racro up`, or the same cluster."""
 
 LONGEST = (
     "tests/docs/test_first_hour.py",
-    "tests/docs/test_commands.py",
-    "tests/station/test_station.py",
-    "tests/pipelines/test_sweep.py",
+    "tests/commands/test_serve_command.py",
+    "tests/commands/test_serve_page.py",
     "tests/station/test_station_postgres.py",
+    "tests/station/test_station.py",
     "tests/faults/test_resume.py",
-    "tests/pipelines/test_vllm_training.py",
-    "tests/engines/test_vllm.py",
-    "tests/engines/test_serving.py",
-    "tests/pipelines/test_lora.py",
     "tests/faults/test_storage_faults.py",
+    "tests/pipelines/test_sweep.py",
     "tests/pipelines/test_bad_input.py",
+    "tests/pipelines/test_stages.py",
+    "tests/cluster/test_training.py",
+    "tests/commands/test_wheel.py",
+    "tests/docs/test_notebooks.py",
+    "tests/commands/test_serve_command.py",
+    "tests/docs/test_commands.py",
+    "tests/engines/test_serving.py",
     "tests/pipelines/test_retention.py",
     "tests/station/test_s3.py",
+    "tests/commands/test_answer_command.py",
+    "tests/pipelines/test_engine_processes.py",
+    "tests/commands/test_interruption.py",
+    "tests/engines/test_vllm.py",
+    "tests/pipelines/test_sampling.py",
+    "tests/pipelines/test_judges.py",
+    "tests/engines/test_smollm2.py",
+    "tests/pipelines/test_lora.py",
+    "tests/pipelines/test_vllm_training.py",
 )
 """Groups that take minutes, longest first. They begin first, so that no process waits for another at the end."""
 
@@ -112,6 +135,12 @@ def group(nodeid: str) -> str:
     return GROUPS.get(file, file)
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Failures are said at once, by the process that others report to."""
+    if (terminal := config.pluginmanager.get_plugin("terminalreporter")) and not hasattr(config, "workerinput"):
+        config.pluginmanager.register(Aloud(terminal))
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put the groups that take longest first."""
     order = {name: place for place, name in enumerate(LONGEST)}
@@ -119,14 +148,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Tests of a group run in one process. Markers (`--dist loadgroup`) do not do it: pytest 9.2 keeps no suffix."""
-    from xdist.scheduler import LoadScopeScheduling
+    """Tests of a group run in one process."""
+    from tests.support.scheduling import ByGroup
 
-    class ByGroup(LoadScopeScheduling):
-        def _split_scope(self, nodeid: str) -> str:
-            return group(nodeid)
-
-    return ByGroup(config, log)
+    return ByGroup(config, log, group)
 
 
 def pytest_collection_finish() -> None:
@@ -152,6 +177,20 @@ def prefect_server() -> Iterator[str]:
     """API URL of a real Prefect server, in PREFECT_API_URL while the session lasts."""
     with local.prefect_server(HOME, PREFECT_PORT.release()) as url:
         yield url
+
+
+@pytest.fixture
+def forked() -> Iterator[None]:
+    """Processes that the test starts are forked from one that has imported the libraries (`forkserver`)."""
+    with forkserver.children():
+        yield
+
+
+@pytest.fixture
+def forked_engines() -> Iterator[None]:
+    """Those of engines too."""
+    with forkserver.children(engines=True):
+        yield
 
 
 def nobody_works_in(folder: Path, deadline: float = 60) -> bool:

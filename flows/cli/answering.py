@@ -38,6 +38,8 @@ answered, and the exit code is 2.
 EXAMPLE = 0
 """Number of the held-out problem that is asked when nothing is."""
 TEXTS = {"caption": "caption", "attempt": "captioner's own answer", "answer": "reasoner's answer"}
+LABELS = {"clues": "clues", "check": "again"}
+"""Of the captioner's second text, in modes where it is no answer."""
 CUT = {
     "length": "the {} was cut off at the limit of tokens; raise --max-tokens",
     "deadline": "the {} was cut off by the deadline; raise runtime.request_deadline in a recipe",
@@ -108,7 +110,7 @@ def ask(racro: Racro, question: Question, as_json: bool, trace: bool) -> None:
                 _show("image", image)
             _show("question", question.question)
         if not as_json and step != "answer":
-            _show(step, completion.text)
+            _show(LABELS.get(racro.mode, step) if step == "attempt" else step, completion.text)
 
     [answer] = answers(racro, [question], trace, show)
     if isinstance(answer, BadInput):
@@ -121,8 +123,9 @@ def ask(racro: Racro, question: Question, as_json: bool, trace: bool) -> None:
         if answer.verdict:
             _show("verdict", f"{answer.verdict}; the right answer is {question.gold}")
     for text, reason in answer.finish:
-        if reason != "stop":
-            print(f"racro: {CUT[reason].format(TEXTS[text])}", file=sys.stderr)
+        if reason not in (None, "stop"):
+            named = "second caption" if (text, racro.mode) == ("attempt", "check") else TEXTS[text]
+            print(f"racro: {CUT[reason].format(named)}", file=sys.stderr)
     if not answer.final:
         raise CutOff("the reasoner gave no answer before it was cut off")
 

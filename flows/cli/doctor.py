@@ -30,10 +30,11 @@ def run(root: str, as_json: bool, recipe: Recipe | None = None) -> int:
     if recipe is not None:
         plan = placement.plan(recipe)
         findings["placement"] = plan.finding
+        findings |= placement.overlap(recipe)
     if as_json:
         rows = [{"check": name, **asdict(finding)} for name, finding in findings.items()]
         if plan is not None:
-            rows[-1] |= plan.figures()
+            next(row for row in rows if row["check"] == "placement").update(plan.figures())
         print(json.dumps(rows, indent=2))
     else:
         if plan is not None:

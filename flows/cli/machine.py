@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from flows import interruption
-from flows.cli.options import Json, Overrides, Root, Silence
+from flows.cli.options import Json, Notify, Overrides, Root, Silence
 from flows.cli.running import settle
 from flows.station import local, servers
 from racro.config import loading
@@ -64,20 +64,23 @@ def up(
         typer.Option(metavar="0,1", envvar="CUDA_VISIBLE_DEVICES", help="Dealt out to the workers, none to two."),
     ] = None,
     silence: Silence = 90,
+    notify: Notify = None,
 ) -> None:
     """Start Prefect, MLflow and workers, and register the deployments; `racro down` stops them."""
     from flows.station import starting
 
     with interruption.orderly():
-        starting.up(settle(), postgres, artifacts, host, prefect_port, mlflow_port, workers, gpus or None, silence)
+        starting.up(
+            settle(), postgres, artifacts, host, prefect_port, mlflow_port, workers, gpus or None, silence, notify
+        )
 
 
-def register(root: Root = "runs", silence: Silence = 90) -> None:
+def register(root: Root = "runs", silence: Silence = 90, notify: Notify = None) -> None:
     """Register pool, queues, deployments and automations at PREFECT_API_URL, as `racro up` does at its own server."""
     from flows.station import starting
 
     settle()
-    starting.register(root, silence)
+    starting.register(root, silence, notify)
 
 
 def down() -> None:

@@ -5,13 +5,24 @@ The commands are in `flows.cli.app`. They are imported late, so that Ctrl-C is h
 
 from __future__ import annotations
 
+import contextlib
+import shutil
 import sys
+from collections.abc import Iterator
 
-from flows import interruption
+WINDOWS = "racro: runs on Linux and macOS; on Windows, install it in WSL 2 (`wsl --install`), see docs/start.md"
+
+CLEAR = "\r\x1b[K"
+"""Takes back the line that the cursor is in."""
 
 
 def main() -> None:
     """Entry point of the `racro` command."""
+    if sys.platform == "win32":  # before imports of what Windows does not have: signals, locks on files
+        print(WINDOWS, file=sys.stderr)
+        sys.exit(2)
+    from flows import interruption
+
     interruption.install()
     try:
         _run()
@@ -26,14 +37,15 @@ def main() -> None:
 def _run() -> None:
     import errno
 
+    from flows import interruption
     from racro import imports
 
-    with imports.quick():
+    with _said(), imports.quick():
         from flows.cli.app import app
         from racro.errors import BadInput
 
     try:
-        app()
+        app(prog_name="racro")  # completion finds its variable by this name, however the command was started
     except BadInput as error:
         print(f"racro: {error}", file=sys.stderr)
         sys.exit(2)
@@ -46,6 +58,21 @@ def _run() -> None:
         if not interruption.received():
             print(f"racro: failed: {type(error).__name__}: {error}", file=sys.stderr)
         sys.exit(1)
+
+
+@contextlib.contextmanager
+def _said() -> Iterator[None]:
+    """On a terminal: what is being started, while its modules are imported. They say more themselves."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    columns = shutil.get_terminal_size().columns
+    sys.stderr.write(f"racro: {' '.join(sys.argv[1:])}"[: columns - 5] + " ...")
+    sys.stderr.flush()
+    try:
+        yield
+    finally:
+        sys.stderr.write(CLEAR)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,28 @@ import typer
 
 from flows import engine_pair, interruption
 from flows.cli import answering, evaluate_options, running
-from flows.cli.options import Overrides, RecipeName, Root, Run
+from flows.cli.options import (
+    AnswerMode,
+    Captioner,
+    CaptionerUrl,
+    Captions,
+    CaptionTemperature,
+    Clues,
+    EngineOption,
+    Examples,
+    Json,
+    KindName,
+    MaxTokens,
+    Overrides,
+    Policy,
+    ReasonerUrl,
+    RecipeName,
+    RecipeOption,
+    Root,
+    Run,
+    Shots,
+    TrainedRun,
+)
 from racro.schema import Mode
 from racro.storage import layout
 
@@ -25,7 +46,11 @@ def evaluate(
     ] = None,
     mode: Annotated[
         list[str] | None,
-        typer.Option("--mode", metavar="caption|direct|joint|text", help="(default: joint; held-out: caption)"),
+        typer.Option(
+            "--mode",
+            metavar="caption|direct|joint|text|vote|best|clues|shots|check",
+            help="May be repeated. (default: joint; held-out: caption)",
+        ),
     ] = None,
     limit: Annotated[int | None, typer.Option(min=1, metavar="N", help="Questions of each benchmark, at most.")] = None,
     reasoner: Annotated[
@@ -33,23 +58,35 @@ def evaluate(
         typer.Option("--reasoner", metavar="MODEL|YAML", help="Several share the captions. (default: the recipe's)"),
     ] = None,
     samples: Annotated[int, typer.Option(min=1, metavar="K", help="Answers to a question: pass@k, majority.")] = 1,
+    captions: Captions = None,
+    caption_temperature: CaptionTemperature = None,
+    kind: KindName = None,
+    clues: Clues = None,
+    shots: Shots = None,
     overrides: Overrides = None,
     run: Run = None,
     root: Root = "runs",
+    as_json: Json = False,
 ) -> None:
     """Evaluate a policy on benchmarks, or on the recipe's held-out problems."""
     loaded = running.load(recipe, overrides)
     benchmarks, modes = evaluate_options.benchmarks(benchmark or ()), evaluate_options.modes(mode or ())
     reasoners = evaluate_options.reasoners(reasoner or (), loaded)
+    settings = evaluate_options.mode_settings(
+        modes, kind, loaded.judges, captions=captions, caption_temperature=caption_temperature, clues=clues, shots=shots
+    )
     if run is not None:
         layout.run(root, run)  # a name that cannot be a folder is refused before anything starts
     with running.server("flows.evaluation"):
         from flows.cli import terminal
         from flows.evaluation import evaluate as flow
 
-        with running.flow():
-            summary = flow(loaded, policy, benchmarks, modes, limit, reasoners, samples, run, root)
-        terminal.show_evaluation(summary, layout.report(root, summary.run))
+        with running.flow(bars=not as_json):
+            summary = flow(loaded, policy, benchmarks, modes, limit, reasoners, samples, run, root, settings)
+        if as_json:
+            print(summary.model_dump_json(indent=2))
+        else:
+            terminal.show_evaluation(summary, layout.report(root, summary.run))
 
 
 def compare(
@@ -78,37 +115,44 @@ def answer(
     ] = None,
     image: Annotated[list[str] | None, typer.Option("--image", metavar="FILE", help="An image, or several.")] = None,
     question: Annotated[str | None, typer.Option("--question", metavar="TEXT", help="What to answer.")] = None,
-    captioner: Annotated[
-        str | None, typer.Option(metavar="MODEL", help="`embedded`, a folder or a hub id. (default: embedded)")
-    ] = None,
+    captioner: Captioner = None,
     reasoner: Annotated[str | None, typer.Option(metavar="MODEL", help="The same. (default: embedded)")] = None,
-    engine: Annotated[
-        engine_pair.EngineName | None, typer.Option(help="What runs models. (default: the recipe's, or transformers)")
-    ] = None,
-    captioner_url: Annotated[
-        list[str] | None, typer.Option(metavar="URL", help="Endpoint that runs the captioner, http://host:8000/v1.")
-    ] = None,
-    reasoner_url: Annotated[
-        list[str] | None, typer.Option(metavar="URL", help="The same for the reasoner. The key is in OPENAI_API_KEY.")
-    ] = None,
-    recipe: Annotated[
-        str | None, typer.Option(metavar="RECIPE", help="Models and settings of a recipe, command line first.")
-    ] = None,
-    run: Annotated[
-        str | None, typer.Option("--run", metavar="NAME", help="Recipe and trained captioner of a finished run.")
-    ] = None,
+    engine: EngineOption = None,
+    captioner_url: CaptionerUrl = None,
+    reasoner_url: ReasonerUrl = None,
+    recipe: RecipeOption = None,
+    run: TrainedRun = None,
     root: Root = "runs",
-    policy: Annotated[
-        str | None,
-        typer.Option(metavar="RUN|URI|champion", help="A trained captioner; champion: the best in MLflow."),
-    ] = None,
-    max_tokens: Annotated[int | None, typer.Option(min=1, help="Longest caption, and longest answer.")] = None,
+    policy: Policy = None,
+    max_tokens: MaxTokens = None,
+    mode: AnswerMode = "joint",
+    captions: Captions = None,
+    caption_temperature: CaptionTemperature = None,
+    kind: KindName = None,
+    clues: Clues = None,
+    shots: Shots = None,
+    examples: Examples = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON.")] = False,
     trace: Annotated[bool, typer.Option("--trace", help="Record the steps in MLflow.")] = False,
 ) -> None:
     """Answer a question about images; without anything, the embedded pair answers an embedded example."""
+    [chosen] = evaluate_options.modes([mode])
     models = engine_pair.Models(
-        captioner, reasoner, engine, captioner_url or (), reasoner_url or (), recipe, run, root, policy, max_tokens
+        captioner,
+        reasoner,
+        engine,
+        captioner_url or (),
+        reasoner_url or (),
+        recipe,
+        run,
+        root,
+        policy,
+        max_tokens,
+        chosen,
+        evaluate_options.mode_settings(
+            [chosen], kind, captions=captions, caption_temperature=caption_temperature, clues=clues, shots=shots
+        ),
+        examples,
     )
     with interruption.orderly():
         code = answering.run(models, many, image or (), question, as_json, trace)

@@ -35,6 +35,16 @@ def settle() -> Path:
     return local.settle()
 
 
+def require_people(option: str) -> None:
+    """Raises BadInput if the command would start a server of its own, which nobody else knows."""
+    settle()
+    if "PREFECT_API_URL" not in os.environ:
+        raise BadInput(
+            f"{option}: people answer in Prefect's UI, and no server runs that they could open; `racro up` first, or "
+            "set PREFECT_API_URL"
+        )
+
+
 @contextlib.contextmanager
 def server(module: str) -> Iterator[None]:
     """A settled machine with a Prefect server: the station's, or one that ends with the context.
@@ -59,12 +69,15 @@ def _import(module: str) -> None:
 
 
 @contextlib.contextmanager
-def flow() -> Iterator[None]:
-    """Around a flow: progress bars, no tracebacks of bad input, and an interruption ends it in order."""
+def flow(bars: bool = True) -> Iterator[None]:
+    """Around a flow: progress bars, no tracebacks of bad input, and an interruption ends it in order.
+
+    bars: False if standard output is for a program.
+    """
     from flows.cli import terminal
 
     _hide_tracebacks_of_bad_input()
-    with terminal.progress_bars(), interruption.orderly():
+    with terminal.progress_bars() if bars else contextlib.nullcontext(), interruption.orderly():
         yield
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import logging
+import warnings
 from collections.abc import Iterator, Sequence
 
 from rich.console import Console
@@ -11,22 +13,29 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table
 
 from racro.evaluation.compare import Comparison
-from racro.schema import Verdict
+from racro.pace import Row
+from racro.rewards.agreement import Agreement
+from racro.schema import Share, Verdict
 from racro.storage.retention import Freed
-from racro.summary import EvaluationSummary, Score, StageTotal, Summary
+from racro.summary import EvaluationSummary, ProfileSummary, Score, StageTotal, Summary
 from racro.sweeps.ranking import SweepSummary
 
 console = Console(highlight=False)
 
 WIDE = 100
 """Columns of a terminal with room for intervals."""
+INTERRUPTED = "Execution was aborted by"
+"""In Prefect's log line about a run that a signal ended."""
 FLIPS = 12
 """Flipped answers that are shown of a comparison."""
 
 
 @contextlib.contextmanager
 def progress_bars() -> Iterator[None]:
-    """One bar per running stage, on terminals; elsewhere the log lines of the flow tell the same."""
+    """A line per iteration, and bars for run and stages, on terminals; elsewhere the log lines say the same.
+
+    The bars go when they are done with, so that an interrupted run leaves its lines and nothing half drawn.
+    """
     from tasks.running import progress
 
     if not console.is_terminal:
@@ -34,26 +43,88 @@ def progress_bars() -> Iterator[None]:
         return
     columns = (
         TextColumn("{task.description:<28}"),
-        BarColumn(bar_width=40),
+        BarColumn(bar_width=30),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
+        TextColumn("{task.fields[left]}"),
     )
-    with Progress(*columns, console=console, transient=False) as bars:
-        running: dict[str, TaskID] = {}
-
-        def show(what: str, done: int, total: int) -> None:
-            bar = running.get(what)
-            if bar is None or bars.tasks[bar].completed > done:  # a later stage of the same kind takes the place
-                if bar is not None:
-                    bars.update(bar, visible=False)
-                bar = running[what] = bars.add_task(what, total=total)
-            bars.update(bar, completed=done, total=total)
-
-        progress.observers.append(show)
-        try:
+    with Progress(*columns, console=console, transient=True) as bars, _log_lines_above(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "torch.distributed is disabled")  # as it should be in one process
+        shown = _Shown(bars)
+        with progress.observed(shown.stage, shown.row, lambda line: bars.console.print(line, markup=False)):
             yield
-        finally:
-            progress.observers.remove(show)
+
+
+@contextlib.contextmanager
+def _log_lines_above() -> Iterator[None]:
+    """Prefect's warnings are printed above the bars, not through them. That a signal ends the run is said elsewhere."""
+    handlers = [handler for handler in logging.getLogger().handlers if hasattr(handler, "console")]
+    before = [handler.console for handler in handlers]
+    for handler in handlers:
+        handler.console = _Above()
+    try:
+        yield
+    finally:
+        for handler, kept in zip(handlers, before, strict=True):
+            handler.console = kept
+
+
+class _Above:
+    """What Prefect's log handler prints with, in place of a console of its own."""
+
+    def print(self, message: str, soft_wrap: bool = False) -> None:
+        """A log line."""
+        if INTERRUPTED not in message:
+            console.print(message, markup=False, soft_wrap=soft_wrap)
+
+
+class _Shown:
+    """What is on the screen while a flow runs."""
+
+    def __init__(self, bars: Progress) -> None:
+        self._bars = bars
+        self._stages: dict[str, TaskID] = {}
+        self._done: dict[str, int] = {}
+        self._run: TaskID | None = None
+
+    def stage(self, what: str, done: int, total: int) -> None:
+        """A stage goes on."""
+        bar = self._stages.get(what)
+        if bar is not None and self._done[what] > done:  # a later stage of the same kind takes the place
+            self._bars.remove_task(bar)
+            bar = None
+        if bar is None:
+            bar = self._stages[what] = self._bars.add_task(what, total=total, left="")
+        self._done[what] = done
+        self._bars.update(bar, completed=done, total=total)
+
+    def row(self, row: Row) -> None:
+        """An iteration is over."""
+        # Lines first: while the number of bars changes, a line could be printed into them.
+        if self._run is None:
+            self._bars.console.print(f"[bold]{ROW.format(*HEADINGS)}[/]")
+        self._bars.console.print(ROW.format(*_row(row)))
+        if self._run is None:
+            self._run = self._bars.add_task("iterations", total=row.total, left="")
+        self._bars.update(self._run, completed=row.number, left=row.to_go)
+        for bar in self._stages.values():
+            self._bars.remove_task(bar)
+        self._stages.clear()
+
+
+HEADINGS = ("iteration", "reward", "informative", "accuracy, %", "seconds")
+ROW = "{:<11}{:>15}{:>13}{:>15}{:>11}"
+
+
+def _row(row: Row) -> tuple[str, ...]:
+    point, score = row.point, row.score
+    return (
+        f"{row.number}/{row.total}",
+        f"{point.reward_mean:.3f} ± {point.reward_stderr:.3f}" if point else "",
+        f"{point.informative:.0%}" if point else "",
+        score.share.percent if score else "",
+        "from cache" if row.cached else f"{row.seconds:.1f}",
+    )
 
 
 def show_summary(summary: Summary, report: str) -> None:
@@ -65,10 +136,28 @@ def show_summary(summary: Summary, report: str) -> None:
     scores.add_row("after", *_cells(summary.final), style="bold")
     console.print(scores)
 
-    console.print(_stages(summary.stages, f"stages: {summary.seconds:.0f} s in all"))
+    console.print(_stages(summary.stages, f"stages, in a run of {summary.seconds:.0f} s"))
     console.print(f"policy   {summary.policy.uri}", soft_wrap=True)
     console.print(f"report   {report}", soft_wrap=True)
     console.print("Prefect and MLflow, with what was just recorded:  .venv/bin/racro ui")
+
+
+def show_profile(summary: ProfileSummary) -> None:
+    """The distribution of pass rates, with a bar for each band."""
+    title = f"{summary.run}: pass rates of problems, {summary.captions} captions each"
+    table = Table(title=title, title_justify="left")
+    for heading in ("pass rate", "problems", "%", "95 %", "n", ""):
+        table.add_column(heading, justify="left" if heading in ("pass rate", "") else "right", no_wrap=True)
+    for band in summary.bands:
+        bar = "█" * round(20 * band.share.value)
+        table.add_row(band.name, str(band.problems), band.share.percent, band.share.range, str(band.share.n), bar)
+    console.print(table)
+    mean = Share(value=summary.pass_rate, stderr=summary.stderr, n=summary.n)
+    console.print(f"mean {mean.percent} % (n = {summary.n} problems)")
+    if summary.unmeasured:
+        console.print(f"{summary.unmeasured} problems have no scored caption")
+    console.print(_stages(summary.stages, f"stages, in a run of {summary.seconds:.0f} s"))
+    console.print(f"problems {summary.table}", soft_wrap=True)
 
 
 def show_sweep(summary: SweepSummary, report: str) -> None:
@@ -124,7 +213,7 @@ def show_evaluation(summary: EvaluationSummary, report: str) -> None:
     console.print(table)
     for benchmark, n in summary.dropped.items():
         console.print(f"{benchmark}: {n} {'rows' if n > 1 else 'row'} cannot be asked; stage load of the run says why")
-    console.print(_stages(summary.stages, f"stages: {summary.seconds:.0f} s in all"))
+    console.print(_stages(summary.stages, f"stages, in a run of {summary.seconds:.0f} s"))
     console.print(f"results  {summary.results}", soft_wrap=True)
     console.print(f"report   {report}", soft_wrap=True)
 
@@ -155,6 +244,26 @@ def show_comparisons(comparisons: Sequence[Comparison], first: str, second: str)
             flips.add_row(*map(escape, (c.first.benchmark, flip.question[:160], flip.gold, *said)))
     if flips.row_count:
         console.print(flips)
+
+
+def show_agreement(found: Agreement, judges: Sequence[str]) -> None:
+    """How far a reward agrees with labels: shares with intervals, and where they differ."""
+    asked = f", judges {', '.join(judges)}" if judges else ""
+    title = f"{found.reward}{asked}: good from {found.threshold:g} on"
+    table = Table(title=title, title_justify="left")
+    for heading in ("", "value", "95 %", "n"):
+        table.add_column(heading, justify="right" if heading else "left", no_wrap=True)
+    accuracy = found.accuracy
+    shown = (f"{accuracy.percent} %", accuracy.range) if accuracy else ("-", "-")
+    table.add_row("accuracy", *shown, str(found.n))
+    low_high = "–".join(f"{end:.2f}" for end in found.kappa_interval) if found.kappa_interval else "-"
+    table.add_row("Cohen's kappa", "-" if found.kappa is None else f"{found.kappa:.2f}", low_high, str(found.n))
+    table.add_row("only the judge: good", str(found.counts["judge"]), "", str(found.n))
+    table.add_row("only the label: good", str(found.counts["label"]), "", str(found.n))
+    table.add_row("without a value", str(found.unscored), "", str(found.n + found.unscored))
+    console.print(table)
+    for fault, count in found.faults.items():
+        console.print(f"{count} without a value: {fault}", markup=False)
 
 
 def show_pruned(pruned: Freed, dry_run: bool) -> None:

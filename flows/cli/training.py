@@ -1,4 +1,4 @@
-"""The commands `racro train`, `sweep`, `prune` and `embedded rebuild`."""
+"""The commands `racro train`, `profile`, `sweep`, `prune` and `embedded rebuild`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import typer
 
 from flows import sweep_plan
 from flows.cli import running
-from flows.cli.options import Overrides, RecipeName, Root, Run
+from flows.cli.options import Json, Overrides, RecipeName, Root, Run
+from racro import mirrors
 from racro.models import colocation
 from racro.storage import layout
 
@@ -19,21 +20,51 @@ def train(
     overrides: Overrides = None,
     run: Run = None,
     root: Root = "runs",
+    approve: Annotated[
+        bool, typer.Option("--approve", help="Ask in Prefect's UI before a better policy becomes champion.")
+    ] = False,
+    as_json: Json = False,
 ) -> None:
     """Train a captioner. What is under ROOT already is not computed again."""
     loaded = running.load(recipe, overrides)
     colocation.require(loaded)
+    mirrors.require(loaded)
     if run is not None:
         layout.run(root, run)  # a name that cannot be a folder is refused before anything starts
+    if approve:
+        running.require_people("--approve")
     with running.server("flows.training"):
         from flows.cli import terminal
         from flows.training import train as flow
         from racro.identity import recipe_digest
 
         name = run or f"{Path(recipe).stem}-{recipe_digest(loaded)[:8]}"
+        with running.flow(bars=not as_json):
+            summary = flow(loaded, run=name, root=root, approve=approve)
+        if as_json:
+            print(summary.model_dump_json(indent=2))
+        else:
+            terminal.show_summary(summary, layout.report(root, name))
+
+
+def profile(
+    recipe: RecipeName,
+    captions: Annotated[int, typer.Option(min=1, metavar="N", help="Captions of each problem.")] = 4,
+    overrides: Overrides = None,
+    run: Run = None,
+    root: Root = "runs",
+) -> None:
+    """Measure how often the untrained captioner's captions of each training problem lead to the right answer."""
+    loaded = running.load(recipe, overrides)
+    if run is not None:
+        layout.run(root, run)  # a name that cannot be a folder is refused before anything starts
+    with running.server("flows.profiling"):
+        from flows.cli import terminal
+        from flows.profiling import profile as flow
+
         with running.flow():
-            summary = flow(loaded, run=name, root=root)
-        terminal.show_summary(summary, layout.report(root, name))
+            summary = flow(loaded, captions=captions, run=run, root=root)
+        terminal.show_profile(summary)
 
 
 def sweep(

@@ -46,6 +46,8 @@ ASK = signal.SIGUSR2
 able to tell the server how its flow run ended."""
 START_DEADLINE = 120.0
 """Seconds until a server must answer."""
+RACRO_UI = "http://127.0.0.1:4200"
+"""Where `racro ui` shows a run later on: links that are kept lead there, because this server ends with the command."""
 STOP_DEADLINE = 10.0
 """Seconds for a server to end by itself."""
 
@@ -116,6 +118,7 @@ def prefect_server(home: Path, port: int | None = None, meanwhile: Callable[[], 
 
     def use() -> None:
         os.environ["PREFECT_API_URL"] = url  # not for the server itself
+        os.environ.setdefault("PREFECT_UI_URL", RACRO_UI)
         meanwhile()
 
     try:
@@ -126,6 +129,8 @@ def prefect_server(home: Path, port: int | None = None, meanwhile: Callable[[], 
                 _drain()
     finally:
         os.environ.pop("PREFECT_API_URL", None)
+        if os.environ.get("PREFECT_UI_URL") == RACRO_UI:
+            del os.environ["PREFECT_UI_URL"]
 
 
 def require_tracking() -> None:

@@ -23,19 +23,25 @@ from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import WorkPoolCreate, WorkPoolUpdate
 from prefect.client.schemas.objects import StateType, WorkerStatus
 from prefect.events.actions import ChangeFlowRunState
-from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
+from prefect.exceptions import ObjectAlreadyExists
 from prefect.workers.process import ProcessWorker
 
+from flows.station import notifying
+from flows.station.servers import NOBODY
 from flows.station.service_manager import POOL
 from racro.config import loading
 from racro.processes.child import SAFE_PATH, python
 
 DEPLOYMENTS = Path(__file__).parents[1] / "prefect.yaml"
-"""Recipes are named there; Prefect's form wants their content."""
+"""Deployments of flows in `flows.deployed`."""
+FULL = "train-full"
+"""The deployment whose form has every key, so that it wants the content of its recipe, not the name."""
 QUEUES = ("questions", "training", "sweeps")
 """Of the pool; the first is the most urgent, Prefect's own `default` comes after them."""
 TAG = "resumes"
 """Of deployments whose runs go on where they were when they are run again."""
+OURS: dict[str, str | list[str]] = {"prefect.resource.role": "tag", "prefect.resource.id": f"prefect.tag.{TAG}"}
+"""What events of such runs are related to."""
 STARTS = 5
 """How often a run is started at most, when it crashes every time."""
 
@@ -44,15 +50,18 @@ class RegistrationFailed(RuntimeError):
     """Prefect did not take a deployment; the message has its words."""
 
 
-def register(root: str, silence: int) -> list[str]:
+def register(root: str, silence: int, notify: str | None = None) -> list[str]:
     """Tell the server at PREFECT_API_URL everything. Returns the deployments' names. Raises RegistrationFailed.
 
     root: where the deployments' runs go. silence: seconds after which a run that gives no sign of life has crashed.
+    notify: URL to which people's messages go; NOBODY: nowhere; None: as before.
     """
     with get_client(sync_client=True) as client:
         register_pool(client, POOL)
         names = register_deployments(client, root)
         register_automations(client, silence)
+        if notify is not None:
+            register_notifications(client, notify)
     from tasks.running.policies import record_storage
 
     record_storage(root)
@@ -62,11 +71,9 @@ def register(root: str, silence: int) -> list[str]:
 def register_pool(client: SyncPrefectClient, name: str) -> None:
     """A work pool of processes, with its queues in their order."""
     template = ProcessWorker.get_default_base_job_template()
-    try:
-        client.read_work_pool(name)
-        client.update_work_pool(name, WorkPoolUpdate(base_job_template=template))
-    except ObjectNotFound:
+    with contextlib.suppress(ObjectAlreadyExists):  # before, or by a request whose answer was lost
         client.create_work_pool(WorkPoolCreate(name=name, type=ProcessWorker.type, base_job_template=template))
+    client.update_work_pool(name, WorkPoolUpdate(base_job_template=template))
     for priority, queue in enumerate(QUEUES, 1):  # each takes its place and moves the rest down, `default` to the end
         with contextlib.suppress(ObjectAlreadyExists):
             client.create_work_queue(queue, priority=priority, work_pool_name=name)
@@ -95,27 +102,35 @@ def register_deployments(client: SyncPrefectClient, root: str) -> list[str]:
 
 
 def deployments() -> dict[str, Any]:
-    """The content of flows/prefect.yaml, with the recipes that are named there.
-
-    Raises BadRecipe.
-    """
+    """The content of flows/prefect.yaml, with the recipe of the full form. Raises BadRecipe."""
     content: dict[str, Any] = yaml.safe_load(DEPLOYMENTS.read_text())
     for deployment in content["deployments"]:
-        if "recipe" in (parameters := deployment["parameters"]):
+        if deployment["name"] == FULL:
+            parameters = deployment["parameters"]
             parameters["recipe"] = loading.load(parameters["recipe"]).model_dump(mode="json")
     return content
 
 
+def register_notifications(client: SyncPrefectClient, notify: str) -> None:
+    """Who is told of failures, drift and new champions; NOBODY: the automations are removed."""
+    if notify != NOBODY:
+        for automation in notifying.automations(notify, STARTS, OURS):
+            _register_automation(client, automation)
+        return
+    for name in notifying.NAMES:
+        for known in client.read_automations_by_name(name):
+            client.delete_automation(known.id)
+
+
 def register_automations(client: SyncPrefectClient, silence: int) -> None:
     """A run that gives no sign of life has crashed; a crashed run is run again, a few times."""
-    ours: dict[str, str | list[str]] = {"prefect.resource.role": "tag", "prefect.resource.id": f"prefect.tag.{TAG}"}
     run = "prefect.resource.id"
     silent = AutomationCore(
         name="racro: a silent run has crashed",
         description=f"No sign of life for {silence} s: its process, its worker or its machine is gone.",
         trigger=EventTrigger(
             match={run: "prefect.flow-run.*"},
-            match_related=ours,
+            match_related=OURS,
             after={"prefect.flow-run.heartbeat", "prefect.flow-run.Running"},
             expect={"prefect.flow-run.*"},
             for_each={run},
@@ -130,7 +145,7 @@ def register_automations(client: SyncPrefectClient, silence: int) -> None:
         description=f"What it had finished comes from the cache. At most {STARTS} starts.",
         trigger=EventTrigger(
             match={run: "prefect.flow-run.*", "prefect.run-count": [str(n) for n in range(STARTS)]},
-            match_related=ours,
+            match_related=OURS,
             expect={"prefect.flow-run.Crashed"},
             for_each={run},
             posture=Posture.Reactive,
@@ -155,7 +170,7 @@ def _register_automation(client: SyncPrefectClient, automation: AutomationCore) 
     for duplicate in duplicates:
         client.delete_automation(duplicate.id)
     automation.enabled = any(one.enabled for one in known)
-    # Only when needed: on sqlite a change can hang the server (PrefectHQ/prefect#23055), which is then restarted.
+    # Only when needed: a change can hang a server on sqlite that `racro up` did not start (PrefectHQ/prefect#23055).
     if _content(automation) != _content(kept):
         client.update_automation(kept.id, AutomationCore.model_validate(_content(automation)))
 

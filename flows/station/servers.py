@@ -29,6 +29,8 @@ START_DEADLINE = 180.0
 STOP_DEADLINE = 120.0
 """Seconds for the service manager to stop everything; a flow run has 30 of them to end in order."""
 WILDCARDS = ("0.0.0.0", "::")
+NOBODY = "none"
+"""In place of a URL for messages: nobody is told any more."""
 SHORTEST_SILENCE = 45
 """Seconds; a flow run gives a sign of life every 30."""
 DATABASES = ("prefect", "mlflow")
@@ -220,6 +222,16 @@ def check_port(option: str, host: str, port: int) -> None:
             raise BadOption(
                 f"{option} {port}: {reason} on {host}; stop that program, or choose another port"
             ) from error
+
+
+def check_notify(url: str) -> str:
+    """A URL to which messages can go. Raises BadOption."""
+    if url != NOBODY and not re.fullmatch(r"[a-z][a-z0-9+.-]*://[^\s/].*", url):
+        raise BadOption(
+            f"--notify {' '.join(url.split())[:100]}: give a URL: a webhook of Slack or of your own (https://...), or "
+            f"mailto://USER:PASSWORD@HOST?to=ADDRESS, or `{NOBODY}`"
+        )
+    return url
 
 
 def check_gpus(gpus: str, workers: int) -> str:

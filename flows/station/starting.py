@@ -25,11 +25,13 @@ def up(
     workers: int,
     gpus: str | None,
     silence: int,
+    notify: str | None = None,
 ) -> None:
     """Start what does not run, register everything, wait for the workers, print the addresses.
 
     Raises BadOption, StationFailed.
     """
+    notify = notify and servers.check_notify(notify)
     options = servers.Options(
         host=host,
         prefect_port=prefect_port,
@@ -49,7 +51,7 @@ def up(
     os.environ.update(servers.addresses(home))
     from flows.station import registration
 
-    names = registration.register(options.root, silence)
+    names = registration.register(options.root, silence, notify)
     if not registration.wait_for_workers(workers):
         raise servers.StationFailed(f"not all of {workers} workers came up; their logs are in {home / 'station'}")
     values = options.public_prefect_url, started.options.mlflow_url, options.root, str(home / "station")
@@ -58,13 +60,14 @@ def up(
     print(f"Ready:   {', '.join(names)}. `racro down` stops all.", flush=True)
 
 
-def register(root: str, silence: int) -> None:
+def register(root: str, silence: int, notify: str | None = None) -> None:
     """Register everything at PREFECT_API_URL. Raises BadOption, RegistrationFailed."""
     if "PREFECT_API_URL" not in os.environ:
         raise servers.BadOption("PREFECT_API_URL is not set; name the server, or let `racro up` start one")
     from flows.station import registration
 
-    print(f"Registered: {', '.join(registration.register(layout.absolute(root), silence))}")
+    names = registration.register(layout.absolute(root), silence, notify and servers.check_notify(notify))
+    print(f"Registered: {', '.join(names)}")
 
 
 def down(home: Path) -> None:

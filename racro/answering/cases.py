@@ -22,8 +22,10 @@ from racro.grading import boxed, extract, final_part, grade
 from racro.prompts import attempt_messages, caption_messages, joint_messages, question_parts
 from racro.rollouts.reasoner import UNANSWERED
 from racro.rollouts.thoughts import spoken
-from racro.schema import FinishReason, Gold, Row, Verdict
+from racro.schema import FinishReason, Gold, Mode, ModelOutput, Row, Verdict
 
+NOTHING = Completion((), (), "", "stop")
+"""Stands for a text that the mode does not have."""
 QUESTIONS = 64
 """Questions that are asked in one call of an engine, at most."""
 PIXELS = 100_000_000
@@ -37,6 +39,10 @@ Step = Literal["caption", "attempt", "answer"]
 CAPTIONER_STEPS: tuple[Step, Step] = ("caption", "attempt")
 """The texts that the captioner writes, which may finish in any order."""
 STEPS: tuple[Step, ...] = (*CAPTIONER_STEPS, "answer")
+ANSWERING: tuple[Mode, ...] = ("joint", "caption", "vote", "best", "clues", "shots", "check")
+"""The modes in which a question can be answered; the first is the model card's."""
+SECOND: tuple[Mode, ...] = ("joint", "clues", "check")
+"""Those in which the captioner writes a second text."""
 
 Watch = Callable[[int, Step, Completion], None]
 """Called with each part of an answer, in the order of STEPS, as soon as it is there.
@@ -44,8 +50,19 @@ Watch = Callable[[int, Step, Completion], None]
 The number counts the questions of the call from 0."""
 
 
+Keep = Callable[[int, str, ModelOutput], None]
+"""Called with each text that a model wrote on the way to an answer, with its prompt: all that a mode asks.
+
+The number counts the questions of the call from 0; the name says what the text is: caption, attempt, sub-questions,
+clues, check, again or answer. Several texts of one name are told apart by their `sample`."""
+
+
 def unwatched(number: int, step: Step, completion: Completion) -> None:
     """The Watch that does nothing."""
+
+
+def unkept(number: int, name: str, row: ModelOutput) -> None:
+    """The Keep that does nothing."""
 
 
 @dataclass(frozen=True)
@@ -59,10 +76,11 @@ class Question:
 
 
 class Finish(Row):
-    """Why each of the three texts ended; `length` and `deadline` say that it was cut off."""
+    """Why each of the texts ended; `length` and `deadline` say that it was cut off."""
 
     caption: FinishReason
-    attempt: FinishReason
+    attempt: FinishReason | None = None
+    """None where the mode has no second text."""
     answer: FinishReason
 
 
@@ -71,7 +89,8 @@ class Answer(Row):
 
     caption: str
     attempt: str
-    """The captioner's own answer, with its steps."""
+    """The captioner's own answer, with its steps. In mode `clues` the answered sub-questions, in mode `check` the
+    second caption; empty where the mode has no second text, or none was needed."""
     reasoning: str
     """All that the reasoner wrote, a blank line where the tags around its thinking were."""
     final: str
@@ -98,6 +117,8 @@ class Case:
     written: dict[Step, Completion] = field(default_factory=dict)
     shown: int = 0
     """Steps that the watcher has seen."""
+    steps: tuple[Step, ...] = STEPS
+    """Those that its mode has."""
 
     def captioner_prompts(self) -> list[Prompt]:
         """The captioner's two prompts, in the order of CAPTIONER_STEPS."""
@@ -110,8 +131,8 @@ class Case:
             self.error = self.error or Unanswerable(made.reason)
         else:
             [self.written[step]] = made.completions
-            while self.shown < len(STEPS) and STEPS[self.shown] in self.written:
-                watch(self.number, STEPS[self.shown], self.written[STEPS[self.shown]])
+            while self.shown < len(self.steps) and self.steps[self.shown] in self.written:
+                watch(self.number, self.steps[self.shown], self.written[self.steps[self.shown]])
                 self.shown += 1
 
     @property
@@ -122,7 +143,7 @@ class Case:
 
     def texts(self) -> tuple[str, str, str]:
         """Question, caption, attempt; without the thoughts of a captioner that thinks."""
-        caption, attempt = (spoken(self.written[step].text) for step in ("caption", "attempt"))
+        caption, attempt = (spoken(self.written.get(step, NOTHING).text) for step in CAPTIONER_STEPS)
         return self.question, caption, attempt
 
     def question_to_reasoner(self) -> Prompt:
@@ -145,7 +166,7 @@ class Case:
             verdict=gold and grade(made.text, made.finish_reason, gold).verdict,
             finish=Finish(
                 caption=self.written["caption"].finish_reason,
-                attempt=self.written["attempt"].finish_reason,
+                attempt=self.written["attempt"].finish_reason if "attempt" in self.written else None,
                 answer=made.finish_reason,
             ),
         )

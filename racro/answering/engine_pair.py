@@ -46,6 +46,14 @@ class Model:
             positions.append(checkpoint.get("text_config", checkpoint).get("max_position_embeddings"))
         return min([LONGEST, *(known // 4 for known in positions if known)])
 
+    def seat(self, runtime: config.Runtime) -> Role:
+        """The role under which its engine is placed."""
+        return runtime.role_of(self.section) if isinstance(self.section, config.Reasoner) else self.role
+
+    def place(self, runtime: config.Runtime) -> config.EnginePlacement:
+        """Where its engine runs."""
+        return runtime.place(self.seat(runtime))
+
     def open(self, runtime: config.Runtime, log: Path | None) -> Engine:
         """The engine, opened now. Raises EngineLost."""
         if self.engine is not None:
@@ -75,9 +83,9 @@ def resolve(role: Role, given: str | config.Captioner | config.Reasoner | Engine
         given = named(role, given)
     if not isinstance(given, config.Captioner | config.Reasoner):
         return Model(role, None, engine=given)
-    place: config.EnginePlacement = getattr(runtime, role)
-    if given.engine.type == "scripted" or (given.engine.type == "server" and place.urls):
-        return Model(role, given)
+    named_only = Model(role, given)
+    if given.engine.type == "scripted" or (given.engine.type == "server" and named_only.place(runtime).urls):
+        return named_only
     folder = model_folder(given.model, role, given.revision)
     pixels = given.pixels if isinstance(given, config.Captioner) else UNLIMITED
     if note := compatibility.check(role, given.model, folder, given.template_kwargs, pixels):
@@ -97,12 +105,11 @@ def _checkpoint(folder: str) -> dict[str, Any]:
 
 def shared(runtime: config.Runtime, captioner: Model, reasoner: Model) -> config.Runtime:
     """Two engines that are started on the same GPUs get less than half of their memory each."""
-    first, second = {*runtime.captioner.gpus}, {*runtime.reasoner.gpus}
-    apart = first and second and first.isdisjoint(second)  # none named: those that there are, for both
-    if apart or not (captioner.here and reasoner.here):
+    first, second = (model.place(runtime) for model in (captioner, reasoner))
+    disjoint = first.gpus and second.gpus and {*first.gpus}.isdisjoint(second.gpus)  # none named: all, for both
+    if disjoint or not (captioner.here and reasoner.here):
         return runtime
-    places = {
-        role: place.model_copy(update={"gpu_memory": min(SHARED, place.gpu_memory)})
-        for role, place in (("captioner", runtime.captioner), ("reasoner", runtime.reasoner))
-    }
-    return runtime.model_copy(update=places)
+    for model, place in ((captioner, first), (reasoner, second)):
+        less = place.model_copy(update={"gpu_memory": min(SHARED, place.gpu_memory)})
+        runtime = runtime.placed(model.seat(runtime), less)
+    return runtime

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Annotated, Any, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from racro.schema.row import NeutralDefault
+
+__all__ = ["Config", "NeutralDefault", "Seconds", "Share", "models_in", "tag"]
 
 
 class Config(BaseModel):
@@ -24,12 +27,17 @@ class Config(BaseModel):
         return content
 
 
-@dataclass(frozen=True)
-class NeutralDefault:
-    """Marks a key whose default changes nothing: at its default it is no part of the identity (`racro.identity`).
+def tag(model: type[BaseModel]) -> str | None:
+    """What `type` says of a union's member; None of other models."""
+    field = model.model_fields.get("type")
+    return None if field is None else str(get_args(field.annotation)[0])
 
-    For keys that are added to a section whose digests exist already: recipes that do not use the key keep theirs.
-    """
+
+def models_in(annotation: Any) -> list[type[BaseModel]]:
+    """The models that a field of this annotation can hold, also in lists, mappings and unions."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for inner in getattr(annotation, "__args__", ()) for model in models_in(inner)]
 
 
 Share = Annotated[float, Field(ge=0, le=1)]

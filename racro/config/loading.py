@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import difflib
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,13 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from racro.config import Recipe
+from racro.config.base import models_in, tag
 from racro.errors import BadInput
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 """Recipes that are part of the package; each is known by its file's name without `.yaml`."""
+CHANGES = "changes:"
+"""What error messages call changes that a program makes, as they call those of the command line `--set`."""
 
 
 class BadRecipe(BadInput):
@@ -46,7 +50,7 @@ def find(recipe: str) -> Path:
     )
 
 
-def load(recipe: str, overrides: Sequence[str] = ()) -> Recipe:
+def load(recipe: str, overrides: Sequence[str] = (), option: str = "--set") -> Recipe:
     """Read a recipe, by name or path, and apply `path=value` overrides, values in YAML. Raises BadRecipe.
 
     Another `type` replaces a section with all its keys, because they mean nothing to the new type.
@@ -64,15 +68,62 @@ def load(recipe: str, overrides: Sequence[str] = ()) -> Recipe:
         content = {}
     if not isinstance(content, dict):
         raise BadRecipe(f"{path}: a recipe is a mapping of keys to values, not a {type(content).__name__}")
-    for override in sorted(overrides, key=lambda override: ".type=" not in override):
-        _apply(content, override)
+    for change in _in_order(overrides):
+        _apply(content, change, option)
     return parse(content, str(path))
+
+
+def load_recipe(recipe: Recipe | str | os.PathLike[str], changes: Mapping[str, Any] | None = None) -> Recipe:
+    """A recipe, checked, for programs of your own.
+
+    Args:
+        recipe: The name of a shipped recipe, the path of a YAML file, or a recipe that is changed.
+        changes: Keys to set, by their paths: `{"iterations": 2, "rewards": [...], "problems.count": 64}`. A value may
+            be a section (`racro.config.Captioner`), and another `type` replaces a section with all its keys.
+
+    Raises:
+        BadRecipe: A line that names the key and the remedy.
+    """
+    given = [f"{path}={_yaml_of(value)}" for path, value in (changes or {}).items()]
+    if isinstance(recipe, Recipe):
+        return override(recipe, given, CHANGES) if given else recipe
+    return load(os.fspath(recipe), given, CHANGES)
+
+
+def _yaml_of(value: Any) -> str:
+    return yaml.safe_dump(_plain(value), default_flow_style=True, width=10**6).removesuffix("...\n")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json")
+    if isinstance(value, Mapping):
+        return {key: _plain(inner) for key, inner in value.items()}
+    return [_plain(inner) for inner in value] if isinstance(value, list | tuple) else value
+
+
+def read(recipe: str, overrides: Sequence[str] = ()) -> Recipe:
+    """A recipe from one field of a form: its name, its path, or its text in YAML. Raises BadRecipe."""
+    text = recipe.strip()
+    if "\n" not in text and ": " not in text and not text.startswith("{"):
+        return load(text, overrides, "overrides")
+    content = _yaml(text, "recipe")
+    if not isinstance(content, dict):
+        raise BadRecipe(f"recipe: a recipe is a mapping of keys to values, not a {type(content).__name__}")
+    for change in _in_order(overrides):
+        _apply(content, change, "overrides")
+    return parse(content, "recipe")
+
+
+def _in_order(overrides: Sequence[str]) -> list[str]:
+    """Types first, because another type replaces a section."""
+    return sorted(overrides, key=lambda override: ".type=" not in override)
 
 
 def override(recipe: Recipe, overrides: Sequence[str], option: str) -> Recipe:
     """Another recipe with `path=value` overrides, which were given by the command line's `option`. Raises BadRecipe."""
     content = recipe.model_dump(mode="json")
-    for change in sorted(overrides, key=lambda change: ".type=" not in change):
+    for change in _in_order(overrides):
         _apply(content, change, option)
     return parse(content, option)
 
@@ -117,21 +168,50 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def _apply(content: dict[str, Any], override: str, option: str = "--set") -> None:
+def _apply(content: dict[str, Any], override: str, option: str) -> None:
     path, equals, value = override.partition("=")
     keys = path.strip().split(".")
     if not equals or not all(keys):
         raise BadRecipe(f"{option} {override}: write it as path=value, for example {option} update.learning_rate=1e-6")
-    place = content
-    for key in keys[:-1]:
-        below = place.setdefault(key, {})
-        if not isinstance(below, dict):
+    place: Any = content
+    for depth, key in enumerate(keys[:-1], 1):
+        if isinstance(place, list):
+            place = place[_number(place, keys[: depth - 1], key, f"{option} {override}")]
+        else:
+            if place.get(key) is None:
+                place[key] = _default(keys[:depth], content)
+            place = place[key]
+        if not isinstance(place, dict | list):
             raise BadRecipe(f"{option} {override}: {key} is a value, it has no keys below it")
-        place = below
+    last: Any = keys[-1]
+    if isinstance(place, list):
+        last = _number(place, keys[:-1], last, f"{option} {override}")
     parsed = _yaml(value, f"{option} {override}")
-    if keys[-1] == "type" and place.get("type") != parsed:
+    if last == "type" and place.get("type") != parsed:
         place.clear()
-    place[keys[-1]] = parsed
+    place[last] = parsed
+
+
+def _default(path: Sequence[str], content: dict[str, Any]) -> dict[str, Any] | list[Any]:
+    """What stands at a path of a recipe that says nothing about it: a list if it is one, otherwise an empty section.
+
+    A stage's list is that of the recipe.
+    """
+    if path[0] == "stages" and len(path) == 3 and isinstance(listed := content.get(path[2]), list):
+        return copy.deepcopy(listed)
+    found: Any = Recipe().model_dump(mode="json")
+    for key in path[2:] if path[0] == "stages" and len(path) > 2 else path:
+        found = found.get(key) if isinstance(found, dict) else None
+    return found if isinstance(found, list) else {}
+
+
+def _number(entries: list[Any], path: Sequence[str], key: str, given: str) -> int:
+    """The place of an entry of a list, as an override writes it."""
+    if key.isdecimal() and int(key) < len(entries):
+        return int(key)
+    name = ".".join(path)
+    known = f"0 to {len(entries) - 1}" if entries else "it has none"
+    raise BadRecipe(f"{given}: {name} is a list; give the number of an entry ({known}), or all of it as {name}=[...]")
 
 
 def _explain(problem: Any) -> str:
@@ -146,7 +226,9 @@ def _explain(problem: Any) -> str:
         case "missing":
             return f"{key}: is required; put it into the recipe, or --set {key}=VALUE"
         case "union_tag_not_found" | "union_tag_invalid":
-            known = sorted(str(_tag(model)) for model in _models(beside[0].model_fields[location[-1]].annotation))
+            entry = location[-1].isdecimal()  # of a list, whose members are known already
+            members = beside if entry else models_in(beside[0].model_fields[location[-1]].annotation)
+            known = sorted(str(tag(model)) for model in members)
             return f"{key}.type: must be one of {', '.join(known)}"
     message = problem["msg"].removeprefix("Value error, ")
     given = f", not {problem['input']!r}" if isinstance(problem.get("input"), str | int | float | bool) else ""
@@ -161,24 +243,12 @@ def _find(location: Sequence[str]) -> tuple[list[str], list[type[BaseModel]]]:
     path: list[str] = []
     models: list[type[BaseModel]] = [Recipe]
     for i, part in enumerate(location):
-        chosen = [model for model in models if _tag(model) == part]
-        if chosen and i < len(location) - 1:
+        chosen = [model for model in models if tag(model) == part]
+        if chosen and (i < len(location) - 1 or not any(part in model.model_fields for model in models)):
             models = chosen
             continue
         path.append(part)
         if i < len(location) - 1:
             fields = [model.model_fields[part] for model in models if part in model.model_fields]
-            models = [below for field in fields for below in _models(field.annotation)] or models
+            models = [below for field in fields for below in models_in(field.annotation)] or models
     return path, models
-
-
-def _tag(model: type[BaseModel]) -> str | None:
-    """What `type` says of a union's member."""
-    field = model.model_fields.get("type")
-    return None if field is None else str(field.default)
-
-
-def _models(annotation: Any) -> list[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
-    return [model for inner in getattr(annotation, "__args__", ()) for model in _models(inner)]

@@ -1,4 +1,4 @@
-"""Recipe sections `captioner` and `reasoner`: the trained model and the frozen one."""
+"""Recipe sections `captioner`, `reasoner` and `judges`: the trained model and the frozen ones."""
 
 from __future__ import annotations
 
@@ -80,6 +80,11 @@ class Captioner(Config):
         """Both limits."""
         return self.min_pixels, self.max_pixels
 
+    @property
+    def reads_images(self) -> bool:
+        """Is it a vision-language model that is shown images?"""
+        return True
+
 
 class Reasoner(Config):
     """The frozen text-only model that answers from captions. It can be exchanged without training again."""
@@ -100,3 +105,42 @@ class Reasoner(Config):
     """Longest answer in tokens. An answer that reaches it without a result gets the verdict `truncated`."""
     template_kwargs: TemplateKwargs = Field(default_factory=dict)
     """What the chat template is given besides the messages, for example {enable_thinking: false}."""
+
+    @property
+    def reads_images(self) -> bool:
+        """Is it a vision-language model that is shown images?"""
+        return False
+
+
+class Judge(Config):
+    """A frozen model that says something about captions, for the rewards that ask one."""
+
+    model: str
+    """`embedded`, a folder with a model, or a Hugging Face id."""
+    revision: str | None = None
+    """Commit, tag or branch of a Hugging Face model; None: its default branch."""
+    dtype: DType = "bfloat16"
+    """Precision of the weights in the engine."""
+    engine: EngineChoice = Transformers()
+    """The software that generates the judgements."""
+    sees: Literal["text", "image"] = "text"
+    """What it is shown: text alone, or the images too (a vision-language model)."""
+    temperature: Annotated[float | None, Field(ge=0)] = None
+    """Sampling temperature; None: that of the reward which asks."""
+    max_tokens: PositiveInt | None = None
+    """Longest judgement in tokens; None: that of the reward which asks. A judge that thinks first needs thousands."""
+    template_kwargs: TemplateKwargs = Field(default_factory=dict)
+    """What the chat template is given besides the messages, for example {enable_thinking: false}."""
+
+    @property
+    def reads_images(self) -> bool:
+        """Is it a vision-language model that is shown images?"""
+        return self.sees == "image"
+
+
+ModelSection = Captioner | Reasoner | Judge
+"""The section of a role: a model, and the engine that runs it."""
+JUDGES = "judges."
+"""What the role of a judge begins with; its name follows."""
+REASONERS = "reasoners."
+"""The same for a reasoner that has a place of its own among several."""

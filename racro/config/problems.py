@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PositiveInt, model_validator
 
-from racro.config.base import Config, Share
+from racro.config.base import Config, NeutralDefault, Share
 
 
 class EmbeddedProblems(Config):
@@ -39,6 +39,11 @@ class Columns(Config):
     """Share of right answers that some model gave, 0 to 1, for filters by pass rate; null or negative: not measured."""
     choices: str | None = None
     """Texts of the options of a choice question."""
+    facts: Annotated[str | None, NeutralDefault()] = None
+    """Facts about the images, for the reward `facts`: a list of texts, or of {text, weight}; also as JSON."""
+    mcq: Annotated[str | None, NeutralDefault()] = None
+    """Multiple-choice questions about the images, for the reward `mcq`: a list of {question, options, answer}, where
+    answer is a letter or the text of an option; also as JSON."""
 
 
 class Virl39kColumns(Columns):

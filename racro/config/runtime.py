@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, PositiveInt, model_validator
 
-from racro.config.base import Config, Seconds
+from racro.config.base import Config, Seconds, Share
+from racro.config.cluster import Cluster, LocalCluster
+from racro.config.models import JUDGES, REASONERS, Reasoner
 
 
 class Timeouts(Config):
@@ -18,10 +21,18 @@ class Timeouts(Config):
     """Reading and checking the training problems, or the held-out ones."""
     parity: Seconds = 3600
     """Comparing engine and trainer before the first iteration."""
+    select: Seconds = 3600
+    """Choosing the problems of one iteration, where a curriculum does."""
     caption: Seconds = 6 * 3600
     """Captions of one iteration."""
-    reason: Seconds = 6 * 3600
-    """The reasoner's answers of one iteration."""
+    solve: Seconds = 6 * 3600
+    """The policy's own answers of one iteration, in stages whose objective is `answer`."""
+    reward: Seconds = 6 * 3600
+    """The values of one reward for the captions of one iteration."""
+    compose: Seconds = 3600
+    """The sum of the rewards of one iteration, and its advantages."""
+    profile: Seconds = 3600
+    """Counting the right answers of the initial policy, from captions and rewards that are there."""
     update: Seconds = 6 * 3600
     """The optimizer steps of one iteration."""
     load: Seconds = 6 * 3600
@@ -36,6 +47,22 @@ class Timeouts(Config):
     """Grading the answers to one benchmark in one mode."""
     aggregate: Seconds = 3600
     """Computing the metrics of one benchmark in one mode."""
+    approval: Seconds = 24 * 3600
+    """Waiting for a person's word before the champion changes (`racro train --approve`); then it stays."""
+
+
+class Address(Config):
+    """A running endpoint, with what only this one needs."""
+
+    url: str
+    """Base URL, for example `http://host:8000/v1`."""
+    api_key: str | None = None
+    """Name of the environment variable that holds its key; None: that of the placement."""
+    headers: dict[str, str] = Field(default_factory=dict)
+    """Further HTTP headers. A value `$NAME` is read from the environment variable NAME, so that no secret is written
+    down."""
+    sequences: PositiveInt | None = None
+    """Largest number of simultaneous requests to it; None: as many as `sequences` of the placement leaves to it."""
 
 
 class EnginePlacement(Config):
@@ -43,6 +70,8 @@ class EnginePlacement(Config):
 
     worker: bool | None = None
     """Run the engine in a child process? None: yes for vLLM, no for the others."""
+    cluster: bool = True
+    """Run it on the nodes of `runtime.cluster`? Without a cluster, or with false: on the machine of the run."""
     gpus: tuple[Annotated[int, Field(ge=0)], ...] = ()
     """Numbers of the GPUs to use; empty: all that the process sees."""
     tensor_parallel: PositiveInt = 1
@@ -54,16 +83,18 @@ class EnginePlacement(Config):
     cpu_cache: Annotated[float, Field(gt=0)] = 1.0
     """Size of vLLM's KV cache on a CPU, in GiB."""
     sequences: PositiveInt = 256
-    """Largest number of sequences that are decoded at once, or of simultaneous requests to an endpoint."""
+    """Largest number of sequences that are decoded at once, or of simultaneous requests to all endpoints
+    together."""
     max_num_batched_tokens: PositiveInt | None = None
     """Largest number of tokens that vLLM computes in one step, of prompts and answers together; None: vLLM's choice.
     Smaller saves memory, larger reads prompts faster. It must hold the largest image."""
     eager: bool | None = None
     """Run vLLM without CUDA graphs and compilation, which starts in seconds but generates more slowly. None: only on
     CPUs."""
-    urls: tuple[str, ...] = ()
-    """Base URLs of running endpoints, for example `http://host:8000/v1`; only for the engine `server`. Empty: the run
-    starts a server."""
+    urls: tuple[str | Address, ...] = ()
+    """Base URLs of running endpoints, for example `http://host:8000/v1`; only for the engine `server`. An endpoint with
+    a key, headers or a limit that the others do not have is written `{url: ..., api_key: ...}`. Empty: the run starts a
+    server."""
     api_key: str = "OPENAI_API_KEY"
     """Name of the environment variable that holds the key for these endpoints."""
     start_deadline: Seconds = 900.0
@@ -71,6 +102,12 @@ class EnginePlacement(Config):
     silence: Seconds = 120.0
     """Seconds without a sign of life after which an engine's process counts as hung. For vLLM, a sign of life is a
     decoding step."""
+
+    @property
+    def endpoints(self) -> tuple[Address, ...]:
+        """The running endpoints, each with the name of its key."""
+        found = (one if isinstance(one, Address) else Address(url=one) for one in self.urls)
+        return tuple(one.model_copy(update={"api_key": one.api_key or self.api_key}) for one in found)
 
     @property
     def needed(self) -> int:
@@ -152,6 +189,9 @@ class TrainerPlacement(Config):
         return (self.hybrid or self.world) if self.shard == "fsdp" else 1
 
 
+MirrorName = Literal["tensorboard", "wandb"]
+
+
 class Runtime(Config):
     """Where and how fast a recipe runs. Changes no digest and no cache key."""
 
@@ -159,6 +199,13 @@ class Runtime(Config):
     """Placement of the captioner's engine."""
     reasoner: EnginePlacement = EnginePlacement()
     """Placement of the reasoner's engine."""
+    reasoners: dict[str, EnginePlacement] = Field(default_factory=dict)
+    """Placement of reasoners that are somewhere else, by the last part of their models' names; those that are not
+    named: as `reasoner` says."""
+    judges: dict[str, EnginePlacement] = Field(default_factory=dict)
+    """Placement of the engines of judges, by their names in `judges`; those that are not named: the defaults."""
+    cluster: Cluster = LocalCluster()
+    """The machines: this one alone, or the nodes of a Ray cluster. See docs/scaling.md."""
     streaming: bool = True
     """Ask the reasoner about each caption as soon as it is finished, if the reasoner runs in another process."""
 
@@ -187,5 +234,45 @@ class Runtime(Config):
     """How often a stage is retried after a failure that may be transient (storage, lost engine)."""
     retry_delay: Annotated[float, Field(ge=0)] = 5.0
     """Seconds before the first retry; doubled for each further one."""
+    renewal: Share = 0.1
+    """Largest share of a training's time in which what people look at is renewed: report, curve and captions. 1: after
+    each iteration; 0: only at the end."""
+    mirrors: tuple[MirrorName, ...] = ()
+    """Where metrics go beside MLflow: tensorboard (event files under `.racro/tensorboard`), wandb (offline under
+    `.racro/wandb` unless an account is set up)."""
     timeouts: Timeouts = Timeouts()
     """Time limits of stages."""
+
+    @model_validator(mode="after")
+    def _no_numbers_of_gpus_on_a_cluster(self) -> Self:
+        if self.cluster.type == "local":
+            return self
+        single = {"captioner": self.captioner, "reasoner": self.reasoner}
+        given = {role: place.gpus for role, place in single.items() if place.cluster} | {"trainer": self.trainer.gpus}
+        for group, places in ((REASONERS, self.reasoners), (JUDGES, self.judges)):
+            given |= {f"{group}{name}": place.gpus for name, place in places.items() if place.cluster}
+        for role, gpus in given.items():
+            if gpus:
+                remedy = "give trainer.processes" if role == "trainer" else "give tensor_parallel and data_parallel"
+                raise ValueError(f"{role}.gpus: on a cluster Ray chooses the GPUs; {remedy}, and leave gpus out")
+        return self
+
+    def role_of(self, reasoner: Reasoner) -> str:
+        """The role under which a reasoner is placed: reasoners.NAME if it has a place of its own, or reasoner."""
+        name = reasoner.model.rstrip("/").rpartition("/")[2]
+        return f"{REASONERS}{name}" if name in self.reasoners else "reasoner"
+
+    def place(self, role: str) -> EnginePlacement:
+        """Where the engine of a role runs: captioner, reasoner, reasoners.NAME, or judges.NAME."""
+        group, _, name = role.partition(".")
+        found: EnginePlacement | Mapping[str, EnginePlacement] = getattr(self, group)
+        return found if isinstance(found, EnginePlacement) else found.get(name, EnginePlacement())
+
+    def placed(self, role: str, place: EnginePlacement) -> Self:
+        """The same with another place for the engine of a role."""
+        group, _, name = role.partition(".")
+        return self.model_copy(update={group: {**getattr(self, group), name: place} if name else place})
+
+    def clustered(self, role: str) -> bool:
+        """Does the engine of a role run on a cluster's nodes, if it is not behind a URL?"""
+        return self.cluster.type != "local" and self.place(role).cluster

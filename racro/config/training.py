@@ -1,18 +1,27 @@
-"""Recipe sections `rollout`, `reward`, `update` and `evaluation`: the stages of a training."""
+"""Recipe sections `rollout`, `update` and `evaluation`: the stages of a training."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, PositiveInt
+from pydantic import AfterValidator, BeforeValidator, Field, PositiveInt, model_validator
 
-from racro.config.base import Config, NeutralDefault, Share
+from racro.config import losses
+from racro.config.base import Config, NeutralDefault
 
 Part = Literal["vision", "merger"]
 
 
 def _each_once(parts: tuple[Part, ...]) -> tuple[Part, ...]:
     return tuple(sorted(set(parts)))
+
+
+def _one_behind(value: Any) -> Any:
+    if isinstance(value, int) and value not in (0, 1):
+        raise ValueError(
+            f"{value}: give 0 or 1, because the trainer keeps the weights of one earlier policy, to check captions with"
+        )
+    return value
 
 
 class RolloutSettings(Config):
@@ -28,20 +37,17 @@ class RolloutSettings(Config):
     """Nucleus sampling of captions: only the most likely tokens with this total probability; 1: all tokens."""
     max_tokens: PositiveInt = 8192
     """Longest caption in tokens; longer ones are cut."""
+    refill: Annotated[int, Field(ge=0), NeutralDefault()] = 0
+    """Largest number of rounds in which groups without signal are replaced by captions of new problems (DAPO's dynamic
+    sampling). 0: none are replaced."""
+    lag: Annotated[Literal[0, 1], BeforeValidator(_one_behind), NeutralDefault()] = 0
+    """How many updates older than the newest policy the one is that writes an iteration's captions. 1: captions and
+    rewards of the next iteration are made while the update runs, where engines and trainer have separate places; the
+    result is the same where they have not."""
 
-
-class RewardSettings(Config):
-    """Stage reason: how verdicts on answers become rewards of captions."""
-
-    kind: Literal["answer"] = "answer"
-    """answer: reward 1 if the reasoner's answer from the caption is right, 0 if it is wrong (RACRO)."""
-    penalty: Share = 0.0
-    """Subtracted from a reward of 1 if the caption does not describe the image, as the policy itself judges (RAPID:
-    0.1). 0: the policy is not asked."""
-    truncated: Literal["wrong", "unscored"] = "wrong"
-    """How an output of the reasoner that reached the token limit counts: as wrong (reward 0), or not at all."""
-    max_unscored: Share = 0.2
-    """Largest share of unscored captions in an iteration, 0 to 1; above it the run stops."""
+    def alone(self) -> RolloutSettings:
+        """The same settings without `refill` and `lag`: how captions are sampled, whatever becomes of them."""
+        return self.model_copy(update={"refill": 0, "lag": 0})
 
 
 class UpdateSettings(Config):
@@ -52,7 +58,7 @@ class UpdateSettings(Config):
     warmup_steps: Annotated[int, Field(ge=0)] = 0
     """Number of optimizer steps of linear warm-up, counted over the whole training."""
     beta: Annotated[float, Field(ge=0)] = 1e-3
-    """Weight of the penalty KL(policy || initial policy), estimated by k3. 0: no penalty."""
+    """Weight of the penalty KL(policy || initial policy), per token. 0: no penalty."""
     clip_low: Annotated[float, Field(gt=0, lt=1)] = 0.2
     """PPO clipping: the probability ratio is clipped below at 1 - clip_low."""
     clip_high: Annotated[float, Field(gt=0)] = 0.2
@@ -64,7 +70,8 @@ class UpdateSettings(Config):
     max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
     """Largest gradient norm; longer gradients are scaled down to it."""
     importance_cap: Annotated[float, Field(ge=1)] = 2.0
-    """Largest importance ratio between trainer and engine, per token (truncated importance sampling)."""
+    """Largest importance ratio between trainer and engine: what is larger is lowered to it, or masked (`importance`).
+    """
     max_logprob_gap: Annotated[float, Field(gt=0)] = 0.05
     """Largest mean |log-prob difference| per token between engine and trainer, in nats; above it the run stops."""
     freeze: Annotated[tuple[Part, ...], AfterValidator(_each_once), NeutralDefault()] = ()
@@ -72,6 +79,37 @@ class UpdateSettings(Config):
     sees into tokens of the language model. Adapters never train them."""
     optimizer: Annotated[Literal["adamw", "adamw_8bit"], NeutralDefault()] = "adamw"
     """adamw: moments in float32. adamw_8bit: in 8 bits, a quarter of the memory; needs torchao."""
+    loss: Annotated[losses.Loss, NeutralDefault()] = "dapo"
+    """What is done with ratios and advantages, and what the sum is divided by; docs/recipes.md has the formulas."""
+    loss_length: Annotated[PositiveInt | None, NeutralDefault()] = None
+    """Number of tokens that dr_grpo divides each caption's sum by, whatever its length; usually rollout.max_tokens."""
+    clip_delta: Annotated[float | None, Field(gt=1), NeutralDefault()] = None
+    """Two-sided clipping: largest probability ratio where the advantage is negative, which PPO clipping leaves open
+    (arXiv 1912.09729, 2505.07291; 3 is usual). None: no bound."""
+    sapo_temperature_pos: Annotated[float, Field(gt=0), NeutralDefault()] = 1.0
+    """Of sapo, where the advantage is positive: the higher, the faster ratios far from 1 lose their weight."""
+    sapo_temperature_neg: Annotated[float, Field(gt=0), NeutralDefault()] = 1.05
+    """Of sapo, where the advantage is not positive."""
+    importance: Annotated[losses.Importance, NeutralDefault()] = "token_truncate"
+    """How the importance ratio between trainer and engine weighs a caption's tokens: each by its own, or all by the
+    product over the caption (sequence). A ratio out of bounds is set to the bound (truncate) or to 0 (mask)."""
+    importance_floor: Annotated[float, Field(ge=0, lt=1), NeutralDefault()] = 0.0
+    """Smallest importance ratio between trainer and engine. 0: no bound."""
+    kl: Annotated[Literal["k1", "k2", "k3"], NeutralDefault()] = "k3"
+    """Estimator of the KL in nats, with d = log(policy / initial policy) of a sampled token. k1: d. k2: d²/2.
+    k3: exp(-d) - 1 + d."""
+    kl_correction: Annotated[bool, NeutralDefault()] = True
+    """Multiply the KL by the ratio of the policy to that before the update, so that its gradient is that of the mean
+    under the policy (arXiv 2512.02556). false: plain, as in GRPO's paper."""
+    entropy_bonus: Annotated[float, Field(ge=0), NeutralDefault()] = 0.0
+    """Weight of the policy's mean entropy per token, in nats, which is subtracted from the loss. 0: no bonus."""
+
+    @model_validator(mode="after")
+    def _together(self) -> UpdateSettings:
+        fields = type(self).model_fields
+        if found := losses.refusal(self, {key: fields[key].default for key in losses.REASONS}):
+            raise ValueError(found)
+        return self
 
 
 class EvaluationSettings(Config):

@@ -7,6 +7,7 @@ import io
 import logging
 import math
 import struct
+from collections.abc import Sequence
 from typing import cast
 
 from PIL import Image, ImageOps
@@ -30,11 +31,11 @@ class BadImage(BadInput):
     """An image that cannot be used: missing, unreadable, not an image, too large, or changed since it was prepared."""
 
 
-def image_bytes(path: str) -> bytes:
-    """The file's bytes. Raises BadImage when it is missing."""
+def image_bytes(path: str, pauses: Sequence[float] | None = None) -> bytes:
+    """The file's bytes; `pauses` as in `with_retries`. Raises BadImage when it is missing."""
     try:
         fs, place = opened(path)
-        return with_retries(lambda: fs.cat_file(place))
+        return with_retries(lambda: fs.cat_file(place), pauses)
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
         raise BadImage(f"{path}: no such image") from error
 

@@ -7,21 +7,21 @@ into the artifact's folder; the caller writes the table and, last, the record. C
 from __future__ import annotations
 
 import functools
-import hashlib
 import io
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import NamedTuple, TypeVar
 
 from racro import config
-from racro.data import filters, sources
+from racro.data import filters, sources, splits
 from racro.data.archives import unpacked
 from racro.data.cells import Unusable
 from racro.data.chats import messages_in
 from racro.data.contamination import Index
+from racro.data.filters import UNKNOWN
 from racro.data.lengths import Fit
 from racro.data.rows import INLINE_FOLDER, Files, asked, check, draft_row, inline_ref, with_placeholders
 from racro.data.sources import BadSource, Row, Source
@@ -52,6 +52,8 @@ class Prepared:
     overlaps: tuple[Overlap, ...]
     """With benchmarks, of the whole source."""
     statistics: Statistics
+    origins: Mapping[str, str] = field(default_factory=dict)
+    """Names of the collections that problems come from, by uid, where rows say so."""
 
     def digest(self) -> str:
         """Digest of the problems."""
@@ -90,14 +92,14 @@ def load(
         kept = [row for row in kept if not overlaps[row.number]]
     rows = len(kept) + len(dropped)
     if problems.heldout_source is None:
-        groups = _groups([[image.sha256 for image in row.problem.images] for row in kept])
-        held = [is_heldout(group, seed, problems.heldout_share) for group in groups]
+        groups = splits.groups([[image.sha256 for image in row.problem.images] for row in kept])
+        held = [splits.is_heldout(group, seed, problems.heldout_share) for group in groups]
         kept = [row for row, h in zip(kept, held, strict=True) if h == (heldout is not None)]
     if not kept:
         part, remedy = ("held-out", " or name a problems.heldout_source") if heldout is not None else ("training", "")
         raise BadSource(f"{source.name}: no usable row falls to the {part} part; add rows{remedy}")
     if heldout is not None:
-        kept = sorted(kept, key=lambda row: _rank(row.problem, seed))[:heldout]
+        kept = sorted(kept, key=lambda row: splits.rank(row.problem, seed))[:heldout]
     _write_inline_images(source, problems.columns, kept, folder)
     found = tuple(overlap for of_row in overlaps.values() for overlap in of_row)
     return Prepared(
@@ -114,6 +116,7 @@ def load(
             origin=[row.traits.origin for row in kept],
             pass_rate=[pass_rate_band(row.traits.pass_rate) for row in kept],
         ),
+        {row.problem.uid: row.traits.origin for row in kept if row.traits.origin != UNKNOWN},
     )
 
 
@@ -144,36 +147,6 @@ def _embedded(problems: config.EmbeddedProblems, folder: str, seed: int, heldout
     converted = tuple(convert(made) for made in world.generate(split, seed, count))
     write_files(rendered.items(), folder)
     return Prepared(converted, (), (), statistics(len(converted), (), (), converted, asked=heldout))
-
-
-# --- the split --------------------------------------------------------------------------------------------------------
-
-
-def is_heldout(group: str, seed: int, share: float) -> bool:
-    """Does a group of rows that share images belong to the held-out part? A pure function of the arguments."""
-    hashed = hashlib.sha256(f"{seed}:{group}".encode()).digest()
-    return int.from_bytes(hashed[:8], "big") < share * 2**64
-
-
-def _groups(images_P: Sequence[Sequence[str]]) -> list[str]:
-    """For each row the smallest hash of its group: rows are in one group when shared images connect them."""
-    parent: dict[str, str] = {}
-
-    def root(image: str) -> str:
-        while (above := parent.setdefault(image, image)) != image:
-            parent[image] = image = parent[above]
-        return image
-
-    for shown in images_P:
-        for image in shown:
-            low, high = sorted((root(shown[0]), root(image)))
-            parent[high] = low
-    return [root(shown[0]) for shown in images_P]
-
-
-def _rank(problem: Problem, seed: int) -> str:
-    """Sort key of a random order that depends only on content, not on the order or numbers of rows."""
-    return digest([seed, problem.question, problem.answer, [image.sha256 for image in problem.images]])
 
 
 # --- rows -------------------------------------------------------------------------------------------------------------

@@ -21,11 +21,12 @@ from racro.data.cells import Unusable, quoted, sound, text_of
 from racro.data.chats import asked_in, messages_in
 from racro.data.contamination import look
 from racro.data.golds import read_gold
+from racro.data.known import read_facts, read_mcq
 from racro.data.options import with_options
 from racro.data.sources import Row
 from racro.grading.normalise import normalised
 from racro.prompts import IMAGE_TAG
-from racro.schema import Gold, ImageRef, Problem
+from racro.schema import ChoiceQuestion, Gold, ImageFact, ImageRef, Problem
 from racro.storage.files import in_time
 
 NO_CATEGORY = "all"
@@ -40,6 +41,8 @@ _SPECIAL = re.compile(r"<\|[A-Za-z][\w ]+\|>|<｜[^｜<>]+｜>")
 WEB = ("http://", "https://")
 WEB_DEADLINE = 60.0
 """Seconds for one image from the web."""
+WEB_PAUSES = (1.0,)
+"""Seconds between tries of one: thousands of rows may name servers that are gone."""
 LONGEST_SHOWN = 200
 """Characters of a path in a message."""
 _BASE64 = re.compile(r"(?:iVBORw0KGgo|/9j/|R0lGOD|UklGR)[A-Za-z0-9+/\s]{40,}={0,2}\s*")
@@ -74,6 +77,8 @@ class Draft(NamedTuple):
     images: Sequence[Any]
     """A path or bytes for each, in the order of their placeholders; None for an empty place."""
     category: str = NO_CATEGORY
+    facts: tuple[ImageFact, ...] = ()
+    mcq: tuple[ChoiceQuestion, ...] = ()
 
 
 def draft_row(number: int, row: Row, columns: Columns) -> Draft:
@@ -84,7 +89,8 @@ def draft_row(number: int, row: Row, columns: Columns) -> Draft:
         question = with_options(question, gold.choices)
     uid = str(number) if columns.uid is None else text_of(row[columns.uid], "uid", numbers=True)
     category = text_of(cell(row, columns.category), "category", numbers=True) or NO_CATEGORY
-    return Draft(uid, question, gold, shown, category)
+    known = read_facts(cell(row, columns.facts)), read_mcq(cell(row, columns.mcq))
+    return Draft(uid, question, gold, shown, category, *known)
 
 
 def asked(row: Row, columns: Columns) -> tuple[str, list[Any]]:
@@ -133,6 +139,8 @@ def check(draft: Draft, base: str | None, files: Files) -> Problem:
         category=draft.category,
         images=tuple(image_ref(item, base, files) for item in draft.images),
         scene=None,
+        facts=draft.facts,
+        mcq=draft.mcq,
     )
 
 
@@ -194,7 +202,7 @@ def _hash_file(path: str, files: Files) -> str | Trouble:
 def _fetched(url: str) -> bytes:
     """An image from the web. Raises BadImage for whatever its server does: each row may name another server."""
     try:
-        return in_time(lambda: images.image_bytes(url), WEB_DEADLINE)
+        return in_time(lambda: images.image_bytes(url, WEB_PAUSES), WEB_DEADLINE)
     except images.BadImage:
         raise
     except Exception as error:  # of the system, of aiohttp, or an answer like 403

@@ -1,40 +1,98 @@
 """One engine made of several copies of the same: requests go to the copy that has the least to do.
 
-Not a process and not a router to different models. Opened by `racro.engines.opening` where `data_parallel` is above 1.
-Answers are functions of (prompt, sampling, seed), so it does not matter which copy answers.
+Not a process and not a router to different models. Opened by `racro.engines.opening` where `data_parallel` is above 1,
+and on a cluster, where a lost copy is replaced and what it did not answer is asked again. Answers are functions of
+(prompt, sampling, seed), so it does not matter which copy answers.
 """
 
 from __future__ import annotations
 
 import contextlib
 import itertools
+import logging
+import math
 import threading
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, cast
 
-from racro.engines.protocol import Engine, Generation, Refusal, Request
+from racro.engines.protocol import Engine, EngineLost, Generation, Refusal, Request
 from racro.engines.waiting import WAIT
 
 PARTS = 8
 """Parts that fill the window of a copy."""
 
 
+LOSSES = 2
+"""Copies that a request may lose before it counts as the reason."""
+
+logger = logging.getLogger(__name__)
+
+Reopen = Callable[[int, str], Engine]
+"""Opens a copy again, by its number, with the weights of a folder. Raises EngineLost."""
+
+
 class Balanced(Engine):
     """Requests travel in small parts, so that a copy with long answers gets fewer of them."""
 
-    def __init__(self, engines: Sequence[Engine], sequences: int = 256) -> None:
-        """`sequences`: how many each copy decodes at once; it is given requests for twice as many."""
-        self.engines, self.sequences = list(engines), sequences
-        self.outstanding = [0] * len(self.engines)
-        """Sequences given to each copy, of all calls, that it has not answered."""
+    def __init__(
+        self, engines: Sequence[Engine], sequences: int = 256, reopen: Reopen | None = None, folder: str = ""
+    ) -> None:
+        """`sequences`: how many each copy decodes at once; it is given requests for twice as many.
+
+        `reopen`: replaces a copy that is lost; without it, all are lost with one. `folder`: of their weights.
+        """
+        self.engines, self.sequences, self.reopen, self.folder = list(engines), sequences, reopen, folder
+        self.outstanding: list[float] = [0] * len(self.engines)
+        """Sequences given to each copy, of all calls, that it has not answered; without end for a lost copy."""
+        self.replacing: set[int] = set()
+        """Copies that are being opened again."""
+        self.again = 0
+        """Requests that a lost copy did not answer and others were given."""
+        self.closed = False
         self.changed = threading.Condition()
 
     @property
+    def moved(self) -> int:
+        """See Engine."""
+        return self.again + sum(engine.moved for engine in self.engines)
+
+    @property
     def lost(self) -> bool:
-        """See Engine: True once any copy is lost."""
-        return any(engine.lost for engine in self.engines)
+        """See Engine: True once any copy is lost; if lost ones are replaced, once none is left."""
+        if self.reopen is None:
+            return any(engine.lost for engine in self.engines)
+        with self.changed:
+            return not self.replacing and all(map(math.isinf, self.outstanding))
+
+    def replace(self, copy: int, engine: Engine) -> None:
+        """Open a copy again, in the background. `engine`: the one that was lost; another one is there already."""
+        with self.changed:
+            if self.closed or copy in self.replacing or self.engines[copy] is not engine:
+                return
+            self.replacing.add(copy)
+            self.outstanding[copy] = math.inf
+            self.changed.notify_all()
+        threading.Thread(target=self._replace, args=(copy, engine), daemon=True).start()
+
+    def _replace(self, copy: int, lost: Engine) -> None:
+        assert self.reopen is not None
+        logger.warning("copy %d of an engine is lost and opened again; others answer meanwhile", copy)
+        engine = None
+        try:
+            lost.close()
+            engine = self.reopen(copy, self.folder)
+        except BaseException as error:  # in a thread: calls end with EngineLost when no copy is left
+            logger.warning("copy %d of an engine could not be opened again: %s", copy, error)
+        with self.changed:
+            self.replacing.discard(copy)
+            if engine is not None and not self.closed:
+                self.engines[copy], self.outstanding[copy] = engine, 0
+                engine = None
+            self.changed.notify_all()
+        if engine is not None:
+            engine.close()
 
     def generate(self, requests: Iterable[Request]) -> Iterator[Generation | Refusal]:
         """See Engine. Raises what the first copy raises that fails."""
@@ -48,7 +106,10 @@ class Balanced(Engine):
 
     def swap(self, folder: str) -> None:
         """See Engine."""
+        with self.changed:  # a copy that is just opened would get the old ones
+            self.changed.wait_for(lambda: not self.replacing)
         self._all(lambda engine: engine.swap(folder))
+        self.folder = folder
 
     def sleep(self, discard: bool = False) -> None:
         """See Engine."""
@@ -56,6 +117,9 @@ class Balanced(Engine):
 
     def close(self) -> None:
         """See Engine."""
+        with self.changed:
+            self.closed = True
+            self.changed.notify_all()
         self._all(lambda engine: engine.close())
 
     def _all(self, act: Callable[[Engine], None]) -> None:
@@ -78,6 +142,8 @@ class _Call:
         """Threads that may still add answers: the one that deals, and one per part."""
         self.error: BaseException | None = None
         self.over = False
+        self.losses: Counter[int] = Counter()
+        """By the key of a request: copies that were lost with it."""
 
     def deal(self) -> None:
         """Give parts to copies until all are given. Parts get smaller towards the end, so that all end together."""
@@ -98,39 +164,66 @@ class _Call:
             self._leave()
 
     def _start(self, part: list[Request]) -> None:
-        """Give a part to the copy that has the least to do, as soon as there is room."""
+        """Give a part to the copy that has the least to do, as soon as there is room. Raises EngineLost."""
         outstanding, weight = self.balanced.outstanding, sum(request.sampling.n for request in part)
         with self.changed:
             while not self.over and min(outstanding) and min(outstanding) + weight > self.window:
+                if self.balanced.reopen is not None and self.balanced.lost:
+                    raise EngineLost("no copy of the engine is left")
                 self.changed.wait()
             if self.over:
                 return
             copy = outstanding.index(min(outstanding))
             outstanding[copy] += weight
             self.running += 1
-        threading.Thread(target=self._run, args=(copy, deque(part), weight), daemon=True).start()
+            engine = self.balanced.engines[copy]
+        threading.Thread(target=self._run, args=(copy, engine, part, weight), daemon=True).start()
 
-    def _run(self, copy: int, part: deque[Request], weight: int) -> None:
-        """One part on one copy. Requests that the copy has read are not kept here, because of their images."""
-        outstanding = self.balanced.outstanding
+    def _run(self, copy: int, engine: Engine, part: list[Request], weight: int) -> None:
+        """One part on one copy. Requests are kept until they are answered only where lost copies are replaced."""
+        outstanding, replaced = self.balanced.outstanding, self.balanced.reopen is not None
         samples = {request.key: request.sampling.n for request in part}
+        unanswered = {request.key: request for request in part} if replaced else {}
+        given = deque(part)
+        del part
         try:
-            answers = self.balanced.engines[copy].generate(part.popleft() for _ in range(len(part)))
+            answers = engine.generate(given.popleft() for _ in range(len(given)))
             with contextlib.closing(cast(Generator[Generation | Refusal, Any, Any], answers)):
                 for answer in answers:
                     with self.changed:
                         if self.over:
                             return
                         self.answers.append(answer)
+                        unanswered.pop(answer.key, None)
                         outstanding[copy] -= samples[answer.key]
                         weight -= samples[answer.key]
                         self.changed.notify_all()
+        except EngineLost as error:
+            if not replaced:
+                self.error = self.error or error
+                return
+            weight = 0  # what the copy that takes its place has to do begins anew
+            self.balanced.replace(copy, engine)
+            self._again(unanswered, error)
         except BaseException as error:  # raised where the answers are awaited
             self.error = self.error or error
         finally:
             with self.changed:
                 outstanding[copy] -= weight
             self._leave()
+
+    def _again(self, unanswered: dict[int, Request], error: EngineLost) -> None:
+        """Ask elsewhere what a lost copy did not answer, unless one of these is why copies are lost."""
+        self.losses.update(unanswered.keys())
+        if max((self.losses[key] for key in unanswered), default=0) > LOSSES:
+            self.error = self.error or error
+            return
+        try:
+            if unanswered:
+                self.balanced.again += len(unanswered)
+                self._start(list(unanswered.values()))
+        except EngineLost as gone:
+            self.error = self.error or gone
 
     def _leave(self) -> None:
         with self.changed:

@@ -1,4 +1,4 @@
-"""Opens the engine that a recipe names, where its runtime places it: in this process, in others, or behind a URL.
+"""Opens the engine that a recipe names, where its runtime places it: here, in other processes, or behind a URL.
 
 The protocol is `racro.engines.protocol`; `racro.engines.building` makes the engines of this process. Engines are
 imported only when they are opened, so that nothing loads torch or vLLM by accident.
@@ -10,7 +10,7 @@ import functools
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from racro.config import Captioner, EnginePlacement, Reasoner, Runtime
+from racro.config import JUDGES, Captioner, EnginePlacement, Judge, ModelSection, Reasoner, Runtime
 from racro.engines.building import build
 from racro.engines.prefetcher import Prefetcher
 from racro.engines.protocol import Engine, EngineLost, Role
@@ -40,10 +40,11 @@ def open_reasoner(
 
     `background`: such an engine is opened at the first request, without making the caller wait.
     """
+    role = runtime.role_of(config)
     if not prefetches(config, runtime):
-        return _open("reasoner", config, folder, runtime, log)
+        return _open(role, config, folder, runtime, log)
     engine = Prefetcher(
-        functools.partial(_open, "reasoner", config, folder, runtime, log),
+        functools.partial(_open, role, config, folder, runtime, log),
         CONCURRENT_CALLS.get(config.engine.type, 1),
     )
     if not background:
@@ -51,33 +52,50 @@ def open_reasoner(
     return engine
 
 
+def open_judge(name: str, config: Judge, folder: str, runtime: Runtime, log: Path | None = None) -> Engine:
+    """The same for the local model folder of a judge, which sees text, or images too."""
+    return _open(f"{JUDGES}{name}", config, folder, runtime, log)
+
+
 def prefetches(config: Reasoner, runtime: Runtime) -> bool:
     """Can the reasoner answer in the background while this process does something else, and does the runtime say so?"""
-    return runtime.streaming and runs_outside(config, runtime.reasoner)
+    return runtime.streaming and runs_outside(config, runtime, runtime.role_of(config))
 
 
-def runs_outside(config: Captioner | Reasoner, place: EnginePlacement) -> bool:
-    """Does the engine run outside this process?"""
-    if config.engine.type == "server" or place.data_parallel > 1:
+def runs_outside(config: ModelSection, runtime: Runtime, role: Role) -> bool:
+    """Does the engine of a role run outside this process?"""
+    place = runtime.place(role)
+    if runtime.clustered(role) or config.engine.type == "server" or place.data_parallel > 1:
         return True
     return config.engine.type == "vllm" if place.worker is None else place.worker
 
 
-def _open(role: Role, config: Captioner | Reasoner, folder: str, runtime: Runtime, log: Path | None) -> Engine:
+def _open(role: Role, config: ModelSection, folder: str, runtime: Runtime, log: Path | None) -> Engine:
     log = log or home() / "engines.log"
-    place: EnginePlacement = getattr(runtime, role)
-    if not runs_outside(config, place):
+    place = runtime.place(role)
+    if runtime.clustered(role) and not place.urls:
+        from racro.engines.clustered import on_cluster
+
+        return on_cluster(role, config, folder, runtime, log)
+    if not runs_outside(config, runtime, role):
         return build(role, config, folder, place, runtime)
     if config.engine.type == "server" and place.urls:
         if isinstance(config, Captioner) and config.pixels != UNLIMITED:
             raise BadInput(
-                f"captioner.max_pixels, min_pixels: {place.urls[0]} scales images as it was told to when it was "
-                "started (vLLM's --mm-processor-kwargs); leave them out here"
+                f"captioner.max_pixels, min_pixels: {place.endpoints[0].url} scales images as it was told to when it "
+                "was started (vLLM's --mm-processor-kwargs); leave them out here"
             )
         from racro.engines.remote.client import Endpoint
 
         return Endpoint(
-            place.urls, config.model, place, role, folder, config.dtype, template_kwargs=config.template_kwargs
+            place.endpoints,
+            config.model,
+            place,
+            role,
+            folder,
+            config.dtype,
+            template_kwargs=config.template_kwargs,
+            sees=config.reads_images,
         )
     if config.engine.type == "server":
         from racro.engines.vllm.server import Server as Start
@@ -93,9 +111,7 @@ def _open(role: Role, config: Captioner | Reasoner, folder: str, runtime: Runtim
     except NoGpuMemory as error:
         raise EngineLost(f"{error}, or lower runtime.{role}.gpu_memory") from error
     with ThreadPoolExecutor(len(places)) as pool:  # a large model takes a minute to load
-        starts = [
-            pool.submit(Start, role, config, folder, runtime.model_copy(update={role: part}), log) for part in places
-        ]
+        starts = [pool.submit(Start, role, config, folder, runtime.placed(role, part), log) for part in places]
     try:
         opened = [start.result() for start in starts]
     except BaseException:  # if one does not start, the others must not keep running; raised again
@@ -106,12 +122,12 @@ def _open(role: Role, config: Captioner | Reasoner, folder: str, runtime: Runtim
     return opened[0] if len(opened) == 1 else Balanced(opened, place.sequences)
 
 
-def wait_for_wake(role: Role, config: Captioner | Reasoner, runtime: Runtime) -> None:
+def wait_for_wake(role: Role, config: ModelSection, runtime: Runtime) -> None:
     """Before a sleeping engine of vLLM's is asked again: return when its GPUs have room for it. Raises EngineLost."""
     from racro.processes.gpus import NoGpuMemory, cpu_build, wait_for_memory
 
-    place: EnginePlacement = getattr(runtime, role)
-    if config.engine.type not in ("vllm", "server") or place.urls or cpu_build():
+    place = runtime.place(role)
+    if config.engine.type not in ("vllm", "server") or place.urls or runtime.clustered(role) or cpu_build():
         return
     try:
         wait_for_memory(place.gpus, place.gpu_memory - ASLEEP, place.start_deadline)

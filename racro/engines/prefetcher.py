@@ -57,6 +57,11 @@ class Prefetcher(Engine):
         return self.failed or (self.engine is not None and self.engine.lost)
 
     @property
+    def moved(self) -> int:
+        """See Engine."""
+        return 0 if self.engine is None else self.engine.moved
+
+    @property
     def positions(self) -> int | None:
         """See Engine; None until the engine is open."""
         return None if self.engine is None else self.engine.positions
@@ -131,7 +136,8 @@ class Prefetcher(Engine):
 
 
 def _content(request: Request) -> str:
-    return json.dumps([request.prompt.messages, repr(request.sampling), request.seed])
+    prompt = request.prompt
+    return json.dumps([prompt.messages, prompt.lead, repr(request.sampling), request.seed, request.forced])
 
 
 def _announce(ready: queue.SimpleQueue[tuple[int, Answer]], key: int, answer: Answer) -> None:

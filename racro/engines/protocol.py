@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Protocol
 
 from PIL import Image
 
@@ -17,7 +17,8 @@ from racro.errors import BadInput
 from racro.prompts import Message
 from racro.schema import FinishReason
 
-Role = Literal["captioner", "reasoner"]
+Role = str
+"""captioner, reasoner, reasoners.NAME, or judges.NAME: under which `runtime` says where a model's engine runs."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,8 @@ class Prompt:
 
     messages: list[Message]
     images: tuple[Image.Image, ...] = ()
+    lead: str = ""
+    """How the model's turn begins; the model goes on from there, and its text does not repeat it."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,9 @@ class Request:
     prompt: Prompt
     sampling: Sampling
     seed: int
+    forced: str | None = None
+    """A text that is scored, not sampled: the completion is this text, and its log-probs are those of temperature 1,
+    without an end of the text. The sampling has no part in it, except for the deadline. None: the model writes."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +67,8 @@ class Completion:
     logprobs: tuple[float, ...]
     """T natural-log probabilities under the distribution that was sampled from (after temperature, top_p, bans).
 
-    Empty where the engine gives none: vLLM and servers give a captioner's only, which training needs.
+    Empty where the engine gives none: vLLM and servers give a captioner's only, which training needs. Those of a forced
+    text are always there.
     """
     text: str
     """Decoded without special tokens."""
@@ -77,6 +84,22 @@ class Generation:
     prompt_ids: tuple[int, ...]
     """Ids that the model saw, with image tokens expanded and without padding."""
     completions: tuple[Completion, ...]
+    counted: tuple[int, int] | None = None
+    """Tokens of the prompt and of all completions, as a server that gives no ids counts them."""
+
+    @property
+    def tokens(self) -> tuple[int, int]:
+        """Tokens of the prompt, and of all completions."""
+        return self.counted or (len(self.prompt_ids), sum(len(made.token_ids) for made in self.completions))
+
+
+@dataclass(frozen=True)
+class Partial:
+    """What the model has written so far for a request with one completion. Later texts begin with it."""
+
+    key: int
+    """The request's."""
+    text: str
 
 
 @dataclass(frozen=True)
@@ -103,10 +126,19 @@ class Engine(Protocol):
         A completion is a function of (prompt, sampling, seed, sample number) and never of the batch that it was made
         in; engines whose arithmetic depends on the batch keep this up to rounding. `requests` is read lazily, as there
         is room for more, possibly in another thread; what reading raises is raised here. A prompt that cannot be asked
-        (too long, an image that the processor does not take) is answered with a Refusal. May be called from several
+        (too long, an image that the processor does not take, a forced text for an engine that scores none) is answered
+        with a Refusal. May be called from several
         threads at once. Raises EngineLost.
         """
         ...
+
+    def stream(self, requests: Iterable[Request]) -> Iterator[Generation | Refusal | Partial]:
+        """The same as `generate`, with texts while they are written if the engine can, several times a second at most.
+
+        To be read to its end or closed at once, and by a thread that asks this engine for nothing else meanwhile:
+        engines may work only while somebody reads.
+        """
+        return self.generate(requests)
 
     def prefetch(self, requests: Iterable[Request]) -> None:
         """Have these answered in the background if the engine can (see `racro.engines.prefetcher`).
@@ -126,6 +158,11 @@ class Engine(Protocol):
     def lost(self) -> bool:
         """True once it has raised EngineLost; then it can only be closed."""
         return False
+
+    @property
+    def moved(self) -> int:
+        """Requests so far that one of several servers or copies did not answer, and another one did."""
+        return 0
 
     @property
     def positions(self) -> int | None:
@@ -156,6 +193,11 @@ class BadPrompt(BadInput):
     def __init__(self, why: object) -> None:
         """`why`: an error or a text; line breaks become spaces."""
         super().__init__(" ".join(str(why).split()))
+
+
+def no_scores(engine: str) -> BadPrompt:
+    """A forced text for an engine that cannot say how probable it is."""
+    return BadPrompt(f"the engine {engine} gives no log-probs of a given text; use vllm or transformers")
 
 
 def too_long(tokens: int, max_tokens: int, room: str) -> BadPrompt:

@@ -7,11 +7,17 @@ from racro.models.chat_template import ChatTemplate
 
 
 def fill(prompt: Prompt, template: ChatTemplate) -> str:
-    """The filled template. It contains the special tokens, so the tokenizer must not add them again.
+    """The filled template, with the lead of the model's turn.
+
+    It contains the special tokens, so the tokenizer must not add them again.
 
     Raises BadPrompt when the template does not take these messages, or when images and image placeholders do not match.
     """
     try:
-        return template.fill(prompt.messages, len(prompt.images))
+        filled = template.fill(prompt.messages, len(prompt.images))
     except ValueError as error:
         raise BadPrompt(error) from error
+    if not prompt.lead:
+        return filled
+    # A template that opens a thought is taken out of it: the lead begins the answer.
+    return filled + ("\n</think>\n\n" if template.opening else "") + prompt.lead

@@ -15,8 +15,10 @@ from racro.benchmarks.metrics import Graded, Scores, alike, simple_scores
 from racro.data.golds import Gold
 from racro.evaluation.scenes import caption_metrics
 from racro.grading import grade
+from racro.grading.abstaining import abstains
 from racro.rewards.answer import counts
 from racro.rollouts.thoughts import spoken
+from racro.rollouts.votes import elect
 from racro.schema import Entry, Metric, Mode, ModelOutput, Question, Result, Verdict
 from racro.schema.shares import standard_error
 
@@ -37,15 +39,18 @@ def results(
     """The answers graded, question by question, sample by sample.
 
     `captions` and `attempts` hold one row per question, or none where the mode needs none; `answers` one or several.
+    Mode `vote` has one answer from each of several captions, and the first result is the one that wins.
     """
     answered = {uid: list(rows) for uid, rows in groupby(answers, lambda output: output.uid)}
-    captioned = {output.uid: output for output in captions}
+    captioned = {uid: list(rows) for uid, rows in groupby(captions, lambda output: output.uid)}
     attempted = {output.uid: output for output in attempts}
     for question in questions:
-        caption, attempt = captioned.get(question.uid), attempted.get(question.uid)
+        found, attempt = captioned.get(question.uid, []), attempted.get(question.uid)
+        rows = []
         for output in answered[question.uid]:
+            caption = (found[output.sample] if len(found) > 1 else found[0]) if found else None
             judged = grade(output.text, output.finish_reason, Gold.of(question))
-            yield Result(
+            row = Result(
                 benchmark=question.benchmark,
                 uid=question.uid,
                 category=question.category,
@@ -68,6 +73,8 @@ def results(
                 verdict=judged.verdict,
                 error=output.error,
             )
+            rows.append(row)
+        yield from winner_first(rows, Gold.of(question)) if mode == "vote" else rows
 
 
 def entry(
@@ -115,19 +122,35 @@ def pass_at(n: int, right: int, k: int) -> float:
     return 1 - math.comb(n - right, k) / math.comb(n, k)
 
 
+def elected(rows_K: Sequence[Result], gold: Gold) -> Result | None:
+    """The first row with the most frequent answer among K rows, and the first of equally frequent ones.
+
+    Failed rows have no vote, and "unknown" has one only where no row has a real answer. None if no row has an answer.
+    """
+    votes = [row.extracted if row.verdict is not Verdict.FAILED else None for row in rows_K]
+    number = elect(
+        votes,
+        lambda one, other: alike(one, other, gold),
+        lambda answer: abstains(answer, gold.question, gold.choices),
+    )
+    return None if number is None else rows_K[number]
+
+
 def majority(rows_K: Sequence[Result], gold: Gold) -> bool:
-    """Is the most frequent answer among K rows right? Of equally frequent answers the first one counts."""
-    groups: list[list[Result]] = []
-    for row in rows_K:
-        if row.extracted is None:
-            continue
-        for group in groups:
-            if alike(row.extracted, group[0].extracted, gold):
-                group.append(row)
-                break
-        else:
-            groups.append([row])
-    return bool(groups) and max(groups, key=len)[0].verdict is Verdict.CORRECT
+    """Is the most frequent answer among K rows right?"""
+    found = elected(rows_K, gold)
+    return found is not None and found.verdict is Verdict.CORRECT
+
+
+def winner_first(rows_K: Sequence[Result], gold: Gold) -> list[Result]:
+    """The rows numbered anew, the elected one first: what is counted once per question counts the first.
+
+    Without an answer, the first row that did not fail wins, if there is one.
+    """
+    scored = [row for row in rows_K if row.verdict is not Verdict.FAILED]
+    first = elected(rows_K, gold) or (scored or list(rows_K))[0]
+    order = [first, *(row for row in rows_K if row is not first)]
+    return [row.model_copy(update={"sample": number}) for number, row in enumerate(order)]
 
 
 def _repeated(questions: Sequence[Question], answers: Sequence[Sequence[Result]], samples: int) -> list[Metric]:

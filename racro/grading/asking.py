@@ -12,6 +12,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from racro.grading import numerals
+from racro.grading.plain import clean
 from racro.grading.units import unit
 from racro.grading.words import words
 
@@ -110,7 +111,61 @@ def one_count(sentence: str, question: str) -> str:
             return kept[0]
         return _joined(counts[0], (one for one in found if one is not kept))
 
-    return _COUNTS.sub(chosen, sentence)
+    if _says_none(sentence, question):
+        return "0"
+    sentence = _COUNTS.sub(chosen, sentence)
+    if compared := _MORE.search(question.lower()):  # "2 more"
+        sentence = re.sub(rf"(?<=\d) {compared[1]}\b", "", sentence)
+    return _joined(sentence, (one for one in _COUNT_OF.finditer(sentence) if _of_another(one[1], question)))
+
+
+_STOP = (
+    r"(?!(?:is|are|was|were|be|do|does|did|has|have|had|can|could|will|would|should|must|there|left|that|which|who|than"
+    r"|of|in|on|at|to|by|for|from|with|and|or|if|when|while|behind|near|next|above|below|under)\b)"
+)
+_WORDS = rf"((?: {_STOP}[a-z]+){{1,4}})"
+_COUNT_OF = re.compile(rf"\b(?:\d+|{numerals.ENGLISH})(?: more)?{_WORDS}", re.IGNORECASE)
+_MORE = re.compile(r"\bhow (?:many|much) (more|fewer|less)\b")
+_HOW_MANY = re.compile(rf"\bhow many(?: more| fewer)?{_WORDS}(?! (?:and|or)\b)")
+_LISTED = re.compile(rf"\b([a-z]+),? (?:and|or|than) (?={_STOP})(?:[a-z]+ ){{0,2}}?([a-z]+)\b")
+_EXCLUSIVE = tuple(
+    frozenset(map(stem, kind.split()))
+    for kind in (
+        "cubes spheres cylinders cones pyramids",
+        "red blue green yellow orange purple brown black white gray grey pink cyan",
+    )
+)
+
+
+_NONE = re.compile(
+    r"(?:so|thus|therefore|hence)?,? ?(?:none|nothing|(?:(?:there (?:is|are|was|were)|i (?:can )?(?:see|count)) )?no"
+    r"(?P<counted>(?: [a-z]+){1,4}?)(?: (?:left|there|visible|shown|in (?:the|this) (?:image|picture|figure|photo)))?)",
+    re.IGNORECASE,
+)
+
+
+def _says_none(text: str, question: str) -> bool:
+    """Does a text say that there is none of what "how many" asks for: "There are no cubes."?"""
+    asked = _HOW_MANY.search(" ".join(question.lower().partition("\nchoices")[0].split()))
+    said = asked and _NONE.fullmatch(clean(text))
+    if not asked or not said:
+        return False
+    return not said["counted"] or _stems(said["counted"]) <= _stems(asked[1])
+
+
+def _of_another(counted: str, question: str) -> bool:
+    """Are "spheres" or "blue cubes" surely not what a question wants the number of?
+
+    Only where nothing is both (two solids, two colours), or where the question names both: "cubes and spheres".
+    """
+    asked = _HOW_MANY.search(" ".join(question.lower().partition("\nchoices")[0].split()))
+    if asked is None or unit(counted.split()[-1]):
+        return False
+    ours, theirs = (list(map(stem, part.lower().split())) for part in (asked[1], counted))
+    if any(kind & {*ours} and kind & {*theirs} and not kind & {*ours} & {*theirs} for kind in _EXCLUSIVE):
+        return True
+    named = ({stem(one), stem(other)} for one, other in _LISTED.findall(question.lower()))
+    return ours[-1] != theirs[-1] and {ours[-1], theirs[-1]} in named
 
 
 def _joined(text: str, dropped: Iterable[re.Match[str]]) -> str:

@@ -22,7 +22,7 @@ _ALIKE = re.compile(r"\b[ΑΒΕΗАВСЕН]\b")
 _LOOKS = dict(zip("ΑΒΕΗАВСЕН", (0, 1, 3, 4, 0, 1, 2, 3, 4), strict=True))
 """Greek and Cyrillic capitals that look like the letters of options."""
 _MATHS = re.compile(r"[√π^]|\\(?:[dtc]?frac|sqrt|pi)\b")
-_SEPARATOR = re.compile(r"\s?(?:,? (?:and|or) |[和与及或]|[,;/&+]|\s)\s?", re.IGNORECASE)
+_SEPARATOR = re.compile(r"\s?(?:,? (?:and|or) |[和与及或]|[,;/&+|]|\s)\s?", re.IGNORECASE)
 
 
 def letter(text: str, choices: Sequence[str]) -> str | None:

@@ -6,7 +6,7 @@ import re
 from fractions import Fraction
 
 from racro.grading import symbolic
-from racro.grading.numbers import Number, attached, noun, number, same_number
+from racro.grading.numbers import Number, attached, monomial, noun, number, same_number
 from racro.grading.plain import NESTED, balanced, clean, nested, undressed
 from racro.grading.units import Readings, unit
 from racro.grading.words import same_text
@@ -26,8 +26,10 @@ def same_quantity(found: str, gold: Gold) -> bool:
     ours, theirs = number(gold.answer), number(found)
     if clean(found) == clean(gold.answer):
         return True
-    if theirs is None and ours and ours.units and len(ours.following) == 1 and ours.following.isupper():
-        theirs = number(re.sub(rf"(?<=\d )\\?{ours.following.lower()}$", ours.following, clean(found)))
+    if monomial(found):
+        return False
+    if _ORDINAL.match(gold.answer) and same_text(found, gold.answer):
+        return True
     if ours is None and not _MATHS.search(gold.answer):
         return same_text(found, gold.answer)
     if theirs is None and not _MATHS.search(found):
@@ -48,6 +50,7 @@ def same_quantity(found: str, gold: Gold) -> bool:
     return ours is not None and theirs is not None and same_number(theirs, ours, gold)
 
 
+_ORDINAL = re.compile(r"\d+(?:st|nd|rd|th)\b")
 _E_NOTATION = re.compile(r"[-+]?\d+(?:\.\d+)?[eE][-+]?\d{1,3}")
 _PI = re.compile(r"π|\\pi(?![a-zA-Z])|\bpi\b")
 
@@ -86,6 +89,10 @@ _LAST_WORDS = re.compile(
     r"(?:\\[,;:! ]|[~\s])*"
     r"((?:\\(?:text|math|mbox|operatorname|rm|Omega|mu|circ|degree)|(?<=[\d)}°π\s])[A-Za-zµμΩ°€£¥])[^=<>|]{0,60})$"
 )
+_PRODUCT = re.compile(r"[a-z]{2,3}")
+_JOINED = re.compile(r"\S$|\\[a-z]+\s$")
+"""The end of a text where letters go on with a product; the space behind a command of LaTeX is none."""
+_LONE = re.compile(r"[A-Za-z](?:\^\{?-?\d\}?)?")
 _UPRIGHT = re.compile(
     r"\\(?:text|math|mbox|rm|operatorname|Omega|circ|degree)|[°Ω/]|(?<![A-Za-z])[A-Za-zµμ]{2,}(?![A-Za-z])"
 )
@@ -100,25 +107,33 @@ def measured(text: str) -> tuple[str, Readings]:
     found = _LAST_WORDS.search(plain)
     while found is not None:
         before, last = plain[: found.start()], found[1]
-        lone = len(last) == 1 and plain[found.start(1) - 1].isspace() and computable(before)
+        lone = _LONE.fullmatch(last) and plain[found.start(1) - 1].isspace() and computable(before)
         if (lone or _UPRIGHT.search(last)) and balanced(last) and before.strip():
             if known := unit(clean(last)):
                 return before.rstrip("^"), known  # 30^\circ
-            if noun(clean(last)) and computable(before):  # "2\\sqrt{3} apples"
+            product = _PRODUCT.fullmatch(last) and _JOINED.search(plain[: found.start(1)])
+            if noun(clean(last)) and computable(before) and not product:  # "2\\sqrt{3} apples"
                 return before, ()
         found = _LAST_WORDS.search(plain, found.start(1) + 1)
     return text, ()
 
 
+_POINT = re.compile(r"^\s*[A-Z]'?\s?=?\s?(?=(?:\\left)?\([^()]*,)")
+"""The name of a point before its coordinates: "P(3, 4)"."""
+
+
 def same_expression(found: str, gold: Gold) -> bool:
     """Do two expressions, equations or intervals say the same? Raises GraderFailed."""
     answer = gold.answer
+    if answer[:1] == "(":
+        found = _POINT.sub("", found)
     ours, theirs = _squeeze(answer), _squeeze(found)
     if ours == theirs:
         return True
     if not ("=" in ours and ("=" in theirs or not _NAME.fullmatch(ours.partition("=")[0]))):
         one, other = number(answer), number(found)
-        if one and other and not attached(one, answer) and not attached(other, found):
+        spelled = other and other.units and len(other.following) > 1 and not monomial(answer)  # "12 volts" for "12V"
+        if one and other and not attached(other, found) and (spelled or not attached(one, answer)):
             return same_number(other, one, _asked(gold, one, other))
     if _WORDS.fullmatch(clean(answer)):
         return same_text(found, answer)
@@ -152,7 +167,8 @@ def _another_letter(found: str, answer: str, question: str) -> bool:
     if not recased:
         return False
     value = number(found)
-    a_unit = value is not None and value.units and re.search(r"\d[a-z]", answer)
+    units = any(unit(letter) and unit(letter.swapcase()) for letter in recased)  # "3T" and "3t"
+    a_unit = units or (value is not None and value.units and re.search(r"\d[a-z]", answer))
     return bool(a_unit or recased & set(_LETTER.findall(question)))
 
 
@@ -177,6 +193,8 @@ def same_list(found: str, gold: Gold) -> bool:
 def same_set(found: str, gold: Gold) -> bool:
     """The same values in any order, none of them twice."""
     ours, theirs = _distinct(parts(gold.answer)), _distinct(parts(found))
+    if not any(map(_INDEXED.match, ours)):  # "x_1 = 1, x_2 = 2" for "x = 1 or x = 2"
+        theirs = [_INDEXED.sub(r"\1=", value) for value in theirs]
     if len(ours) != len(theirs):
         return False
     for value in ours:
@@ -185,6 +203,9 @@ def same_set(found: str, gold: Gold) -> bool:
             return False
         theirs.remove(match)
     return True
+
+
+_INDEXED = re.compile(r"([A-Za-z])_?\{?\d\}?\s?=")
 
 
 def _distinct(values: list[str]) -> list[str]:

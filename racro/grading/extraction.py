@@ -7,6 +7,8 @@ of these is read by `racro.grading.prose`.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from itertools import pairwise
 from typing import NamedTuple
 
 from racro.grading.normalise import normalised
@@ -21,13 +23,15 @@ LONGEST = 20_000
 _THOUGHT = re.compile(r"</(?i:think|thinking|thoughts?|reasoning)>")
 _THOUGHTS = ("[/THINK]", "◁/think▷", "<|end_of_thought|>", "<|channel|>final<|message|>")
 _THINKING = re.compile(r"<(?i:think|thinking|thought)>|<\|begin_of_thought\|>")
-_BRACKETED = re.compile(r"\[(?:(?i:EOS|EOT|PAD)|END|/INST|UNUSED_TOKEN_\d+)\]")
+_BRACKETED = re.compile(r"\[(?:(?i:EOS|EOT|PAD|\|endofturn\|)|END|/INST|UNUSED_TOKEN_\d+)\]")
 _BOX_TOKEN = re.compile(r"<\|(begin|end)_of_(?:box|solution|answer)\|>")
 _END_TOKEN = re.compile(
-    r"<(?:(?i:\|?(?:end|eo[a-z]|im_end|return|stop|user|assistant_end|pad|unk)[\w▁ ]{0,30}\|?)|/s"
-    r"|\|(?:im_start|start_header_id)\|>user)>"
+    r"<(?:(?i:\|?(?:end|eo[a-z]|im_end|return|stop|user|assistant_end|pad|unk)[\w▁ ]{0,30}\|?"
+    r"|(?:reserved|extra_id)_\d+)|/s|\|(?:im_start|start_header_id)\|>user)>"
 )
-_TOKEN = re.compile(r"<(?:\|[\w▁]{1,40}\|>(?:assistant\b)?|(?:s|bos|start_of_turn)>(?:model\b)?)")
+_TOKEN = re.compile(
+    r"<(?:\|[\w▁]{1,40}\|>(?:assistant\b)?|(?:s|bos|start_of_turn)>(?:model\b)?|/?(?:b|strong|em|p|br)\s?/?>)"
+)
 _INSIDE = re.compile(r"\s*(?:[}\])$*]|</)")
 
 
@@ -139,7 +143,7 @@ _STATED = re.compile(
 )
 _STATED_IN_CHINESE = re.compile(
     r"(?:答案|结果|正确的?选项)(?:应该?|应当)?(?:是|为|选|:)[ \t]?(?:选项)?[ \t]?:?[ \t]?([^\n。]{1,100})"
-    r"|(?<![可待备])选(?:择|项)?[ \t]?:?[ \t]?(\(?[A-J](?![A-Za-z])[^\n。]{0,60})"
+    r"|(?<![可待备])选(?:择|项)?[ \t]?:?[ \t]?(\(?[A-J]{1,6}(?![A-Za-z])[^\n。]{0,60})"
     r"|\[答案\][ \t]?([^\n。\[]{1,100})"
 )
 _QUOTES = " *`\t\"'“”<>"
@@ -151,23 +155,35 @@ _HEADING = re.compile(
     re.IGNORECASE,
 )
 _SENTENCE = re.compile(r"\.(?=[\"'”*)]{0,3}(?:\s|$))|;(?=\s)|。")
+_SEMICOLON = re.compile(r";(?=\s|$)")
 _BARE = re.compile(r"[-+]?\d[\d,./]{0,40}\s?[%°]?|\([A-Za-z]\)|[A-Z]")
 
 
-def stated(text: str) -> list[str]:
-    """What is said to be the answer, the last statement first."""
+def stated(text: str, is_list: Callable[[str], bool] | None = None) -> list[str]:
+    """What is said to be the answer, the last statement first.
+
+    A semicolon ends a statement, unless `is_list` says that what is before it and behind it is a list of answers.
+    """
     last = list(_STATED.finditer(text))
     if not text.isascii():
         last += _STATED_IN_CHINESE.finditer(text)
     if "\n" in text and "answer" in text.lower():
         last += _HEADING.finditer(text)
     last = sorted(last, key=lambda match: match.start())[-STATEMENTS:]
-    found = (_statement(match[match.lastindex or 0]) for match in last)
+    found = (_statement(match[match.lastindex or 0], is_list) for match in last)
     return [statement for statement in found if statement][::-1]
 
 
-def _statement(text: str) -> str:
-    text = _SENTENCE.split(text)[0]
+def _statement(text: str, is_list: Callable[[str], bool] | None) -> str:
+    ends = [mark.start() for mark in _SEMICOLON.finditer(text)] if is_list else []
+    for begin, end in [*pairwise([*ends, len(text)])][::-1]:  # the longest list first
+        listed = text[: begin + 1] + _unquoted(_SENTENCE.split(text[begin + 1 : end])[0])
+        if is_list and is_list(listed):
+            return listed
+    return _unquoted(_SENTENCE.split(text)[0])
+
+
+def _unquoted(text: str) -> str:
     if _MEASURE.search(text):
         return text.lstrip(_QUOTES)
     text = text.strip(_QUOTES)

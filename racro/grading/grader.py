@@ -1,6 +1,6 @@
 """A model's output + the gold answer -> Grade. Typed by answer kind; one function for training and evaluation.
 
-Not a judge of captions (`racro.embedded.oracle`) and not the reward. Called by `racro.rollouts.reasoner`,
+Not a judge of captions (`racro.embedded.oracle`) and not the reward. Called by `racro.rewards.answer`,
 `racro.answering.pipeline` and `racro.predictions`. Everything but algebra is linear in a bounded text and runs here, in
 microseconds; algebra runs in processes with a deadline (`racro.grading.symbolic`), which start when they are first
 needed. Any thread may call.
@@ -8,15 +8,18 @@ needed. Any thread may call.
 
 from __future__ import annotations
 
+import re
 from typing import NamedTuple
 
 from racro.grading.asking import one_count
+from racro.grading.capitals import with_capitals
 from racro.grading.choices import letter, letters
 from racro.grading.expressions import same_expression, same_list, same_quantity, same_set
 from racro.grading.extraction import Tagged, all_boxed, bare, boxed, final_part, stated, tagged
+from racro.grading.moments import same_moment
 from racro.grading.normalise import normalised
 from racro.grading.plain import unstyled
-from racro.grading.prose import conclusion, is_prose, readable, whole_lines
+from racro.grading.prose import conclusion, is_prose, options_in_lines, readable, whole_lines
 from racro.grading.restating import same_answer
 from racro.grading.solutions import is_empty, same_solutions
 from racro.grading.symbolic import GraderFailed
@@ -28,6 +31,8 @@ SEVERAL = ("choices", "expression", "list", "set")
 """Kinds of which an answer may stand in several boxes."""
 SOLUTIONS = ("text", "expression", "list", "set")
 """Kinds that "no solution" may be."""
+DATED = ("text", "integer", "float")
+"""Kinds of which a date or a time of day may be: "March 3", "7 pm"."""
 LONGEST_ANSWER = 1_000
 """An answer of more characters is none of the kinds."""
 
@@ -63,7 +68,8 @@ def find(response: str, gold: Gold) -> str | None:
 
     Raises GraderFailed.
     """
-    text, gold = final_part(response), target(gold)
+    gold = target(gold)
+    text = with_capitals(final_part(response), gold)
     mark = tagged(text)
     if mark is not None and _box(text[mark.end :], gold) is None and (found := _in_tags(mark, gold)):
         return found
@@ -74,7 +80,8 @@ def find(response: str, gold: Gold) -> str | None:
 
 def _closed(response: str, gold: Gold) -> str | None:
     """The answer of an output that was cut off."""
-    text, gold = final_part(response), target(gold)
+    gold = target(gold)
+    text = with_capitals(final_part(response), gold)
     mark = tagged(text)
     if mark is not None and mark.closed and _box(text[mark.end :], gold) is None:
         return _in_tags(mark, gold)
@@ -86,7 +93,7 @@ def _in_tags(mark: Tagged, gold: Gold) -> str | None:
     content = mark.content
     if (box := _box(content, gold)) is not None:
         return box
-    if said := next((statement for statement in stated(content) if readable(statement, gold)), None):
+    if said := next((statement for statement in _stated(content, gold) if readable(statement, gold)), None):
         return said
     if not is_prose(content) and readable(content, gold):
         return content
@@ -94,22 +101,60 @@ def _in_tags(mark: Tagged, gold: Gold) -> str | None:
 
 
 def _in_text(text: str, gold: Gold) -> str | None:
-    said = [*stated(text), *bare(text)]
+    if gold.kind == "choices":
+        text = _BROKEN.sub(r"\1 ", text)
+        if lines := options_in_lines(text, gold.choices):
+            return lines
+    said = [*_stated(text, gold), *bare(text)]
     fitting = next((statement for statement in (*said, *whole_lines(text, gold)) if readable(statement, gold)), None)
     return fitting or conclusion(text, gold) or next(iter(said), None)
 
 
+def _stated(text: str, gold: Gold) -> list[str]:
+    """What is said to be the answer; where several are asked for, with lists that semicolons part."""
+    if gold.kind not in SEVERAL:
+        return stated(text)
+    if gold.kind == "choices":
+        return stated(text, lambda said: readable(said, gold))
+    return stated(text, lambda said: not _WORD_OF_PROSE.search(said))
+
+
+_BROKEN = re.compile(r"([;,&/])[ \t]*\n\s*(?=[*(]{0,3}(?:\\text\{)?[A-Z]\b)")
+"""Where a list goes on in the next line."""
+
+
+_WORD_OF_PROSE = re.compile(r"(?<![\\A-Za-z])(?!and\b)[A-Za-z]{3,}")
+
+
 def _box(text: str, gold: Gold) -> str | None:
-    return (all_boxed if gold.kind in SEVERAL else boxed)(text)
+    """What stands in the last boxes; of a sentence that is no answer of the kind what it says."""
+    box = (all_boxed if gold.kind in SEVERAL else boxed)(text)
+    if box is None or len(_WORD.findall(box)) < WORDS or readable(box, gold):
+        return box
+    if said := next((statement for statement in stated(box) if readable(statement, gold)), None):
+        return said
+    plain = gold.kind in ("integer", "float") and not _HEDGED.search(box)
+    return (_in_text(box, gold) if plain else None) or box
+
+
+_HEDGED = re.compile(
+    r"\b(?:not|no|never|or)\b|n['’]t\b|\b(?:than|least|most|over|under|between|above|below)\s(?=\d)", re.IGNORECASE
+)
+WORDS = 2
+"""Words from which on a box may hold a sentence."""
+_WORD = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{2,}")
 
 
 def equal(found: str, gold: Gold) -> bool:
     """Do a found answer and the gold answer say the same? Raises GraderFailed."""
-    found, gold = unstyled(normalised(found)).rstrip("。 "), target(gold)
+    gold = target(gold)
+    found = with_capitals(unstyled(normalised(found)).rstrip("。 "), gold)
     if len(found) > LONGEST_ANSWER:
         return False
     if gold.kind in SOLUTIONS and is_empty(gold.answer) and is_empty(found):
         return True
+    if gold.kind in DATED and (same := same_moment(found, gold.answer)) is not None:
+        return same
     match gold.kind:
         case "integer" | "float":
             return same_quantity(one_count(found, gold.question), gold)

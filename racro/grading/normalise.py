@@ -39,6 +39,8 @@ _TABLE = str.maketrans(
     }
 )
 _RAISED = re.compile(r"[⁰¹²³⁴-⁹⁺⁻]+")
+_SLANTED = re.compile(r"(?<![⁰¹²³⁴-⁹])(\d)?([⁰¹²³⁴-⁹]{1,4})/([₀-₉]{1,4})")
+_SIGN = re.compile(r"(?<![\w)\]}])⁻(?=\d)")
 _LOWERED = re.compile(r"[₀-₉]+")
 _VULGAR = re.compile(r"(?:(\d)\s?)?([¼-¾⅐-⅞↉])")
 _LONG_DASH = re.compile(r"(^|[\s:({])[—―](?=\d)")
@@ -50,15 +52,20 @@ def normalised(text: str) -> str:
     if text.isascii():
         return text
     text = _INVISIBLE.sub("", text.replace("\u2064", "+")).translate(_TABLE)
-    text = _RAISED.sub(_power, text)
-    text = _LOWERED.sub(lambda low: "_" + unicodedata.normalize("NFKC", low[0]), text)
+    text = _SLANTED.sub(lambda part: (f"{part[1]} " if part[1] else "") + f"{_flat(part[2])}/{_flat(part[3])}", text)
+    text = _RAISED.sub(_power, _SIGN.sub("-", text))
+    text = _LOWERED.sub(lambda low: "_" + _flat(low[0]), text)
     text = _VULGAR.sub(lambda part: (f"{part[1]} " if part[1] else "") + _quotient(part[2]), text)
     text = _LONG_DASH.sub(r"\1-", unicodedata.normalize("NFKC", text)).translate(_TABLE)
     return _FOREIGN_DIGIT.sub(lambda digit: str(unicodedata.decimal(digit[0])), text)
 
 
+def _flat(digits: str) -> str:
+    return unicodedata.normalize("NFKC", digits)
+
+
 def _power(raised: re.Match[str]) -> str:
-    digits = unicodedata.normalize("NFKC", raised[0]).replace("−", "-")
+    digits = _flat(raised[0]).replace("−", "-")
     return f"^{digits}" if len(digits) == 1 else f"^{{{digits}}}"
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from fractions import Fraction
 from functools import lru_cache
+from itertools import combinations
 from typing import NamedTuple
 
 from racro.grading import numerals
@@ -65,10 +66,13 @@ _LONGER = re.compile(r"(?:([A-Za-z°]{1,12}\.?),?\s(?:and\s)?|(')\s?)(\d.*)")
 _ARC = re.compile(r"°\s?(?=\d)|(?<=\d)\s?(?:(''|\")|')\s?")
 _NOUN = re.compile(r"-?[A-Za-z]{2,}(?:[ -][A-Za-z]{2,}){0,3}|[€£¥₹]|[\u4e00-\u9fff]+")
 _NO_NOUN = re.compile(
-    r"\b(?:and|or|to|plus|minus|times|over|pi|e|half|halves|third|quarter|hundred|dozen|sqrt|root|more|less|than|not"
+    r"\b(?:and|or|to|plus|minus|times|over|pi|e|half|halves|third|quarter|hundred|dozen|sqrt|root|more|less|fewer|below|but|than|not"
     r"|mod|factorial|squared|cubed|degree)\b",
     re.IGNORECASE,
 )
+
+
+_EITHER = re.compile(r"±|\\pm(?![a-zA-Z])")
 
 
 def number(text: str) -> Number | None:
@@ -76,8 +80,14 @@ def number(text: str) -> Number | None:
 
     A unit, a percent sign, a currency, or a few words of what is counted may follow.
     """
+    if _EITHER.search(text):
+        return None
     exact, *rounded = _ROUNDED.split(numerals.unrepeated(text) if "\\" in text else text)
     return _number(clean(exact)) or (_number(clean(rounded[-1])) if rounded else None)
+
+
+_UNSOLVED = re.compile(r"(?!\w$)[-+]?[\d.]*\*?[a-zA-Z](?:\^\{?\d\}?)?(?:[-+*/][\d.]+)?")
+"""The side of an equation that is not solved yet: "2x", "x^2", "x+1"."""
 
 
 @lru_cache(4096)
@@ -86,6 +96,8 @@ def _number(text: str) -> Number | None:
     if equals:
         if re.search(r"[,;<>!≤≥≠]|\b(?:and|or)\b", left):
             return None  # several equations, or no equation
+        if _UNSOLVED.fullmatch(left.replace(" ", "")):
+            return None
         text = right
     text = text.strip()
     if "°" in text and text[-1:] in "'\"":
@@ -193,9 +205,22 @@ def _point(text: str) -> str:
 
 
 def attached(read: Number, text: str) -> bool:
-    """Does a single letter stand right behind a number, "5m"? It may be a variable."""
+    """Does a letter, or a product of letters, stand right behind a number, "5m" or "2ab"? They may be variables."""
     letter = read.following
-    return len(letter) == 1 and letter.isalpha() and re.search(rf"\d{letter}", text) is not None
+    if len(letter) == 1:
+        return letter.isalpha() and re.search(rf"\d{letter}", text) is not None
+    return monomial(text)
+
+
+_MONOMIAL = re.compile(
+    r"[-+]?(?:\d+(?:\.\d+)?|\d+/\d+|\(\d+\)/\(\d+\))(?!(?:st|nd|rd|th|am|pm|bc|ad|ce|pcs|pts|men)$)([a-z]{2,3})"
+)
+
+
+def monomial(text: str) -> bool:
+    """Is a text a number and a product of letters that are no unit: "2ab"?"""
+    found = _MONOMIAL.fullmatch(clean(text))
+    return found is not None and not (unit(found[1]) or recased(found[1]))
 
 
 def same_number(found: Number, gold: Number, asked: Gold) -> bool:
@@ -220,8 +245,7 @@ def same_number(found: Number, gold: Number, asked: Gold) -> bool:
 
 
 _OPPOSITES = (
-    ("north", "south"),
-    ("east", "west"),
+    *combinations(("north", "east", "south", "west"), 2),
     ("up", "down"),
     ("upward", "downward"),
     ("upwards", "downwards"),
@@ -237,8 +261,7 @@ _OPPOSITES = (
     ("clockwise", "anticlockwise"),
     ("am", "pm"),
     ("bc", "ad"),
-    ("东", "西"),
-    ("南", "北"),
+    *combinations("东南西北", 2),
 )
 
 
@@ -249,6 +272,7 @@ def _opposed(one: str, other: str) -> bool:
     """Do the words behind two numbers contradict each other: "5 m north" and "5 m south"?"""
     if not one or not other or not (first := _directions(one)) or not (second := _directions(other)):
         return False
+    first, second = first - second, second - first
     return any((a in first and b in second) or (b in first and a in second) for a, b in _OPPOSITES)
 
 

@@ -18,6 +18,8 @@ _BELOW_100 = rf"(?:(?:{_TENS})[ -](?:{_DIGITS})|{'|'.join(sorted(WORDS, key=len,
 ENGLISH = rf"(?:(?:an?|{_DIGITS}) hundred(?:(?: and)? {_BELOW_100})?|{_BELOW_100})\b"
 """A whole number below a thousand, in words."""
 _ENGLISH = re.compile(rf"({ENGLISH})(?!-[a-z])", re.IGNORECASE)
+_FIRST_TO_TWELFTH = "first second third fourth fifth sixth seventh eighth ninth tenth eleventh twelfth"
+ORDINALS = dict(enumerate(_FIRST_TO_TWELFTH.split(), 1))
 _SHARES = dict(
     zip(["third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth"], range(3, 11), strict=True)
 )

@@ -23,7 +23,7 @@ SENTENCES = 6
 LONGEST = 600
 """Characters of a sentence that are read, at its end."""
 
-_END = re.compile(r"(?<=[.!?。])[\s*]+|\n+|(?<=。)")
+_END = re.compile(r"(?<=[.!?。])(?<!^[A-Z]\.)[\s*]+|\n+|(?<=。)")
 _CODE = re.compile(r"```.*?(?:```|\Z)", re.DOTALL)
 _LISTED = re.compile(r"^[ \t]*\(?([A-Z])[).][^\n]*$", re.MULTILINE)
 _TABLE = re.compile(r"^[^\n|]*\|[^\n]*$", re.MULTILINE)
@@ -87,6 +87,7 @@ _NEGATED = re.compile(r"\b(?:not|incorrect|wrong|neither|nor|no|never)\b|n['’]
 _MARKED = re.compile(
     r"\(([A-Z])\)|\b(?:[Oo]ption|[Cc]hoice|[Aa]nswer)s? (?:is )?\*{0,2}\(?([A-Z])\b|\*\*([A-Z])\*\*|^([A-Z])[.:)]"
 )
+_LABELLED = re.compile(r"\(?([A-Z])[.:)]\s*(.{1,100})")
 _CHOSEN = re.compile(
     r"(?:\b(?:choos(?:e|ing)|chose|pick(?:ing)?|select(?:ed|ing)?|go(?:ing)? with|opt(?:ing)? for"
     r"|settl(?:e|ing) (?:on|for)|vot(?:e|ing)(?: for)?|conclude|leaves(?: us with)?|match(?:es)?|corresponds to"
@@ -107,6 +108,9 @@ def option_in(sentence: str, options: Sequence[str], question: str = "") -> str 
     known = string.ascii_uppercase[: len(options) or 26]
     if _NEGATED.search(sentence):
         return None
+    labelled = _LABELLED.fullmatch(sentence)
+    if labelled and (other := choices.letter(labelled[2], options)) and other != labelled[1]:
+        return None  # the letter of one option with the text of another
     marked = {letter for found in _MARKED.findall(sentence) for letter in found if letter and letter in known}
     if marked:
         return marked.pop() if len(marked) == 1 else None
@@ -133,10 +137,26 @@ def letters_in(sentence: str, options: Sequence[str]) -> str | None:
     named = [
         found[1]
         for found in capitals
-        if not (found.start() == 0 and re.match(r"A [a-z]", sentence))
+        if not (found.start() == 0 and re.match(r"A (?!and\b|or\b|as well)[a-z]", sentence))
         and not (sentence[found.end() : found.end() + 1] == ":" and _TITLE.search(sentence[: found.start()]))
     ]
     return None if _NEGATED.search(sentence) else ", ".join(dict.fromkeys(named)) or None
+
+
+_ITEM = re.compile(r"\s*(?:[-*•+]|\d{1,2}[.)])?\s*[*(\"']{0,3}(?:\\text\{)?([A-Z])[*)}\"'.,;]{0,5}\s*")
+
+
+def options_in_lines(text: str, options: Sequence[str]) -> str | None:
+    """The letters of a list at the end of an output that has one on each line, "A, C"; None for fewer than two."""
+    known = string.ascii_uppercase[: len(options) or 26]
+    named: list[str] = []
+    for line in reversed(text.rstrip()[-LONGEST:].splitlines()):
+        item = _ITEM.fullmatch(line)
+        if line.strip() and (item is None or item[1] not in known):
+            break
+        if item is not None:
+            named.append(item[1])
+    return ", ".join(dict.fromkeys(named[::-1])) if len({*named}) > 1 else None
 
 
 def _by_text(sentence: str, options: Sequence[str]) -> list[str]:
@@ -204,6 +224,11 @@ def _content(text: str) -> frozenset[str]:
 SHORT = 60
 """Characters of a line that may be an answer and nothing else."""
 _FORMULA = re.compile(r"\\\[(.{1,400}?)\\\]|\\\((.{1,400}?)\\\)")
+_POINT = re.compile(r"\b(?:is|are|at|be)\s([(\[][^()\[\]]{1,60},[^()\[\]]{1,60}[)\]])[.\s]*$")
+"""Coordinates or an interval without the signs of a formula: "The point is (3, -4)."."""
+_FORMULAS = re.compile(r"\$[^$]+\$(?:\s?(?:,|;|,? ?(?:and|or)\b)\s?\$[^$]+\$)+\.?")
+"""A line of formulas that are one answer: "$x<1$ or $x>2$"."""
+_SEVERAL = ("expression", "list", "set")
 _VALUED = ("integer", "float", "expression", "list", "set")
 
 
@@ -213,6 +238,8 @@ def formula(sentence: str) -> str | None:
     if len(dollars) > 2:  # from the end: one that is missing at the beginning does no harm
         return dollars[-2]
     found = _FORMULA.findall(sentence)
+    if not found and (point := _POINT.search(sentence)):
+        return point[1]
     return next(filter(None, found[-1]), None) if found else None
 
 
@@ -220,6 +247,8 @@ def whole_lines(text: str, gold: Gold) -> list[str]:
     """The last line where all of it is the answer: a short one, or its formula; for words, the only line."""
     text = text.strip()
     last = text.rpartition("\n")[2].strip()
+    if gold.kind in _SEVERAL and _FORMULAS.fullmatch(last[-LONGEST:]):
+        return [last]
     if gold.kind in _VALUED and (last_formula := formula(last[-LONGEST:])):
         return [last_formula]
     if len({match[1] for match in _LISTED.finditer(text)}) > 1 and _LISTED.fullmatch(last):

@@ -23,19 +23,32 @@ CONCLUDING = re.compile(
 
 _TOKEN = re.compile(
     rf"(?:(?<![\w.,^_{{:-])|(?<=[\u4e00-\u9fff]))"
-    rf"(?:-?(?:[$€£]\s?)?{numbers.DECIMAL}(?:\s?/\s?\d+)?(?![\d_^:])\s?(?:%|°(?![CF]))?|{numerals.ENGLISH})",
+    rf"(?:-?(?:[$€£]\s?)?{numbers.DECIMAL}(?:\s?/\s?\d+)?(?![\d_^:]|-\d)\s?(?:%|°(?![CF]))?|{numerals.ENGLISH})",
     re.IGNORECASE,
 )
 _BESIDE = re.compile(r"[^\s,;:!?=|<>\u4e00-\u9fff]+")
 _SCALED = re.compile(r"\s?(?:(?:thousand|million|billion|trillion)\b|[万亿])")
 _UNIT_WORDS, LONGEST_UNIT = 4, 60
 _ANNOUNCED = re.compile(
-    r"(?:=|\b(?:is|are|was|were|be|equals?|needs?|costs?|has|have|had|get|gives?|makes?|contain(?:s|ing)?))"
+    r"(?:=|\b(?:is|are|was|were|be|equals?|needs?|costs?|has|have|had|get|gives?|makes?|contain(?:s|ing)?|see"
+    r"|count(?:ed)?))"
     r"\s(?:\w+\s){0,2}$|(?:[是为得有]|等于)\s?$"
 )
 _COUNTED = re.compile(r"\b(?:\d+|one|two|three|no)\s$")  # "1 zero"
 _BOLD = re.compile(r"\*\*([^*]+)\*\*")
 _COMPARED = re.compile(r"\b(?:than|least|most|below|above|under|over|exceed(?:s|ing)?|between|exactly)\s$")
+_OPERATIONS = (
+    r"(?:twice|double|triple|(?:hal(?:f|ves)|thirds?|quarters?|fifths?|squared?|cubed?|root|reciprocal"
+    r"|inverse|opposite|negative|factors?|multiples?|divisors?|factorial|remainder|logarithm|percent(?:age)?|%) of)"
+)
+"""Words before a number that make another one of it."""
+_NOT_MEANT = re.compile(
+    r"(?:\bnot|n['’]t|\b(?:more|greater|larger|less|fewer|smaller|higher|lower) than|\bat (?:least|most)|\bup to"
+    rf"|\b{_OPERATIONS})"
+    r"\s(?:the number |exactly )?$",
+    re.IGNORECASE,
+)
+"""A number behind it is not what the sentence says."""
 
 
 _SERIES = re.compile(r"\s?(?:[,;]|,? (?:and|or))\s?")
@@ -92,7 +105,10 @@ def _tokens(plain: str, fits: Fits) -> list[_Token]:
     fitting = [
         token
         for at, token in enumerate(found)
-        if not {at, at - 1} & series and token.read is not None and fits(token.read)
+        if not {at, at - 1} & series
+        and token.read is not None
+        and fits(token.read)
+        and not _NOT_MEANT.search(plain[: token.start])
     ]
     return [token for token in fitting if not _COMPARED.search(plain[: token.start])] or fitting
 
@@ -112,7 +128,13 @@ def _measure(after: str) -> tuple[str, bool]:
                 break
             if unit(text) and not (joined and text == "s"):
                 return text, True
+    if (alone := _ALONE.match(after)) and unit(alone[1].swapcase()):
+        return after[: alone.end(1)], True  # "3 t" is not 3
     return "", not joined
+
+
+_ALONE = re.compile(r"\s([A-Za-z])[\s.)*]*$")
+"""A single letter behind a number that ends there."""
 
 
 def _concluded(sentence: str, fits: Fits) -> str | None:

@@ -27,6 +27,7 @@ _OPENING = re.compile(
     r"|given|comparing|as)\b[^,]{0,60},\s",
     re.IGNORECASE,
 )
+_SO = re.compile(r"[,;]\s(?:and )?(?:so|thus|therefore|hence)\s", re.IGNORECASE)
 _BUT = re.compile(
     r"[,;(]?\s(?:(?:and|but) )?(?:rather than|instead of|as opposed to|unlike)\b|,\s(?:and )?not\s|\(not\s",
     re.IGNORECASE,
@@ -39,6 +40,7 @@ _DENIED = re.compile(
 )
 _SUBJECT = re.compile(r"(?:it|this|that|they|he|she|these|those|there)(?:['’]s| is| are| was| were)\b", re.IGNORECASE)
 _ASKING = frozenset(["which", "what", "who", "whom", "whose", "where", "when", "how", "why"])
+_ARTICLES = frozenset(["the", "a", "an"])
 _GRADED = re.compile(r"\w{2,}(?:er|est)|more|most|less|least")
 _ALTERNATIVES = re.compile(r"\b(?:between|among|of|from)\s+([^?.;:]{3,120})", re.IGNORECASE)
 
@@ -50,6 +52,8 @@ def same_answer(found: str, gold: Gold) -> bool:
     spelled = words(found).split()
     if len(spelled) > 1 and all(len(word) == 1 for word in spelled) and "".join(spelled) == words(gold.answer):
         return True  # "x y"
+    if (is_so := _IS_SO.fullmatch(clean(found))) and is_so[1] == gold.answer:
+        return True
     if _product(found, gold):
         return True
     ours = unit(gold.answer)
@@ -59,6 +63,7 @@ def same_answer(found: str, gold: Gold) -> bool:
     return theirs is not None and (same_text(theirs, gold.answer) or theirs == _named(gold.answer, gold.question))
 
 
+_IS_SO = re.compile(r"(?:[它这那]|答案)?[是为](?:一?[个只种条])?([\u4e00-\u9fff]+?)的?。?")
 _TIMES = re.compile(r"\s?(?:\*|·|×|\\cdot|\\times)\s?")
 
 
@@ -92,7 +97,10 @@ def answers(sentence: str, question: str) -> bool:
 @lru_cache(4096)
 def said(sentence: str, question: str) -> str | None:
     """What a sentence gives for an answer, in lower case; None where it gives none, or more than one."""
-    plain = relevant(_OPENING.sub("", clean(sentence)), question)
+    before, so, after = _SO.sub("\n", clean(sentence).rpartition("? ")[2]).rpartition("\n")
+    if so and (concluded := said(after, question)):
+        return concluded
+    plain = relevant(_OPENING.sub("", f"{before}, so {after}" if so else after), question)
     head = _REASON.split(plain, maxsplit=1)[0]
     head = _COMPARED.split(_BUT.split(head, maxsplit=1)[0], maxsplit=1)[0]
     if _DENIED.search(head):
@@ -132,19 +140,21 @@ def _asked(question: str) -> tuple[frozenset[str], tuple[frozenset[str], ...]]:
 def _items(question: str) -> list[frozenset[str]]:
     """The words of each alternative: around "or", and in "between ... and ..."."""
     before, found, after = question.lower().rpartition(" or ")
+    before = before.rpartition(": ")[2]
     if not found:
         between = _ALTERNATIVES.search(question.lower())
         if between is None or " and " not in between[1]:
             return []
         before, _, after = between[1].rpartition(" and ")
     last = re.split(r"[?.,;:!)]", after)[0].split()[:LONGEST]
+    bare = last[:1] and last[0] not in _ARTICLES
     while last and last[0] in FILLERS:
         last.pop(0)
     items = [part.split() for part in re.split(r"[,;:?.!(]|\b(?:among|between|of)\b", before) if part.strip()]
     length = max(1, len(last))
     chosen = [items[-1][-length:]] if items else []
     for item in items[-2::-1]:
-        if item[0] in _ASKING:
-            break
+        if item[0] in _ASKING or (bare and item[-length - 1 : -length] and item[-length - 1] in _ARTICLES):
+            break  # "is the ball, left or right"
         chosen.append(item[-length:])
     return [frozenset(words(" ".join(item)).split()) - FILLERS for item in (*chosen, last)]

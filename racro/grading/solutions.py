@@ -5,11 +5,13 @@ Texts become texts of one notation; what is in them is compared elsewhere. Calle
 
 from __future__ import annotations
 
+import math
 import re
 from functools import lru_cache
 from typing import NamedTuple
 
 from racro.grading import symbolic
+from racro.grading.numbers import number
 from racro.grading.plain import clean, undressed
 
 LONGEST = 200
@@ -43,15 +45,17 @@ _SIGNS = tuple(
         (r"\\(?:land|wedge)(?![a-zA-Z])|∧", " and "),
         (r"\\(?:leq?|leqslant)(?![a-zA-Z])|≤|<=|=<", "≤"),
         (r"\\(?:geq?|geqslant)(?![a-zA-Z])|≥|>=", "≥"),
+        (r"\\[lr]?vert(?![a-zA-Z])", "|"),
         (r"\\lt(?![a-zA-Z])", "<"),
         (r"\\gt(?![a-zA-Z])", ">"),
         (r"\\cup(?![a-zA-Z])|∪|(?<=[\])])\s?(?:U|or)\s?(?=[\[(])", "∪"),
         (r"\\in(?![a-zA-Z])|∈", "∈"),
         (r"\+?(?:\\infty|∞|\binf(?:inity|ty)?\b)", r"\\infty "),
-        (r"\\(?:left|right|quad|qquad|displaystyle)(?![a-zA-Z])|\\[,;:! ]", " "),
+        (r"\\(?:left|right|quad|qquad|displaystyle)(?![a-zA-Z])|\\[,;:! ]|\$", " "),
     )
 )
 _BUILDER = re.compile(r"\\?\{\s*([a-zA-Z])\s*(?:∈\s*(?:\\mathbb\s?\{?R\}?|R|ℝ)\s*)?(?:\\mid|\\vert|\||:)(.*?)\\?\}")
+_ABSOLUTE = re.compile(r"\|\s*([a-zA-Z])\s*\|\s*([<>≤≥])\s*([^<>≤≥,;|]+)")
 _MEMBER = re.compile(r"([a-zA-Z])\s*∈\s*(.+)")
 _INTERVAL = r"[\[(][^\[\]()<>≤≥]{1,60},[^\[\]()<>≤≥]{1,60}[\])]"
 _INTERVALS = re.compile(rf"{_INTERVAL}(?:\s*∪\s*{_INTERVAL})*")
@@ -98,8 +102,12 @@ def solutions(text: str) -> Solutions | None:
         variable, text = member[1], member[2].strip()
     if _INTERVALS.fullmatch(text):
         return Solutions(variable, text.replace("∪", r" \cup "))
+    if absolute := _ABSOLUTE.fullmatch(text):
+        name, sign, most = absolute.groups()
+        joined = "and" if sign in "<≤" else "or"
+        text = f"{name} {_TURNED[sign]} -({most}) {joined} {name} {sign} {most}"
     found = []
-    for clause in re.split(r"\bor\b", text):
+    for clause in re.split(r"\bor\b|∪", _without_commas(text)):
         read = [_relation(part) for part in re.split(r"\band\b", clause)]
         names = {one[0] for one in read if one}
         if None in read or len(names) != 1 or (variable and names != {variable}):
@@ -110,6 +118,30 @@ def solutions(text: str) -> Solutions | None:
             return None
         found.append(_Bounds(next(iter(lows), None), next(iter(highs), None)))
     return Solutions(variable, r" \cup ".join(map(str, found)))
+
+
+_COMMA = re.compile(r"\s*[,;]\s*(?:(or|and)\b)?")
+
+
+def _without_commas(text: str) -> str:
+    """Inequalities with "or" and "and" for the commas between them: "and" where two of them have a common part.
+
+    "x < 1, x > 2" is the union; "x > 1, x < 2" can only be meant as the interval.
+    """
+    clauses = _COMMA.split(text)
+    if len(clauses) != 3 or clauses[1]:
+        return _COMMA.sub(lambda comma: f" {comma[1] or 'or'} ", text)
+    sides = [one[1] for clause in clauses[::2] if (one := _relation(clause))]
+    lows, highs = ([side for bounds in sides if (side := bounds[at])] for at in (0, 1))
+    meet = len(lows) == len(highs) == 1 and len(sides) == 2 and _value(lows[0][1:]) < _value(highs[0][:-1])
+    return f"{clauses[0]} {'and' if meet else 'or'} {clauses[2]}"
+
+
+def _value(bound: str) -> float:
+    """The value of a bound; NaN, which is less than nothing, where it is not a number."""
+    read = number(bound)
+    value = float(read.value) if read else symbolic.value(bound)
+    return math.nan if value is None else value
 
 
 def _relation(text: str) -> tuple[str, _Bounds] | None:

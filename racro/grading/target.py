@@ -10,7 +10,7 @@ import re
 from functools import lru_cache
 
 from racro.grading.normalise import normalised
-from racro.grading.numbers import attached, number
+from racro.grading.numbers import attached, monomial, number
 from racro.grading.plain import clean, unstyled
 from racro.grading.units import unit
 from racro.schema import AnswerKind, Gold
@@ -25,6 +25,7 @@ _ALGEBRA = re.compile(
 """Letters and numbers with an operator between them, and no words."""
 _VALUES = re.compile(r"[(\[]?[^()\[\],]{1,40}(?:,[^()\[\],]{1,40})+[)\]]?")
 _WORD = re.compile(r"[^\W\d_]{2,}")
+_POLAR = re.compile(r"是的?|否|对的?|不对|错误?|正确|不是")
 _DATE = re.compile(r"\d{1,4}([/.-])\d{1,2}\1\d{1,4}")
 
 
@@ -33,12 +34,16 @@ def target(gold: Gold) -> Gold:
     """The gold answer as it is compared with."""
     answer = unstyled(normalised(gold.answer)).rstrip("。 ")
     kind = _kind(answer, gold.answer) if gold.kind == "text" else gold.kind
+    if kind in ("integer", "float") and monomial(answer):
+        kind = "expression"
     choices, measured_in = tuple(map(normalised, gold.choices)), gold.unit and normalised(gold.unit)
     return Gold(answer, kind, choices, gold.precision, gold.tolerance, measured_in, normalised(gold.question))
 
 
 def _kind(answer: str, written: str) -> AnswerKind:
     """The kind of a gold of kind text."""
+    if _POLAR.fullmatch(answer):
+        return "yesno"
     if answer == written and not _SIGNS.search(answer):
         return "text"
     plain = clean(answer)

@@ -8,6 +8,7 @@ import unicodedata
 from fractions import Fraction
 from functools import lru_cache
 
+from racro.grading import numerals
 from racro.grading.numbers import number, same_number
 from racro.grading.plain import clean
 from racro.schema import Gold
@@ -35,7 +36,7 @@ def same_text(found: str, answer: str) -> bool:
     if ours[:1] == theirs[:1] and _joined(ours) == _joined(theirs) != "":
         return True
     if ":" in answer and (ratio := _ratio(answer)) is not None:
-        return ratio == _ratio(found)
+        return ratio == _ratio(found, may_be_time=False)
     gold = number(answer)
     value = gold and number(found)
     return bool(gold and value and same_number(value, gold, Gold(answer, "integer")))
@@ -54,10 +55,10 @@ _RATIO = re.compile(r"\d{1,9}(?:\.\d{1,9})?(?:\s?(?::|\bto\b)\s?\d{1,9}(?:\.\d{1
 _TIME = re.compile(r"[01]?\d:[0-5]\d|2[0-4]:[0-5]\d")
 
 
-def _ratio(text: str) -> tuple[Fraction, ...] | None:
+def _ratio(text: str, may_be_time: bool = True) -> tuple[Fraction, ...] | None:
     """A ratio by its first term: "3:4", "6 to 8", and "3/4" and "0.75" where it has two. None for a time of day."""
     plain = clean(text)
-    if _RATIO.fullmatch(plain) and not _TIME.fullmatch(plain):
+    if _RATIO.fullmatch(plain) and not (may_be_time and _TIME.fullmatch(plain)):
         first, *others = (Fraction(term) for term in re.split(r"\s?(?::|to)\s?", plain))
         return tuple(other / first for other in others) if first else None
     value = number(text)
@@ -69,6 +70,7 @@ def _ratio(text: str) -> tuple[Fraction, ...] | None:
 _ACCENTS = re.compile(r"(?<=[a-z])[\u0300-\u036f]+")
 _PRIMES = re.compile(r"(?<![\w'\"])([a-z])('{1,3})(?!\w)")
 """A' is another point than A."""
+_ORDINAL = re.compile(r"\b(\d{1,2})(?:st|nd|rd|th)\b")
 _INDEX = re.compile(r"(?<=[a-z)])\s?_\s?\{?(\d+)\}?(?:\s(?=[a-z(](?![a-z]{2})))?")
 
 
@@ -82,6 +84,7 @@ def words(text: str) -> str:
     if "'" in text:
         text = _PRIMES.sub(lambda letter: letter[1] + "prime" * len(letter[2]), text)
     text = _INDEX.sub(r"\1", text.replace("grey", "gray"))
+    text = _ORDINAL.sub(lambda number: numerals.ORDINALS.get(int(number[1]), number[0]), text)
     text = re.sub(r"(?<=[^\W\d])-(?=[^\W\d])|[^\w\s./%+<>=°^-]|\.(?!\d)", " ", text)
     return re.sub(r"^(?:an?|the)\s(?=.)", "", " ".join(text.split()))
 
@@ -89,9 +92,15 @@ def words(text: str) -> str:
 _CHINESE = re.compile(r"(?:答案)?(?:是|为)?:?(?:(是|对|正确|能|可以|会)|(?:否|不|错|没))(?![\u4e00-\u9fff]{4})")
 
 
+_REFUSED = frozenset(["idea", "clue", "comment", "answer", "information", "info", "data", "context"])
+"""After "no" these refuse an answer."""
+
+
 def yes_or_no(text: str) -> bool | None:
     """What a text begins by saying: "Yes", "yes, because ...", "True", "No." None for neither, and for both."""
     said = re.findall(r"[a-z]+", clean(text).lower())
+    if said[:1] == ["no"] and said[1:2] and said[1] in _REFUSED:
+        return None
     if not said and (chinese := _CHINESE.match(clean(text))):
         return chinese[1] is not None
     first = said[0] if said else ""

@@ -21,7 +21,11 @@ from racro.models.folders import load_processor, load_tokenizer
 from racro.prompts import IMAGE_TAG, Message, plain_text
 
 THOUGHT = "<think>"
-SYSTEM_PROBE, USER_PROBE = "Words of the system 7319.", "Words of the user 7319."
+SYSTEM_PROBE = "Words of the system 7319."
+USER_PROBE = "Words of the user 7319: {x} & \"y\" < 'z'\n\\boxed{1}, " + "and so on, " * 200 + "to the end."
+"""As long as a caption, with characters that filters in templates escape."""
+DEFAULT = "default"
+"""The template that transformers takes of several."""
 
 
 class BadTemplate(BadInput):
@@ -90,6 +94,13 @@ class ChatTemplate:
         self.special = tuple(sorted(token for token in special if len(token.strip()) > 1))
         """Texts that the tokenizer takes for more than text."""
         self.text = getattr(processor, "chat_template", None) or tokenizer.chat_template
+        if isinstance(self.text, Mapping):
+            if DEFAULT not in self.text:
+                raise BadTemplate(
+                    f"{model} has several chat templates ({', '.join(self.text)}) and none is called {DEFAULT}; keep "
+                    "one of them as chat_template.jinja in a local copy of the folder"
+                )
+            self.text = self.text[DEFAULT]
         if not self.text:
             raise BadTemplate(
                 f"{model} has no chat template: it is a base model, or a file is missing; use an instruction-tuned "
@@ -161,16 +172,16 @@ class ChatTemplate:
             whole = text.count(SYSTEM_PROBE) == text.count(USER_PROBE) == 1 and places == len(image)
             if whole and "'type'" not in text:
                 return form
-            reasons.append("it leaves out a part of the messages")
+            reasons.append("it leaves out or changes a part of the messages")
         raise BadTemplate(
             f"the chat template of {self.model} cannot carry a prompt of this project ({reasons[-1][:200]}); use "
             "another model, or correct the template in a local copy of the folder"
         )
 
 
-def chat_template(role: str, folder: Path, options: Mapping[str, Any] | None = None) -> ChatTemplate:
-    """The template of the model in a folder, for a captioner with its processor. Raises BadTemplate."""
-    processor = load_processor(folder) if role == "captioner" else None
+def chat_template(sees: bool, folder: Path, options: Mapping[str, Any] | None = None) -> ChatTemplate:
+    """The template of the model in a folder, with its processor if it `sees` images. Raises BadTemplate."""
+    processor = load_processor(folder) if sees else None
     tokenizer = load_tokenizer(folder) if processor is None else processor.tokenizer
     return ChatTemplate(str(folder), tokenizer, processor, options)
 

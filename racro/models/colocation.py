@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from racro.config import Captioner, EnginePlacement, Reasoner, Recipe
+from racro.config import Captioner, Recipe, UpdateSettings
 from racro.models import devices, memory, sizes
 from racro.models.devices import NoDevice
 from racro.models.memory import BYTES, CONTEXT
@@ -94,10 +94,9 @@ def placed(recipe: Recipe, there: Sequence[int], vllm: bool, download: bool = Fa
     unknown: list[str] = []
     held: list[Held] = []
     need = None
-    for role in ("captioner", "reasoner"):
-        config: Captioner | Reasoner = getattr(recipe, role)
-        elsewhere = config.engine.type == "scripted" or bool(getattr(recipe.runtime, role).urls)
-        if elsewhere and role == "reasoner":
+    for role, config in recipe.roles.items():
+        elsewhere = config.engine.type == "scripted" or bool(recipe.runtime.place(role).urls)
+        if elsewhere and role != "captioner":
             continue
         folder = _counted(recipe, role, download)
         if folder is None:
@@ -106,9 +105,8 @@ def placed(recipe: Recipe, there: Sequence[int], vllm: bool, download: bool = Fa
         if not elsewhere:
             held += _engine(recipe, role, folder, there, vllm)
         if isinstance(config, Captioner):
-            need = memory.trainer(
-                sizes.captioner(folder, config.lora, recipe.update.freeze), config, recipe.update, recipe.runtime
-            )
+            update = _heaviest(recipe, folder)
+            need = memory.trainer(sizes.captioner(folder, config.lora, update.freeze), config, update, recipe.runtime)
             on = devices.trainer_gpus(recipe.runtime, there)
             held += [Held(gpu, "trainer", "update", need.certain, need.likely) for gpu in on]
             held += [] if elsewhere else _parity(recipe, folder, there)
@@ -121,6 +119,8 @@ def require(recipe: Recipe) -> None:
     Raises NoDevice, NoRoom. Warns of what will probably not fit.
     """
     devices.require_trainer(recipe.runtime)
+    if recipe.runtime.cluster.type != "local":  # each has GPUs of its own there
+        return
     there = memories()
     if not there or not devices.has_cuda():
         return
@@ -187,24 +187,35 @@ def _remedy(recipe: Recipe, held: Held, total: int) -> str:
     folder = _counted(recipe, "captioner", download=False)
     assert folder is not None
     found = []
-    counted = sizes.captioner(folder, recipe.captioner.lora, recipe.update.freeze)
+    update = _heaviest(recipe, folder)
+    counted = sizes.captioner(folder, recipe.captioner.lora, update.freeze)
     for count in (2, 4, 8, 16, 32, 64):
-        need = memory.trainer(counted, recipe.captioner, recipe.update, memory.with_gpus(recipe.runtime, count))
+        need = memory.trainer(counted, recipe.captioner, update, memory.with_gpus(recipe.runtime, count))
         if count > recipe.runtime.trainer.shards and need.likely <= total:
             found.append(
                 f"divide it among {count} of them (runtime.trainer.gpus, shard: fsdp; {_gib(need.likely)} each)"
             )
             break
-    if not counted.adapted and not recipe.update.freeze:
+    if not counted.adapted and not update.freeze:
         adapter = memory.with_adapter(recipe.captioner)
-        need = memory.trainer(sizes.captioner(folder, adapter.lora, ()), adapter, recipe.update, recipe.runtime)
+        need = memory.trainer(sizes.captioner(folder, adapter.lora, ()), adapter, update, recipe.runtime)
         if need.likely <= total:
             found.append(f"train an adapter (captioner.lora={{}}; {_gib(need.likely)})")
     return ", or ".join(found) or "choose a smaller model or larger GPUs"
 
 
+def _heaviest(recipe: Recipe, folder: Path) -> UpdateSettings:
+    """Settings of the update, in the stage of the training in which it needs most."""
+
+    def need(update: UpdateSettings) -> int:
+        counted = sizes.captioner(folder, recipe.captioner.lora, update.freeze)
+        return memory.trainer(counted, recipe.captioner, update, recipe.runtime).likely
+
+    return max((phase.update for phase in recipe.phases), key=need)
+
+
 def _spread(recipe: Recipe, held: Held, total: int) -> str:
-    place: EnginePlacement = getattr(recipe.runtime, held.who)
+    place = recipe.runtime.place(held.who)
     if held.certain * 1.1 < 0.95 * total:
         return f"give it {min(0.95, held.certain * 1.3 / total):.2g}"
     parts = next(n for n in (2, 4, 8, 16, 32, 64, 128) if held.certain * place.tensor_parallel / n < 0.7 * total)
@@ -213,13 +224,13 @@ def _spread(recipe: Recipe, held: Held, total: int) -> str:
 
 def _engine(recipe: Recipe, role: str, folder: Path, there: Sequence[int], vllm: bool) -> list[Held]:
     """A role's engine on each of its GPUs."""
-    config, place = getattr(recipe, role), getattr(recipe.runtime, role)
+    config, place = recipe.roles[role], recipe.runtime.place(role)
     count = sizes.parameters(folder)
     if config.engine.type == "transformers":
         weights = count * BYTES[config.dtype]
         on = devices.process_gpus(recipe.runtime, place, there)
         return [Held(gpu, role, "captions, answers", weights, weights + CONTEXT) for gpu in on]
-    if not vllm:
+    if not vllm or config.engine.type == "scripted":
         return []
     few = config.engine.quantization is not None or sizes.quantized(folder)
     weights = int(count * (QUANTIZED if few else BYTES[config.dtype])) // place.tensor_parallel
@@ -238,13 +249,14 @@ def _parity(recipe: Recipe, folder: Path, there: Sequence[int]) -> list[Held]:
 
 def _counted(recipe: Recipe, role: str, download: bool) -> Path | None:
     """The folder of a model whose parameters can be counted."""
-    config: Captioner | Reasoner = getattr(recipe, role)
-    folder = sizes.config_folder(config, role, download)
+    config = recipe.roles[role]
+    folder = sizes.config_folder(config, download)
     try:
         if folder is not None:
             sizes.parameters(folder)
             if isinstance(config, Captioner):
-                sizes.captioner(folder, config.lora, recipe.update.freeze)
+                for phase in recipe.phases:
+                    sizes.captioner(folder, config.lora, phase.update.freeze)
         return folder
     except (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError) as error:
         # What is wrong with the model is said by the stage that adopts it.

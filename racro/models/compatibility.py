@@ -23,19 +23,25 @@ class UnsupportedModel(BadInput):
 
 
 def check(
-    role: str, name: str, folder: Path, template_kwargs: Mapping[str, Any], pixels: PixelRange = UNLIMITED
+    role: str,
+    name: str,
+    folder: Path,
+    template_kwargs: Mapping[str, Any],
+    pixels: PixelRange = UNLIMITED,
+    sees: bool | None = None,
 ) -> str | None:
     """A note on how `role` will be prompted, or None. Loads transformers, except for the embedded models.
 
-    `name`: the model as the recipe names it. `pixels`: limits on the size of images. Raises UnsupportedModel,
-    BadTemplate and NoPixelLimits.
+    `name`: the model as the recipe names it. `pixels`: limits on the size of images. `sees`: it is shown images; None:
+    if it is a captioner. Raises UnsupportedModel, BadTemplate and NoPixelLimits.
     """
+    sees = role == "captioner" if sees is None else sees
     if name == "embedded" and not template_kwargs and pixels == UNLIMITED:
         return None
     base = base_folder(folder)
-    _require_architecture(role, name, base)
+    _require_architecture(role, name, base, sees)
     try:
-        processor = load_processor(base) if role == "captioner" else None
+        processor = load_processor(base) if sees else None
         tokenizer = load_tokenizer(base) if processor is None else processor.tokenizer
     except (ImportError, ValueError, OSError, KeyError, AttributeError, TypeError) as error:
         raise UnsupportedModel(
@@ -55,7 +61,7 @@ def check(
         raise BadTemplate(f"{role}.model: {error}") from error
 
 
-def _require_architecture(role: str, name: str, folder: Path) -> None:
+def _require_architecture(role: str, name: str, folder: Path, shown: bool) -> None:
     from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
 
     try:
@@ -66,15 +72,15 @@ def _require_architecture(role: str, name: str, folder: Path) -> None:
             "of the model's own (docs/models.md)"
         ) from error
     sees = kind in AutoModelForImageTextToText._model_mapping
-    if role == "captioner" and not sees:
+    if shown and not sees:
+        purpose = "train" if role == "captioner" else "show images to"
         raise UnsupportedModel(
-            f"captioner.model: {name} ({kind.model_type}) is no vision-language model that transformers can train; use "
-            "one of those in docs/models.md"
+            f"{role}.model: {name} ({kind.model_type}) is no vision-language model that transformers can {purpose}; "
+            "use one of those in docs/models.md"
         )
-    if role == "reasoner" and not sees and kind not in AutoModelForCausalLM._model_mapping:
+    if not shown and not sees and kind not in AutoModelForCausalLM._model_mapping:
         raise UnsupportedModel(
-            f"reasoner.model: {name} ({kind.model_type}) is no model that writes text; use one of those in "
-            "docs/models.md"
+            f"{role}.model: {name} ({kind.model_type}) is no model that writes text; use one of those in docs/models.md"
         )
 
 

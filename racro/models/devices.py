@@ -5,14 +5,12 @@ from __future__ import annotations
 import importlib.util
 import shutil
 from collections.abc import Sequence
-from typing import Literal
 
 from racro.config import EnginePlacement, Recipe, Runtime
 from racro.errors import BadInput
 from racro.models import attention
 from racro.processes.gpus import free_shares, visible
 
-Role = Literal["captioner", "reasoner"]
 GPUS = range(1024)
 """Numbers of GPUs that a machine may have."""
 
@@ -28,12 +26,15 @@ class NoOptimizer(BadInput):
 def require(recipe: Recipe) -> None:
     """Raises NoDevice for `runtime.device`, or `gpus` of a role that runs a model here. Loads torch only if needed.
 
-    Raises NoAttention and NoOptimizer for what the trainer cannot do here.
+    Raises NoAttention and NoOptimizer for what the trainer cannot do here. Of a cluster nothing is known before its
+    nodes are asked.
     """
+    if recipe.runtime.cluster.type != "local":
+        return
     if recipe.runtime.device not in ("auto", "cpu"):
         _require_device(recipe.runtime.device)
-    for role in ("captioner", "reasoner"):
-        place, engine = getattr(recipe.runtime, role), getattr(recipe, role).engine
+    for role, config in recipe.roles.items():
+        place, engine = recipe.runtime.place(role), config.engine
         if place.urls or engine.type == "scripted" or not (place.gpus or place.needed > 1):
             continue
         there = free_shares()
@@ -52,13 +53,15 @@ def require(recipe: Recipe) -> None:
             raise NoDevice(f"runtime.{role}.gpus: there is no GPU {', '.join(missing)}; nvidia-smi shows {found}")
 
     attention.require(recipe)
-    if recipe.update.optimizer == "adamw_8bit":
+    if any(phase.update.optimizer == "adamw_8bit" for phase in recipe.phases):
         _require_8_bits()
 
 
 def require_trainer(runtime: Runtime) -> None:
     """Raises NoDevice if the trainer cannot run where `runtime.trainer` says. Only a training asks."""
     place = runtime.trainer
+    if runtime.cluster.type != "local":
+        return
     if place.gpus and runtime.device == "cpu":
         raise NoDevice(
             f"runtime.trainer.gpus: {list(place.gpus)} contradict runtime.device=cpu; set runtime.device=auto, or "
@@ -83,9 +86,11 @@ def require_trainer(runtime: Runtime) -> None:
             )
 
 
-def shared(runtime: Runtime, role: Role) -> bool:
+def shared(runtime: Runtime, role: str) -> bool:
     """Does the trainer use a GPU that a role's engine uses too? Then only one of them may have its weights there."""
-    place: EnginePlacement = getattr(runtime, role)
+    place = runtime.place(role)
+    if runtime.cluster.type != "local":  # each has GPUs of its own there
+        return False
     if place.urls or shutil.which("nvidia-smi") is None or (runtime.device == "cpu" and not runtime.trainer.gpus):
         return False
     return not place.gpus or not set(trainer_gpus(runtime, visible(GPUS))).isdisjoint(place.gpus)

@@ -43,13 +43,21 @@ class ModelNotFound(BadInput):
     """A model name that is neither `embedded`, nor a folder, nor a repository on Hugging Face or in its local cache."""
 
 
-def model_folder(name: str, role: str, revision: str | None = None, weights: bool = True) -> Path:
+def embedded(sees: bool) -> Path:
+    """The folder of the embedded model that is shown images, or of the one that is not."""
+    return EMBEDDED / ("captioner" if sees else "reasoner")
+
+
+def model_folder(
+    name: str, role: str, revision: str | None = None, weights: bool = True, sees: bool | None = None
+) -> Path:
     """The local folder of a model. `name`: `embedded`, a folder, or a Hugging Face id (downloaded once, then cached).
 
-    `role` is `captioner` or `reasoner`; without `weights`, only what reads prompts is downloaded. Raises ModelNotFound.
+    `role` is `captioner`, `reasoner` or `judges.NAME`; without `weights`, only what reads prompts is downloaded.
+    `sees`: it is shown images; None: if it is a captioner. Raises ModelNotFound.
     """
     if name == "embedded":
-        return EMBEDDED / role
+        return embedded(role == "captioner" if sees is None else sees)
     folder = Path(name)
     if folder.is_dir():
         require_model(folder, role)
@@ -88,6 +96,27 @@ def require_model(folder: Path, role: str) -> None:
             f"{role}.model: the folder {base} holds no weights that can be loaded (found: {found}); save the model as "
             "model.safetensors"
         )
+    if missing := _missing_shards(base):
+        raise ModelNotFound(
+            f"{role}.model: the folder {base} lacks {missing[0]}"
+            + (f" and {len(missing) - 1} more" if len(missing) > 1 else "")
+            + ", which its index names; get the model again"
+        )
+
+
+def _missing_shards(folder: Path) -> list[str]:
+    """Files of weights that a folder's index names and that are not there."""
+    for whole in ("model.safetensors", "pytorch_model.bin"):
+        index = folder / f"{whole}.index.json"
+        if (folder / whole).is_file():
+            return []
+        if index.is_file():
+            try:
+                named = {str(name) for name in json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()}
+            except (ValueError, KeyError, TypeError, AttributeError):
+                return [f"a readable {index.name}"]
+            return sorted(name for name in named if not (folder / name).is_file())
+    return []
 
 
 def base_folder(folder: Path) -> Path:

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from racro.config import Captioner, Lora, Part, Reasoner
+from racro.config import Lora, ModelSection, Part
 from racro.models.adapters import Adapter
-from racro.models.folders import EMBEDDED, base_folder
+from racro.models.folders import base_folder, embedded
 
 
 @dataclass(frozen=True)
@@ -51,13 +51,13 @@ class Sizes:
     towers: tuple[Tower, ...]
 
 
-def config_folder(config: Captioner | Reasoner, role: str, download: bool = False) -> Path | None:
+def config_folder(config: ModelSection, download: bool = False) -> Path | None:
     """The folder with a model's config.json on this machine; None if it is not there.
 
     `download`: get this one file from Hugging Face if it is not there.
     """
     if config.model == "embedded":
-        return EMBEDDED / role
+        return embedded(config.reads_images)
     if Path(config.model).is_dir():
         return Path(config.model)
     from huggingface_hub import hf_hub_download, try_to_load_from_cache

@@ -104,8 +104,7 @@ class Child:
         """The last lines written to the log since the start, joined into one line, for error messages."""
         with self._log.open("rb") as stream:
             stream.seek(max(self._start, stream.seek(0, os.SEEK_END) - TAIL))
-            written = stream.read().decode(errors="replace").splitlines()
-        return " | ".join([line.strip() for line in written if line.strip()][-lines:])
+            return joined(stream.read(), lines)
 
     def stop(self, patience: float = 5.0) -> None:
         """Stop it with everything that it started: `ask`, then SIGKILL after `patience` seconds. May be called twice.
@@ -122,6 +121,12 @@ class Child:
     def _tell(self, what: bytes) -> None:
         with contextlib.suppress(BrokenPipeError, ValueError):  # it has ended; and was stopped before
             self._lifeline.write(what)
+
+
+def joined(printed: bytes, lines: int) -> str:
+    """The last lines that are not empty, in one."""
+    written = printed.decode(errors="replace").splitlines()
+    return " | ".join([line.strip() for line in written if line.strip()][-lines:])
 
 
 def ending(status: int) -> str:

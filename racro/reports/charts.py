@@ -7,6 +7,7 @@ stays text. Equal data give equal bytes. Called by the pages and by `racro.repor
 from __future__ import annotations
 
 import io
+import itertools
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -38,8 +39,9 @@ LIGHT = {
 """Name of the CSS variable -> its value in the light theme; no value twice, the page replaces by value."""
 CROWD = 30
 """Points above which error bars become a band and markers are left out."""
-STAGES = ("caption", "reason", "update")
-VERDICTS = {"correct": "after", "wrong": "bad", "unparsed": "unsure", "truncated": "two", "failed": "five"}
+COLOURS = ("one", "two", "three", "four", "five")
+DASHES = ("-", "--", ":")
+"""Of lines whose colours repeat."""
 
 STYLE: dict[str, Any] = {
     "svg.fonttype": "none",
@@ -109,10 +111,50 @@ def reward(iterations: Sequence[IterationPoint]) -> Draw:
     def draw(axes: Any) -> None:
         at = [i.iteration for i in iterations]
         _error_line(axes, at, [i.reward_mean for i in iterations], [i.reward_stderr for i in iterations], "reward")
+        stage_lines(axes, iterations)
         iteration_axis(axes, at)
         axes.set_ylabel("mean reward of captions")
 
     return draw
+
+
+def rewards(iterations: Sequence[IterationPoint]) -> Draw:
+    """Mean value of each reward of the sum."""
+    at = [i.iteration for i in iterations]
+    names = dict.fromkeys(name for i in iterations for name in i.rewards)
+    series = {name: [i.rewards.get(name, math.nan) for i in iterations] for name in names}
+
+    def draw(axes: Any) -> None:
+        _lines(axes, at, series)
+        stage_lines(axes, iterations)
+        axes.set_ylabel("mean value")
+
+    return draw
+
+
+def by_category(evaluations: Sequence[EvalPoint]) -> Draw:
+    """Held-out accuracy of each category over iterations."""
+    at = [e.iteration for e in evaluations]
+    names = sorted({name for e in evaluations for name in e.by_category})
+    known = {name: [e.by_category.get(name) for e in evaluations] for name in names}
+    series = {name: [100 * s.value if s else math.nan for s in shares] for name, shares in known.items()}
+
+    def draw(axes: Any) -> None:
+        _lines(axes, at, series)
+        percent_limits(axes, [v for values in series.values() for v in values if math.isfinite(v)])
+        axes.set_ylabel("accuracy, %")
+
+    return draw
+
+
+def _lines(axes: Any, at: Sequence[int], series: Mapping[str, Sequence[float]]) -> None:
+    """One line for each name."""
+    for number, (name, values) in enumerate(series.items()):
+        style = {"color": LIGHT[COLOURS[number % len(COLOURS)]], "ls": DASHES[number // len(COLOURS) % len(DASHES)]}
+        marker = "" if len(at) > CROWD else "o"
+        axes.plot(at, values, marker=marker, label=name.replace("$", r"\$"), lw=1.8, ms=3.5, **style)
+    iteration_axis(axes, at)
+    legend(axes)
 
 
 def oracle(evaluations: Sequence[EvalPoint]) -> Draw:
@@ -131,7 +173,7 @@ def oracle(evaluations: Sequence[EvalPoint]) -> Draw:
         axes.set_ylim(-4, 104)
         iteration_axis(axes, [e.iteration for e in evaluations])
         axes.set_ylabel("share, %")
-        _legend(axes)
+        legend(axes)
 
     return draw
 
@@ -164,7 +206,7 @@ def categories(before: EvalPoint, after: EvalPoint | None) -> Draw:
         axes.grid(axis="x", visible=True)
         axes.set_xlabel("accuracy, %")
         if len(series) > 1:
-            _legend(axes)
+            legend(axes)
 
     return draw
 
@@ -177,54 +219,7 @@ def _reach(shares: Sequence[Share]) -> list[list[float]]:
     return [below, above]
 
 
-# --- the machine and its health ---------------------------------------------------------------------------------------
-
-
-def seconds(iterations: Sequence[IterationPoint]) -> Draw:
-    """Seconds per iteration, stacked by stage."""
-    names = {name for i in iterations for name in i.seconds}
-    ordered = [*(s for s in STAGES if s in names), *sorted(names.difference(STAGES))]
-    colours = dict(zip(ordered, ("one", "two", "three", "four", "five") * len(ordered), strict=False))
-    return _stacked(iterations, {n: [i.seconds.get(n, 0.0) for i in iterations] for n in ordered}, colours, "seconds")
-
-
-def verdicts(iterations: Sequence[IterationPoint]) -> Draw:
-    """What became of the reasoner's outputs, as shares of an iteration's captions."""
-    totals = [max(1, sum(i.verdicts.values())) for i in iterations]
-    seen = [verdict for verdict in VERDICTS if any(i.verdicts.get(verdict) for i in iterations)]
-    shares = {v: [100 * i.verdicts.get(v, 0) / t for i, t in zip(iterations, totals, strict=True)] for v in seen}
-    return _stacked(iterations, shares, VERDICTS, "share of captions, %")
-
-
-def trend(iterations: Sequence[IterationPoint], values: Sequence[float | None], colour: str = "one") -> Draw:
-    """One small curve; iterations without a value are left out."""
-
-    def draw(axes: Any) -> None:
-        known = [
-            (i.iteration, v) for i, v in zip(iterations, values, strict=True) if v is not None and math.isfinite(v)
-        ]
-        axes.plot(*zip(*known, strict=True), "-" if len(known) > CROWD else "o-", color=LIGHT[colour], lw=1.6, ms=3.5)
-        axes.yaxis.set_major_locator(MaxNLocator(4))
-        axes.margins(y=0.2)
-        iteration_axis(axes, [i.iteration for i in iterations], label=False)
-
-    return draw
-
-
-def _stacked(
-    iterations: Sequence[IterationPoint], parts: Mapping[str, Sequence[float]], colours: Mapping[str, str], label: str
-) -> Draw:
-    def draw(axes: Any) -> None:
-        at = [i.iteration for i in iterations]
-        bottom = [0.0] * len(at)
-        for name, values in parts.items():
-            axes.bar(at, values, 0.74, bottom=bottom, color=LIGHT[colours[name]], label=name)
-            bottom = [b + v for b, v in zip(bottom, values, strict=True)]
-        iteration_axis(axes, at)
-        axes.set_ylabel(label)
-        _legend(axes)
-
-    return draw
+# --- parts of charts --------------------------------------------------------------------------------------------------
 
 
 def _error_line(axes: Any, at: Sequence[int], values: Sequence[float], errors: Sequence[float], colour: str) -> None:
@@ -254,7 +249,15 @@ def percent_limits(axes: Any, values: Sequence[float]) -> None:
     axes.set_ylim(max(-2.0, min(values) - room), min(106.0, max(values) + room))
 
 
-def _legend(axes: Any) -> None:
+def stage_lines(axes: Any, iterations: Sequence[IterationPoint]) -> None:
+    """A line where a stage of the training begins, but for the first."""
+    for before, after in itertools.pairwise(iterations):
+        if after.stage != before.stage:
+            axes.axvline(after.iteration - 0.5, color=LIGHT["muted"], lw=1, ls=":")
+
+
+def legend(axes: Any) -> None:
+    """The names of lines or bars, above the axes."""
     axes.legend(
         loc="lower left", bbox_to_anchor=(0, 1.0), ncols=5, borderaxespad=0.2, handlelength=1.0, columnspacing=1.0
     )

@@ -41,8 +41,13 @@ def curve_png(data: ReportData) -> bytes:
         _heading(axes, "Held-out accuracy", "reasoner frozen, greedy captions, ± 1 standard error")
         if data.iterations:
             axes = figure.add_subplot(grid[1])
-            charts.reward(data.iterations)(axes)
-            _heading(axes, "Reward", "of sampled captions, training problems")
+            if any(len(i.rewards) > 1 for i in data.iterations):
+                charts.rewards(data.iterations)(axes)
+                _heading(axes, "Rewards", "of sampled captions, before weights and gates")
+                axes.legend(loc="best", frameon=False)
+            else:
+                charts.reward(data.iterations)(axes)
+                _heading(axes, "Reward", "of sampled captions, training problems")
         if example is not None:
             _example(figure.add_subplot(grid[panels - 1]), example)
         figure.text(0.06, 0.92, _headline(data), fontsize=17, weight="bold", color=LIGHT["ink"], parse_math=False)

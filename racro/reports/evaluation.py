@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from itertools import groupby
 
 from racro.data.images import decode
+from racro.evaluation.modes import ATTEMPTED, CAPTIONED, SAMPLED
 from racro.reports.training import environment
 from racro.schema import Entry, Frozen, Mode, Result, Verdict
 
@@ -40,6 +41,10 @@ class Answer(Frozen):
     extracted: str | None
     verdict: Verdict
     error: str | None
+    caption: str | None = None
+    """The caption that it comes from, if that was chosen among several."""
+    more: str | None = None
+    """What the captioner wrote after the caption, if it was asked for more."""
 
 
 class Case(Frozen):
@@ -146,8 +151,8 @@ def case(rows: Sequence[Result], images: Sequence[bytes]) -> Case:
         question=first[0].question,
         gold=first[0].answer,
         images=tuple(images),
-        caption=next((_cut(row.caption) for row in first if row.caption is not None), None),
-        attempt=next((_cut(row.attempt) for row in first if row.attempt is not None), None),
+        caption=next((_cut(row.caption) for row in first if row.caption is not None and row.mode in CAPTIONED), None),
+        attempt=next((_cut(row.attempt) for row in first if row.attempt is not None and row.mode in ATTEMPTED), None),
         answers=tuple(
             Answer(
                 mode=row.mode,
@@ -156,6 +161,8 @@ def case(rows: Sequence[Result], images: Sequence[bytes]) -> Case:
                 extracted=row.extracted,
                 verdict=row.verdict,
                 error=row.error,
+                caption=_cut(row.caption) if row.caption and row.mode in SAMPLED else None,
+                more=_cut(row.attempt) if row.attempt and row.mode not in ATTEMPTED else None,
             )
             for row in first
         ),

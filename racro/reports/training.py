@@ -21,11 +21,14 @@ from pydantic import Field
 from racro.curves import EvalPoint, IterationPoint
 from racro.embedded.oracle import Facts
 from racro.evaluation.outcomes import Gain, Outcome, gain, outcome
+from racro.pace import duration
 from racro.prompts import IMAGE_TAG
-from racro.reports import charts
+from racro.reports import charts, health
 from racro.schema import Frozen, Verdict
 from racro.summary import StageTotal
 
+REFRESH = 15
+"""Seconds after which a browser loads the page of a running training again."""
 MAX_SIDE = 560
 """Pixels; larger images are scaled down for the page."""
 WEB_IMAGES = ("image/png", "image/jpeg", "image/gif", "image/webp")
@@ -59,6 +62,16 @@ class Sample(Frozen):
         return outcome(self.before.verdict, (self.after or self.before).verdict)
 
 
+class Setting(Frozen):
+    """One key of the recipe."""
+
+    key: str
+    value: str
+    default: str
+    """Empty if there is none."""
+    differs: bool
+
+
 class ReportData(Frozen):
     """Everything on the page."""
 
@@ -67,7 +80,10 @@ class ReportData(Frozen):
     seed: int
     captioner: str = ""
     reasoner: str = ""
+    running: str = ""
+    """How far a training is that goes on; empty: it is over."""
     finished_at: str | None = None
+    """When it ended; while it goes on, when the page was written."""
     evaluations: Annotated[tuple[EvalPoint, ...], Field(min_length=1)]
     """In order; the first is `before`, the last `after`."""
     iterations: tuple[IterationPoint, ...] = ()
@@ -75,10 +91,16 @@ class ReportData(Frozen):
     outcomes: dict[Outcome, int] = Field(default_factory=dict)
     """Counts over all held-out problems (`outcomes.count_outcomes`), not only those shown."""
     samples: tuple[Sample, ...] = ()
+    alarms: tuple[str, ...] = ()
+    """Signs of drift, one line each."""
     shortages: tuple[str, ...] = ()
     """Where the recipe asked for more problems than there are."""
+    settings: tuple[Setting, ...] = ()
+    """The recipe, what differs from the defaults first."""
+    facts: dict[str, dict[str, str]] = Field(default_factory=dict)
+    """Title -> label -> text: cost, machine, versions."""
     links: dict[str, str] = Field(default_factory=dict)
-    """Label -> address or command, printed as text: where Prefect and MLflow show this run."""
+    """Label -> where else this run can be seen; web addresses become links."""
 
     @property
     def gain(self) -> Gain | None:
@@ -101,6 +123,7 @@ def render(data: ReportData) -> str:
             charts=_charts(data),
             shown={name: [s for s in data.samples if s.outcome == name] for name in get_args(Outcome)},
             captions=sum(i.captions for i in data.iterations),
+            refresh=REFRESH,
         )
     )
 
@@ -115,10 +138,10 @@ def environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     made.filters |= {
-        "duration": _duration,
+        "duration": duration,
         "number": _number,
         "percent": _percent,
-        "picture": _picture,
+        "picture": picture,
         "tagged": _tagged,
     }
     return made
@@ -131,22 +154,27 @@ def _charts(data: ReportData) -> dict[str, Markup]:
     made = {"accuracy": charts.svg(charts.accuracy(evaluations), "held-out accuracy", (9.6, 3.1))}
     if any(v is not None for e in evaluations for v in (e.truthful, e.states_asked, e.leaks)):
         made["oracle"] = charts.svg(charts.oracle(evaluations), "what captions say")
+    if first.by_category and len(evaluations) > 2:
+        made["by_category"] = charts.svg(charts.by_category(evaluations), "accuracy by category and iteration")
     if first.by_category:
         size = (6.0, max(2.2, 0.9 + 0.42 * len(first.by_category)))
         made["categories"] = charts.svg(charts.categories(first, last), "accuracy by category", size)
     if iterations:
         made["reward"] = charts.svg(charts.reward(iterations), "mean reward")
+        if any(len(i.rewards) > 1 for i in iterations):
+            made["rewards"] = charts.svg(charts.rewards(iterations), "mean value of each reward")
         if any(i.seconds for i in iterations):
-            made["seconds"] = charts.svg(charts.seconds(iterations), "seconds by stage")
+            made["seconds"] = charts.svg(health.seconds(iterations), "seconds by stage")
         if any(i.verdicts for i in iterations):
-            made["verdicts"] = charts.svg(charts.verdicts(iterations), "verdicts")
-    for name in ("kl", "logprob_gap", "entropy", "clip_ratio", "caption_tokens_mean"):
+            made["verdicts"] = charts.svg(health.verdicts(iterations), "verdicts")
+    stale = ("staleness_nats", "importance_clipped") if any(i.staleness_steps for i in iterations) else ()
+    for name in ("kl", "logprob_gap", "entropy", "clip_ratio", *stale, "caption_tokens_mean"):
         values: list[float | None] = [getattr(i, name) for i in iterations]
         if any(v is not None and math.isfinite(v) for v in values):
-            made[name] = charts.svg(charts.trend(iterations, values), name, (3.2, 1.7))
+            made[name] = charts.svg(health.trend(iterations, values), name, (3.2, 1.7))
     if iterations:
         shares: list[float | None] = [i.informative_groups / i.groups if i.groups else None for i in iterations]
-        made["informative"] = charts.svg(charts.trend(iterations, shares), "informative groups", (3.2, 1.7))
+        made["informative"] = charts.svg(health.trend(iterations, shares), "informative groups", (3.2, 1.7))
     return {name: Markup(svg) for name, svg in made.items()}
 
 
@@ -163,25 +191,19 @@ def _number(value: float | None) -> str:
     return f"{value:.3g}" if isinstance(value, float) else f"{value:,}"
 
 
-def _duration(seconds: float) -> str:
-    if seconds < 100:
-        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
-    return f"{seconds / 60:.1f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
-
-
 def _tagged(question: str) -> str:
     """Image placeholders as [image 1], [image 2], ..."""
     first, *rest = question.split(IMAGE_TAG)
     return (first + "".join(f"[image {n}]{text}" for n, text in enumerate(rest, 1))).strip()
 
 
-def _picture(data: bytes) -> Mapping[str, Any]:
-    """Address and size of an image inside the page."""
+def picture(data: bytes, side: int = MAX_SIDE) -> Mapping[str, Any]:
+    """Address and size of an image inside the page. side: its longest, in pixels."""
     image: Image.Image = Image.open(io.BytesIO(data))
     kind = Image.MIME.get(image.format or "", "")
-    if max(image.size) > MAX_SIDE or kind not in WEB_IMAGES:
+    if max(image.size) > side or kind not in WEB_IMAGES:
         image = image.convert("RGB")
-        image.thumbnail((MAX_SIDE, MAX_SIDE))
+        image.thumbnail((side, side))
         buffer = io.BytesIO()
         image.save(buffer, "PNG")
         data, kind = buffer.getvalue(), "image/png"

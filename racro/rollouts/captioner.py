@@ -6,14 +6,14 @@ Not an engine: this module says what is asked, `racro.engines` how it is generat
 
 from __future__ import annotations
 
+import functools
 import random
 from collections.abc import Callable, Iterator, Sequence
-from itertools import chain
 
 from racro import config
-from racro.data.images import open_image
-from racro.engines.protocol import Engine, Generation, Prompt, Refusal, Request, Sampling, prompt_seed
-from racro.prompts import Message, caption_messages
+from racro.engines.protocol import Engine, Generation, Refusal, Sampling, prompt_seed
+from racro.prompts import WRITING, Message
+from racro.rollouts.looking import Look, asked_of, look
 from racro.rollouts.thoughts import spoken
 from racro.schema import FinishReason, Problem, Rollout
 
@@ -72,24 +72,12 @@ def ask(
     sampling: Sampling,
     seed: Callable[[Problem], int],
 ) -> Iterator[Generation | Refusal]:
-    """The engine's answers about the problems' images, by the index of the problem and in any order.
-
-    Images are decoded one problem at a time, so that a stage never holds all of them. A problem with an image that
-    cannot be read, or with placeholders that do not match its images, is refused here.
-    """
-    unreadable: list[Refusal] = []
-
-    def requests() -> Iterator[Request]:
-        for key, problem in enumerate(problems):
-            try:
-                images = tuple(open_image(ref, images_base) for ref in problem.images)
-                prompt = Prompt(messages(problem.question, len(images)), images)
-            except ValueError as error:
-                unreadable.append(Refusal(key, str(error)))
-            else:
-                yield Request(key, prompt, sampling, seed(problem))
-
-    yield from chain(engine.generate(requests()), unreadable)
+    """The engine's answers about the problems' images, by the index of the problem and in any order. See `look`."""
+    looks = [
+        Look(asked_of(problem, images_base), functools.partial(messages, problem.question), seed(problem))
+        for problem in problems
+    ]
+    return look(looks, engine, sampling)
 
 
 def caption(
@@ -103,9 +91,11 @@ def caption(
     deadline: float,
     progress: Progress = silent,
     refused: Refused = ignored,
+    objective: config.Objective = "caption",
 ) -> Iterator[Rollout]:
     """G captions of each problem, as groups finish and in any order of the groups. See `in_order`.
 
+    With the objective `answer` they are the policy's own answers, as all that follows is the same.
     `policy` is the digest of the policy behind `engine`; `images_base` the folder of the problem table. A problem that
     the engine refuses, or whose images cannot be read, has no captions.
     """
@@ -114,23 +104,31 @@ def caption(
     def own(problem: Problem) -> int:
         return prompt_seed(seed, "caption", iteration, problem.uid)
 
-    for done, made in enumerate(ask(problems, images_base, engine, caption_messages, sampling, own), 1):
+    for done, made in enumerate(ask(problems, images_base, engine, WRITING[objective], sampling, own), 1):
         problem = problems[made.key]
         if isinstance(made, Refusal):
             refused(problem, made.reason)
         else:
-            for sample, completion in enumerate(made.completions):
-                yield Rollout(
-                    uid=problem.uid,
-                    sample=sample,
-                    policy=policy,
-                    prompt_ids=made.prompt_ids,
-                    completion_ids=completion.token_ids,
-                    logprobs=completion.logprobs,
-                    finish_reason=completion.finish_reason,
-                    caption=spoken(completion.text),
-                )
+            yield from group_of(problem, policy, made)
         progress(done, len(problems))
+
+
+def group_of(problem: Problem, policy: str, made: Generation) -> list[Rollout]:
+    """The captions of a problem, as a policy wrote them."""
+    return [
+        Rollout(
+            uid=problem.uid,
+            sample=sample,
+            policy=policy,
+            prompt_ids=made.prompt_ids,
+            completion_ids=completion.token_ids,
+            logprobs=completion.logprobs,
+            finish_reason=completion.finish_reason,
+            caption=(said := spoken(completion.text)),
+            written="" if said == completion.text else completion.text,
+        )
+        for sample, completion in enumerate(made.completions)
+    ]
 
 
 def in_order(rollouts: Sequence[Rollout], problems: Sequence[Problem]) -> list[Rollout]:

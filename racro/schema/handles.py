@@ -63,6 +63,10 @@ class WritingTable(Handle):
     """Rows: ModelOutput, k per question, in the order of the part's questions."""
 
 
+class ShotTable(Handle):
+    """Rows: Shot, in the order in which the reasoner reads them."""
+
+
 class ResultTable(Handle):
     """Rows: Result, k per question, for one benchmark, mode and reasoner."""
 
@@ -71,8 +75,22 @@ class EntryTable(Handle):
     """Rows: Entry, exactly one."""
 
 
+class StandingTable(Handle):
+    """Rows: Standing. The problems of its round are those to be captioned."""
+
+    round: int = 0
+
+
+class PassRateTable(Handle):
+    """Rows: PassRate, one for each problem."""
+
+
 class RolloutTable(Handle):
     """Rows: Rollout, P x G, grouped by problem."""
+
+
+class RewardTable(Handle):
+    """Rows: RewardRow, of one kind of reward, in the order of the rollouts."""
 
 
 class ScoredTable(Handle):

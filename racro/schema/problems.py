@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
-from racro.schema.row import Row
+from racro.schema.row import NeutralDefault, Row
 
 AnswerKind = Literal["integer", "float", "choice", "choices", "yesno", "text", "expression", "list", "set"]
 """How an answer is compared with the gold answer. In order: a whole number; a decimal number; an option's letter; a set
@@ -20,6 +20,22 @@ class ImageRef(Row):
     """Absolute path or URI, or a path relative to the folder of the row's table."""
     sha256: str
     """Hex digest of the file's bytes; checked when the image is decoded."""
+
+
+class ImageFact(Row):
+    """Something that is true of a problem's images, and that a caption may state."""
+
+    text: str
+    weight: float = 1.0
+
+
+class ChoiceQuestion(Row):
+    """A multiple-choice question about a problem's images, by which captions are examined."""
+
+    question: str
+    options: tuple[str, ...]
+    answer: int
+    """Number of the right option, from 0."""
 
 
 class Problem(Row):
@@ -44,6 +60,10 @@ class Problem(Row):
     """Largest allowed absolute difference of a `float`, used instead of `precision`."""
     unit: str | None = None
     """Unit of the answer, if the question asks for one; outputs may name it or leave it out."""
+    facts: Annotated[tuple[ImageFact, ...], NeutralDefault()] = ()
+    """For the reward `facts`; empty: none are known, or the scene tells them."""
+    mcq: Annotated[tuple[ChoiceQuestion, ...], NeutralDefault()] = ()
+    """For the reward `mcq`; empty: there are none, or the scene tells them."""
 
 
 class Gold(NamedTuple):

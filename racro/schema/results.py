@@ -9,10 +9,14 @@ from racro.schema.rollouts import FinishReason, Verdict
 from racro.schema.row import Row
 from racro.schema.shares import Share
 
-Mode = Literal["caption", "direct", "joint", "text"]
+Mode = Literal["caption", "direct", "joint", "text", "vote", "best", "clues", "shots", "check"]
 """How a question is answered in an evaluation. `caption`: the reasoner answers from the caption alone, as in training.
 `direct`: the captioner answers. `joint`: the reasoner answers from caption and captioner's answer, as in the paper.
-`text`: the reasoner answers from the question alone, which shows how much its wording gives away.
+`text`: the reasoner answers from the question alone, which shows how much its wording gives away. The other five are
+built around `caption`. `vote`: the majority of the answers from several sampled captions. `best`: the answer from the
+one of them that a reward likes best. `clues`: the captioner first answers sub-questions of the reasoner. `shots`:
+solved examples come before the question. `check`: where the reasoner says that the caption is not enough, the captioner
+writes a second one.
 """
 
 
@@ -50,6 +54,8 @@ class Result(Row):
     caption: str | None
     attempt_prompt: str | None
     attempt: str | None
+    """What else the captioner wrote for the reasoner: in mode `clues` the answered sub-questions, in `check` the second
+    caption, empty where none was needed, in all others its own answer."""
     prompt: str
     response: str
     tokens: int
@@ -60,6 +66,16 @@ class Result(Row):
     verdict: Verdict
     error: str | None
     """Why there is no response; None if there is one."""
+
+
+class Shot(Row):
+    """A solved example: a training problem with a caption."""
+
+    uid: str
+    question: str
+    caption: str
+    answer: str
+    """The gold answer."""
 
 
 class Metric(Share):

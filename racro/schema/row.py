@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from pydantic import BaseModel, ConfigDict
 
 
@@ -13,3 +15,12 @@ class Frozen(BaseModel):
 
 class Row(Frozen):
     """One row of a table."""
+
+
+@dataclass(frozen=True)
+class NeutralDefault:
+    """Marks a field whose default changes nothing: at its default it is no part of the identity (`racro.identity`).
+
+    For fields that are added to something whose digests exist already: what does not use the field keeps its digest. A
+    column of a row that is marked may be missing in tables that were written before.
+    """

@@ -10,8 +10,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
-import uuid
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
@@ -23,9 +21,10 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from racro.errors import BadInput
 from racro.schema import Handle, Policy, Row
-from racro.storage.arrow import arrow_schema
-from racro.storage.attempts import keep_only, split
-from racro.storage.files import is_local, opened, with_retries
+from racro.storage import leases
+from racro.storage.arrow import arrow_schema, differences
+from racro.storage.attempts import discard, keep_only, split
+from racro.storage.files import create_file, delete_file, is_local, opened, read_file, with_retries, write_file
 from racro.storage.layout import PRUNED, RECORD
 
 R = TypeVar("R", bound=Row)
@@ -77,79 +76,26 @@ class Record(BaseModel):
     """When it finished, in seconds since 1970."""
 
 
-# --- files ------------------------------------------------------------------------------------------------------------
-
-
-def write_file(uri: str, data: bytes) -> None:
-    """Write a file completely or not at all, even if the process is killed."""
-    fs, path = opened(uri)
-    if is_local(fs):
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        temporary = f"{path}.{uuid.uuid4().hex[:8]}.tmp"
-        try:
-            with open(temporary, "wb") as stream:
-                stream.write(data)
-                stream.flush()
-                os.fsync(stream.fileno())
-            os.replace(temporary, path)
-        finally:
-            Path(temporary).unlink(missing_ok=True)
-    else:  # object stores show an object only after its upload is complete
-        with_retries(lambda: fs.pipe_file(path, data))
-
-
-def create_file(uri: str, data: bytes) -> bool:
-    """As `write_file`, but only if there is no such file; False if there is one with another content."""
-    fs, path = opened(uri)
-    if not is_local(fs):
-        try:
-            with_retries(lambda: fs.pipe_file(path, data, mode="create"))
-            return True
-        except FileExistsError:  # perhaps from an attempt of ours whose answer was lost
-            return read_file(uri) == data
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    temporary = f"{path}.{uuid.uuid4().hex[:8]}.tmp"
-    try:
-        with open(temporary, "wb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.link(temporary, path)
-        return True
-    except FileExistsError:
-        return False
-    except OSError:  # a file system without hard links
-        if Path(path).exists():
-            return False
-        os.replace(temporary, path)
-        return True
-    finally:
-        Path(temporary).unlink(missing_ok=True)
-
-
-def read_file(uri: str) -> bytes:
-    """The bytes of a file. Raises FileNotFoundError."""
-    fs, path = opened(uri)
-    return with_retries(lambda: fs.cat_file(path))
-
-
-def delete_file(uri: str) -> None:
-    """Delete an existing file."""
-    fs, path = opened(uri)
-    with_retries(lambda: fs.rm_file(path))
-
-
 # --- records ----------------------------------------------------------------------------------------------------------
 
 
 def write_record(folder: str, record: Record) -> Record:
     """Declare an artifact complete. `folder`: the record's own or its attempt's.
 
-    Returns the record that counts: another one if another attempt was first; ours is then removed.
+    Returns the record that counts: another one if another attempt was first; ours is then removed. Raises Fenced if
+    this run was taken for dead, and the one that makes the artifact now is not done.
     """
+    attempt = folder
     folder, place = split(folder)
     record = record.model_copy(update={"place": place})
     data = record.model_dump_json(indent=1).encode()
+    lease = leases.holding(folder) if place else None
+    if lease is not None and not lease.commit(data.decode()):
+        if (other := read_record(folder)) is None:
+            lease.require()
+        else:
+            discard(attempt)
+            return other
     if not create_file(f"{folder}/{RECORD}", data):
         other = read_record(folder)
         if other is None or not place:
@@ -235,19 +181,23 @@ def _read_record(uri: str) -> Record | None:
 
 def write_table(folder: str, rows: Iterable[R], row_type: type[R], rows_per_shard: int = 4096) -> tuple[Shard, ...]:
     """Write rows as shards. The caller writes the record afterwards."""
-    schema = arrow_schema(row_type)
     shards = []
     remaining = iter(rows)
     chunks = iter(lambda: list(islice(remaining, rows_per_shard)), [])
     for number, chunk in enumerate(chunks):
-        table = pa.Table.from_pylist([row.model_dump(mode="json") for row in chunk], schema=schema)
-        buffer = io.BytesIO()
-        pq.write_table(table, buffer, compression="zstd")
-        data = buffer.getvalue()
+        data = parquet(chunk, row_type)
         shard = Shard(name=f"part-{number:05d}.parquet", rows=len(chunk), sha256=hashlib.sha256(data).hexdigest())
         write_file(f"{folder}/{shard.name}", data)
         shards.append(shard)
     return tuple(shards)
+
+
+def parquet(rows: Iterable[R], row_type: type[R]) -> bytes:
+    """Rows as one parquet file."""
+    table = pa.Table.from_pylist([row.model_dump(mode="json") for row in rows], schema=arrow_schema(row_type))
+    buffer = io.BytesIO()
+    pq.write_table(table, buffer, compression="zstd")
+    return buffer.getvalue()
 
 
 def table_digest(shards: Iterable[Shard], *more: str) -> str:
@@ -278,12 +228,7 @@ def read_shard(uri: str, row_type: type[R], sha256: str | None = None) -> Iterat
         table = pq.ParquetFile(pa.BufferReader(data)).read(use_threads=False)
     except (pa.ArrowException, OSError) as error:
         raise BadArtifact(f"{uri} is not a parquet file; delete its folder and run again") from error
-    expected = arrow_schema(row_type)
-    if not table.schema.equals(expected):
-        found = {field.name: str(field) for field in table.schema}
-        wanted = {field.name: str(field) for field in expected}
-        differing = sorted(n for n in found.keys() | wanted.keys() if found.get(n) != wanted.get(n))
-        columns = ", ".join(differing)
+    if columns := ", ".join(differences(table.schema, row_type)):
         raise BadArtifact(
             f"{uri} is not a table of {row_type.__name__}: columns {columns} differ; delete its folder and run again"
         )

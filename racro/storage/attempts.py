@@ -1,39 +1,41 @@
 """Attempts to make an artifact: each writes into a folder of its own, and one of them counts.
 
-Two machines may make the same artifact at once, for example when a run that was taken for dead lives on. So they never
-write the same file, and the artifact's record, of which there can be only one, says whose files count
-(`racro.storage.artifacts.write_record`).
+A run that was taken for dead may live on while another machine makes the same artifact. So attempts never write the
+same file; the artifact's record says whose files count (`racro.storage.artifacts.write_record`), and only who still
+holds the lease may write it (`racro.storage.leases`).
 """
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import re
-import socket
 import uuid
 
-from racro.home import home
+from racro.storage import leases
 from racro.storage.files import in_time, is_local, opened, with_retries
 from racro.storage.layout import PRUNED, RECORD
 
 NAME = re.compile(r"attempt-[0-9a-f]{8}-[0-9a-f]{8}")
-"""Which machine, which attempt."""
+"""Term of the lease (0: none is held), and which attempt."""
 DISCARD_DEADLINE = 10.0
 """Seconds for removing what a failed attempt wrote."""
 
 
 def new(folder: str) -> str:
-    """A folder for an attempt to make the artifact. Removes what killed attempts of this machine left.
+    """A folder for an attempt to make the artifact.
 
-    The caller holds the machine's lock on the artifact (`tasks.running.locks`), so none of them is alive.
+    With the lease on the artifact, what earlier attempts left is removed: they are dead, or can no longer commit.
+    Raises Fenced if the lease was lost.
     """
-    machine = hashlib.sha256(f"{socket.gethostname()} {home().resolve()}".encode()).hexdigest()[:8]
-    for name in _entries(folder):
-        if name.startswith(f"attempt-{machine}-"):
-            _remove(f"{folder}/{name}")
-    return f"{folder}/attempt-{machine}-{uuid.uuid4().hex[:8]}"
+    lease = leases.holding(folder)
+    if lease is not None:
+        lease.require()
+        entries = _entries(folder)
+        for name in entries:
+            if NAME.fullmatch(name) and RECORD not in entries:
+                _remove(f"{folder}/{name}")
+    return f"{folder}/attempt-{lease.term if lease else 0:08x}-{uuid.uuid4().hex[:8]}"
 
 
 def _entries(folder: str) -> list[str]:

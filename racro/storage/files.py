@@ -17,7 +17,7 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from pathlib import Path
@@ -65,9 +65,9 @@ def is_local(fs: Any) -> bool:
     return "file" in ((fs.protocol,) if isinstance(fs.protocol, str) else fs.protocol)
 
 
-def with_retries(action: Callable[[], T]) -> T:
-    """Run `action`, retrying transient errors with growing pauses, for minutes at most."""
-    for pause in PAUSES:
+def with_retries(action: Callable[[], T], pauses: Sequence[float] | None = None) -> T:
+    """Run `action`; after transient errors again, after each of `pauses` (s). None: PAUSES, a minute in all."""
+    for pause in PAUSES if pauses is None else pauses:
         try:
             return action()
         except Exception as error:
@@ -184,3 +184,64 @@ def in_time(action: Callable[[], T], seconds: float) -> T:
         return result.result(seconds)
     except FutureTimeout as error:
         raise TimeoutError(f"no answer within {seconds:g} s") from error
+
+
+# --- whole files ------------------------------------------------------------------------------------------------------
+
+
+def write_file(uri: str, data: bytes) -> None:
+    """Write a file completely or not at all, even if the process is killed."""
+    fs, path = opened(uri)
+    if is_local(fs):
+        with _beside(path, data) as temporary:
+            os.replace(temporary, path)
+    else:  # object stores show an object only after its upload is complete
+        with_retries(lambda: fs.pipe_file(path, data))
+
+
+def create_file(uri: str, data: bytes) -> bool:
+    """As `write_file`, but only if there is no such file; False if there is one with another content."""
+    fs, path = opened(uri)
+    if not is_local(fs):
+        try:
+            with_retries(lambda: fs.pipe_file(path, data, mode="create"))
+            return True
+        except FileExistsError:  # perhaps from an attempt of ours whose answer was lost
+            return read_file(uri) == data
+    with _beside(path, data) as temporary:
+        try:
+            os.link(temporary, path)
+        except FileExistsError:
+            return False
+        except OSError:  # a file system without hard links
+            if Path(path).exists():
+                return False
+            os.replace(temporary, path)
+    return True
+
+
+@contextlib.contextmanager
+def _beside(path: str, data: bytes) -> Iterator[str]:
+    """A file with this content, on the disk, in the folder of `path`; removed at the end if it is there still."""
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    temporary = f"{path}.{uuid.uuid4().hex[:8]}.tmp"
+    try:
+        with open(temporary, "wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        yield temporary
+    finally:
+        Path(temporary).unlink(missing_ok=True)
+
+
+def read_file(uri: str) -> bytes:
+    """The bytes of a file. Raises FileNotFoundError."""
+    fs, path = opened(uri)
+    return with_retries(lambda: fs.cat_file(path))
+
+
+def delete_file(uri: str) -> None:
+    """Delete an existing file."""
+    fs, path = opened(uri)
+    with_retries(lambda: fs.rm_file(path))

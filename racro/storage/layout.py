@@ -5,6 +5,7 @@ ROOT/artifacts/STAGE/IDENTITY/   what a stage made, shared by all runs under the
 ROOT/NAME/                       each of them: run.json, whose name it is
 ROOT/NAME/                       a run: recipe.yaml, summary.json, report.html, curve.png, engines/*.log
 ROOT/NAME/                       an evaluation: recipe.yaml, summary.json, report.html, results/*.parquet
+ROOT/NAME/                       a profile: recipe.yaml, summary.json, problems.parquet
 ROOT/NAME/                       a sweep: recipe.yaml, summary.json, report.html, children/*.json; each child is a run
 """
 
@@ -85,6 +86,11 @@ def curve(root: str, name: str) -> str:
 def results(root: str, name: str) -> str:
     """Folder of an evaluation's answers: parquet files and nothing else, so that any reader takes it as one table."""
     return f"{run(root, name)}/results"
+
+
+def profile(root: str, name: str) -> str:
+    """The problems with their pass rates; a recipe can name the file as its source."""
+    return f"{run(root, name)}/problems.parquet"
 
 
 def child(root: str, sweep: str, name: str) -> str:

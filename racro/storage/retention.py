@@ -19,7 +19,7 @@ from racro.storage import artifacts, layout
 from racro.storage.files import opened, with_retries
 
 SETTINGS = ("captioner", "temperature", "config", "seed")
-"""Inputs of an update that are the same throughout a training."""
+"""Inputs of an update that are the same throughout a stage of a training."""
 
 
 @dataclass(frozen=True)
@@ -33,8 +33,10 @@ class Checkpoint:
     """Digest of the policy together with its step and trainer state."""
     parent: str
     """The same digest of the policy it was made from."""
+    initial: str
+    """The same digest of the policy that its stage began with."""
     training: str
-    """See `training_digest`."""
+    """See `training_digests`."""
     bytes: int
     """Bytes that pruning would free; 0 if already pruned."""
 
@@ -50,11 +52,10 @@ class Freed(NamedTuple):
     """Names of unfinished runs, whose trainings were left alone."""
 
 
-def training_digest(recipe: Recipe) -> str:
-    """Identifies the trainings of a root whose checkpoints a run of this recipe may need."""
-    return digest(
-        dict(zip(SETTINGS, (recipe.captioner, recipe.rollout.temperature, recipe.update, recipe.seed), strict=True))
-    )
+def training_digests(recipe: Recipe) -> tuple[str, ...]:
+    """Identify the trainings of a root whose checkpoints a run of this recipe may need: one for each of its stages."""
+    settings = ((one.captioner, one.rollout.temperature, one.update, one.seed) for one in recipe.phases)
+    return tuple(dict.fromkeys(digest(dict(zip(SETTINGS, own, strict=True))) for own in settings))
 
 
 def find(root: str) -> list[Checkpoint]:
@@ -74,7 +75,8 @@ def find(root: str) -> list[Checkpoint]:
             policy = Policy(uri=artifacts.files_of(folder, record), **record.handle)
             training = digest({key: record.inputs[key] for key in SETTINGS})
             parent = digest(record.inputs["policy"])
-            checkpoints.append(Checkpoint(folder, policy.files, digest(policy), parent, training, size))
+            initial = digest(record.inputs["initial"])
+            checkpoints.append(Checkpoint(folder, policy.files, digest(policy), parent, initial, training, size))
     return checkpoints
 
 
@@ -89,10 +91,11 @@ def expendable(
 
     Kept are: the `last` of each chain; every `every`-th, counted from the start of its chain; `champions`, given by the
     digest of their weights; and all of the trainings in `running`, given by their digest, because a resumed run may
-    read any of its checkpoints.
+    read any of its checkpoints. Then also the policies with which the stages of all these began: what is not kept
+    beside them is made again from there.
     """
     from_start, from_end = _distances(checkpoints)
-    return [
+    chosen = [
         one
         for one in checkpoints
         if from_end[one.node] >= last
@@ -100,6 +103,9 @@ def expendable(
         and one.policy not in champions
         and one.training not in running
     ]
+    folders = {one.folder for one in chosen}
+    begun = {one.initial for one in checkpoints if one.folder not in folders}
+    return [one for one in chosen if one.node not in begun]
 
 
 def _distances(checkpoints: Iterable[Checkpoint]) -> tuple[dict[str, int], dict[str, int]]:

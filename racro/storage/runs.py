@@ -11,7 +11,7 @@ from racro.errors import BadInput
 from racro.storage import layout
 from racro.storage.artifacts import create_file, read_file, to_json
 
-Kind = Literal["training", "evaluation", "sweep"]
+Kind = Literal["training", "evaluation", "sweep", "profile"]
 
 
 class NameTaken(BadInput):
@@ -65,7 +65,12 @@ def _finished(root: str, name: str) -> Owner | None:
     """By its summary: of a run that finished without `run.json`."""
     try:
         summary = json.loads(read_file(layout.summary(root, name)))
-        kinds: dict[str, Kind] = {"iterations": "training", "entries": "evaluation", "ranking": "sweep"}
+        kinds: dict[str, Kind] = {
+            "iterations": "training",
+            "entries": "evaluation",
+            "ranking": "sweep",
+            "bands": "profile",
+        }
         kind = next(kind for key, kind in kinds.items() if key in summary)
         return Owner(kind=kind, recipe=summary["recipe_digest"])
     except FileNotFoundError:

@@ -1,4 +1,7 @@
-"""Bins in the order of their use, the next one decoded and encoded by a thread while the model computes.
+"""Bins in the order of their use; on a GPU the next one is decoded and encoded by a thread while the model computes.
+
+On a CPU there is nothing to gain, because the model needs the same cores, and there tokenizers 0.23.3 has crashed in
+that thread (a segmentation fault in `encode_batch`, seen three times in our tests, not explained).
 
 Images are in memory for two bins, and for those that are used again and fit into KEPT. Called by
 `racro.training.replay`.
@@ -8,7 +11,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 from racro.training.bins import Bin
 from racro.training.passes import Prepared
@@ -18,10 +22,15 @@ KEPT = 2**28
 
 
 class Feed:
-    """Prepares bins one ahead. To be closed."""
+    """Prepares bins, one ahead if wanted. To be closed."""
 
-    def __init__(self, prepare: Callable[[Bin], Prepared], order: Sequence[Bin], keep: int = KEPT) -> None:
-        """`order`: all bins, as often as they are used. `keep`: bytes of images to keep for a second use."""
+    def __init__(
+        self, prepare: Callable[[Bin], Prepared], order: Sequence[Bin], keep: int = KEPT, ahead: bool = True
+    ) -> None:
+        """`order`: all bins, as often as they are used. `keep`: bytes of images to keep for a second use.
+
+        `ahead`: in a thread, while the bin before is used; otherwise when it is taken.
+        """
         self.prepare, self.keep = prepare, keep
         self.order, self.uses = iter(order), Counter(order)
         self.kept: dict[Bin, Prepared] = {}
@@ -29,25 +38,31 @@ class Feed:
         """Most bytes of images that were in memory at once, as the model takes them."""
         self.last: Prepared | None = None
         """The bin taken last."""
-        self.thread = ThreadPoolExecutor(1, thread_name_prefix="racro-bins")
-        self.ahead = self._submit()
+        self.thread = ThreadPoolExecutor(1, thread_name_prefix="racro-bins") if ahead else None
+        self.following = self._begin()
 
     def take(self) -> Prepared:
         """The next bin. Raises what its preparation raised."""
-        assert self.ahead is not None
-        self.last = self.ahead.result()
-        self.ahead = self._submit()
+        assert self.following is not None
+        self.last = self.following()
+        self.following = self._begin()
         return self.last
 
     def close(self) -> None:
         """End the thread; the bin taken last stays."""
-        self.thread.shutdown(cancel_futures=True)
-        self.ahead = None
+        if self.thread:
+            self.thread.shutdown(cancel_futures=True)
+        self.following = None
         self.kept.clear()
 
-    def _submit(self) -> Future[Prepared] | None:
+    def _begin(self) -> Callable[[], Prepared] | None:
+        """How to get the next bin; None after the last."""
         following = next(self.order, None)
-        return None if following is None else self.thread.submit(self._prepared, following)
+        if following is None:
+            return None
+        return (
+            self.thread.submit(self._prepared, following).result if self.thread else partial(self._prepared, following)
+        )
 
     def _prepared(self, following: Bin) -> Prepared:
         found = self.kept.pop(following, None) or self.prepare(following)

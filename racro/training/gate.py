@@ -1,40 +1,81 @@
 """Do engine and trainer agree on the captions of an iteration? Said after the first step's passes, before its step.
 
-Called by `racro.training.replay`, in all processes, which decide alike.
+And how much weight has each token, where the engine had another policy than the one that is updated? Used by
+`racro.training.replay`, in all processes, which decide alike. Shapes: N tokens of a bin's captions.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 
+from racro import config as recipes
+from racro.schema import ScoredRollout
+from racro.training import losses
 from racro.training.failures import LogprobMismatch
+from racro.training.passes import Prepared
 
 
-def compared(
-    gaps: Sequence[torch.Tensor], ratios: Sequence[torch.Tensor], accelerator: Any, allowed: float
-) -> dict[str, float]:
-    """Metrics of the comparison, over all processes.
+class Gate:
+    """What the bins of this process say about it."""
 
-    gaps: log-probs of trainer minus engine, (N,) for each bin of this process. ratios: truncated importance ratios,
-    (N,) each. allowed: mean difference per token, in nats. Raises LogprobMismatch.
-    """
-    none = torch.zeros(0, device=accelerator.device)  # of a process that has no bin
-    gap, ratio = torch.cat([none, *gaps]), torch.cat([none, *ratios])
-    sums = torch.stack([gap.abs().sum(), ratio.sum(), gap.new_tensor(len(gap))])
-    distance, ratios_sum, count = accelerator.reduce(sums).tolist()
-    mean = distance / count
-    if not mean <= allowed:
-        raise LogprobMismatch(
-            f"log-probs of engine and trainer differ by {mean:.3g} per token (mean |difference|; "
-            f"update.max_logprob_gap is {allowed:.3g}): the rollouts are of another policy, "
-            "or engine and trainer disagree on prompt, positions or precision"
-        )
-    largest = torch.cat([gap.new_zeros(1), gap.abs()]).max()
-    return {
-        "logprob_gap/mean": mean,
-        "logprob_gap/max": accelerator.gather(largest).max().item(),
-        "importance_ratio/mean": ratios_sum / count,
-    }
+    def __init__(self, accelerator: Any, config: recipes.UpdateSettings, rollouts: Sequence[ScoredRollout]) -> None:
+        self.accelerator, self.config, self.rollouts = accelerator, config, rollouts
+        self.gaps: list[torch.Tensor] = []
+        """Of each bin that is compared, (N,): log-probs of the policy that wrote, by trainer minus by engine, over the
+        tokens that engines sample."""
+        self.moved: list[torch.Tensor] = []
+        """Of each bin, (N,): log-probs of the policy before the first step minus the engine's."""
+        self.ratios: list[torch.Tensor] = []
+        """Of each bin, (N,): importance ratios made of these, 0 where masked."""
+
+    def ratio(self, prepared: Prepared, old: torch.Tensor) -> torch.Tensor:
+        """Importance ratios (N,). `old`: log-probs (N,) of the policy before the first step."""
+        return losses.importance(self.config, self._moved(prepared, old), prepared.lengths)
+
+    def add(self, prepared: Prepared, old: torch.Tensor) -> None:
+        """A bin with its log-probs (N,) before the first step."""
+        self.moved.append(self._moved(prepared, old))
+        self.ratios.append(self.ratio(prepared, old))
+
+    def compare(self, prepared: Prepared, logprobs: torch.Tensor, log_allowed: torch.Tensor) -> None:
+        """A bin with its log-probs (N,) under the policy that wrote, and the logs (N,) of the share of tokens that
+        engines sample."""
+        self.gaps.append(self._moved(prepared, logprobs) - log_allowed)
+
+    def metrics(self, of_all: Callable[[bool], bool]) -> dict[str, float]:
+        """Over all processes. staleness_nats: mean |moved| per token. Raises LogprobMismatch.
+
+        `of_all`: is something so in any of the processes?
+        """
+        moved, ratio = self._joined(self.moved), self._joined(self.ratios)
+        clipped = losses.bounded(self.config, ratio)
+        sums = [moved.abs().sum(), ratio.sum(), (ratio == 0).sum(), clipped.sum(), ratio.new_tensor(len(ratio))]
+        *found, count = self.accelerator.reduce(torch.stack(sums)).tolist()
+        names = ("staleness_nats", "importance_ratio/mean", "importance_ratio/masked", "importance_ratio/clipped")
+        weighed = {name: value / count for name, value in zip(names, found, strict=True)}
+        return weighed | (self._compared() if of_all(bool(self.gaps)) else {})
+
+    def _compared(self) -> dict[str, float]:
+        gap, allowed = self._joined(self.gaps), self.config.max_logprob_gap
+        distance, count = self.accelerator.reduce(torch.stack([gap.abs().sum(), gap.new_tensor(len(gap))])).tolist()
+        mean = distance / count
+        if not mean <= allowed:
+            raise LogprobMismatch(
+                f"log-probs of engine and trainer differ by {mean:.3g} per token (mean |difference|; "
+                f"update.max_logprob_gap is {allowed:.3g}): the rollouts are of another policy, "
+                "or engine and trainer disagree on prompt, positions or precision"
+            )
+        largest = torch.cat([gap.new_zeros(1), gap.abs()]).max()
+        return {"logprob_gap/mean": mean, "logprob_gap/max": self.accelerator.gather(largest).max().item()}
+
+    def _moved(self, prepared: Prepared, logprobs: torch.Tensor) -> torch.Tensor:
+        """Log-probs (N,) minus those that the engine recorded."""
+        recorded = [value for number in prepared.captions for value in self.rollouts[number].logprobs]
+        return logprobs - torch.tensor(recorded, device=self.accelerator.device)
+
+    def _joined(self, values: Sequence[torch.Tensor]) -> torch.Tensor:
+        """All bins in one; nothing in a process that has none."""
+        return torch.cat([torch.zeros(0, device=self.accelerator.device), *values])

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import torch
 
+from racro.training.earlier import Earlier
 from racro.training.failures import TrainerMemory
 from racro.training.planning import Plan
 from racro.training.sharding import Spread
@@ -43,6 +44,8 @@ class Host:
     def __init__(self) -> None:
         self.trainer: Trainer | None = None
         self.policy: str | None = None
+        self.earlier: Earlier | None = None
+        """The policy before the last update, if it was to be kept. In main memory, where it stays during a rest."""
 
     def begin(self, training: Training, start: Path | None, policy: str) -> dict[str, Spread]:
         """Build the trainer that goes on from `start`, the state of `policy`; None: the initial policy."""
@@ -58,14 +61,20 @@ class Host:
         work: Plan,
         images_base: str,
         step: int,
+        keep: bool,
         progress: Callable[[int, int], None],
     ) -> dict[str, float]:
-        """See `Trainer.update`. `expected`: the policy before, `becomes`: after it. A failure empties this host."""
+        """See `Trainer.update`. `expected`: the policy before, `becomes`: after it. A failure empties this host.
+
+        `keep`: its weights before the update, for the comparison with captions of it that come later.
+        """
         trainer = self._holding(expected)
-        self.policy = None
+        earlier, self.policy, self.earlier = self.earlier, None, None
         with _memory():
-            metrics = trainer.update(work, images_base, step, progress)
-        self.policy = becomes
+            kept = trainer.earlier(expected) if keep else None
+            writer = earlier if earlier and earlier.policy == work.writer else None
+            metrics = trainer.update(work, images_base, step, progress, writer)
+        self.policy, self.earlier = becomes, kept
         return metrics
 
     def export(self, expected: str, out: Path) -> None:

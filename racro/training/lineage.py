@@ -35,6 +35,10 @@ class Lineage(BaseModel):
     temperature: float
     config: recipes.UpdateSettings
     seed: int
+    objective: recipes.Objective = "caption"
+    """What the policy was asked for."""
+    writer: Policy | None = None
+    """The policy that wrote the captions, if it is an earlier one than `policy` (`rollout.lag`)."""
 
     def write(self, folder: str, root: str) -> None:
         """Put it beside a policy. Handles below the root are named relative to it."""

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from racro.config import Objective
 from racro.errors import BadInput
 from racro.schema import Problem, ScoredRollout
-from racro.training.advantage import informative
 
 
 class BadRollouts(BadInput):
@@ -34,9 +34,13 @@ class Plan:
     steps: int
     total_groups: int
     zero_variance: int
-    """Number of groups dropped because all their scored captions have the same reward."""
+    """Number of groups dropped because no caption of theirs has an advantage other than 0."""
     left_over: int
     """Number of informative groups dropped to make the steps equal; fewer than `steps`."""
+    objective: Objective = "caption"
+    """What the policy was asked for."""
+    writer: str | None = None
+    """The policy that wrote the captions, if it is an earlier one than the policy that is updated (`rollout.lag`)."""
 
     def numbers(self, step: int) -> range:
         """The numbers of the groups of an optimizer step, which depend on nothing but the rollouts and `mini_batch`."""
@@ -44,15 +48,25 @@ class Plan:
         return range(step * size, (step + 1) * size)
 
 
-def plan(rollouts: Sequence[ScoredRollout], problems: dict[str, Problem], policy: str, mini_batch: int) -> Plan:
+def plan(
+    rollouts: Sequence[ScoredRollout],
+    problems: dict[str, Problem],
+    policy: str,
+    mini_batch: int,
+    objective: Objective = "caption",
+    writer: str | None = None,
+) -> Plan:
     """Check the rollouts, drop groups without signal, and divide the rest into equal optimizer steps.
 
-    `mini_batch`: desired number of problems per step; the number of steps is rounded. Raises BadRollouts.
+    `policy`: the one to update. `writer`: the one that wrote, if it is another. `mini_batch`: desired number of
+    problems per step; the number of steps is rounded. Raises BadRollouts.
     """
+    expected = writer or policy
     groups: dict[str, list[ScoredRollout]] = {}
     for rollout in rollouts:
-        if rollout.policy != policy:
-            raise BadRollouts(f"rollouts of policy {rollout.policy[:12]}, but the policy to update is {policy[:12]}")
+        if rollout.policy != expected:
+            what = "policy to update" if writer is None else "policy that should have written them"
+            raise BadRollouts(f"rollouts of policy {rollout.policy[:12]}, but the {what} is {expected[:12]}")
         if rollout.uid not in problems:
             raise BadRollouts(f"rollout of an unknown problem {rollout.uid!r}")
         groups.setdefault(rollout.uid, []).append(rollout)
@@ -65,7 +79,7 @@ def plan(rollouts: Sequence[ScoredRollout], problems: dict[str, Problem], policy
             found = [r.sample for r in group]
             raise BadRollouts(f"problem {uid!r}: samples {found}; each number from 0 to G-1 must occur once")
     everything = [Group(problems[uid], tuple(group)) for uid, group in groups.items()]
-    signal = [group for group in everything if informative([r.reward for r in group.rollouts])]
+    signal = [group for group in everything if any(r.advantage for r in group.rollouts)]
     steps = max(1, round(len(signal) / mini_batch)) if signal else 0
     kept = len(signal) - len(signal) % steps if steps else 0
     return Plan(
@@ -74,4 +88,6 @@ def plan(rollouts: Sequence[ScoredRollout], problems: dict[str, Problem], policy
         total_groups=len(groups),
         zero_variance=len(groups) - len(signal),
         left_over=len(signal) - kept,
+        objective=objective,
+        writer=writer,
     )

@@ -11,18 +11,30 @@ from typing import Any
 
 from PIL import Image
 
+from racro.config import Objective
 from racro.data.images import open_image
 from racro.models.chat_template import ChatTemplate
 from racro.models.encoding import Inputs, accepted, encode
-from racro.prompts import caption_messages
+from racro.prompts import WRITING
 from racro.schema import Problem
 
 
 class PromptEncoder:
-    """Processor, chat template and the inputs that a model takes, for the caption prompts of a problem table."""
+    """Processor, chat template and the inputs that a model takes, for the prompts of a problem table."""
 
-    def __init__(self, processor: Any, model: Any, images_base: str, template_kwargs: Mapping[str, Any]) -> None:
-        """`model`: the model itself, without wrappers of PEFT or accelerate. `images_base`: folder of the table."""
+    def __init__(
+        self,
+        processor: Any,
+        model: Any,
+        images_base: str,
+        template_kwargs: Mapping[str, Any],
+        objective: Objective = "caption",
+    ) -> None:
+        """`model`: the model itself, without wrappers of PEFT or accelerate. `images_base`: folder of the table.
+
+        `objective`: what the prompts ask for.
+        """
+        self.messages = WRITING[objective]
         self.processor, self.images_base, self.known = processor, images_base, accepted(model)
         self.decoded = 0
         """How many images have been decoded so far."""
@@ -39,7 +51,7 @@ class PromptEncoder:
             opened[problem.uid] = self.opened.get(problem.uid) or self._decoded(problem)
         self.opened = opened
         images = [opened[problem.uid] for problem in problems]
-        messages = [caption_messages(problem.question, len(problem.images)) for problem in problems]
+        messages = [self.messages(problem.question, len(problem.images)) for problem in problems]
         texts = [self.template.fill(said, len(own)) for said, own in zip(messages, images, strict=True)]
         return encode(self.processor, self.processor.tokenizer, texts, images, self.known)
 

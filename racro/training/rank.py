@@ -16,7 +16,7 @@ from typing import Any
 
 from racro import imports
 from racro.engines.worker.main import first_line, leave, portable
-from racro.engines.worker.wire import Gone, Wire
+from racro.processes.wire import Gone, Wire
 
 with imports.quick():
     from racro.training.host import Host

@@ -1,10 +1,10 @@
 """TRL's GRPOTrainer on stored rollouts: nothing is generated, and TRL computes the loss of one bin at a time.
 
 The loop over optimizer steps is ours, because TRL's begins anew with each training. A step is a sequence of bins
-(`racro.training.bins`), whose inputs come from `racro.training.feed`; losses are divided by the tokens of the whole
-step, so that it does not matter how the step is divided. Old log-probs are those before the first step, and clipping is
-live. Advantages are ours (`racro.training.advantage`), multiplied by the truncated importance ratio between trainer and
-engine. Not here: models, optimizer state, what is saved (`racro.training.trainer`, which runs it).
+(`racro.training.bins`), whose inputs come from `racro.training.feed`; losses are divided by what the whole step holds
+(`racro.training.losses`), so its division does not matter. Old log-probs are those before the first step, and clipping
+is live. Advantages come with the rollouts, and are multiplied by the importance ratio of the policy before the first
+step to the engine's (`racro.training.gate`). Not here: models, their state, what is saved (`racro.training.trainer`).
 
 Shapes: N tokens of a bin's captions, B captions of a bin, T tokens of the longest (at least 2).
 """
@@ -13,24 +13,23 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable
 from itertools import chain
 from typing import Any
 
 import torch
 from accelerate.utils import AutocastKwargs
 from datasets import Dataset
-from torch.nn.functional import pad
-from torch.nn.utils.rnn import pad_sequence
 
 from racro import config as recipes
 from racro.models import adapters, attention
-from racro.training import gate, optimizer
-from racro.training.advantage import advantages
+from racro.rollouts.captioner import Progress
+from racro.training import losses, optimizer
 from racro.training.banned import BannedShare
 from racro.training.bins import deal, divided
 from racro.training.divergence import Diverged, not_finite
+from racro.training.earlier import Earlier
 from racro.training.feed import Feed
+from racro.training.gate import Gate
 from racro.training.grouped import Packed
 from racro.training.parity import FLOAT32_GAP
 from racro.training.passes import BinInputs, Prepared, Scored, scored
@@ -52,6 +51,7 @@ class ReplayTrainer(GRPOTrainer):
         steps = Dataset.from_dict({"step": [0]})
         super().__init__(train_dataset=steps, reward_funcs=_never_asked, **arguments)
         self.current_gradient_accumulation_steps = 1
+        self.beta = 0.0  # TRL adds no KL: ours is in `_compute_loss`
         self._inputs: dict[str, Any] = {}
         """Of the bin whose loss TRL is computing."""
         exact = self.accelerator.mixed_precision == "no"
@@ -64,28 +64,25 @@ class ReplayTrainer(GRPOTrainer):
         """Not here: a model that is divided among processes may not fit on one device."""
 
     def replay(
-        self, work: Plan, encoder: PromptEncoder, before: int, progress: Callable[[int, int], None]
+        self, work: Plan, encoder: PromptEncoder, before: int, progress: Progress, writer: Earlier | None = None
     ) -> dict[str, float]:
         """Take the plan's optimizer steps; metrics, as means over the steps.
 
-        `before`: number of steps taken earlier. Raises LogprobMismatch, Diverged, BadRollouts, BadImage.
+        `before`: number of steps taken earlier. `writer`: the weights that wrote captions of an earlier policy; without
+        them these are not compared. Raises LogprobMismatch, Diverged, BadRollouts, BadImage.
         """
         self.work, self.encoder = work, encoder
         self.size = len(work.groups[0].rollouts)
         self.rollouts = [rollout for group in work.groups for rollout in group.rollouts]
-        rewards = [[rollout.reward for rollout in group.rollouts] for group in work.groups]
-        self.advantages = [0.0 if value is None else value for group in advantages(rewards) for value in group]
+        self.advantages = [rollout.advantage or 0.0 for rollout in self.rollouts]
         self.old: dict[int, torch.Tensor] = {}
         """Log-probs (T,) before the first step, by the caption's number, counted through all groups."""
-        self.gaps: list[torch.Tensor] = []
-        """Of each bin, (N,): log-probs of trainer minus engine, over the tokens that engines sample."""
-        self.ratios: list[torch.Tensor] = []
-        """Of each bin, (N,): truncated importance ratios between trainer and engine."""
+        self.gate = Gate(self.accelerator, self.config_, self.rollouts)
         self.feed: Feed | None = None
         self._metrics["train"] = defaultdict(list)
         self.model.train()
         try:
-            self._begin()
+            self._begin(writer)
             for step in range(work.steps):
                 self._take(step, before + step)
                 progress(step + 1, work.steps)
@@ -98,14 +95,14 @@ class ReplayTrainer(GRPOTrainer):
 
     def forget(self) -> None:
         """Let go of the plan and all that was computed for it, but for the counts of the data path."""
-        self.old, self.gaps, self.ratios, self._inputs = {}, [], [], {}
-        del self.share, self.inputs, self.work, self.rollouts, self.bins, self.encoder
+        self.old, self._inputs = {}, {}
+        del self.gate, self.share, self.inputs, self.work, self.rollouts, self.bins, self.encoder
         if self.feed:
             self.feed.last = None
 
     # --- once per iteration -------------------------------------------------------------------------------------------
 
-    def _begin(self) -> None:
+    def _begin(self, writer: Earlier | None) -> None:
         """Divide the steps into bins; compute old log-probs of all steps but the first, whose own pass gives them."""
         core = adapters.inner(self.model)
         self.share = BannedShare.of(core, self.banned, self.temperature)
@@ -126,11 +123,22 @@ class ReplayTrainer(GRPOTrainer):
         self.bins = [processes[rank] for processes in dealt]
         smallest = min((r for bins in chain(*dealt) for bin in bins for r in bin.rows), key=lambda row: row.tokens)
         later = list(chain(*self.bins[1:]))
-        self.feed = Feed(lambda bin: self.inputs.prepare(bin, smallest), [*later, *chain(*self.bins)])
+        order = [*self.bins[0][: writer is not None], *later, *chain(*self.bins)]
+        self.feed = Feed(lambda b: self.inputs.prepare(b, smallest), order, ahead=self.accelerator.device.type != "cpu")
         with torch.no_grad():
+            if writer is not None:
+                self._compare(self.feed.take(), writer)
             for _ in later:
                 prepared = self.feed.take()
                 self._old(prepared, self._score(self.model, prepared.packed))
+
+    def _compare(self, prepared: Prepared, writer: Earlier) -> None:
+        """A bin's log-probs under the weights that wrote it, against the engine's. One bin in each process will do."""
+        with writer.instead(self.model):
+            share = BannedShare.of(adapters.inner(self.model), self.banned, self.temperature)
+            found = self._score(self.model, prepared.packed)
+            if prepared.counts:
+                self.gate.compare(prepared, found.logprobs, found.log_allowed(share))
 
     @torch.no_grad()
     def _check_weights(self) -> None:
@@ -181,32 +189,29 @@ class ReplayTrainer(GRPOTrainer):
     def _backward(self, step: int) -> torch.Tensor:
         """Forward and backward passes of a step's bins; the sum of their losses."""
         numbers = self.work.numbers(step)
-        self._step_tokens = self._scored_tokens(range(numbers.start * self.size, numbers.stop * self.size))
-        of_step, of_bins, weights, losses = self._metrics["train"], [], [], []
+        size = losses.Size.of(self.rollouts[numbers.start * self.size : numbers.stop * self.size])
+        self.loss = losses.StepLoss(self.config_, size, self.accelerator.num_processes)
+        of_step, of_bins, weights, shares_of_loss = self._metrics["train"], [], [], []
         assert self.feed
         for left in reversed(range(len(self.bins[step]))):
             prepared = self.feed.take()
             self._metrics["train"] = defaultdict(list)
             of_bins.append(self._metrics["train"])
-            weights.append(self._scored_of(prepared))
+            weights.append(self._counted(prepared).tokens)
             sum_copies(self.model, now=not left)
-            losses.append(super().training_step(self.model, prepared, None))
+            shares_of_loss.append(super().training_step(self.model, prepared, None))
         self._metrics["train"] = of_step
-        shares = self.accelerator.reduce(torch.tensor(weights, device=self.accelerator.device)) / self._step_tokens
+        shares = self.accelerator.reduce(torch.tensor(weights, device=self.accelerator.device)) / self.loss.size.tokens
         for name in of_bins[0]:
             of_step[name].append(sum(share * own[name][0] for share, own in zip(shares.tolist(), of_bins, strict=True)))
         if step == 0:
-            found = gate.compared(self.gaps, self.ratios, self.accelerator, self.config_.max_logprob_gap)
-            for name, value in found.items():
+            for name, value in self.gate.metrics(self._of_all).items():
                 of_step[name].append(value)
-        return torch.stack(losses).sum()
+        return torch.stack(shares_of_loss).sum()
 
-    def _scored_tokens(self, captions: Iterable[int]) -> int:
-        """Tokens that count in the loss."""
-        return sum(len(self.rollouts[i].completion_ids) for i in captions if self.rollouts[i].reward is not None)
-
-    def _scored_of(self, prepared: Prepared) -> int:
-        return self._scored_tokens(prepared.captions) if prepared.counts else 0
+    def _counted(self, prepared: Prepared) -> losses.Size:
+        """How much of a bin counts in the loss."""
+        return losses.Size.of(self.rollouts[i] for i in (prepared.captions if prepared.counts else ()))
 
     # --- per bin ------------------------------------------------------------------------------------------------------
 
@@ -214,7 +219,7 @@ class ReplayTrainer(GRPOTrainer):
         """What TRL's loss takes, padded to the bin. Old log-probs and advantages follow from the forward."""
         rollouts = [self.rollouts[number] for number in prepared.captions]
         device = self.accelerator.device
-        ids = self._padded(prepared, prepared.packed.tokens.to(device))
+        ids = losses.padded(prepared.packed.tokens.to(device), prepared.lengths)
         lengths = torch.tensor(prepared.lengths, device=device)[:, None]
         # 0 excludes a token from the loss: an unscored caption must have no effect, not even through the KL
         counts = torch.tensor([prepared.counts and r.reward is not None for r in rollouts], device=device)[:, None]
@@ -225,10 +230,10 @@ class ReplayTrainer(GRPOTrainer):
             "completion_ids": ids,
             "completion_mask": (torch.arange(ids.shape[1], device=device) < lengths).long(),
             "tool_mask": counts.long(),
-            "num_items_in_batch": torch.tensor(float(self._step_tokens), device=device),
+            "num_items_in_batch": torch.tensor(float(self.loss.size.tokens), device=device),
         }
-        if self.beta != 0.0:
-            inputs["ref_per_token_logps"] = self._padded(prepared, self._reference(prepared.packed))
+        if self.config_.beta != 0.0:
+            inputs["ref_per_token_logps"] = losses.padded(self._reference(prepared.packed), prepared.lengths)
         return inputs
 
     @torch.no_grad()
@@ -241,8 +246,16 @@ class ReplayTrainer(GRPOTrainer):
             return self._score(self.model, packed).logprobs
 
     def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> torch.Tensor:
+        """The bin's share of the step's loss: the policy's part by TRL, then KL and entropy."""
         self._inputs = inputs
-        return super()._compute_loss(model, inputs)
+        policy = super()._compute_loss(model, inputs) * self.loss.scale(len(inputs["completion_ids"]))
+        mask, kl = (inputs["completion_mask"] * inputs["tool_mask"]).float(), None
+        if self.config_.beta != 0.0:
+            given = (inputs[name] for name in ("logprobs", "ref_per_token_logps", "old_per_token_logps"))
+            kl = losses.kl(self.config_, *given)
+            sums = self.accelerator.reduce(torch.stack([(kl.detach() * mask).sum(), mask.sum()]))
+            self._metrics["train"]["kl"].append((sums[0] / sums[1].clamp(min=1)).item())
+        return policy + self.loss.beside(kl, inputs["entropies"], mask)
 
     def _get_per_token_logps_and_entropies(
         self, model: Any, *ignored: Any, compute_aux_loss: bool = False, **also_ignored: Any
@@ -254,15 +267,16 @@ class ReplayTrainer(GRPOTrainer):
         prepared: Prepared = self._inputs["prepared"]
         found = self._score(model, prepared.packed, experts=compute_aux_loss)
         old = self._old(prepared, found)
-        ratio = self._ratio(prepared, old)
+        ratio = self.gate.ratio(prepared, old)
         advantage = torch.tensor([self.advantages[number] for number in prepared.captions], device=old.device)
-        self._inputs["old_per_token_logps"] = self._padded(prepared, old)
-        self._inputs["advantages"] = advantage[:, None] * self._padded(prepared, ratio)
-        entropies = None if found.entropy is None else self._padded(prepared, found.entropy)
-        experts = found.experts
-        if experts is not None:  # TRL adds those of all bins, and takes the mean over processes
-            experts = experts * self._scored_of(prepared) / self._step_tokens * self.accelerator.num_processes
-        return self._padded(prepared, found.logprobs), entropies, experts
+        self._inputs["old_per_token_logps"] = losses.padded(old, prepared.lengths)
+        self._inputs |= losses.advantages(self.config_, advantage, losses.padded(ratio, prepared.lengths, 1.0))
+        assert found.entropy is not None  # the trained model's head gives it
+        logprobs, entropies = (losses.padded(own, prepared.lengths) for own in (found.logprobs, found.entropy))
+        self._inputs |= {"logprobs": logprobs, "entropies": entropies}
+        if found.experts is None:
+            return logprobs, entropies, None
+        return logprobs, entropies, self.loss.experts(found.experts, self._counted(prepared), len(logprobs))
 
     def _old(self, prepared: Prepared, found: Scored) -> torch.Tensor:
         """Log-probs (N,) of a bin before the first step: those of the forward `found`, unless known already."""
@@ -271,23 +285,10 @@ class ReplayTrainer(GRPOTrainer):
         old = found.logprobs.detach()
         if prepared.counts:
             self.old.update(zip(prepared.captions, old.split(prepared.lengths), strict=True))
-            self.gaps.append(old - self._sampling(prepared) - found.log_allowed(self.share))
-            self.ratios.append(self._ratio(prepared, old))
+            self.gate.add(prepared, old)
+            if self.work.writer is None:
+                self.gate.compare(prepared, old, found.log_allowed(self.share))
         return old
-
-    def _sampling(self, prepared: Prepared) -> torch.Tensor:
-        """Log-probs (N,) that the engine recorded."""
-        recorded = [value for number in prepared.captions for value in self.rollouts[number].logprobs]
-        return torch.tensor(recorded, device=self.accelerator.device)
-
-    def _ratio(self, prepared: Prepared, old: torch.Tensor) -> torch.Tensor:
-        """Truncated importance ratios (N,) between trainer and engine."""
-        return (old - self._sampling(prepared)).exp().clamp(max=self.config_.importance_cap)
-
-    def _padded(self, prepared: Prepared, values: torch.Tensor) -> torch.Tensor:
-        """(N,) as (B, T), padded right with 0. T is at least 2: TRL takes one column for a number per caption."""
-        padded = pad_sequence(values.split(prepared.lengths), batch_first=True)
-        return pad(padded, (0, max(0, 2 - padded.shape[1])))
 
     def _score(self, model: Any, packed: Packed, experts: bool = False) -> Scored:
         with self.accelerator.autocast(AutocastKwargs(enabled=self.autocast)):

@@ -10,17 +10,19 @@ import contextlib
 import logging
 import os
 import queue
-import socket
 import threading
+import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from racro import imports
-from racro.config import TrainerPlacement
-from racro.engines.worker.wire import Gone, Wire
-from racro.processes.child import Child, ending, free_port, python
+from racro.config import Runtime, TrainerPlacement
+from racro.processes.child import ending
+from racro.processes.launcher import HERE, Machine, MachineLost, Meeting, Process, Superseded, interface, loopback
+from racro.processes.wire import Gone, Wire
 from racro.training.failures import TrainerLost
 
 if TYPE_CHECKING:
@@ -34,13 +36,19 @@ EXIT = 5.0
 """Seconds between a process's last message and its exit status."""
 PATIENCE = 10.0
 """Seconds that processes have to end by themselves."""
+START = 900.0
+"""Seconds within which there must be room for them on a cluster."""
+WRITING = ("export", "save")
+"""Commands that write into a folder."""
 
 
 class Service(ABC):
-    """A trainer that can be told what to do. `policy`: what it holds."""
+    """A trainer that can be told what to do. `policy`: what it holds. `earlier`: what it remembers beside."""
 
     def __init__(self) -> None:
         self.policy: str | None = None
+        self.earlier: str | None = None
+        """The policy before the last update, if its weights were kept."""
         self.closed = False
 
     def begin(self, training: Training, start: Path | None, policy: str) -> dict[str, Spread]:
@@ -54,12 +62,20 @@ class Service(ABC):
         return found
 
     def update(
-        self, expected: str, becomes: str, work: Plan, images_base: str, step: int, progress: Progress
+        self,
+        expected: str,
+        becomes: str,
+        work: Plan,
+        images_base: str,
+        step: int,
+        progress: Progress,
+        keep: bool = False,
     ) -> dict[str, float]:
-        """See `racro.training.trainer.Trainer.update`."""
-        self.policy = None
-        metrics: dict[str, float] = self._do("update", expected, becomes, work, images_base, step, progress=progress)
-        self.policy = becomes
+        """See `racro.training.host.Host.update`."""
+        self.policy = self.earlier = None
+        command = (expected, becomes, work, images_base, step, keep)
+        metrics: dict[str, float] = self._do("update", *command, progress=progress)
+        self.policy, self.earlier = becomes, expected if keep else None
         return metrics
 
     def export(self, expected: str, out: Path) -> None:
@@ -112,33 +128,51 @@ class Inline(Service):
 class Processes(Service):
     """One process for each GPU, or as many as `runtime.trainer.processes` says on CPUs."""
 
-    def __init__(self, placement: TrainerPlacement, log: Path) -> None:
-        """Start them. `log`: what they print, one file for all."""
+    def __init__(
+        self,
+        placement: TrainerPlacement,
+        log: Path,
+        machines: Sequence[Machine] = (),
+        meeting: Callable[[], Meeting] = loopback,
+    ) -> None:
+        """Start them. `log`: what they print, one file for all.
+
+        `machines`: of each process, by rank; empty: all are on this one. `meeting`: where they find each other.
+        """
         super().__init__()
-        self.log = log
+        self.log, self.meeting = log, meeting()
         self.messages: queue.SimpleQueue[tuple[int, str, Any]] = queue.SimpleQueue()
-        self.children: list[Child] = []
+        self.machines = list(machines) or [HERE] * placement.world
+        self.children: list[Process] = []
         self.wires: list[Wire] = []
-        common = {
+        try:
+            for rank, machine in enumerate(self.machines):
+                child, wire, _ = machine.start("racro.training.rank", self._environment(placement, rank), log)
+                self.children.append(child)
+                self.wires.append(wire)
+                threading.Thread(target=self._read, args=(rank,), name=f"trainer-{rank}", daemon=True).start()
+        except BaseException:  # raised again: those that have started would wait for the others
+            self.close()
+            raise
+
+    def _environment(self, placement: TrainerPlacement, rank: int) -> dict[str, str]:
+        """What torchrun would set, and which GPUs; numbers as nvidia-smi counts them."""
+        found = {
+            "RANK": str(rank),
             "WORLD_SIZE": str(placement.world),
-            "LOCAL_WORLD_SIZE": str(placement.world),
-            "MASTER_ADDR": "127.0.0.1",
-            "MASTER_PORT": str(free_port()),
+            "MASTER_ADDR": self.meeting.address,
+            "MASTER_PORT": str(self.meeting.port),
             "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1"),
         }
+        machine = self.machines[rank]
+        if machine is not HERE:  # each process sees its own GPU alone, as number 0
+            own = machine.call(interface, machine.address)
+            return found | {"LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1"} | ({"GLOO_SOCKET_IFNAME": own} if own else {})
+        found |= {"LOCAL_RANK": str(rank), "LOCAL_WORLD_SIZE": str(placement.world)}
         if placement.gpus:
-            # Numbers as nvidia-smi counts them.
-            common |= {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": ",".join(map(str, placement.gpus))}
-        else:
-            common["GLOO_SOCKET_IFNAME"] = "lo"
-        for rank in range(placement.world):
-            ours, theirs = socket.socketpair()
-            with theirs:
-                command = python("racro.training.rank", str(theirs.fileno()))
-                env = {**common, "RANK": str(rank), "LOCAL_RANK": str(rank)}
-                self.children.append(Child(command, env=env, log=log, pass_fds=[theirs.fileno()]))
-            self.wires.append(Wire(ours.detach()))
-            threading.Thread(target=self._read, args=(rank,), name=f"trainer-{rank}", daemon=True).start()
+            gpus = ",".join(map(str, placement.gpus))
+            return found | {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": gpus}
+        return found | {"GLOO_SOCKET_IFNAME": "lo"}
 
     @property
     def pids(self) -> list[int]:
@@ -149,8 +183,7 @@ class Processes(Service):
         """See Service."""
         self.closed, self.policy = True, None
         for wire in self.wires:
-            with contextlib.suppress(OSError):
-                socket.socket(fileno=os.dup(wire.connection.fileno())).shutdown(socket.SHUT_RDWR)
+            wire.hang_up()
         for child in self.children:
             child.stop(PATIENCE)
         self.children, self.wires = [], []
@@ -161,8 +194,8 @@ class Processes(Service):
             raise TrainerLost("the trainer was closed")
         try:
             with contextlib.suppress(Gone):  # then its reader says so
-                for wire in self.wires:
-                    wire.send(command, content=arguments)
+                for machine, wire in zip(self.machines, self.wires, strict=True):
+                    wire.send(command, content=_as_seen(machine, command, arguments))
             answers: dict[int, Any] = {}
             while len(answers) < len(self.wires):
                 rank, kind, content = self._next()
@@ -178,7 +211,13 @@ class Processes(Service):
                     raise content
                 else:
                     raise TrainerLost(self._how(rank, content))
+            if command in WRITING:
+                for machine in self.machines:
+                    machine.collect(str(arguments[1]))
             return answers[0]
+        except MachineLost as error:
+            self.close()
+            raise TrainerLost(str(error)) from error
         except BaseException:  # raised again: those that are left would wait for the others
             self.close()
             raise
@@ -214,6 +253,38 @@ class Processes(Service):
             self.messages.put((rank, "gone", None))
 
 
-def opened(placement: TrainerPlacement, log: Path) -> Service:
-    """The trainer where `runtime.trainer` says."""
+def _as_seen(machine: Machine, command: str, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The arguments of a command with its folders as a machine sees them."""
+    if command == "begin":
+        training, start, policy = arguments
+        initial = Path(machine.folder(str(training.initial)).path)
+        begun = Path(machine.folder(str(start)).path) if start else None
+        return replace(training, initial=initial), begun, policy
+    if command in WRITING:
+        expected, folder = arguments
+        return expected, Path(machine.output(str(folder)))
+    return arguments
+
+
+def opened(runtime: Runtime, log: Path) -> Service:
+    """The trainer where `runtime` says."""
+    placement = runtime.trainer
+    if runtime.cluster.type == "ray":
+        return on_cluster(runtime, log)
     return Inline() if placement.inline else Processes(placement, log)
+
+
+def on_cluster(runtime: Runtime, log: Path) -> Processes:
+    """One process for each rank, on nodes of the cluster. Raises TrainerLost, NoCluster."""
+    from racro.cluster.node import RETRY, Group
+
+    placement, until = runtime.trainer, time.monotonic() + START
+    while True:
+        try:
+            group = Group(runtime, "trainer", placement.world, 1, placement)
+            nodes = [group.node(rank, START, fresh=True) for rank in range(placement.world)]
+            return Processes(placement, log, nodes, nodes[0].meeting)
+        except MachineLost as error:  # Ray may place on a node that is lost, until it has seen that this one is
+            if isinstance(error, Superseded) or time.monotonic() > until:
+                raise TrainerLost(str(error)) from error
+        time.sleep(RETRY)

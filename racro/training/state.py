@@ -6,6 +6,7 @@ that are not trained are not in it. Called by `racro.training.trainer`.
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -16,6 +17,9 @@ from torch import nn
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_state_dict, set_state_dict
 
 from racro.errors import BadInput
+
+# As it is in a trainer of one process, which asks for that by `no_dist`.
+warnings.filterwarnings("ignore", message="torch.distributed is disabled")
 
 
 class BadState(BadInput):

@@ -24,7 +24,8 @@ from racro.engines.protocol import prompt_seed
 from racro.models import adapters, attention, parts, pixels
 from racro.models.folders import READER_SUFFIXES, base_folder, lasting_name, load_processor, torch_device
 from racro.models.vision_tokens import vision_token_ids
-from racro.training import optimizer, sharding, state
+from racro.training import losses, optimizer, sharding, state
+from racro.training.earlier import Earlier
 from racro.training.planning import BadRollouts, Plan
 from racro.training.prompts import PromptEncoder
 from racro.training.replay import ReplayTrainer
@@ -39,7 +40,11 @@ METRICS = {
     "clip_ratio/region_mean": "clip_ratio",
     "logprob_gap/mean": "logprob_gap",
     "logprob_gap/max": "logprob_gap_max",
+    "cispo_clip_ratio": "clip_ratio",
     "importance_ratio/mean": "importance_ratio",
+    "importance_ratio/masked": "importance_masked",
+    "importance_ratio/clipped": "importance_clipped",
+    "staleness_nats": "staleness_nats",
     "shared_prompts": "shared_prompts",
 }
 """TRL's names and ours."""
@@ -74,7 +79,8 @@ class Trainer:
         set_seed(prompt_seed(training.seed, "trainer") % 2**31)  # of a new adapter's first matrices
         model, lora = _trainee(captioner, training.initial)
         device = torch_device(training.runtime.device)
-        arguments = _arguments(training, device, adapted=lora is not None or hasattr(model, "peft_config"))
+        adapted = lora is not None or hasattr(model, "peft_config")
+        arguments = _arguments(training, device, adapted)
         on_one_device(arguments, device)
         sharded = placement.world > 1
         core = adapters.inner(model)
@@ -91,8 +97,8 @@ class Trainer:
             peft_config=lora,
         )
         self.trainer.remove_callback(PrinterCallback)  # metrics are returned, not printed
-        if self.trainer.beta == 0.0 and training.config.beta != 0.0:
-            self.trainer.beta, self.trainer.ref_model = training.config.beta, self._reference()
+        if training.config.beta != 0.0 and not adapted:
+            self.trainer.ref_model = self._reference()
             attention.use(self.trainer.ref_model, placement.attention, device, captioner.dtype)
         self._place(sharded)
         if training.runtime.gradient_checkpointing:
@@ -104,11 +110,17 @@ class Trainer:
             state.load(start, self.trainer.model, self._optimizer)
 
     def update(
-        self, work: Plan, images_base: str, step: int, progress: Callable[[int, int], None] = lambda done, total: None
+        self,
+        work: Plan,
+        images_base: str,
+        step: int,
+        progress: Callable[[int, int], None] = lambda done, total: None,
+        writer: Earlier | None = None,
     ) -> dict[str, float]:
         """Take `work.steps` optimizer steps; return metrics.
 
-        step: optimizer steps taken before; randomness is a function of (seed, step). Raises LogprobMismatch if the mean
+        step: optimizer steps taken before; randomness is a function of (seed, step). writer: see
+        `racro.training.replay`. Raises LogprobMismatch if the mean
         |log-prob gap| exceeds config.max_logprob_gap, Diverged if a number is no longer finite, BadRollouts; this
         trainer is then of no use any more.
         """
@@ -117,9 +129,12 @@ class Trainer:
         self._expect(step, "before")
         set_seed(prompt_seed(self.training.seed, "update", step) % 2**31)
         captioner, trainer = self.training.captioner, self.trainer
-        encoder = PromptEncoder(self.processor, adapters.inner(trainer.model), images_base, captioner.template_kwargs)
-        found = trainer.replay(work, encoder, step, progress)
+        core, template_kwargs = adapters.inner(trainer.model), captioner.template_kwargs
+        encoder = PromptEncoder(self.processor, core, images_base, template_kwargs, work.objective)
+        found = trainer.replay(work, encoder, step, progress, writer)
         self._expect(step + work.steps, "after")
+        if work.writer is None:
+            del found["staleness_nats"]  # rounding, and the tokens that engines never sample
         metrics = {ours: found[theirs] for theirs, ours in METRICS.items() if theirs in found}
         images = sum(len(group.problem.images) for group in work.groups)
         if trainer.feed and images:
@@ -134,6 +149,10 @@ class Trainer:
             "groups_zero_variance": work.zero_variance,
             "groups_left_over": work.left_over,
         }
+
+    def earlier(self, policy: str) -> Earlier:
+        """A copy of the weights as they are now, which are those of `policy`."""
+        return Earlier(policy, self.trainer.model)
 
     def export(self, out: Path) -> None:
         """Write the policy as a model folder, its weights in the engine's precision; an adapter as such, in float32.
@@ -214,11 +233,10 @@ def _arguments(training: Training, device: torch.device, adapted: bool) -> GRPOC
         num_iterations=1,
         max_steps=1,
         temperature=training.temperature,
-        loss_type="dapo",  # token mean over the optimizer step, as in the paper
+        **losses.trl_arguments(config),
         scale_rewards="group",
-        beta=config.beta if adapted else 0.0,  # TRL would load the reference by the name of the trained model
-        epsilon=config.clip_low,
-        epsilon_high=config.clip_high,
+        # For adapters, so that TRL keeps the initial one; otherwise it would load the trained model's name again.
+        beta=config.beta if adapted else 0.0,
         learning_rate=config.learning_rate,
         weight_decay=config.weight_decay,
         max_grad_norm=config.max_grad_norm,
@@ -238,13 +256,16 @@ def _arguments(training: Training, device: torch.device, adapted: bool) -> GRPOC
 def _trainee(captioner: recipes.Captioner, initial: Path) -> tuple[Any, Any]:
     """The model to train, and the configuration of a new adapter, if TRL is to make one.
 
+    A later stage of a training begins with the adapter of the one before.
+
     The model has the initial policy's adapter, or none: TRL uses what it finds as its KL reference.
     """
-    if adapters.Adapter.read(initial) is None and captioner.lora is None:
+    found = adapters.Adapter.read(initial)
+    if found is None and captioner.lora is None:
         return AutoModelForImageTextToText.from_pretrained(initial, dtype=torch.float32), None
     # Weights that are not trained need no more precision than the engine has.
     model = AutoModelForImageTextToText.from_pretrained(base_folder(initial), dtype=captioner.dtype)
-    if captioner.lora is not None:
+    if found is None and captioner.lora is not None:
         return model, adapters.fresh(captioner.lora, model)
     return adapters.attach(model, initial, trainable=True), None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
+from racro.cluster.session import belongs
 from tasks.recording import report, track
 from tasks.running.engines import release_all
 
@@ -12,6 +13,7 @@ from tasks.running.engines import release_all
 @contextlib.contextmanager
 def closing(mlflow_run: str, root: str, name: str) -> Iterator[None]:
     """Around a flow's work. What it raises is raised again."""
+    belongs(root, name)
     try:
         yield
     except BaseException as error:  # Ctrl-C and a cancellation too: MLflow must not show them as running

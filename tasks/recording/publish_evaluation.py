@@ -22,7 +22,7 @@ from racro.storage import artifacts, layout
 from racro.storage.files import remove_folder
 from racro.summary import EvaluationSummary
 from tasks.recording import track
-from tasks.recording.report import entry_of
+from tasks.recording.made import entry_of
 from tasks.running import telemetry
 from tasks.running.stages import Stages
 

@@ -7,32 +7,34 @@ costs records, never the run (`recorded`); the same command records what is miss
 
 from __future__ import annotations
 
-import contextlib
 import functools
+import io
 import json
 import os
 import re
 import threading
-from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple, ParamSpec
+from collections.abc import Callable
+from typing import Any, ParamSpec
 
 import mlflow
 from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param
-from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
+from PIL import Image
 from prefect import Task, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.runtime import flow_run
 
 from racro.config import Recipe
+from racro.config.settings import leaves
 from racro.data import statistics
-from racro.identity import digest, judging_digest
-from racro.schema import CHAMPION, EntryTable, FrozenModel, Policy, ProblemTable
-from racro.storage.retention import training_digest
+from racro.identity import judging_digest
+from racro.schema import EntryTable, Policy, ProblemTable
+from racro.storage.retention import training_digests
 from racro.summary import Score
-from tasks.recording import store
+from tasks.recording import events, registry, store
+from tasks.recording.registry import Judge, Move
 from tasks.recording.store import EXPERIMENT
 from tasks.running.telemetry import attempt
 
@@ -43,17 +45,20 @@ JUDGING = "racro.judging"
 PARENT = "RACRO_PARENT_RUN"
 """Environment variable with the MLflow run below which those of this process stand: a sweep's."""
 
+KIND = "custom_model_development"
+"""Of the experiment: MLflow's UI then opens it in its view of trainings, with runs and curves."""
+NOTE = (
+    "Trainings, evaluations, profiles and sweeps of racro. Metrics `heldout/*` measure policies on held-out problems, "
+    "`reward/*` and `compose/*` what a training learns from, `update/*` the optimizer; step = iteration."
+)
+"""Description of the experiment."""
+COLUMNS = ("question", "answer", "category", "images")
+"""Of a table of problems, as far as people look for them."""
+
 P = ParamSpec("P")
 
 HEALING = ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED")
 """MLflow's codes for what another attempt may get past; it gives a lost connection the first."""
-
-
-class Judge(NamedTuple):
-    """By what policies are compared."""
-
-    reasoner: FrozenModel
-    heldout: ProblemTable
 
 
 def may_heal(task: Task[..., Any], run: TaskRun, state: State) -> bool:
@@ -118,8 +123,8 @@ def open_run(recipe: Recipe, recipe_digest: str, run: str, root: str) -> str:
         client.update_run(run_id, status="RUNNING")
     else:
         run_id = client.create_run(experiment, tags=identity, run_name=run).info.run_id
-        client.log_batch(run_id, params=[Param(k, v[:500]) for k, v in _flat(recipe.model_dump(mode="json"))])
-    client.set_tag(run_id, TRAINING, training_digest(recipe))
+        client.log_batch(run_id, params=[Param(k, v[:500]) for k, v in leaves(recipe.model_dump(mode="json"))])
+    client.set_tag(run_id, TRAINING, " ".join(training_digests(recipe)))
     client.set_tag(run_id, JUDGING, judging_digest(recipe))
     client.set_tag(run_id, "prefect.flow_run_id", flow_run.id or "")
     if url := flow_run.ui_url:
@@ -134,7 +139,8 @@ def log_problems(run_id: str, context: str, problems: ProblemTable) -> None:
     """The data set of the run, with the counts of its preparation."""
     source = json.dumps({"uri": problems.uri})
     profile = statistics.read(problems).model_dump_json()
-    data = Dataset(f"problems-{context}", problems.digest[:32], "local", source, profile=profile)
+    schema = json.dumps({"mlflow_colspec": [{"name": name, "type": "string", "required": True} for name in COLUMNS]})
+    data = Dataset(f"problems-{context}", problems.digest[:32], "local", source, schema, profile)
     MlflowClient().log_inputs(run_id, [DatasetInput(data, [InputTag("mlflow.data.context", context)])])
 
 
@@ -142,6 +148,12 @@ def log_problems(run_id: str, context: str, problems: ProblemTable) -> None:
 def log_iteration(run_id: str, iteration: int, finished: float, metrics: dict[str, float]) -> None:
     """Metrics of one iteration; step = iteration. finished: seconds since the epoch."""
     _log(run_id, iteration, finished, metrics)
+
+
+@recorded
+def tag(run_id: str, name: str, value: str) -> None:
+    """Say something about a run."""
+    MlflowClient().set_tag(run_id, name, value)
 
 
 @recorded
@@ -153,30 +165,24 @@ def log_table(run_id: str, name: str, rows: list[dict[str, Any]]) -> None:
     client.log_table(run_id, {key: [row[key] for row in rows] for key in rows[0]}, name)
 
 
-def registered_name(reasoner: FrozenModel, heldout: ProblemTable) -> str:
-    """The registered model of policies that this reasoner judged on these problems."""
-    return f"captioner-{digest([reasoner, heldout])[:8]}"
-
-
 @recorded
 def log_evaluation(
     run_id: str,
     iteration: int,
     finished: float,
     policy: Policy,
-    reasoner: FrozenModel,
-    heldout: ProblemTable,
+    judge: Judge,
+    reasoner: str,
     evaluation: EntryTable,
     score: Score,
     metrics: dict[str, float],
 ) -> None:
     """An evaluated policy: metrics, a logged model, a version of the registered model.
 
-    Versions of one registered model were judged by the same reasoner on the same problems and are comparable. The best
-    becomes champion when its run is finished (`close_run`).
+    The best version becomes champion when its run is finished (`close_run`). `reasoner`: its name in the recipe.
     """
     client = MlflowClient()
-    experiment_id = client.get_run(run_id).info.experiment_id
+    run = client.get_run(run_id).info
     tags = {
         "racro.policy": policy.files,
         "racro.policy_uri": policy.uri,
@@ -187,38 +193,49 @@ def log_evaluation(
         "racro.accuracy_stderr": f"{score.stderr:.6f}",
         "racro.n": str(score.n),
     }
-    model_id = _logged_model(client, experiment_id, run_id, iteration, tags)
-    _log(run_id, iteration, finished, metrics, model_id, heldout)
-    _version(client, registered_name(reasoner, heldout), run_id, model_id, tags)
+    model_id = registry.logged_model(client, run.experiment_id, run_id, iteration, tags)
+    _log(run_id, iteration, finished, metrics, model_id, judge.heldout)
+    text = (
+        f"Run {run.run_name}, after iteration {iteration} ({policy.step} optimizer steps): accuracy "
+        f"{score.share.percent} % on {score.n:,} held-out problems."
+    )
+    name = registry.model_for(client, judge, reasoner)
+    registry.register(client, name, run_id, model_id, tags, text)
 
 
 @recorded
-def close_run(run_id: str, files: dict[str, str]) -> None:
+def log_files(run_id: str, texts: dict[str, str], pictures: dict[str, bytes] | None = None) -> None:
+    """Files of a run by their names, in place of those that are there."""
+    client = MlflowClient()
+    for name, text in texts.items():
+        client.log_text(run_id, text, name)
+    for name, data in (pictures or {}).items():
+        client.log_image(run_id, Image.open(io.BytesIO(data)), artifact_file=name)
+
+
+@recorded
+def link_prompts(run_id: str, recipe: Recipe) -> None:
+    """The prompts of a recipe in the prompt registry, and in the run."""
+    registry.link_prompts(MlflowClient(), run_id, recipe)
+
+
+def champion_moves(run_id: str) -> list[Move]:
+    """What `close_run` would change."""
+    return attempt("a champion in MLflow", lambda: list(registry.moves(MlflowClient(), run_id))) or []
+
+
+@recorded
+def close_run(run_id: str, files: dict[str, str], crown: bool = True) -> None:
     """Mark the run finished, and the best of its policies champion if none is better; files: name -> text, kept."""
     client = MlflowClient()
     for name, text in files.items():
         client.log_text(run_id, text, name)
-    for version in client.search_model_versions(f"run_id = '{run_id}'"):
-        _crown(client, version)
+    for move in registry.moves(client, run_id) if crown else ():
+        registry.crown(client, move)
+        run, tags = client.get_run(run_id).info.run_name, move.version.tags
+        figures = {"model": move.version.name, "version": str(move.version.version), "policy": tags["racro.policy_uri"]}
+        events.emit(events.CHAMPION, run, f"The champion has changed: {move.line}.", figures)
     client.set_terminated(run_id, "FINISHED")
-
-
-@contextlib.contextmanager
-def system_metrics(run_id: str) -> Iterator[None]:
-    """CPU, memory, disk, network and GPU of this machine, while the context lasts."""
-    from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
-
-    def start() -> SystemMetricsMonitor:
-        monitor = SystemMetricsMonitor(run_id, sampling_interval=5, resume_logging=True)
-        monitor.start()
-        return monitor
-
-    monitor = attempt("the machine's load in MLflow", start)
-    try:
-        yield
-    finally:
-        if monitor is not None:
-            attempt("the machine's load in MLflow", monitor.finish)
 
 
 def end_run(run_id: str, error: BaseException) -> None:
@@ -233,12 +250,16 @@ def experiment_id(client: MlflowClient) -> str:
     MLflow's default would be the working directory.
     """
     if experiment := client.get_experiment_by_name(EXPERIMENT):
-        return str(experiment.experiment_id)
+        identity = str(experiment.experiment_id)
+        if "mlflow.experimentKind" not in experiment.tags:  # made by an earlier version; a person's choice stays
+            client.set_experiment_tag(identity, "mlflow.experimentKind", KIND)
+        return identity
     uri = mlflow.get_tracking_uri()
     local = uri.removeprefix("sqlite:///")
     place = f"{local.rpartition('/')[0]}/artifacts" if local != uri else None
     try:
-        return str(client.create_experiment(EXPERIMENT, artifact_location=place))
+        tags = {"mlflow.experimentKind": KIND, "mlflow.note.content": NOTE}
+        return str(client.create_experiment(EXPERIMENT, artifact_location=place, tags=tags))
     except MlflowException:  # another run created it in between
         experiment = client.get_experiment_by_name(EXPERIMENT)
         if experiment is None:
@@ -259,41 +280,3 @@ def _log(
     named = {re.sub(r"[^\w/. :-]", "_", name): value for name, value in metrics.items()}
     points = [Metric(k, v, int(finished * 1000), step, model_id=model_id, **tie) for k, v in named.items()]
     MlflowClient().log_batch(run_id, metrics=points)
-
-
-def _logged_model(client: MlflowClient, experiment_id: str, run_id: str, iteration: int, tags: dict[str, str]) -> str:
-    name = f"captioner-iteration-{iteration}"
-    known = client.search_logged_models([experiment_id], f"name = '{name}' AND source_run_id = '{run_id}'")
-    if known:
-        return str(known[0].model_id)
-    model = client.create_logged_model(experiment_id, name, source_run_id=run_id, tags=tags, model_type="captioner")
-    client.finalize_logged_model(model.model_id, "READY")
-    return str(model.model_id)
-
-
-def _version(client: MlflowClient, name: str, run_id: str, model_id: str, tags: dict[str, str]) -> str:
-    with contextlib.suppress(MlflowException):  # it exists
-        client.create_registered_model(name)
-    for version in client.search_model_versions(f"name = '{name}'"):
-        if version.tags.get("racro.policy") == tags["racro.policy"] and version.run_id == run_id:
-            return str(version.version)
-    return str(client.create_model_version(name, f"models:/{model_id}", run_id, tags=tags, model_id=model_id).version)
-
-
-def _crown(client: MlflowClient, version: ModelVersion) -> None:
-    """Move the alias to this version of a finished run, if it is the best so far."""
-    try:
-        best = client.get_model_version_by_alias(version.name, CHAMPION)
-    except MlflowException:
-        best = None
-    if best is None or float(version.tags["racro.accuracy"]) > float(best.tags.get("racro.accuracy", "-1")):
-        client.set_registered_model_alias(version.name, CHAMPION, version.version)
-
-
-def _flat(value: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Nested configuration as dotted parameters."""
-    for key, item in value.items():
-        if isinstance(item, dict) and item:
-            yield from _flat(item, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", json.dumps(item) if isinstance(item, list | dict) else str(item)

@@ -1,4 +1,4 @@
-"""The cached engines of this process: the reasoner stays loaded, the captioner gets the weights of each policy.
+"""The cached engines of this process: frozen models stay loaded, the captioner gets the weights of each policy.
 
 The weights in an engine are a copy of an artifact, never the only one. Called by the stages that generate.
 """
@@ -7,19 +7,21 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from racro.config import Captioner, Reasoner, Runtime
-from racro.engines.opening import open_captioner, open_reasoner, wait_for_wake
+from racro.cluster import session as cluster
+from racro.config import JUDGES, REASONERS, Captioner, Judge, ModelSection, Reasoner, Runtime
+from racro.engines.opening import open_captioner, open_judge, open_reasoner, runs_outside, wait_for_wake
 from racro.engines.protocol import Engine, EngineLost, Role, SwapFailed
 from racro.home import home
 from racro.identity import digest
 from racro.models import devices
 from racro.schema import FrozenModel, Handle, Policy
-from tasks.running import trainer
+from tasks.running import stopping, trainer
 
 logger = logging.getLogger("prefect.racro.engines")
 
@@ -33,11 +35,15 @@ class CachedEngine:
     engine: Engine
     files: ExitStack
     """Keeps the folder of the weights on disk: an engine may read from it as long as it uses them."""
+    outside: bool = False
+    """Does it run outside this process, so that it can be closed while a thread waits for it?"""
     asleep: bool = False
     """Does it wait for the trainer to be done with its GPUs?"""
 
 
 _cached: dict[Role, CachedEngine] = {}
+_opening: dict[Role, threading.RLock] = {}
+"""Stages that run beside each other open an engine once."""
 
 
 def captioner_engine(config: Captioner, policy: Policy, runtime: Runtime) -> Engine:
@@ -50,12 +56,29 @@ def captioner_engine(config: Captioner, policy: Policy, runtime: Runtime) -> Eng
 
 
 def reasoner_engine(config: Reasoner, model: FrozenModel, runtime: Runtime) -> Engine:
-    """The frozen reasoner's engine; if it can prefetch, it is opened in the background at the first request."""
+    """The frozen reasoner's engine; if it can prefetch, it is opened in the background at the first request.
+
+    Several reasoners take turns, wherever they are: the one before is closed.
+    """
+    role = runtime.role_of(config)
 
     def start(folder: str) -> Engine:
-        return open_reasoner(config, folder, runtime, engine_log("reasoner"), background=True)
+        return open_reasoner(config, folder, runtime, engine_log(role), background=True)
 
-    return _engine("reasoner", config, model, runtime, start)
+    for other in _reasoners():
+        if other != role:
+            release(other)
+    return _engine(role, config, model, runtime, start)
+
+
+def judge_engine(name: str, config: Judge, model: FrozenModel, runtime: Runtime) -> Engine:
+    """The engine of a judge."""
+    role = f"{JUDGES}{name}"
+
+    def start(folder: str) -> Engine:
+        return open_judge(name, config, folder, runtime, engine_log(role))
+
+    return _engine(role, config, model, runtime, start)
 
 
 def make_room(runtime: Runtime) -> None:
@@ -63,7 +86,7 @@ def make_room(runtime: Runtime) -> None:
 
     The captioner's weights are not kept: the next ones come from the trainer.
     """
-    for role, cached in _cached.items():
+    for role, cached in list(_cached.items()):
         if devices.shared(runtime, role):
             cached.engine.sleep(discard=role == "captioner")
             cached.asleep = True
@@ -74,19 +97,37 @@ def keep(policy: Policy, runtime: Runtime) -> None:
     trainer.keep(policy, runtime, make_room)
 
 
+def on_disk(policy: Policy, runtime: Runtime) -> AbstractContextManager[Path]:
+    """A policy's model folder on this machine, within the context; made again if it was not kept."""
+    return trainer.folder(policy, runtime, make_room)
+
+
 def release(role: Role) -> None:
     """Close a role's engine."""
-    if role in _cached:
-        cached = _cached.pop(role)
+    if (cached := _cached.pop(role, None)) is not None:
         with cached.files:
             cached.engine.close()
 
 
+def release_reasoner() -> None:
+    """Close the reasoner's engine, wherever it is."""
+    for role in _reasoners():
+        release(role)
+
+
+def interrupt() -> None:
+    """Close the engines that run outside this process: whoever waits for one gets its error."""
+    for role, cached in list(_cached.items()):
+        if cached.outside:
+            release(role)
+
+
 def release_all() -> None:
     """Close every engine and the trainer: at the end of a flow."""
-    release("captioner")
-    release("reasoner")
+    for role in list(_cached):
+        release(role)
     trainer.release()
+    cluster.close()
 
 
 def engine_log(role: str) -> Path:
@@ -94,9 +135,21 @@ def engine_log(role: str) -> Path:
     return home() / "engines" / str(os.getpid()) / f"{role}.log"
 
 
+def _reasoners() -> list[Role]:
+    return [role for role in _cached if role == "reasoner" or role.startswith(REASONERS)]
+
+
 def _engine(
-    role: Role, config: Captioner | Reasoner, model: Handle, runtime: Runtime, start: Callable[[str], Engine]
+    role: Role, config: ModelSection, model: Handle, runtime: Runtime, start: Callable[[str], Engine]
 ) -> Engine:
+    with _opening.setdefault(role, threading.RLock()):
+        return _opened(role, config, model, runtime, start)
+
+
+def _opened(
+    role: Role, config: ModelSection, model: Handle, runtime: Runtime, start: Callable[[str], Engine]
+) -> Engine:
+    stopping.require_going_on()
     settings, shared = digest([config, runtime]), devices.shared(runtime, role)
     if shared:
         trainer.rest(runtime)
@@ -124,11 +177,12 @@ def _engine(
                 logger.warning("the %s's engine is started again: %s", role, error)
                 release(role)
         engine = start(folder)
-        _cached[role] = CachedEngine(settings, model.digest, engine, files.pop_all())
+        outside = runs_outside(config, runtime, role)
+        _cached[role] = CachedEngine(settings, model.digest, engine, files.pop_all(), outside)
         return engine
 
 
-def _wake(role: Role, cached: CachedEngine, config: Captioner | Reasoner, runtime: Runtime) -> None:
+def _wake(role: Role, cached: CachedEngine, config: ModelSection, runtime: Runtime) -> None:
     """Before an engine is called again that wakes up by itself then. Raises EngineLost if it has no room to."""
     if cached.asleep:
         wait_for_wake(role, config, runtime)

@@ -1,29 +1,45 @@
-"""One process of this machine at a time makes an artifact; the others wait for it and then find it in the cache.
+"""One process at a time makes an artifact; the others wait for it and then find it in the cache.
 
-Without it two runs that start together on one root would both caption iteration 0: equal results, twice the time. The
-kernel gives a lock back when its holder dies, however it dies, so none is ever left behind. Not a guard of the data:
-records are written whole or not at all, and two machines that make the same artifact cost time, nothing else. Called by
-`tasks.running.stages`.
+Without it two runs that start together on one root would both caption iteration 0: equal results, twice the time.
+Processes of one machine wait for a kernel lock, which is given back at once when its holder dies, however it dies.
+Machines wait for a lease beside the artifact (`racro.storage.leases`). Called by `tasks.running.stages`.
 """
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
-from collections.abc import Iterator
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 from racro.home import home
 from racro.identity import digest
+from racro.storage import leases
 
 DIGITS = 4
 """Hex digits of a lock file's name: bounds how many there are; two artifacts that meet in one only wait in turn."""
+BOOT = Path("/proc/sys/kernel/random/boot_id")
+"""Where Linux says which start of which machine this is."""
 
 
 @contextlib.contextmanager
-def alone(root: str, key: str) -> Iterator[None]:
-    """Hold the artifact `key` under `root`; waits while another process or thread holds it."""
+def alone(root: str, key: str, needed: Callable[[], bool], lease: str = leases.LEASE) -> Iterator[None]:
+    """Hold the folder `key` under `root`; waits while another process, thread or machine holds it.
+
+    `needed`: is there anything to make? If not, no lease is taken. `lease`: its name, if the folder has several.
+    """
     folder = home() / "locks"
     folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / digest([root, key])[:DIGITS], "ab") as held:
+    with open(folder / digest([root, key])[:DIGITS], "ab") as held, contextlib.ExitStack() as stack:
         fcntl.flock(held, fcntl.LOCK_EX)
+        if needed():
+            stack.enter_context(leases.held(f"{root}/{key}", _machine(folder), lease))
         yield
+
+
+def _machine(folder: Path) -> str:
+    """Names what shares the kernel locks in `folder`: never the same on two machines, or in two containers."""
+    started = BOOT.read_text().strip() if BOOT.exists() else ""
+    state = folder.stat()
+    return digest([socket.gethostname(), started, state.st_dev, state.st_ino])[:16]

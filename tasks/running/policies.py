@@ -19,19 +19,22 @@ from prefect import Task
 from prefect.cache_policies import CachePolicy
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.context import TaskRunContext
+from prefect.exceptions import ObjectAlreadyExists
 from prefect.filesystems import WritableFileSystem
 from prefect.results import ResultRecord, ResultRecordMetadata
 from prefect.serializers import JSONSerializer
 
 from racro import identity, schema
+from racro.cluster.files import Traffic, traffic
 from racro.engines.protocol import EngineLost
 from racro.storage import artifacts, attempts, files, layout
 from racro.training.failures import TrainerLost
-from tasks.running import telemetry
+from tasks.running import stopping, telemetry
 from tasks.running.downloads import share_cache
 
-RUNTIME = ("runtime", "root", "ahead", "max_unscored", "keep", "save")
-"""Inputs that are not part of the identity: they say where, when and how fast, or when a stage fails."""
+RUNTIME = ("runtime", "root", "ahead", "max_unscored", "title", "judge_names", "keep", "save", "remember")
+"""Inputs that are not part of the identity: they say where, when and how fast, when a stage fails, or its title in
+messages."""
 
 
 @dataclass
@@ -47,11 +50,15 @@ class Output:
 
 @dataclass(kw_only=True)
 class Identity(CachePolicy):
-    """Cache key = artifact folder = stage name, version, prompts, and all inputs but the runtime."""
+    """Cache key = artifact folder = stage name, version, prompts, and all inputs but the runtime.
+
+    An input that has a default came later than the stage: at its default it is no part of the identity.
+    """
 
     stage: str
     version: int
     prompts: str
+    defaults: dict[str, Any] = field(default_factory=dict)
 
     def compute_key(
         self, task_ctx: TaskRunContext, inputs: dict[str, Any], flow_parameters: dict[str, Any], **kwargs: Any
@@ -63,10 +70,13 @@ class Identity(CachePolicy):
         code = {"stage": self.stage, "version": self.version, "prompts": self.prompts}
         return identity.digest({**code, "inputs": self.determining(inputs)})
 
-    @staticmethod
-    def determining(inputs: dict[str, Any]) -> dict[str, Any]:
-        """The inputs without the runtime, as they stand in the record."""
-        return {name: identity.fingerprint(value) for name, value in inputs.items() if name not in RUNTIME}
+    def determining(self, inputs: dict[str, Any]) -> dict[str, Any]:
+        """The inputs without the runtime and without those at their default, as they stand in the record."""
+        return {
+            name: identity.fingerprint(value)
+            for name, value in inputs.items()
+            if name not in RUNTIME and not (name in self.defaults and value == self.defaults[name])
+        }
 
 
 class RecordStorage(WritableFileSystem):
@@ -99,9 +109,18 @@ class RecordStorage(WritableFileSystem):
 
 def record_storage(root: str) -> RecordStorage:
     """The storage of a root, known to the Prefect server (which insists on it), under a name made of the root's."""
-    files = RecordStorage(root=root)
-    files.save(f"root-{identity.digest(root)[:12]}", overwrite=True)
+    files, name = RecordStorage(root=root), f"root-{identity.digest(root)[:12]}"
+    try:
+        files.save(name, overwrite=True)
+    except ObjectAlreadyExists:  # another process has told a new server of this kind of storage meanwhile
+        files.save(name, overwrite=True)
     return files
+
+
+def _travelled(before: Traffic) -> dict[str, float]:
+    """Copies of weights between machines during a stage, as metrics; nothing where none were made."""
+    sent = traffic().bytes - before.bytes
+    return {"cluster_bytes": sent, "cluster_seconds": round(traffic().seconds - before.seconds, 3)} if sent else {}
 
 
 def handle_of(record: artifacts.Record, folder: str) -> schema.Handle:
@@ -122,8 +141,11 @@ def can_heal(task: Task[..., Any], run: TaskRun, state: State) -> bool:
 
 
 def heals(error: Exception) -> bool:
-    """Can another attempt get past this? Everything else (bad input, full disk, a bug) would only repeat."""
-    return isinstance(error, EngineLost | TrainerLost) or files.is_transient(error)
+    """Can another attempt get past this? Everything else (bad input, full disk, a bug) would only repeat.
+
+    Nothing is attempted again once what ran beside it has ended: engines were closed on purpose.
+    """
+    return not stopping.stopped() and (isinstance(error, EngineLost | TrainerLost) or files.is_transient(error))
 
 
 def stage(name: str, version: int, prompts: str = "") -> Callable[[Callable[..., schema.Handle]], Task[..., Any]]:
@@ -133,10 +155,11 @@ def stage(name: str, version: int, prompts: str = "") -> Callable[[Callable[...,
     `version` in the commit that changes what the stage makes of the same inputs. `prompts`: digest of the prompts it
     uses.
     """
-    policy = Identity(stage=name, version=version, prompts=prompts)
 
     def wrap(body: Callable[..., schema.Handle]) -> Task[..., Any]:
         signature = inspect.signature(body)
+        defaults = {p.name: p.default for p in signature.parameters.values() if p.default is not p.empty}
+        policy = Identity(stage=name, version=version, prompts=prompts, defaults=defaults)
         inputs_only = signature.replace(parameters=list(signature.parameters.values())[1:])
 
         @functools.wraps(body)
@@ -147,8 +170,10 @@ def stage(name: str, version: int, prompts: str = "") -> Callable[[Callable[...,
             output = Output(attempts.new(folder), digest)
             start = time.monotonic()
             share_cache(inputs["runtime"])
+            before = traffic()
             try:
                 handle = body(output, **inputs)
+                output.metrics |= _travelled(before)
                 record = artifacts.write_record(
                     output.folder,
                     artifacts.Record(

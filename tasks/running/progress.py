@@ -1,27 +1,58 @@
 """Progress of a stage, for people: log lines with rate and ETA, a Prefect progress artifact, a bar in the terminal.
 
-A stage calls `report(done, total)` as often as it likes. Bars are drawn by whoever observes (`flows.cli.main`).
+A stage calls its `Progress` as often as it likes. `flows.cli.terminal` observes stages and trainings, and draws them.
 """
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from uuid import UUID
 
 from prefect import get_run_logger
 
-from tasks.running import telemetry
+from racro.pace import Row
+from tasks.running import stopping, telemetry
 
 Observer = Callable[[str, int, int], None]
 """(what, done, total)"""
 
 observers: list[Observer] = []
 
+row_observers: list[Callable[[Row], None]] = []
+"""Called after each iteration of a training."""
+
+line_observers: list[Callable[[str], None]] = []
+"""Called with what a flow has to say to people before anything is done."""
+
 LOG_EVERY = 10.0
 """Seconds between log lines."""
+ENOUGH = 3
+"""Items, and percent of all, before the rest is estimated: the first ones wait for engines that start."""
 ARTIFACT_AFTER = 3.0
 """Seconds before a stage is worth a progress artifact; most are over by then."""
+
+
+@contextlib.contextmanager
+def observed(stage: Observer, row: Callable[[Row], None], line: Callable[[str], None]) -> Iterator[None]:
+    """Tell these of all that goes on within the context."""
+    observers.append(stage)
+    row_observers.append(row)
+    line_observers.append(line)
+    try:
+        yield
+    finally:
+        observers.remove(stage)
+        row_observers.remove(row)
+        line_observers.remove(line)
+
+
+def say(line: str) -> None:
+    """A line for people, in the log and wherever they look."""
+    get_run_logger().info(line)
+    for observer in line_observers:
+        observer(line)
 
 
 class Progress:
@@ -34,6 +65,7 @@ class Progress:
         self.done = 0
 
     def __call__(self, done: int, total: int) -> None:
+        stopping.require_going_on()
         now = time.monotonic()
         if done < self.done:  # the stage counts something else now: questions after captions
             self.since = self.logged = self.last
@@ -56,8 +88,10 @@ class Progress:
     def _rate(self, done: int, total: int) -> str:
         seconds = max(time.monotonic() - self.since, 1e-6)
         rate = done / seconds
-        eta = f", {(total - done) / rate:.0f} s to go" if rate and total > done else f" in {seconds:.1f} s"
-        return f"{rate:.1f} {self.unit}/s{eta}"
+        if done >= total:
+            return f"{rate:.1f} {self.unit}/s in {seconds:.1f} s"
+        known = done >= ENOUGH and 100 * done >= ENOUGH * total
+        return f"{rate:.1f} {self.unit}/s{f', {(total - done) / rate:.0f} s to go' if known else ''}"
 
     def _show(self, percent: float) -> None:
         if self.artifact or time.monotonic() - self.start > ARTIFACT_AFTER:

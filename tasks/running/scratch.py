@@ -10,6 +10,7 @@ import contextlib
 import fcntl
 import os
 import shutil
+import threading
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -22,7 +23,7 @@ PREFIX = "racro-scratch-"
 
 
 class Scratch:
-    """Folders by name. The last one of each kind stays, and those that are in use."""
+    """Folders by name. The last one of each kind stays, and those that are in use. Several threads may use it."""
 
     def __init__(self, place: Path) -> None:
         """`place`: the folder that all processes share."""
@@ -34,24 +35,23 @@ class Scratch:
             self.folder.mkdir()
             self.lock = open(self.folder / "lock", "ab")  # noqa: SIM115  # held until the end of the process
             fcntl.flock(self.lock, fcntl.LOCK_EX)
+        self.changing = threading.RLock()
         self.uses: Counter[str] = Counter()
         self.newest: dict[str, str] = {}
         """The last name of each kind."""
 
     def make(self, name: str, fill: Callable[[Path], None], kind: str = "") -> Path:
         """Have `fill` write into a folder, which exists afterwards, or not at all."""
-        temporary, final = self.folder / f"{name}.tmp", self.folder / name
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir()
-        try:
+        final = self.folder / name
+        with self.use(f"{name}.tmp") as temporary:
+            shutil.rmtree(temporary, ignore_errors=True)
+            temporary.mkdir()
             with full_disk_as_such(str(self.folder)):
                 fill(temporary)
-            shutil.rmtree(final, ignore_errors=True)
-            temporary.rename(final)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
-        self.newest[kind] = name
-        self._tidy()
+            with self.changing:
+                shutil.rmtree(final, ignore_errors=True)
+                temporary.rename(final)
+                self.newest[kind] = name
         return final
 
     def find(self, name: str) -> Path | None:
@@ -60,13 +60,15 @@ class Scratch:
 
     @contextlib.contextmanager
     def use(self, name: str) -> Iterator[Path]:
-        """A folder that stays within the context."""
-        self.uses[name] += 1
+        """A folder that stays within the context, if it is there."""
+        with self.changing:
+            self.uses[name] += 1
         try:
             yield self.folder / name
         finally:
-            self.uses[name] -= 1
-            self._tidy()
+            with self.changing:
+                self.uses[name] -= 1
+                self._tidy()
 
     def close(self) -> None:
         """Remove everything."""

@@ -6,12 +6,14 @@ depend on it. Interruptions and timeouts of stages pass through.
 
 from __future__ import annotations
 
+import base64
 import logging
 from collections.abc import Callable
 from typing import Any, TypeVar
 from uuid import UUID
 
-from prefect import artifacts
+from prefect import artifacts, get_client
+from prefect.client.schemas.actions import ArtifactUpdate
 
 T = TypeVar("T")
 
@@ -48,12 +50,53 @@ def table(key: str, rows: list[dict[str, Any]], description: str) -> None:
     )
 
 
-def progress(artifact: UUID | None, percent: float, description: str) -> UUID | None:
+def link(key: str, address: str, text: str, description: str) -> None:
+    """A link among Prefect's artifacts."""
+    attempt(
+        "an artifact in Prefect",
+        lambda: artifacts.create_link_artifact(address, link_text=text, key=key, description=description),
+    )
+
+
+def page(artifact: UUID | None, key: str, text: str, description: str) -> UUID | None:
+    """A page that is renewed while a run lasts: made, or replaced. Returns it; None where there is none yet."""
+    return _renewed(
+        artifact,
+        lambda: artifacts.create_markdown_artifact(text, key=key, description=description),
+        ArtifactUpdate(data=text, description=description),
+    )
+
+
+def image(artifact: UUID | None, key: str, png: bytes, description: str) -> UUID | None:
+    """A picture that is renewed while a run lasts, inside the artifact: Prefect serves no files of ours."""
+    address = f"data:image/png;base64,{base64.b64encode(png).decode()}"
+    return _renewed(
+        artifact,
+        lambda: artifacts.create_image_artifact(address, key=key, description=description),
+        ArtifactUpdate(data=address, description=description),
+    )
+
+
+def progress(artifact: UUID | None, percent: float, description: str, key: str | None = None) -> UUID | None:
     """A progress bar in Prefect's UI: made, or moved on. Returns it; None where there is none yet."""
-    if artifact is None:
-        made = attempt(
-            "progress in Prefect", lambda: artifacts.create_progress_artifact(percent, description=description)
-        )
-        return made if isinstance(made, UUID) else None
-    attempt("progress in Prefect", lambda: artifacts.update_progress_artifact(artifact, progress=percent))
-    return artifact
+    return _renewed(
+        artifact,
+        lambda: artifacts.create_progress_artifact(percent, key=key, description=description),
+        ArtifactUpdate(data=percent, description=description),
+        "progress in Prefect",
+    )
+
+
+def _renewed(
+    artifact: UUID | None, make: Callable[[], Any], update: ArtifactUpdate, what: str = "an artifact in Prefect"
+) -> UUID | None:
+    def renew() -> UUID:
+        if artifact is None:
+            made = make()
+            assert isinstance(made, UUID)
+            return made
+        with get_client(sync_client=True) as client:
+            client.update_artifact(artifact, update)
+        return artifact
+
+    return attempt(what, renew) or artifact

@@ -1,9 +1,8 @@
-"""The trainer of this process, warm from iteration to iteration, and the policies that it makes again when they are
-needed and nobody has kept them.
+"""The trainer of this process, warm from iteration to iteration. It makes policies again that are needed and not kept.
 
 A policy's weights are beside its record (evaluated ones and the last), in this process's scratch (the newest), or they
 are replayed: from the last state of the trainer that was kept, through the scored rollouts of the updates since.
-Called by the stage update, and through `folder` by whoever loads a captioner.
+Called by the stage update, and through `folder` by all that loads a captioner. It works for one thread at a time.
 """
 
 from __future__ import annotations
@@ -12,38 +11,35 @@ import contextlib
 import functools
 import logging
 import os
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from racro.config import Runtime
+from racro.engines.waiting import WAIT
 from racro.home import home
 from racro.identity import digest
 from racro.models.adapters import CONFIG
-from racro.models.folders import TRAINER, model_digest, model_folder
-from racro.processes.gpus import NoGpuMemory, memories, visible, wait_for_bytes
+from racro.models.folders import model_digest, model_folder
 from racro.schema import Handle, Policy, Problem, ScoredRollout
-from racro.storage import artifacts, files, layout
+from racro.storage import artifacts, attempts, files, layout
 from racro.storage.layout import LINEAGE, RECORD
-from racro.training.failures import TrainerMemory
 from racro.training.lineage import Lineage, NoLineage
 from racro.training.planning import Plan, plan
 from racro.training.service import Service, opened
-from tasks.running import telemetry
-from tasks.running.downloads import on_disk, state_on_disk
+from tasks.running import states, stopping
+from tasks.running.downloads import on_disk
 from tasks.running.locks import alone
 from tasks.running.scratch import Scratch, at
+from tasks.running.trainer_memory import wait_for_memory
 
 if TYPE_CHECKING:
     from racro.training.trainer import Training
 
 logger = logging.getLogger("prefect.racro.trainer")
-LAST = ".metadata"
-"""The file of the trainer's state that is written last."""
 MARKS = ("config.json", CONFIG)
 """Files that a model folder, or an adapter's, always has."""
-STATE = "state-"
-"""Before the name of a policy: the trainer's state in scratch."""
 
 
 class Warm:
@@ -54,6 +50,8 @@ class Warm:
         self.service: Service | None = None
         self.files = contextlib.ExitStack()
         """Keeps the initial policy's folder."""
+        self.initial = ""
+        """The policy that the settings begin with: no state of it is needed."""
         self.saved: set[str] = set()
         """Policies whose state was kept."""
         self.replayed = 0
@@ -63,41 +61,79 @@ class Warm:
     def scratch(self, runtime: Runtime) -> Scratch:
         """The folder for weights on their way."""
         place = at(runtime.scratch).absolute()
-        if place not in self.scratches:
-            self.scratches[place] = Scratch(place)
-        return self.scratches[place]
+        with _opening_scratch:
+            if place not in self.scratches:
+                self.scratches[place] = Scratch(place)
+            return self.scratches[place]
 
 
+_opening_scratch = threading.Lock()
+_turn = threading.RLock()
 _warm = Warm()
 
 
-def holding(policy: Policy, made_by: Lineage, runtime: Runtime) -> Service:
+@contextlib.contextmanager
+def turn() -> Iterator[None]:
+    """Alone with the trainer: an update, or making a policy again. Waits; raises Stopped."""
+    while not _turn.acquire(timeout=WAIT):
+        stopping.require_going_on()
+    try:
+        yield
+    finally:
+        _turn.release()
+
+
+def holding(policy: Policy, made_by: Lineage, runtime: Runtime, writer: Policy | None = None) -> Service:
     """The trainer with the weights and the optimizer of `policy`: as it is, from a state, or by replay.
 
-    `made_by`: the update that is about to be taken from `policy`, or that was taken to make it. Raises NoLineage.
+    The initial policy of a stage has an optimizer that has done nothing yet, whatever was trained before it.
+
+    `made_by`: the update that is about to be taken from `policy`, or that was taken to make it. `writer`: the policy
+    before, whose weights the trainer is to remember; no state has them, so the update from it is then replayed. Raises
+    NoLineage.
     """
     service = _service(made_by, runtime)
     _warm.replayed = 0
     updates: list[tuple[Lineage, Policy]] = []
     here, start = policy, None
     with contextlib.ExitStack() as stack:
-        while here.digest != service.policy and (start := _state(here, runtime, stack)) is None and here.step:
+        begun = (service.policy, made_by.initial.digest)
+        forgotten = writer is not None and service.earlier != writer.digest
+        while (forgotten and here.digest == policy.digest) or (
+            here.digest not in begun and (start := states.find(here, _warm.scratch(runtime), runtime, stack)) is None
+        ):
             line = Lineage.read(here)
+            if _settings(line, runtime) != _warm.settings:
+                _hand_over(here, line, runtime)
+                service, begun = _service(made_by, runtime), (None, made_by.initial.digest)
+                continue
             updates.append((line, here))
             here = line.policy
         if here.digest != service.policy:
             training = _training(made_by, runtime)
             if service.policy is not None:
                 service.rest()  # what it holds of another policy is in the way
-            _wait_for_memory(training)
+            wait_for_memory(training)
             service.begin(training, start, here.digest)
     for line, made in reversed(updates):
         if made.digest != line.policy.digest:  # an update without signal made nothing new
             logger.info("replaying the update to policy %s", made.digest[:12])
             work = work_of(line)
-            service.update(line.policy.digest, made.digest, work, line.problems.uri, line.policy.step, lambda *_: None)
+            taken = line.policy.step - line.initial.step
+            names, keep = (line.policy.digest, made.digest), writer is not None
+            service.update(*names, work, line.problems.uri, taken, lambda *_: None, keep)
             _warm.replayed += 1
     return service
+
+
+def _hand_over(policy: Policy, made_by: Lineage, runtime: Runtime) -> None:
+    """Put the state of the policy with which the stage before ended into scratch, for the stage that goes on from it.
+
+    What that stage replays, it replays with its own settings.
+    """
+    before = holding(policy, made_by, runtime)
+    name = policy.digest
+    _warm.scratch(runtime).make(f"{states.STATE}{name}", lambda place: before.save(name, place), kind=states.STATE)
 
 
 def work_of(line: Lineage) -> Plan:
@@ -107,6 +143,8 @@ def work_of(line: Lineage) -> Plan:
         {problem.uid: problem for problem in artifacts.read_table(line.problems, Problem)},
         line.policy.digest,
         line.config.mini_batch,
+        line.objective,
+        line.writer.digest if line.writer else None,
     )
 
 
@@ -133,25 +171,34 @@ def folder(model: Handle, runtime: Runtime, make_room: Callable[[Runtime], None]
         with on_disk(model, runtime) as place:
             yield place
         return
-    scratch = _warm.scratch(runtime)
-    if scratch.find(model.digest) is None:
-        make_room(runtime)
-        found = export(holding(model, Lineage.read(model), runtime), model.digest, None, runtime)
-        if found != model.files:
-            logger.warning(
-                "policy %s was made again with other rounding (weights %s, were %s); importance ratios cover it",
-                *(name[:12] for name in (model.digest, found, model.files)),
-            )
-    with scratch.use(model.digest) as place:
+    with _warm.scratch(runtime).use(model.digest) as place:
+        if not place.is_dir():
+            with turn():
+                if not place.is_dir():  # no other thread has made it meanwhile
+                    make_room(runtime)
+                    _again(model, runtime)
         yield place
+
+
+def _again(policy: Policy, runtime: Runtime) -> None:
+    """Make a policy again, into scratch."""
+    found = export(holding(policy, Lineage.read(policy), runtime), policy.digest, None, runtime)
+    if found != policy.files:
+        logger.warning(
+            "policy %s was made again with other rounding (weights %s, were %s); importance ratios cover it",
+            *(name[:12] for name in (policy.digest, found, policy.files)),
+        )
 
 
 def keep(policy: Policy, runtime: Runtime, make_room: Callable[[Runtime], None]) -> None:
     """Have a policy's model folder lie beside its record, also if nobody wanted that when it was made."""
     if artifacts.read_record(policy.uri) is None or _kept(policy):  # pruned, or there
         return
-    root, _, key = policy.uri.rpartition(f"/{layout.ARTIFACTS}/")
-    with alone(root, f"keep {key}"), folder(policy, runtime, make_room) as place:
+    root, _, key = attempts.split(policy.uri)[0].rpartition(f"/{layout.ARTIFACTS}/")
+    waiting = alone(root, f"{layout.ARTIFACTS}/{key}", lambda: not _kept(policy), lease="lease-keep")
+    with waiting, folder(policy, runtime, make_room) as place:
+        if _kept(policy):  # another run has done it
+            return
         if model_digest(place) != policy.files:  # made again with other rounding, which `folder` has said
             return
         fs, path = files.opened(policy.uri)
@@ -163,31 +210,19 @@ def keep(policy: Policy, runtime: Runtime, make_room: Callable[[Runtime], None])
 
 def rest(runtime: Runtime) -> None:
     """Free the trainer's memory, for an engine on the same GPU. A state that was not kept goes to scratch first."""
-    service = _warm.service
-    if service is None or service.policy is None:
-        return
-    name = service.policy
-    if name not in _warm.saved:
-        _warm.scratch(runtime).make(f"{STATE}{name}", lambda place: service.save(name, place), kind=STATE)
-    service.rest()
+    with turn():
+        service = _warm.service
+        if service is None or service.policy is None:
+            return
+        name, kind = service.policy, states.STATE
+        if name not in _warm.saved and name != _warm.initial:
+            _warm.scratch(runtime).make(f"{kind}{name}", lambda place: service.save(name, place), kind=kind)
+        service.rest()
 
 
 def replayed() -> int:
     """How many updates had to be taken again for the policy that was asked for last."""
     return _warm.replayed
-
-
-def drop_state(policy: Policy) -> None:
-    """Remove the trainer's state that was kept with a policy: later ones are there. Its model folder stays."""
-    fs, path = files.opened(f"{policy.uri}/{TRAINER}")
-
-    def remove() -> None:
-        if fs.exists(f"{path}/{LAST}"):
-            fs.rm_file(f"{path}/{LAST}")  # first: the rest is then no state any more
-        if fs.exists(path):
-            fs.rm(path, recursive=True)
-
-    telemetry.attempt("the removal of an old state of the trainer", remove)
 
 
 def saved(policy: Policy) -> None:
@@ -208,28 +243,18 @@ def release() -> None:
 
 def _service(line: Lineage, runtime: Runtime) -> Service:
     """The trainer for a training's settings; another one is closed."""
-    settings = digest([line.initial, line.captioner, line.temperature, line.config, line.seed, runtime])
+    settings = _settings(line, runtime)
     if _warm.service is None or _warm.settings != settings or _warm.service.closed:
         if _warm.service is not None:
             _warm.service.close()
-        _warm.service = opened(runtime.trainer, home() / "engines" / str(os.getpid()) / "trainer.log")
-        _warm.settings = settings
+        _warm.service = opened(runtime, home() / "engines" / str(os.getpid()) / "trainer.log")
+        _warm.settings, _warm.initial = settings, line.initial.digest
     return _warm.service
 
 
-def _wait_for_memory(training: Training) -> None:
-    """Return when the trainer's GPUs have room for what it cannot do without. Raises TrainerMemory."""
-    from racro.models import devices, memory, sizes
-
-    there = memories()
-    if not there or not devices.has_cuda():
-        return
-    counted = sizes.captioner(training.initial, training.captioner.lora, training.config.freeze)
-    need = memory.trainer(counted, training.captioner, training.config, training.runtime)
-    try:
-        wait_for_bytes(dict.fromkeys(devices.trainer_gpus(training.runtime, visible(list(there))), need.certain))
-    except NoGpuMemory as error:
-        raise TrainerMemory(f"the trainer cannot start: {error}, or see racro doctor RECIPE") from error
+def _settings(line: Lineage, runtime: Runtime) -> str:
+    """Digest of what a trainer is opened for."""
+    return digest([line.initial, line.captioner, line.temperature, line.config, line.seed, runtime])
 
 
 def _training(line: Lineage, runtime: Runtime) -> Training:
@@ -237,7 +262,7 @@ def _training(line: Lineage, runtime: Runtime) -> Training:
 
     _warm.files.close()
     initial = _warm.files.enter_context(on_disk(_initial(line), runtime))
-    if runtime.trainer.gpus:  # in the trainer's processes they are numbered anew
+    if runtime.trainer.gpus or (runtime.cluster.type == "ray" and runtime.device != "cpu"):  # numbered anew there
         runtime = runtime.model_copy(update={"device": "cuda"})
     return Training(initial, line.captioner, line.temperature, line.config, runtime, line.seed)
 
@@ -251,24 +276,6 @@ def _initial(line: Lineage) -> Policy:
     if (found := model_digest(place)) != line.initial.digest:
         raise NoLineage(f"{place} holds {found[:12]}, and the training began with {line.initial.digest[:12]}")
     return line.initial.model_copy(update={"uri": str(place)})
-
-
-def _state(policy: Policy, runtime: Runtime, stack: contextlib.ExitStack) -> Path | None:
-    """The trainer's state for a policy, as long as the stack is open; None if there is none."""
-    scratch = _warm.scratch(runtime)
-    name = f"{STATE}{policy.digest}"
-    if scratch.find(name):
-        return stack.enter_context(scratch.use(name))
-    if policy.trainer_digest is None:
-        return None
-    fs, path = files.opened(f"{policy.uri}/{TRAINER}/{LAST}")
-    if not files.with_retries(lambda: fs.exists(path)):  # removed, because a later one is there
-        return None
-    try:
-        return stack.enter_context(state_on_disk(policy, runtime))
-    except artifacts.BadArtifact as error:
-        logger.warning("%s; an earlier state is taken, and updates since are replayed", error)
-        return None
 
 
 def _kept(policy: Policy) -> bool:

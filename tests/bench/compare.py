@@ -24,6 +24,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+PARTS = {"caption": "caption", "reward-answer": "rewards", "compose": "rewards", "update": "update"}
+"""Part of an iteration by stage."""
 RECIPE = "racro/recipes/embedded.yaml"
 VARIANTS = ("pipeline", "library", "online")
 
@@ -63,9 +65,9 @@ def pipeline(iterations: int, seed: int, place: Path) -> dict[str, Any]:
                 if len(begins) == 1:
                     spent.clear()
             handle = run(self, task, run_name, returns, **inputs)
-            if task.name in ("caption", "reason", "update"):
-                stage_wall[task.name] += time.monotonic() - start
-                stage_wall[f"{task.name} body"] += self.record(handle).seconds
+            if part := PARTS.get(task.name):
+                stage_wall[part] += time.monotonic() - start
+                stage_wall[f"{part} body"] += self.record(handle).seconds
             if isinstance(handle, Policy):
                 ends.append(time.monotonic())
             return handle
@@ -96,7 +98,10 @@ def library(iterations: int, seed: int, place: Path) -> dict[str, Any]:
     from racro.data import problems
     from racro.engines import opening as engines
     from racro.models.folders import EMBEDDED
-    from racro.rollouts import captioner, reasoner
+    from racro.rewards import composition
+    from racro.rewards.answer import Answer
+    from racro.rewards.protocol import Case, Means, rows
+    from racro.rollouts import captioner
     from racro.training.planning import plan
     from racro.training.trainer import Trainer, Training
 
@@ -116,7 +121,10 @@ def library(iterations: int, seed: int, place: Path) -> dict[str, Any]:
         made = list(captioner.caption(chosen, folder, str(k), captioning, r.rollout, seed, k, 1e9))
         rollouts = captioner.in_order(made, chosen)
         clock.append(time.monotonic())
-        scored = list(reasoner.reason(rollouts, by_uid, answering, r.reasoner, r.reward, None, seed, k, 1e9))
+        cases = [Case(by_uid[rollout.uid], rollout) for rollout in rollouts]
+        means = Means(seed=seed, iteration=k, deadline=1e9, reasoner=answering, reasoner_settings=r.reasoner)
+        table = rows(cases, Answer(r.rewards[0]).score(cases, means))
+        scored = composition.compose(rollouts, [table], composition.terms(r.rewards))
         clock.append(time.monotonic())
         work = plan(scored, by_uid, str(k), r.update.mini_batch)
         after = place / f"policy-{k}"
@@ -127,7 +135,7 @@ def library(iterations: int, seed: int, place: Path) -> dict[str, Any]:
         policy, step = after, step + work.steps
         clock.append(time.monotonic())
         walls.append(clock[-1] - clock[0])
-        for name, (a, b) in zip(("caption", "reason", "update"), itertools.pairwise(clock), strict=True):
+        for name, (a, b) in zip(("caption", "rewards", "update"), itertools.pairwise(clock), strict=True):
             parts[name] += (b - a) / iterations
     wall = time.monotonic() - start
     return {"iterations": walls, "wall": wall, "stages": dict(parts)} | _accuracy(r, policy, place)
@@ -331,9 +339,9 @@ def _print(results: dict[str, list[dict[str, Any]]]) -> None:
     print(f"\npipeline above library: {overhead:.2f} s = {share:.0f} % of an iteration\n")
     run = results["pipeline"][0]
     wall = statistics.fmean(run["iterations"])
-    rows = {name: run["stages"][f"{name} body"] for name in ("caption", "reason", "update")}
+    rows = {name: run["stages"][f"{name} body"] for name in ("caption", "rewards", "update")}
     rows |= {"of these, artifacts": run["artifacts"], "MLflow": run["MLflow"]}
-    rows["Prefect"] = sum(run["stages"][n] - run["stages"][f"{n} body"] for n in ("caption", "reason", "update"))
+    rows["Prefect"] = sum(run["stages"][n] - run["stages"][f"{n} body"] for n in ("caption", "rewards", "update"))
     print("| where an iteration's time goes | s | share |\n|---|---|---|")
     for name, seconds in rows.items():
         print(f"| {name} | {seconds:.3f} | {100 * seconds / wall:.1f} % |")

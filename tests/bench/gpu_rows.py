@@ -26,7 +26,7 @@ from racro.training.passes import BinInputs
 from racro.training.planning import Plan, plan
 from racro.training.prompts import PromptEncoder
 from racro.training.trainer import Trainer, Training
-from tests.bench.gpu_work import ONE_STEP, POLICY, Workload, lengths, made_up, problems, scored, sum_of, write_model
+from tests.bench.gpu_work import ONE_STEP, POLICY, Workload, half_right, lengths, made_up, problems, sum_of, write_model
 
 Figures = dict[str, Any]
 
@@ -73,18 +73,24 @@ class Bench:
             seconds = time.monotonic() - start
         finally:
             engine.close()
-        self.written = [scored(dict(row)) for row in captioner.in_order(made, chosen)]
+        self.written = half_right(captioner.in_order(made, chosen))
         total = sum(len(row.completion_ids) for row in made)
         prompt = len(made[0].prompt_ids)
         return {"seconds": seconds, "tokens_per_s": total / seconds, "prompt": prompt, "start_s": opened}
 
-    def load(self, lora: config.Lora | None, beta: float = 1e-3, tokens: int | None = None) -> Figures:
+    def load(
+        self,
+        lora: config.Lora | None,
+        beta: float = 1e-3,
+        tokens: int | None = None,
+        dtype: config.DType = "bfloat16",
+    ) -> Figures:
         """The trainer, in place of the one before."""
         self.close()
         self.lora, self.beta, self.steps, self.first = lora, beta, 0, None
         training = Training(
             initial=self.folder,
-            captioner=config.Captioner(model=str(self.folder), lora=lora),
+            captioner=config.Captioner(model=str(self.folder), lora=lora, dtype=dtype),
             temperature=1.0,
             config=config.UpdateSettings(beta=beta, max_logprob_gap=1e3, mini_batch=ONE_STEP),
             runtime=config.Runtime(
@@ -116,12 +122,12 @@ class Bench:
         with self._grouped(grouped):
             self._take(self.work(2))
             work = self.work(self.workload.groups)
-            start = self._now()
+            start, busy = self._now(), time.process_time()
             metrics = self._take(work)
-            seconds = self._now() - start
+            seconds, busy = self._now() - start, time.process_time() - busy
         if grouped and not metrics["shared_prompts"]:
             raise Skipped("captions cannot share their prompt here")
-        return self._figures(work, seconds, trained=True) | {"grad_norm": metrics["grad_norm"]}
+        return self._figures(work, seconds, trained=True) | {"cpu_s": busy, "grad_norm": metrics["grad_norm"]}
 
     def gap(self) -> Figures:
         """An update on what the engine wrote: how far are its log-probs from the trainer's?"""
@@ -143,15 +149,15 @@ class Bench:
         bins = deal(dict(enumerate(map(lengths, work.groups))), 1, self.replayer.budget, grouped)[0]
         prepared = [inputs.prepare(own, own.rows[0]) for own in bins]
         self.replayer._score(self.replayer.model, prepared[0].packed)
-        start = self._now()
+        start, busy = self._now(), time.process_time()
         passes = [self.replayer._score(self.replayer.model, own.packed).logprobs for own in prepared]
-        seconds = self._now() - start
+        seconds, busy = self._now() - start, time.process_time() - busy
         found: dict[int, torch.Tensor] = {}
         for own, values in zip(prepared, passes, strict=True):
             found |= zip(own.captions, values.float().split(own.lengths), strict=True)
         self.first = self.first or found
         gap = torch.cat([(found[number] - self.first[number]).abs() for number in found]).mean().item()
-        return self._figures(work, seconds, trained=False) | {"bins": len(bins), "gap": gap}
+        return self._figures(work, seconds, trained=False) | {"cpu_s": busy, "bins": len(bins), "gap": gap}
 
     def largest_bin(self) -> Figures:
         """The most tokens of a bin that fit, of the sizes that are tried."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from PIL import Image
@@ -14,11 +14,12 @@ from transformers import Qwen2_5_VLForConditionalGeneration, Qwen2VLImageProcess
 
 from racro.data.images import sha256
 from racro.models.folders import EMBEDDED, load_processor
-from racro.schema import ImageRef, Problem, ScoredRollout, Verdict
+from racro.schema import ImageRef, Problem, Rollout, ScoredRollout
 from racro.training.bins import Lengths
 from racro.training.planning import Group, Plan, plan
 from racro.training.prompts import PromptEncoder, prompt_ids
 from tests.support import qwen
+from tests.support.scoring import scored
 
 POLICY = "random"
 ONE_STEP = 10**4
@@ -138,20 +139,18 @@ def made_up(load: Workload, chosen: list[Problem], encoder: PromptEncoder, vocab
         for sample in range(load.captions):
             length = dice.randint(load.shortest, load.longest)
             rows.append(
-                scored(
-                    {
-                        "uid": problem.uid,
-                        "sample": sample,
-                        "policy": POLICY,
-                        "prompt_ids": tuple(prompt),
-                        "completion_ids": tuple(dice.randrange(32, 256) for _ in range(length)),
-                        "logprobs": (chance,) * length,
-                        "finish_reason": "length",
-                        "caption": "",
-                    }
+                Rollout(
+                    uid=problem.uid,
+                    sample=sample,
+                    policy=POLICY,
+                    prompt_ids=tuple(prompt),
+                    completion_ids=tuple(dice.randrange(32, 256) for _ in range(length)),
+                    logprobs=(chance,) * length,
+                    finish_reason="length",
+                    caption="",
                 )
             )
-    return plan(rows, {problem.uid: problem for problem in chosen}, POLICY, ONE_STEP)
+    return plan(half_right(rows), {problem.uid: problem for problem in chosen}, POLICY, ONE_STEP)
 
 
 def lengths(group: Group) -> Lengths:
@@ -164,8 +163,6 @@ def sum_of(own: Lengths) -> int:
     return own.prompt + sum(own.captions)
 
 
-def scored(row: dict[str, Any]) -> ScoredRollout:
-    """Half of each group is right."""
-    reward = float(row["sample"] % 2)
-    verdict = Verdict.CORRECT if reward else Verdict.WRONG
-    return ScoredRollout(**row, response="", verdict=verdict, describes=None, reward=reward)
+def half_right(rows: Sequence[Rollout]) -> list[ScoredRollout]:
+    """Every other caption of each group is right."""
+    return scored(rows, [float(row.sample % 2) for row in rows])

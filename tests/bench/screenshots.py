@@ -1,51 +1,65 @@
-"""`make screenshots`: docs/*.png, which show a tiny training in Prefect and MLflow. Needs Chromium and its driver.
+"""`make screenshots`: docs/*.png, a tiny training in Prefect, MLflow and a terminal. Needs Chromium and its driver.
 
 python -m tests.bench.screenshots [FOLDER]
 """
 
 from __future__ import annotations
 
-import shutil
+import contextlib
+import fcntl
+import io
+import itertools
+import os
+import pty
+import signal
+import struct
 import sys
 import tempfile
+import termios
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+import httpx
+from rich.console import Console
+from rich.text import Text
 from selenium import webdriver
-from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.expected_conditions import visibility_of_element_located
 from selenium.webdriver.support.wait import WebDriverWait
 
 TESTS = Path(__file__).parents[1]
 
+from tests.support import forkserver, screen  # noqa: E402
+from tests.support.browser import browser as chromium  # noqa: E402
+from tests.support.eventually import eventually  # noqa: E402
 from tests.support.workplace import Workplace, opened, tiny  # noqa: E402
 
-WIDTH, HEIGHT = 1440, 800
+COLUMNS, ROWS = 100, 4
+"""Width of the terminal, and lines of iterations in its picture."""
+SHOWN = (
+    "iterations=8",
+    "problems.count=64",
+    "rollout.problems=16",
+    "update.mini_batch=8",
+    "evaluation.problems=256",
+    "evaluation.every=2",
+)
+"""The training in the terminal."""
+LIVE = "[class^=artifact-card]"
+"""An artifact on a run's page."""
 DEADLINE = 120
 """Seconds for a page to show what the picture is for."""
 STILL = 2
 """Seconds without a change after which a page is drawn."""
-OPTIONS = (
-    "--headless=new",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--hide-scrollbars",
-    # A mouse is said to be there: without one, charts show their buttons all the time, over the curves.
-    "--blink-settings=primaryHoverType=2,availableHoverTypes=2,primaryPointerType=4,availablePointerTypes=4",
-)
-CHARTS = "heldout/(accuracy|truthful|states_asked)$|reward_mean|captions_distinct|reason/groups_informative"
+CHARTS = "heldout/(accuracy|truthful|states_asked)$|reward_mean|captions_distinct|compose/groups_informative"
 """The metrics that say how a training goes, as a pattern."""
-ASSISTANT_SEEN = "localStorage.setItem('mlflow.assistant.fab.autoOpenedOnFirstLoad_v1', 'true')"
-"""A browser that has this set does not open MLflow's assistant on the first visit."""
+VISITED = """
+localStorage.setItem('mlflow.assistant.fab.autoOpenedOnFirstLoad_v1', 'true');
+localStorage.setItem('mlflow.workflowType_v1', '"machine_learning"');
+"""
+"""What MLflow's pages remember of a visitor: the assistant does not open by itself, and the sidebar is the one of
+trainings, which pages of models do not take from their address."""
 
 CALM = """
 const calm = document.createElement("style");
@@ -68,16 +82,22 @@ class Page(NamedTuple):
 def main(folder: Path) -> None:
     """Train, and take a picture of each page."""
     with tempfile.TemporaryDirectory() as work, chromium(Path(work) / "chromium") as browser:
+        browser.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": VISITED})
         for place in opened(Path(work) / "up"):
-            run = place.wait(place.start("train", recipe=tiny("iterations=3", "evaluation.every=1"), run="first"))
+            recipe = tiny("iterations=3", "evaluation.every=1", "runtime.renewal=1")
+            run = place.wait(place.start("train", recipe=recipe, run="first"))
             for name, page in pages(place, run["id"]).items():
                 (folder / f"{name}.png").write_bytes(picture(browser, page))
+            (folder / "prefect-live.png").write_bytes(live(browser, place))
+            (folder / "terminal.png").write_bytes(terminal(browser, place, Path(work)))
 
 
 def pages(place: Workplace, run: str) -> dict[str, Page]:
     """Name of a picture -> page."""
-    prefect, deployment = place.api.removesuffix("/api"), place.deployment("train")["id"]
+    prefect, deployment = place.api.removesuffix("/api"), place.deployment("train-full")["id"]
     mlflow_run = place.summary("first")["mlflow_run_id"]
+    search = {"filter": f"run_id = '{mlflow_run}'"}
+    versions = httpx.get(f"{place.mlflow}/api/2.0/mlflow/model-versions/search", params=search).json()["model_versions"]
     return {
         "prefect-form": Page(f"{prefect}/deployments/deployment/{deployment}/run", ".schema-form-property__label"),
         "prefect-run": Page(f"{prefect}/runs/flow-run/{run}", "canvas"),
@@ -86,27 +106,72 @@ def pages(place: Workplace, run: str) -> dict[str, Page]:
             ".js-plotly-plot .scatterlayer path",
             CHARTS,
         ),
+        "mlflow-model": Page(
+            f"{place.mlflow}/#/models/{versions[0]['name']}?workflowType=machine_learning", "table, [role=table]"
+        ),
     }
 
 
-@contextmanager
-def chromium(profile: Path) -> Iterator[webdriver.Chrome]:
-    """A browser with a new profile. Exits if Chromium or its driver is missing."""
-    binary, driver = shutil.which("chromium") or shutil.which("google-chrome"), shutil.which("chromedriver")
-    if binary is None or driver is None:
-        sys.exit("screenshots need Chromium and its driver: apt-get install chromium chromium-driver")
-    options = webdriver.ChromeOptions()
-    options.binary_location = binary
-    for option in (*OPTIONS, f"--user-data-dir={profile}"):
-        options.add_argument(option)
-    browser = webdriver.Chrome(options, Service(driver))
-    try:
-        screen = {"width": WIDTH, "height": HEIGHT, "deviceScaleFactor": 1, "mobile": False}
-        browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
-        browser.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": ASSISTANT_SEEN})
-        yield browser
-    finally:
-        browser.quit()
+def live(browser: webdriver.Chrome, place: Workplace) -> bytes:
+    """The artifacts of a training in its middle."""
+    recipe = tiny("iterations=60", "evaluation.every=1", "runtime.renewal=1", "seed=5")
+    run = place.start("train", recipe=recipe, run="under-way")
+
+    def some() -> bool:
+        chosen = {"flow_run_id": {"any_": [run]}, "key": {"any_": ["training"]}}
+        bars = place.post("/artifacts/filter", artifacts=chosen).json()
+        return bool(bars) and bars[0]["data"] >= 5
+
+    assert eventually(some, 900), place.log(run)
+    browser.get(f"{place.api.removesuffix('/api')}/runs/flow-run/{run}")
+    wait = WebDriverWait(browser, DEADLINE)
+    tab = visibility_of_element_located((By.XPATH, "//*[normalize-space(text())='Artifacts' and not(ancestor::nav)]"))
+    wait.until(tab, "the page of the run has no tab Artifacts").click()
+    wait.until(visibility_of_element_located((By.CSS_SELECTOR, LIVE)), f"the page of the run shows no {LIVE}")
+    time.sleep(STILL)  # while the run goes on, the page never stands still
+    found = browser.get_screenshot_as_png()
+    place.post(f"/flow_runs/{run}/set_state", state={"type": "CANCELLING", "name": "Cancelling"})
+    place.wait(run, "CANCELLED")
+    return found
+
+
+def terminal(browser: webdriver.Chrome, place: Workplace, work: Path) -> bytes:
+    """A training in a terminal, in its middle."""
+    command = ["train", "embedded", "--run", "shown", *itertools.chain(*(("--set", one) for one in SHOWN))]
+    drawn = screen.lines(in_terminal([str(forkserver.shared().racro), *command], place.folder))
+    console = Console(record=True, width=COLUMNS, file=io.StringIO(), color_system="truecolor", force_terminal=True)
+    for line in (line for line in drawn if "server.log" not in line):  # a path of this machine
+        console.print(Text.from_ansi(line))
+    page = work / "terminal.html"
+    page.write_text(f"<body style='margin:0'>{console.export_svg(title='racro train embedded')}</body>")
+    browser.get(f"file://{page}")
+    wait = WebDriverWait(browser, DEADLINE)
+    svg = wait.until(visibility_of_element_located((By.TAG_NAME, "svg")))
+    return bytes(svg.screenshot_as_png)
+
+
+def in_terminal(command: list[str], folder: Path) -> str:
+    """What a command draws until a good part of its lines is there. It is then interrupted."""
+    process, terminal = pty.fork()
+    if process == 0:
+        os.chdir(folder)
+        os.environ["TERM"] = "xterm-256color"
+        os.execv(command[0], command)
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 40, COLUMNS, 0, 0))
+    output = b""
+    with contextlib.suppress(OSError):  # EIO: it has ended
+        while piece := os.read(terminal, 65536):
+            output += piece
+            text = output.decode(errors="replace")
+            if f"{ROWS}/" in text and text.rpartition(f"{ROWS}/")[2].count("caption") > 3:  # and the next one goes on
+                break
+    os.kill(process, signal.SIGINT)
+    drawn = output.decode(errors="replace")
+    with contextlib.suppress(OSError):
+        while os.read(terminal, 65536):
+            pass
+    os.waitpid(process, 0)
+    return drawn
 
 
 def picture(browser: webdriver.Chrome, page: Page) -> bytes:

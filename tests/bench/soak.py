@@ -76,9 +76,10 @@ def soak(place: Path, iterations: int) -> list[dict[str, int]]:
         rows: list[dict[str, int]] = []
         log = training.report.log_iteration
 
-        def watched(*arguments: Any, **more: Any) -> None:
-            log(*arguments, **more)
+        def watched(*arguments: Any, **more: Any) -> Any:
+            point = log(*arguments, **more)
             rows.append(look(place))
+            return point
 
         training.report.log_iteration = watched
         training.train(

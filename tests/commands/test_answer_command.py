@@ -16,11 +16,26 @@ import pytest
 
 from racro.embedded import world
 from racro.models.folders import EMBEDDED, model_digest
-from racro.summary import PolicyRef, Score, Summary
 from tests.conftest import EMBEDDED_RECIPE, REPOSITORY
-from tests.support.driver import STATE, Done, run
+from tests.support.finished import summary
+from tests.support.forkserver import STATE, Done, run
 
 KEY = "sesame"
+MODES = r"""
+captioner:
+  engine:
+    type: scripted
+    rules: [{when: "missing: the height", replies: [AGAIN]}, {when: describe the image, replies: [ONE, TWO, THREE]}]
+reasoner:
+  engine:
+    type: scripted
+    rules:
+      - {when: "(?s)Answer: .boxed.7.*Now solve", replies: ['\boxed{5}']}
+      - {when: AGAIN, replies: ['\boxed{4}']}
+      - {when: do not guess, replies: ['\boxed{cannot be answered} the height']}
+      - {when: ONE, replies: ['\boxed{2}']}
+      - {when: "", replies: ['\boxed{3}']}
+"""
 
 IMPORTS = [
     "racro.engines.local.transformers",
@@ -38,6 +53,7 @@ from racro.identity import judging_digest
 from racro.schema import EntryTable, FrozenModel, Policy, ProblemTable
 from racro.summary import Score
 from tasks.recording import track
+from tasks.recording.registry import Judge
 
 root, policy, digest = sys.argv[1:]
 client = MlflowClient()
@@ -46,8 +62,8 @@ for name, reasoner, uri in (("mine", "first", policy), ("other", "second", "/gon
     tags = {"racro.run": name, track.JUDGING: judging_digest(loading.load("embedded")) if name == "mine" else "x"}
     run = client.create_run(experiment, tags=tags).info.run_id
     track.log_evaluation.__wrapped__(
-        run, 1, 0.0, Policy(uri=uri, rows=0, digest=digest), FrozenModel(uri="x", rows=0, digest=reasoner),
-        ProblemTable(uri="x", rows=8, digest="heldout"), EntryTable(uri="x", rows=1, digest="judged"),
+        run, 1, 0.0, Policy(uri=uri, rows=0, digest=digest), Judge(FrozenModel(uri="x", rows=0, digest=reasoner),
+        ProblemTable(uri="x", rows=8, digest="heldout")), "x", EntryTable(uri="x", rows=1, digest="judged"),
         Score(accuracy=0.5, stderr=0.1, n=8, truthful=None, states_asked=None, leaks=None), {"accuracy": 0.5},
     )
     track.close_run.__wrapped__(run, {})
@@ -85,6 +101,9 @@ COMMANDS: dict[str, list[str]] = {
     "policy": ["--policy", "zeros", *WITH_ZEROS],
     "policy of a run": ["--policy", "mine", *WITH_ZEROS],
     "champion of a run": ["--policy", "champion", "--run", "mine", *WITH_ZEROS],
+    "vote": ["--recipe", "modes.yaml", "--mode", "vote", "--captions", "3", "--json", "--trace", *ABOUT],
+    "check": ["--recipe", "modes.yaml", "--mode", "check", *ABOUT],
+    "shots": ["--recipe", "modes.yaml", "--mode", "shots", "--examples", "shots.jsonl", "--shots", "1", *ABOUT],
     "trace": ["--trace", "--json"],
     "endpoint": ["--recipe", "scripted.yaml", "--reasoner", "m", "--reasoner-url", "URL", "--json", *ABOUT],
     "not at the endpoint": ["--recipe", "scripted.yaml", "--reasoner", "n", "--reasoner-url", "URL", *ABOUT],
@@ -121,6 +140,11 @@ MISTAKES: dict[str, tuple[list[str], int, str]] = {
     ),
     "no endpoint": (["--reasoner", "m", "--reasoner-url", "here"], 2, "--reasoner-url: no answer (here: unknown url"),
     "nameless endpoint": (["--reasoner-url", "http://x/v1"], 2, "--reasoner: missing; name the model as the endpoint"),
+    "no such mode": (["--mode", "blind"], 2, "--mode blind: not known; one of caption, direct, joint"),
+    "no mode of answering": (["--mode", "text"], 2, "mode text: questions are not answered like that; one of joint"),
+    "captions of no mode": (["--captions", "3"], 2, "--captions: no mode uses it; give --mode vote or --mode best"),
+    "no kind": (["--mode", "best"], 2, "mode best: the reward that chooses among the captions is missing"),
+    "no examples": (["--mode", "shots"], 2, "--examples: mode shots needs a file of solved examples"),
     "cut off": (
         ["--recipe", "scripted.yaml", "--max-tokens", "12"],
         1,
@@ -140,26 +164,13 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     PROBLEM.images()[0].save(work / "bars.png")
     (work / "text.png").write_text("text")
     (work / "scripted.yaml").write_text(SCRIPTED)
+    (work / "modes.yaml").write_text(MODES.replace("\\\\boxed", "\\boxed"))
+    (work / "shots.jsonl").write_text('{"question": "Q", "caption": "C", "answer": "7"}\n')
     _zeros(policy)
     recipe = Path(EMBEDDED_RECIPE).read_text()
-    score = Score(accuracy=0.5, stderr=0.1, n=8, truthful=None, states_asked=None, leaks=None)
-    summary = Summary(
-        run="mine",
-        recipe_digest="x",
-        seed=0,
-        iterations=1,
-        optimizer_steps=1,
-        base=score,
-        final=score,
-        policy=PolicyRef(uri=str(policy), digest=model_digest(policy)),
-        stages={},
-        seconds=1.0,
-        prefect_flow_run_id="x",
-        mlflow_run_id="x",
-    )
     for name in ("mine", "begun"):
         (work / "runs" / name / "recipe.yaml").write_text(recipe)
-    (work / "runs" / "mine" / "summary.json").write_text(summary.model_dump_json())
+    (work / "runs" / "mine" / "summary.json").write_text(summary("mine", policy).model_dump_json())
     settled = "from flows.station import local; local.settle()\n"
     arguments = [str(work / "runs"), str(policy), model_digest(policy)]
     _python(work, "-c", settled + REGISTER, *arguments)
@@ -240,10 +251,9 @@ def url() -> Iterator[str]:
 def done(work: Path, url: str) -> dict[str, Done]:
     """Every command, one after the other, in one working directory."""
     commands = COMMANDS | {name: arguments for name, (arguments, _, _) in MISTAKES.items()}
-    for number, name in enumerate(commands):
-        (work / f"{number}.in").write_text("\n".join(LINES) if name == "many" else "\n")
+    said = {number: "\n".join(LINES) if name == "many" else "\n" for number, name in enumerate(commands)}
     lines = [[argument.replace("URL", url) for argument in ("answer", *given)] for given in commands.values()]
-    return dict(zip(commands, run(lines, IMPORTS, work, _environment(work)), strict=True))
+    return dict(zip(commands, run(lines, IMPORTS, work, _environment(work), said), strict=True))
 
 
 def line_of(command: Done) -> dict[str, Any]:
@@ -287,6 +297,14 @@ def test_a_recipe_names_models_and_settings(done: dict[str, Done]) -> None:
     ]
 
 
+def test_a_question_is_answered_in_other_modes(done: dict[str, Done]) -> None:
+    answer = line_of(done["vote"])
+    assert (answer["caption"], answer["final"], answer["finish"]) == ("TWO", "3", {"caption": "stop", "answer": "stop"})
+    out = done["check"].out.splitlines()
+    assert out[2:4] == ["caption   ONE", "again     AGAIN"] and out[-1] == "answer    4"
+    assert done["shots"].out.splitlines()[-1] == "answer    5"
+
+
 @pytest.mark.parametrize("command", ["run", "policy", "policy of a run", "champion of a run"])
 def test_the_captioner_that_was_trained_answers(done: dict[str, Done], command: str) -> None:
     answer = line_of(done[command])
@@ -304,7 +322,9 @@ def test_a_trace_has_a_span_for_each_text(done: dict[str, Done], work: Path) -> 
     client = MlflowClient(f"sqlite:///{work}/.racro/mlflow/mlflow.db")
     experiment = client.get_experiment_by_name("racro")
     assert experiment is not None
-    [trace] = client.search_traces(locations=[experiment.experiment_id])
+    traces = {len(trace.data.spans): trace for trace in client.search_traces(locations=[experiment.experiment_id])}
+    assert [span.name for span in traces[7].data.spans] == ["racro", *["caption"] * 3, *["answer"] * 3], "mode vote"
+    trace = traces[4]
     root, *texts = trace.data.spans
     assert root.inputs["question"] == answer["question"] and root.outputs["final"] == answer["final"]
     assert [span.name for span in texts] == ["caption", "attempt", "answer"]
@@ -319,7 +339,7 @@ def test_the_reasoner_may_be_an_endpoint(done: dict[str, Done]) -> None:
     assert (answer["attempt"], answer["final"], answer["finish"]["answer"]) == ("TENTATIVE", "3", "stop")
     code, out, err = done["not at the endpoint"]
     assert code == 2 and "has no model 'n'; it has m" in err and len(err.splitlines()) == 1
-    assert "attempt   TENTATIVE" in out, "the captioner had answered by then"
+    assert out == "", "seen before the captioner is asked"
 
 
 # --- many -------------------------------------------------------------------------------------------------------------
@@ -368,7 +388,7 @@ def test_a_mistake_has_its_exit_code_and_its_line(done: dict[str, Done], name: s
 def test_all_stays_in_the_working_directory(done: dict[str, Done], work: Path) -> None:
     assert list((work.parent / "home").iterdir()) == []
     streams = {f"{i}.{name}" for i in range(len(done)) for name in ("in", "out", "err")}
-    ours = {"bars.png", "text.png", "scripted.yaml", "zeros", "runs", ".racro"}
+    ours = {"bars.png", "text.png", "scripted.yaml", "modes.yaml", "shots.jsonl", "zeros", "runs", ".racro"}
     assert {path.name for path in work.iterdir()} - streams == ours
 
 

@@ -171,7 +171,7 @@ def test_the_page_fits_a_terminal(tmp_path: Path, columns: int) -> None:
     except OSError:  # how Linux says that the other end is closed
         pass
     assert process.wait() == 0
-    text = re.sub(r"\x1b\[[0-9;]*m", "", output.decode())
+    text = re.sub(r"\x1b\[[0-9;]*[mK]", "", output.decode())
     page = text.splitlines()
     assert max(len(line.rstrip()) for line in page) <= columns
     assert "\x1b[" in output.decode(), "in colours"

@@ -13,7 +13,7 @@ from racro.summary import Summary
 from tests.commands.test_cli import environment
 from tests.conftest import EMBEDDED_RECIPE, TINY
 from tests.support import hub
-from tests.support.driver import Done, run
+from tests.support.forkserver import Done, run
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import random
 import signal
 import sqlite3
@@ -17,6 +18,7 @@ import pytest
 from flows import interruption
 from tests.commands.test_cli import SETS, environment
 from tests.conftest import nobody_works_in
+from tests.support import forkserver
 
 COMMAND = [
     *(sys.executable, "-P", "-m", "flows.cli.main", "train", "embedded", "--run", "mine", *SETS),
@@ -25,6 +27,8 @@ COMMAND = [
     *("--set", "evaluation.problems=100"),
 ]
 """A training whose evaluations take five seconds and more."""
+CHAMPIONS = "SELECT * FROM registered_model_aliases WHERE alias = 'champion'"
+"""In MLflow's database, which keeps the aliases of prompts in the same table."""
 
 
 def start(folder: Path, command: list[str]) -> subprocess.Popen[str]:
@@ -82,18 +86,44 @@ def test_sigterm_in_a_flow_ends_everything_in_order_and_the_command_goes_on(to: 
     assert states == [("CRASHED",)] and statuses == [("KILLED",)]
     assert nobody_works_in(tmp_path / "work")
     with contextlib.closing(sqlite3.connect(state / "mlflow" / "mlflow.db")) as mlflow:
-        crowned = mlflow.execute("SELECT * FROM registered_model_aliases").fetchall()
+        crowned = mlflow.execute(CHAMPIONS).fetchall()
     assert crowned == [], "a killed run's policy is no champion"
 
     if to == "the command":
         return
-    again = start(tmp_path, COMMAND)
+    again = start(tmp_path, [str(forkserver.shared().racro), *COMMAND[4:]])
     out, err = again.communicate(timeout=400)
     assert again.returncode == 0, out + err
     with contextlib.closing(sqlite3.connect(state / "mlflow" / "mlflow.db")) as mlflow:
         statuses = mlflow.execute("SELECT status FROM runs").fetchall()
-        crowned = mlflow.execute("SELECT alias FROM registered_model_aliases").fetchall()
-    assert statuses == [("FINISHED",)] and crowned == [("champion",)]
+        crowned = mlflow.execute(CHAMPIONS).fetchall()
+    assert statuses == [("FINISHED",)] and len(crowned) == 1
+
+
+@pytest.mark.parametrize("handler", ["ours", "Prefect's"])
+def test_a_signal_that_comes_in_a_finalizer_is_not_lost(handler: str) -> None:
+    """Python drops what is raised there; Prefect handles SIGTERM itself while a flow runs."""
+    theirs = "from prefect.utilities.engine import capture_sigterm\nfrom prefect.exceptions import TerminationSignal\n"
+    program = (
+        "import os, signal, time\nfrom flows import interruption\n"
+        + ("from contextlib import nullcontext as capture_sigterm\n" if handler == "ours" else theirs)
+        + "class Finalized:\n"
+        "    def __del__(self):\n"
+        "        os.kill(os.getpid(), signal.SIGTERM)\n"
+        "        for _ in range(1000): pass\n"
+        "        print('the rest of the finalizer')\n"
+        "interruption.install()\n"
+        "try:\n"
+        "    with interruption.orderly(), capture_sigterm():\n"
+        "        Finalized()\n"
+        "        print('goes on')\n"
+        "        time.sleep(60)\n"
+        "except BaseException as error:\n"
+        "    print(type(error).__name__, interruption.received())\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, env=os.environ)
+    assert done.stderr == ""
+    assert done.stdout.splitlines() == ["goes on", "KeyboardInterrupt True"]
 
 
 def test_a_signal_that_is_ignored_stays_ignored() -> None:

@@ -55,8 +55,8 @@ Any language model that writes text, and any vision-language model, which is the
 
 A captioner's thoughts are no caption: the reasoner reads what follows `</think>`. The policy is trained on all tokens
 that it wrote. If the token limit comes before the caption begins, the reasoner is not asked and the verdict is
-`truncated`; `reward.truncated` says whether that is wrong or unscored. Answers of a reasoner are looked for after its
-thoughts.
+`truncated`; the key of that name of the reward `answer` says whether that is wrong or unscored. Answers of a reasoner
+are looked for after its thoughts.
 
 ## Adapters
 

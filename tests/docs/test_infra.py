@@ -7,6 +7,7 @@ import copy
 import json
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,9 @@ from prefect.workers.base import BaseJobConfiguration
 
 from flows.station.registration import QUEUES
 from flows.station.service_manager import POOL
+from racro.config import loading
 from tests.conftest import REPOSITORY
+from tests.support import forkserver
 
 INFRA = REPOSITORY / "infra"
 KUBERNETES = "1.34"
@@ -29,6 +32,7 @@ MANIFESTS = [
     pytest.param(document, id=f"{file.stem}-{document['kind']}")
     for file in sorted((INFRA / "k8s").glob("*.yaml"))
     for document in yaml.safe_load_all(file.read_text())
+    if document["apiVersion"] != "ray.io/v1"  # KubeRay's schema is not at hand
 ]
 
 
@@ -46,7 +50,7 @@ def test_compose_registers_what_its_worker_needs() -> None:
     services = yaml.safe_load((INFRA / "compose.yaml").read_text())["services"]
     assert services["worker"]["depends_on"]["register"] == {"condition": "service_completed_successfully"}
     racro, *arguments = services["register"]["command"].split()
-    done = subprocess.run([sys.executable, "-m", "flows.cli.main", *arguments], capture_output=True, text=True)
+    done = subprocess.run([forkserver.shared().racro, *arguments], capture_output=True, text=True)
     assert (racro, done.returncode) == ("racro", 0), done.stderr
     with get_client(sync_client=True) as client:
         assert {queue.name for queue in client.read_work_queues(work_pool_name=POOL)} >= {*QUEUES}
@@ -73,6 +77,34 @@ def test_a_broken_manifest_is_noticed() -> None:
     broken["spec"]["replica"] = 2
     with pytest.raises(kubernetes_validate.ValidationError):
         kubernetes_validate.validate(broken, KUBERNETES, strict=True)
+
+
+def test_pods_of_the_ray_cluster_are_valid() -> None:
+    made = yaml.safe_load((INFRA / "k8s" / "raycluster.yaml").read_text())
+    ray = metadata.version("ray")
+    assert made["kind"] == "RayCluster" and made["spec"]["rayVersion"] == ray
+    groups = [made["spec"]["headGroupSpec"], *made["spec"]["workerGroupSpecs"]]
+    for group in groups:
+        meta = {**group["template"]["metadata"], "name": "pod"}
+        pod = {"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": group["template"]["spec"]}
+        kubernetes_validate.validate(pod, KUBERNETES, strict=True)
+        assert isinstance(group["rayStartParams"], dict)
+    assert groups[0]["rayStartParams"]["num-gpus"] == "0"
+
+
+def test_ray_takes_the_file_of_machines_reached_by_ssh() -> None:
+    from ray.autoscaler._private.util import prepare_config, validate_config
+
+    validate_config(prepare_config(yaml.safe_load((INFRA / "ray" / "cluster.yaml").read_text())))
+
+
+def test_the_job_for_slurm_is_a_script() -> None:
+    script = INFRA / "ray" / "slurm.sbatch"
+    assert subprocess.run(["bash", "-n", str(script)], capture_output=True).returncode == 0
+    command = script.read_text().partition("racro train")[2]
+    given = [word for word in command.split() if word.startswith("runtime.")]
+    recipe = loading.load("embedded", [word.replace('"$address:$port"', "head:1") for word in given])
+    assert recipe.runtime.cluster.type == "ray"
 
 
 def template() -> dict[str, Any]:

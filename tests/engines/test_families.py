@@ -5,7 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from transformers import AutoModelForImageTextToText
 
+from racro.config import Lora, UpdateSettings
+from racro.models import sizes
 from tests.support.families import FAMILIES, Family, build
 from tests.support.tiny_training import TinyTraining
 
@@ -43,3 +46,14 @@ def test_an_adapter_changes_all_of_the_language_model(trained: TinyTraining, tmp
     adapted = trained.adapted_layers(tmp_path / "a")
     linear = trained.linear_layers()
     assert adapted == linear, f"left alone: {sorted(linear - adapted)[:4]}; others: {sorted(adapted - linear)[:4]}"
+
+
+def test_its_parameters_are_counted(trained: TinyTraining) -> None:
+    """Without weights, for the memory that a training needs."""
+    freeze = UpdateSettings().freeze
+    model = AutoModelForImageTextToText.from_pretrained(trained.folder)
+    found, adapted = (sizes.captioner(trained.folder, lora, freeze) for lora in (None, Lora()))
+    assert found.base == adapted.base == sum(value.numel() for value in model.parameters())
+    assert [tower.trained for tower in found.towers] == [True, True], "language model and vision tower"
+    assert [tower.trained for tower in adapted.towers] == [True, False]
+    assert [tower.width for tower in adapted.towers] == [tower.width for tower in found.towers]

@@ -11,7 +11,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -44,6 +43,7 @@ from tests.engines.test_vllm import (
     scores,
     token_ids,
 )
+from tests.support import forkserver
 from tests.support.asking import generations, refusal, requests
 
 CAPTIONER = Captioner(model="embedded", dtype="float32", engine=config.Server())
@@ -253,7 +253,7 @@ def test_a_pair_behind_urls_answers_within_the_servers_context(
     asked = ["--image", str(image), "--question", problem.question]
     for role, server in (("captioner", captioner), ("reasoner", reasoner)):
         asked += [f"--{role}", server.endpoint.fleet.servers[0].name, f"--{role}-url", url(server)]
-    command = [sys.executable, "-m", "flows.cli.main", "answer", "--json", *asked]
+    command = [forkserver.shared().racro, "answer", "--json", *asked]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     answer = json.loads(done.stdout)

@@ -32,6 +32,7 @@ from racro.engines.protocol import (
     Generation,
     Prompt,
     Refusal,
+    Request,
     Sampling,
     SwapFailed,
 )
@@ -40,6 +41,7 @@ from racro.engines.worker.client import Worker
 from racro.errors import BadInput
 from racro.models.folders import EMBEDDED
 from racro.prompts import caption_messages, describes_messages, reasoner_messages
+from tests.support import forkserver
 from tests.support.asking import answers, generations, refusal, requests
 from tests.support.tiny_training import TinyTraining
 
@@ -56,7 +58,7 @@ def engines(tmp_path_factory: pytest.TempPathFactory, reasoner_folder: str) -> I
     captioner = Captioner(model="embedded", dtype="float32", engine=Vllm())
     reasoner = Reasoner(model="embedded", dtype="float32", engine=Vllm())
     runtime = Runtime(device="cpu", captioner=PLACE, reasoner=PLACE)
-    with ThreadPoolExecutor(2) as pool:
+    with forkserver.children(engines=True), ThreadPoolExecutor(2) as pool:
         eyes = pool.submit(Worker, "captioner", captioner, str(EMBEDDED / "captioner"), runtime, log / "captioner.log")
         mind = pool.submit(Worker, "reasoner", reasoner, reasoner_folder, runtime, log / "reasoner.log")
     opened: dict[str, Engine] = {}
@@ -213,6 +215,22 @@ def test_logprobs_are_those_of_the_sampling_distribution(
     assert sum(gaps) / len(gaps) <= 1e-4
 
 
+def test_a_begun_turn_goes_on_and_a_given_text_is_scored(reasoner: Engine, plain_reasoner: TransformersEngine) -> None:
+    """As the transformers engine does both; given texts and sampled ones may mix."""
+    prompt = Prompt(reasoner_messages("What is the height of the red bar?", "red three. blue four."), lead="bars")
+    forced = [None, "\\boxed{3}", " red three", "x", None, ""]
+    asked = [Request(i, prompt, GREEDY, 0, forced=text) for i, text in enumerate(forced)]
+    ours, theirs = ({m.key: m for m in engine.generate(asked)} for engine in (reasoner, plain_reasoner))
+    for key, text in enumerate(forced):
+        one, other = ours[key], theirs[key]
+        assert isinstance(one, Generation) and isinstance(other, Generation)
+        assert one.prompt_ids == other.prompt_ids
+        [mine], [yours] = one.completions, other.completions
+        assert (mine.text, mine.token_ids, mine.finish_reason) == (yours.text, yours.token_ids, yours.finish_reason)
+        if text is not None:
+            assert mine.logprobs == pytest.approx(yours.logprobs, abs=2e-3)
+
+
 def test_a_completion_does_not_depend_on_its_batch(undecided: Engine) -> None:
     prompts, how = caption_prompts(8), Sampling(n=8, max_tokens=12)
     seeds = list(range(len(prompts)))
@@ -360,6 +378,7 @@ def test_a_swap_leaves_nothing_of_the_old_weights(
     agree(captioner, plain_captioner, prompts)
 
 
+@pytest.mark.usefixtures("forked_engines")
 def test_a_policy_of_a_sharded_captioner_is_swapped_in(tmp_path: Path) -> None:
     """What an update saves beside its weights must not be the index of the shards that it began with."""
     from transformers import AutoModelForImageTextToText
@@ -383,7 +402,7 @@ def test_a_policy_of_a_sharded_captioner_is_swapped_in(tmp_path: Path) -> None:
         engine.close()
 
 
-def test_a_folder_that_is_no_checkpoint_of_the_model_changes_nothing(
+def test_a_folder_that_is_no_checkpoint_of_the_model_is_refused_and_another_is_taken(
     captioner: Engine, plain_captioner: TransformersEngine, tmp_path: Path
 ) -> None:
     cut = Path(checkpoint(tmp_path / "cut", noise(0.1))) / "model.safetensors"
@@ -397,6 +416,7 @@ def test_a_folder_that_is_no_checkpoint_of_the_model_changes_nothing(
     }.items():
         with pytest.raises(SwapFailed, match=complaint):
             captioner.swap(folder)
+    captioner.swap(str(EMBEDDED / "captioner"))
     agree(captioner, plain_captioner, caption_prompts(4))
 
 
@@ -435,6 +455,7 @@ def adapter(folder: Path, seed: int, part: str = "model.layers") -> tuple[str, s
     return str(folder), merged
 
 
+@pytest.mark.usefixtures("forked_engines")
 def test_an_adapter_is_served_as_the_merged_model_and_swapped(tmp_path: Path) -> None:
     config = Captioner(model="embedded", dtype="float32", engine=Vllm())
     (first, merged), (second, merged_second) = adapter(tmp_path / "1", 1), adapter(tmp_path / "2", 2)
@@ -505,6 +526,7 @@ def test_shards_add_up_and_copies_count_once() -> None:
         )
 
 
+@pytest.mark.usefixtures("forked_engines")
 def test_image_sizes_step_sizes_and_cache_precision_reach_vllm(tmp_path: Path) -> None:
     """It sees images as the trainer does, half as large as the checkpoint says; keys in 8 bits change log-probs."""
     pixels = (None, 2 * world.CELL * world.CELL)

@@ -34,9 +34,9 @@ from racro.engines.protocol import Engine, EngineLost, Generation, Prompt, Refus
 from racro.engines.vllm.environment import environment
 from racro.engines.worker.client import Worker
 from racro.engines.worker.main import Host, beat
-from racro.engines.worker.wire import AHEAD, Wire
 from racro.models.folders import EMBEDDED, ModelNotFound
 from racro.processes.child import Child, free_port
+from racro.processes.wire import AHEAD, Wire
 from racro.prompts import caption_messages
 from tests.support.asking import answers, generations, refusal, requests
 

@@ -18,6 +18,7 @@ from flows.training import train
 from racro.config import loading
 from racro.summary import Summary
 from tests.conftest import EMBEDDED_RECIPE, REPOSITORY, TINY, nobody_works_in
+from tests.support import forkserver
 from tests.support.eventually import eventually
 from tests.support.sparse import SPARSE
 
@@ -47,7 +48,8 @@ def test_killed_at_many_writes_in_every_stage(undisturbed: Summary, tmp_path: Pa
     assert result["rewritten"] == []
     assert result["stages"] == sum(stage.executed for stage in undisturbed.stages.values())
     places = {kill.split(" ")[1].split("/")[2] for kill in result["kills"] if "/artifacts/" in kill}
-    assert {"prepare", "caption", "reason", "update", "describe", "answer"} <= places, result["kills"]
+    every = {"prepare", "solve", "caption", "reward-answer", "compose", "update", "describe", "answer"}
+    assert every <= places, f"in both stages of the training, which solves and then captions: {result['kills']}"
     assert result["replayed"] >= 1, "an update whose weights were lost was taken again"
 
 
@@ -72,6 +74,7 @@ def test_a_killed_command_leaves_no_process_and_the_same_command_finishes(
         process.send_signal(signal.SIGKILL)
         process.wait()
         assert nobody_works_in(tmp_path), "a process of the killed command lives on"
+    command = [str(forkserver.shared().racro), *command[3:]]
     finished = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=1000)
     assert finished.returncode == 0, finished.stderr[-3000:]
     summary = Summary.model_validate_json((tmp_path / "runs" / "killed" / "summary.json").read_text())

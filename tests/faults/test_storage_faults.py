@@ -17,7 +17,7 @@ from racro.config import Recipe, loading
 from racro.storage import artifacts, files
 from racro.summary import Summary
 from tests.conftest import EMBEDDED_RECIPE, TINY
-from tests.support import faulty_s3, s3
+from tests.support import faulty_s3, forkserver, s3
 from tests.support.faulty_s3 import Kind, Proxy
 
 
@@ -134,7 +134,7 @@ def test_a_run_goes_on_through_all_of_it_and_makes_nothing_twice(proxy: Proxy, u
         ("503", r"PUT .*/caption/.*/part-"),
         ("lost", r"PUT .*/caption/.*/record"),
         ("silent", r"GET .*/caption/.*/part-"),
-        ("slow", r"(PUT|GET|HEAD) .*/reason/"),
+        ("slow", r"(PUT|GET|HEAD) .*/reward-answer/"),
         ("500", r"PUT .*/update/.*/model"),
         ("cut", r"PUT .*/update/.*distcp"),
         ("cut", r"GET .*/update/.*/model"),
@@ -155,7 +155,7 @@ def test_a_run_that_s3_outlasts_fails_and_the_same_again_resumes(
     root = f"s3://{s3.BUCKET}/outlasted"
     with monkeypatch.context() as patch:
         patch.setattr(files, "PAUSES", ())
-        with proxy.fault("500", r"/reason/", seconds=600), pytest.raises(OSError, match="ill"):
+        with proxy.fault("500", r"/reward-answer/", seconds=600), pytest.raises(OSError, match=r"ill|Server Error"):
             train(real(), run="outlasted", root=root)
     summary = train(real(), run="outlasted", root=root)
     assert summary.policy.digest == undisturbed.policy.digest
@@ -200,6 +200,8 @@ def test_a_full_disk_is_one_line_and_with_room_the_same_training_goes_on(
     with small_disk(root) as make_room:
         # Where nothing may be mounted, a limit on the size of files stands for the full disk.
         prefix = [] if make_room else ["prlimit", f"--fsize={6 << 20}"]
+        if make_room:
+            command = [str(forkserver.shared().racro), *command[3:]]
         done = subprocess.run([*prefix, *command], cwd=tmp_path, env=environment, capture_output=True, text=True)
         assert done.returncode == 1
         last = done.stderr.splitlines()[-1]

@@ -33,8 +33,8 @@ from racro.storage.artifacts import BadArtifact
 from racro.storage.files import Unwritable
 from racro.summary import Summary
 from tasks.caption import TooManyRefused
-from tasks.reason import TooManyUnscored
 from tasks.recording.report import check_root
+from tasks.reward import TooManyUnscored
 from tasks.running import policies
 from tests.conftest import EMBEDDED_RECIPE, TINY
 from tests.support import faulty
@@ -247,8 +247,9 @@ def rollout(uid: str = "a", sample: int = 0, policy: str = "me", reward: float |
         caption="",
         response="",
         verdict=Verdict.CORRECT if reward else Verdict.WRONG,
-        describes=None,
+        values=(reward,),
         reward=reward,
+        advantage=2 * reward - 1 if reward is not None else None,
     )
 
 
@@ -281,7 +282,9 @@ def test_bad_rollouts_are_refused_with_the_facts(rollouts: tuple[ScoredRollout, 
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize(("tampered", "reader"), [("caption", "reason"), ("reason", "update")])
+@pytest.mark.parametrize(
+    ("tampered", "reader"), [("caption", "reward-answer"), ("reward-answer", "compose"), ("compose", "update")]
+)
 def test_tampered_rows_are_noticed_before_they_are_used_and_deleting_them_heals(
     tmp_path: Path, tampered: str, reader: str
 ) -> None:
@@ -295,7 +298,7 @@ def test_tampered_rows_are_noticed_before_they_are_used_and_deleting_them_heals(
     with pytest.raises(BadArtifact, match=r"part-00000\.parquet is corrupt.*delete its folder and run again") as caught:
         train(dry(), run=f"tampered-{tampered}", root=root)
     assert str(shard) in str(caught.value)
-    assert task_runs(f"tampered-{tampered}")[f"{reader} 0"] == 1
+    assert task_runs(f"tampered-{tampered}")[f"{reader.replace('-', ' ')} 0"] == 1
     shutil.rmtree(shard.parent)
     healed = train(dry(), run=f"tampered-{tampered}", root=root)
     assert healed.policy.digest == whole.policy.digest
@@ -308,7 +311,7 @@ def test_tampered_rows_are_noticed_before_they_are_used_and_deleting_them_heals(
 def test_garbage_from_the_reasoner_is_counted_and_leaves_the_policy_as_it_was(tmp_path: Path) -> None:
     with task_log() as lines:
         summary = train(dry(reasoner={"replies": ["hm, bars, bars, bars"]}), run="garbage", root=str(tmp_path))
-    metrics = record_of(str(tmp_path), "reason").metrics
+    metrics = record_of(str(tmp_path), "reward-answer").metrics
     assert (metrics["verdict_unparsed"], metrics["unscored"], metrics["groups_informative"]) == (32, 0, 0)
     assert summary.final.accuracy == 0.0 and summary.final.n == 4
     assert summary.optimizer_steps == 0
@@ -320,20 +323,26 @@ LONG = {"replies": ["so let me think about it"], "tokens": 500}
 
 
 def test_answers_that_are_too_long_count_as_wrong_where_the_recipe_says_so(tmp_path: Path) -> None:
-    summary = train(dry("reward.truncated=wrong", reasoner=LONG), run="long-wrong", root=str(tmp_path))
-    metrics = record_of(str(tmp_path), "reason").metrics
-    assert (metrics["verdict_truncated"], metrics["unscored"], metrics["reward_mean"]) == (32, 0, 0.0)
+    summary = train(dry("rewards.0.truncated=wrong", reasoner=LONG), run="long-wrong", root=str(tmp_path))
+    metrics = record_of(str(tmp_path), "reward-answer").metrics
+    assert (metrics["verdict_truncated"], metrics["unscored"], metrics["mean"]) == (32, 0, 0.0)
     assert (summary.final.accuracy, summary.final.n) == (0.0, 4)
 
 
 def test_too_many_unscored_captions_stop_the_run_and_it_is_not_tried_twice(tmp_path: Path) -> None:
-    with pytest.raises(TooManyUnscored, match=r"32 truncated.*reward\.max_unscored = 0\.2.*reasoner\.max_tokens"):
-        train(dry("reward.truncated=unscored", reasoner=LONG), run="long-unscored", root=str(tmp_path))
-    assert task_runs("long-unscored")["reason 0"] == 1
+    with pytest.raises(
+        TooManyUnscored, match=r"no reward answer \(32 truncated\).*max_unscored = 0\.2.*reasoner\.max_tokens"
+    ):
+        train(dry("rewards.0.truncated=unscored", reasoner=LONG), run="long-unscored", root=str(tmp_path))
+    assert task_runs("long-unscored")["reward answer 0"] == 1
     assert {record.stage for record in records(str(tmp_path)).values()} == {"prepare", *EVALUATION, "caption"}
-    tolerant = dry("reward.truncated=unscored", "reward.max_unscored=1", reasoner=LONG)
+    tolerant = dry("rewards.0.truncated=unscored", "rewards.0.max_unscored=1", reasoner=LONG)
     assert train(tolerant, run="long-tolerant", root=str(tmp_path)).optimizer_steps == 0
-    assert record_of(str(tmp_path), "reason").metrics["unscored"] == 32
+    assert (
+        record_of(str(tmp_path), "reward-answer").metrics["unscored"]
+        == record_of(str(tmp_path), "compose").metrics["unscored"]
+        == 32
+    )
 
 
 NEVER = {"replies": ["\\boxed{3}"], "delay": 3600}
@@ -360,7 +369,7 @@ def test_a_reasoner_that_often_never_answers_stops_the_run_at_training(tmp_path:
     )
     with pytest.raises(TooManyUnscored, match=r"\d+ failed.*runtime\.request_deadline"):
         train(recipe, run="often-never", root=str(tmp_path / "root"))
-    assert task_runs("often-never")["reason 0"] == 1
+    assert task_runs("often-never")["reward answer 0"] == 1
 
 
 def test_a_problem_that_cannot_be_captioned_costs_its_row_and_many_of_them_stop_the_run(tmp_path: Path) -> None:
@@ -380,13 +389,14 @@ def test_a_problem_that_cannot_be_captioned_costs_its_row_and_many_of_them_stop_
         )
 
     line = (
-        r"^iteration 0: 4 of 14 problems cannot be captioned.*max_unscored = 0\.2.*Problem \S+ cannot be .*no rule of"
+        r"^iteration 0: 4 of 14 problems cannot be captioned.*max_unscored of the rewards is 0\.2.*"
+        r"Problem \S+ cannot be .*no rule of"
     )
     with pytest.raises(TooManyRefused, match=line):
         train(recipe(), run="refused", root=root)
     assert task_runs("refused")["caption 0"] == 1
     with task_log() as lines:
-        summary = train(recipe("reward.max_unscored=0.3"), run="tolerant", root=root)
+        summary = train(recipe("rewards.0.max_unscored=0.3"), run="tolerant", root=root)
     assert summary.stages["caption"].executed == 1
     metrics = record_of(root, "caption").metrics
     assert (metrics["captions"], metrics["refused"]) == (40, 4)
@@ -397,15 +407,15 @@ def test_a_problem_that_cannot_be_captioned_costs_its_row_and_many_of_them_stop_
     refused = {line.split()[1] for line in lines if "cannot be captioned" in line}
     assert (len(captioned), len(refused)) == (10, 4) and not captioned & refused
     with pytest.raises(TooManyUnscored, match=r"4 of 14 problems have no captions.*max_unscored = 0\.25"):
-        train(recipe("reward.max_unscored=0.25"), run="strict", root=root)  # with the captions of the tolerant run
+        train(recipe("rewards.0.max_unscored=0.25"), run="strict", root=root)  # with the captions of the tolerant run
 
 
 def test_captions_that_the_reasoner_refuses_have_no_reward(tmp_path: Path) -> None:
     source = table(tmp_path, 20)
     reads_some = {"when": "sheet 1?[0-7]\\b", "replies": ["\\boxed{3}"]}
-    recipe = from_table(source, "reward.max_unscored=1", "rollout.problems=14", reasoner=reads_some)
+    recipe = from_table(source, "rewards.0.max_unscored=1", "rollout.problems=14", reasoner=reads_some)
     train(recipe, run="unanswered", root=str(tmp_path / "root"))
-    metrics = record_of(str(tmp_path / "root"), "reason").metrics
+    metrics = record_of(str(tmp_path / "root"), "reward-answer").metrics
     assert 0 < metrics["refused"] == metrics["unscored"] == metrics["verdict_failed"] < 14 * 4
 
 
@@ -466,7 +476,7 @@ def _download(uri: str) -> Path:
     [
         ("write", r"/caption/.+/part-", "caption 0"),
         ("write", r"/caption/\w+/record", "caption 0"),
-        ("read", r"/caption/.+/part-", "reason 0"),
+        ("read", r"/caption/.+/part-", "reward answer 0"),
         ("write", r"/update/.+/model\.safetensors", "update 0"),
     ],
 )

@@ -70,11 +70,12 @@ def pid(role: Role) -> int:
     return int(getattr(engine, "engine", engine).pid)  # the reasoner's is behind a Prefetcher
 
 
+@pytest.mark.usefixtures("forked_engines")
 def test_workers_give_the_policy_that_engines_in_this_process_give(inline: Summary, tmp_path: Path, when) -> None:
     pids: set[tuple[Role, int]] = set()
     for stage in ("caption 0", "caption 1", "describe"):
         when(stage, lambda: pids.add(("captioner", pid("captioner"))))
-    for stage in ("reason 0", "reason 1"):
+    for stage in ("reward answer 0", "reward answer 1"):
         when(stage, lambda: pids.add(("reasoner", pid("reasoner"))))
     summary = train(loading.load(EMBEDDED_RECIPE, [*TINY, *WORKERS]), run="workers", root=str(tmp_path))
     assert summary.policy.digest == inline.policy.digest
@@ -87,7 +88,7 @@ def test_workers_give_the_policy_that_engines_in_this_process_give(inline: Summa
 BLOWS: tuple[tuple[str, Role, int], ...] = (
     ("describe", "captioner", signal.SIGSTOP),
     ("caption 0", "captioner", signal.SIGKILL),
-    ("reason 1", "reasoner", signal.SIGKILL),
+    ("reward answer 1", "reasoner", signal.SIGKILL),
 )
 """Stage, role, signal."""
 
@@ -133,6 +134,6 @@ def test_the_reasoner_answers_while_the_captioner_still_writes(tmp_path: Path) -
         root=str(tmp_path),
     )
     # equal questions are asked once, so it can be less than the slower of the two
-    both = summary.stages["caption"].seconds + summary.stages["reason"].seconds
+    both = summary.stages["caption"].seconds + summary.stages["reward-answer"].seconds
     slower, faster = captions * 3 * pause, captions * pause
     assert 0.8 * slower < both < slower + 0.9 * faster, f"{both:.1f} s for stages of {faster:.1f} and {slower:.1f} s"

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
 import subprocess
 import sys
+import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,17 +19,22 @@ from mlflow import MlflowClient
 
 from flows.evaluation import evaluate
 from flows.training import train
-from racro.config import Reasoner, Recipe, loading
+from racro.config import Reasoner, Recipe, Server, loading
 from racro.engines.local.transformers import TransformersEngine
-from racro.engines.protocol import Generation, Refusal, Request, Sampling
+from racro.engines.opening import open_reasoner
+from racro.engines.protocol import Engine, Generation, Prompt, Refusal, Request, Sampling
 from racro.evaluation.compare import compare, read_results
 from racro.evaluation.results import NothingEvaluated
+from racro.models.folders import EMBEDDED
 from racro.schema import Result
+from racro.storage.artifacts import read_record
 from racro.summary import EvaluationSummary
 from tasks.questions import NoBenchmark
 from tests.conftest import EMBEDDED_RECIPE, REPOSITORY, TINY
 from tests.support import benchmark_rows as made
 from tests.support.asked import PICTURE
+from tests.support.eventually import eventually
+from tests.support.talker import Reply, Talker, said
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
@@ -139,6 +146,61 @@ def _check_page(file: Path) -> None:
     assert not re.search(r"(?:src|href)\s*=\s*[\"']?(?!data:)\w", page)
     assert page.count('<article class="card sample case"') == 5
     assert "data:image/png;base64," in page
+
+
+def test_reasoners_in_different_places_say_what_one_here_says(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """One in this process, one behind two endpoints, of which one dies. Places are no part of any identity."""
+    recipe = loading.load(EMBEDDED_RECIPE, TINY)
+    evaluate(recipe, "initial", limit=12, run="here", root=str(tmp_path / "here"))
+    model = open_reasoner(recipe.reasoner, str(EMBEDDED / "reasoner"), recipe.runtime)
+    with contextlib.closing(model), two_endpoints(model) as talkers:
+        urls = [{"url": talkers[0].url, "sequences": 1}, {"url": talkers[1].url, "sequences": 2}]
+        places = {"away": {"urls": urls}, "unused": {}}
+        apart = loading.load(EMBEDDED_RECIPE, [*TINY, f"runtime.reasoners={json.dumps(places)}"])
+        away = Reasoner(model="away", engine=Server(), max_tokens=recipe.reasoner.max_tokens)
+        both, root = (recipe.reasoner, away), str(tmp_path / "apart")
+        summary = evaluate(apart, "initial", limit=12, reasoners=both, run="apart", root=root)
+    assert "runtime.reasoners: unused: no reasoner of this evaluation has this name" in caplog.text
+    texts: dict[str | None, list[tuple[str, str]]] = {}
+    for row in read_results(root, "apart"):
+        texts.setdefault(row.reasoner, []).append((row.uid, row.answer))
+    here = [(row.uid, row.answer) for row in read_results(str(tmp_path / "here"), "here")]
+    assert texts == {"embedded": here, "away": here} and len(here) == 12
+    assert len(talkers[0].asked) == 3 and (talkers[0].most, talkers[1].most) == (1, 2)
+    records = map(read_record, map(str, (tmp_path / "apart" / "artifacts" / "answer").iterdir()))
+    assert sum(record.metrics["moved"] for record in records if record) == 1
+    elsewhere = loading.load(EMBEDDED_RECIPE, [*TINY, f"runtime.reasoners.away.urls=[{talkers[1].url}]"])
+    again = evaluate(elsewhere, "initial", limit=12, reasoners=both, run="again", root=root)
+    assert sum(executed(again).values()) == 0 and again.entries == summary.entries, "though no endpoint is there"
+
+
+@contextlib.contextmanager
+def two_endpoints(model: Engine) -> Iterator[tuple[Talker, Talker]]:
+    """Behind both is the same model; the first dies in the middle of its third answer."""
+
+    def answered(body: dict[str, Any], i: int) -> Reply:
+        how = Sampling(temperature=body["temperature"], max_tokens=body["max_tokens"])
+        messages = [{**one, "content": [{"type": "text", "text": one["content"]}]} for one in body["messages"]]
+        [made] = model.generate([Request(0, Prompt(messages), how, body["seed"])])
+        assert isinstance(made, Generation)
+        return said(made.completions[0].text, made.completions[0].finish_reason)
+
+    def mortal(body: dict[str, Any], i: int) -> Reply:
+        if i < 2:
+            return answered(body, i)
+        threading.Thread(target=first.die).start()
+        return None
+
+    def patient(body: dict[str, Any], i: int) -> Reply:
+        assert eventually(lambda: len(first.asked) == 3)
+        return answered(body, i)
+
+    first, second = Talker(mortal, models=("away",)), Talker(patient, models=("away",))
+    try:
+        yield first, second
+    finally:
+        first.die()
+        second.die()
 
 
 def test_a_limited_run_shares_its_questions_with_a_full_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -143,7 +143,7 @@ def test_a_damaged_adapter_is_one_clear_line(
 # --- the whole loop ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.usefixtures("prefect_server")
+@pytest.mark.usefixtures("prefect_server", "forked_engines")
 @pytest.mark.parametrize("engine", ["transformers", "server"])
 def test_adapters_are_trained_through_engines(engine: str, tmp_path: Path) -> None:
     opened: set[int] = set()

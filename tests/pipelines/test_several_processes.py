@@ -27,7 +27,7 @@ def weights(summary: Summary) -> dict[str, Any]:
     return load_file(Path(summary.policy.uri) / "model.safetensors")
 
 
-@pytest.mark.usefixtures("prefect_server")
+@pytest.mark.usefixtures("prefect_server", "forked")
 def test_two_processes_go_on_where_one_stopped_and_one_that_is_lost_costs_a_retry(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -25,7 +25,7 @@ from racro.sweeps.axes import BadAxis, Grid, Optuna, Random, Sweep, parse_axes, 
 from racro.sweeps.ranking import Measured, Outcome, SweepSummary, Trial, hopeless, rank
 from tasks.sweep import gpu_shares
 from tests.conftest import EMBEDDED_RECIPE, TINY, nobody_works_in
-from tests.support import hostile
+from tests.support import forkserver, hostile
 from tests.support.eventually import eventually
 
 SMALL = (*TINY, "evaluation.every=1")
@@ -39,13 +39,13 @@ def tiny(*overrides: str) -> Recipe:
 
 
 def test_a_grid_is_every_combination_in_the_order_of_the_axes() -> None:
-    axes = parse_axes(("update.learning_rate=1e-4,5e-4", "reward.truncated=wrong,unscored"), Grid())
+    axes = parse_axes(("update.learning_rate=1e-4,5e-4", "rewards.0.truncated=wrong,unscored"), Grid())
     (points,) = propose(axes, Grid(), seed=0)
     assert points == [
-        ('update.learning_rate="1e-4"', 'reward.truncated="wrong"'),
-        ('update.learning_rate="1e-4"', 'reward.truncated="unscored"'),
-        ('update.learning_rate="5e-4"', 'reward.truncated="wrong"'),
-        ('update.learning_rate="5e-4"', 'reward.truncated="unscored"'),
+        ('update.learning_rate="1e-4"', 'rewards.0.truncated="wrong"'),
+        ('update.learning_rate="1e-4"', 'rewards.0.truncated="unscored"'),
+        ('update.learning_rate="5e-4"', 'rewards.0.truncated="wrong"'),
+        ('update.learning_rate="5e-4"', 'rewards.0.truncated="unscored"'),
     ]
 
 
@@ -56,6 +56,14 @@ def test_two_spellings_of_a_number_are_one_point() -> None:
         {"update.learning_rate": 0.001},
         {"update.learning_rate": 0.002},
     ]
+
+
+def test_an_axis_may_be_the_weight_of_a_reward() -> None:
+    axes = parse_axes(("rewards.1.weight=0.05,0.1",), Grid())
+    (points,) = propose(axes, Grid(), seed=0)
+    found = sweep_plan.distinct(loading.load("rapid-7b"), axes, points)
+    assert [values for values, _ in found] == [{"rewards.1.weight": 0.05}, {"rewards.1.weight": 0.1}]
+    assert [[reward.weight for reward in changed.rewards] for _, changed in found] == [[1.0, 0.05], [1.0, 0.1]]
 
 
 def test_random_points_are_seeded_distinct_in_range_and_logarithmic_over_a_decade() -> None:
@@ -81,7 +89,7 @@ def test_fewer_random_points_where_there_are_not_so_many() -> None:
 
 def test_optuna_proposes_the_same_again_and_closes_in_on_what_was_good() -> None:
     search = Optuna(points=40)
-    axes = parse_axes(("update.learning_rate=1e-6..1e-2", "reward.truncated=wrong,unscored"), search)
+    axes = parse_axes(("update.learning_rate=1e-6..1e-2", "rewards.0.truncated=wrong,unscored"), search)
 
     def run() -> list[float]:
         tried: list[float] = []
@@ -234,7 +242,8 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> str:
 def rates(root: str, prefect_server: str) -> SweepSummary:
     from flows.sweep import sweep
 
-    return sweep(tiny(), PLAN, run="rates", root=root)
+    with forkserver.children():
+        return sweep(tiny(), PLAN, run="rates", root=root)
 
 
 def test_children_are_runs_and_what_they_share_ran_once(rates: SweepSummary, root: str) -> None:
@@ -248,7 +257,7 @@ def test_children_are_runs_and_what_they_share_ran_once(rates: SweepSummary, roo
     assert counts["prepare"] == (2, 6)
     assert counts["parity"] == (1, 3)
     assert counts["describe"] == counts["answer"] == counts["grade"] == counts["aggregate"] == (1 + 8, 3)
-    assert counts["caption"] == counts["reason"] == (1 + 4, 3)
+    assert counts["caption"] == counts["reward-answer"] == counts["compose"] == (1 + 4, 3)
     assert counts["update"] == (8, 0)
 
 
@@ -321,6 +330,7 @@ def test_killed_in_the_middle_it_goes_on_and_tries_only_what_failed_or_was_cut_o
     finished, failed, cut_off = _children(tmp_path)
     assert [outcome.status for outcome in (finished, failed, cut_off)] == ["finished", "failed", "running"]
 
+    command = [str(forkserver.shared().racro), *command[4:]]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=1000)
     assert done.returncode == 1, "a child failed"
     assert "children 3: 2 started now, 1 had ended before" in done.stdout, done.stdout + done.stderr

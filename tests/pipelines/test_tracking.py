@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
+from PIL import Image
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import (
     ArtifactFilter,
@@ -21,12 +22,13 @@ from prefect.client.schemas.objects import TaskRun
 
 from flows.training import train
 from racro.config import Recipe, loading
+from racro.home import home
 from racro.identity import recipe_digest
 from racro.models.folders import model_digest
-from racro.schema import EntryTable, FrozenModel, Policy, ProblemTable
+from racro.schema import CHAMPION, EntryTable, FrozenModel, Policy, ProblemTable
 from racro.storage import artifacts
 from racro.summary import Score, Summary
-from tasks.recording import track
+from tasks.recording import registry, track
 from tests.conftest import EMBEDDED_RECIPE, TINY
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
@@ -35,6 +37,8 @@ RECIPE_CHANGES = (
     *TINY,
     "evaluation.problems=8",
     "evaluation.every=1",
+    "runtime.renewal=1",  # what people look at, after each iteration
+    "runtime.mirrors=[tensorboard]",
     "seed=77",  # an MLflow registry of its own: other tests have other held-out problems
 )
 
@@ -97,7 +101,12 @@ def everything(summary: Summary) -> dict[str, Any]:
         "points": {name: points(summary, name) for name in metrics},
         "params": run.data.params,
         "inputs": sorted(i.dataset.name + i.dataset.digest for i in run.inputs.dataset_inputs),
-        "tables": sorted(item.path for item in client.list_artifacts(summary.mlflow_run_id, "captions")),
+        "tables": sorted(
+            item.path
+            for place in ("captions", "heldout")
+            for item in client.list_artifacts(summary.mlflow_run_id, place)
+        ),
+        "prompts": json.loads(run.data.tags["mlflow.linkedPrompts"]),
         "models": sorted(model.model_id for model in models_of(summary)),
         "versions": sorted((version.name, version.version) for version in versions_of(summary)),
     }
@@ -121,16 +130,18 @@ def test_mlflow_holds_one_finished_run_with_the_whole_recipe(first: Summary, rec
 
 def test_metrics_come_by_iteration_with_the_seconds_of_every_stage(first: Summary) -> None:
     for metric in (
-        "reason/reward_mean",
-        "reason/reward_stderr",
-        "reason/verdict_correct",
+        "compose/reward_mean",
+        "compose/reward_stderr",
+        "reward/answer/mean",
+        "reward/answer/verdict_correct",
         "caption/tokens_mean",
         "update/steps",
         "update/loss",
         "update/kl",
         "update/logprob_gap",
         "caption/seconds",
-        "reason/seconds",
+        "reward/answer/seconds",
+        "compose/seconds",
         "update/seconds",
     ):
         assert [step for step, _, _ in points(first, metric)] == [0, 1], metric
@@ -139,7 +150,9 @@ def test_metrics_come_by_iteration_with_the_seconds_of_every_stage(first: Summar
     accuracy = [value for _, _, value in points(first, "heldout/accuracy")]
     assert (accuracy[0], accuracy[-1]) == (first.base.accuracy, first.final.accuracy)
     assert all(
-        value > 0 for stage in ("caption", "reason", "update") for _, _, value in points(first, f"{stage}/seconds")
+        value > 0
+        for stage in ("caption", "reward/answer", "update")
+        for _, _, value in points(first, f"{stage}/seconds")
     )
 
 
@@ -165,16 +178,67 @@ def test_sample_captions_with_verdicts_are_a_table_of_each_iteration(first: Summ
     client = MlflowClient()
     experiment = client.get_run(first.mlflow_run_id).info.experiment_id
     table = client.load_table(experiment, "captions/iteration-0001.json", [first.mlflow_run_id])
-    assert list(table.columns) == ["uid", "sample", "caption", "response", "verdict", "reward"]
+    asked, scored = ["question", "gold answer"], ["reward answer"]
+    assert list(table.columns) == ["uid", "sample", "caption", "response", "verdict", "reward", *asked, *scored]
     assert len(table) == 32 and set(table["sample"]) == {0, 1, 2, 3}
     assert set(table["verdict"]) <= {"correct", "wrong", "unparsed", "truncated", "failed"}
-    assert everything(first)["tables"] == ["captions/iteration-0000.json", "captions/iteration-0001.json"]
+    captions = [f"captions/iteration-000{k}.json" for k in (0, 1)]
+    assert everything(first)["tables"] == [*captions, *(f"heldout/iteration-000{k}.json" for k in (0, 1, 2))]
+
+
+def test_heldout_problems_are_a_table_with_images_for_each_evaluation(first: Summary, tmp_path: Path) -> None:
+    client = MlflowClient()
+    copy = client.download_artifacts(first.mlflow_run_id, "heldout/iteration-0002.json", str(tmp_path))
+    table = json.loads(Path(copy).read_text())
+    assert table["columns"] == ["image", "question", "gold answer", "caption", "response", "verdict"]
+    assert len(table["data"]) == 8
+    for image, question, gold, *_ in table["data"]:
+        assert question and gold and image["type"] == "image"
+        file = client.download_artifacts(first.mlflow_run_id, image["filepath"], str(tmp_path))
+        assert Image.open(file).format == "PNG"
+
+
+def test_prompts_of_the_recipe_are_registered_and_belong_to_the_run(first: Summary) -> None:
+    linked = everything(first)["prompts"]
+    assert {one["name"] for one in linked} == {"racro-caption", "racro-answer-from-caption"}
+    for one in linked:
+        prompt = MlflowClient().get_prompt_version(one["name"], one["version"])
+        assert prompt is not None and "{{question}}" in json.dumps(prompt.template)
+
+
+def test_run_experiment_model_and_versions_say_what_they_are(first: Summary) -> None:
+    client = MlflowClient()
+    run = client.get_run(first.mlflow_run_id)
+    note = run.data.tags["mlflow.note.content"]
+    assert f"{first.base.share.percent} % → {first.final.share.percent} %" in note and "problems.count | 64" in note
+    experiment = client.get_experiment(run.info.experiment_id)
+    assert experiment.tags["mlflow.experimentKind"] == "custom_model_development"
+    last = max(versions_of(first), key=lambda version: int(version.version))
+    assert last.name.startswith("captioner-for-embedded-") and first.final.share.percent in last.description
+    assert "frozen reasoner `embedded`" in client.get_registered_model(last.name).description
+
+
+def test_a_registered_model_that_was_made_before_keeps_its_name(first: Summary) -> None:
+    judge = registry.Judge(FrozenModel(uri="u", rows=0, digest="older"), ProblemTable(uri="u", rows=2, digest="older"))
+    MlflowClient().create_registered_model(f"captioner-{judge.digest}")
+    assert registry.model_for(MlflowClient(), judge, "embedded") == f"captioner-{judge.digest}"
+
+
+def test_tensorboard_holds_the_points_that_mlflow_holds(first: Summary, recipe: Recipe) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    found = EventAccumulator(str(home() / "tensorboard" / "tracked")).Reload()
+    assert {"compose/reward_mean", "heldout/accuracy", "update/kl"} <= {*found.Tags()["scalars"]}
+    for name in found.Tags()["scalars"]:
+        mirrored = [(event.step, event.value) for event in found.Scalars(name)]
+        recorded = [(step, pytest.approx(value, rel=1e-6)) for step, _, value in points(first, name)]
+        assert mirrored == recorded, name
 
 
 def test_report_recipe_and_summary_are_artifacts_of_the_run(first: Summary, recipe: Recipe, tmp_path: Path) -> None:
     client = MlflowClient()
     files = {item.path for item in client.list_artifacts(first.mlflow_run_id)}
-    assert {"recipe.yaml", "report.html", "summary.json", "captions"} <= files
+    assert {"recipe.yaml", "report.html", "curve.png", "summary.json", "captions", "heldout"} <= files
     copy = client.download_artifacts(first.mlflow_run_id, "recipe.yaml", str(tmp_path))
     assert loading.load(copy) == recipe
     copy = client.download_artifacts(first.mlflow_run_id, "summary.json", str(tmp_path))
@@ -199,7 +263,7 @@ def test_every_evaluated_policy_is_a_logged_model_with_its_metrics_on_its_data(f
 def test_versions_of_one_registered_model_and_the_champion_is_the_best(first: Summary) -> None:
     versions = versions_of(first)
     assert len(versions) == 3 and len({version.name for version in versions}) == 1
-    champion = MlflowClient().get_model_version_by_alias(versions[0].name, track.CHAMPION)
+    champion = MlflowClient().get_model_version_by_alias(versions[0].name, CHAMPION)
     best = max(float(version.tags["racro.accuracy"]) for version in versions)
     assert float(champion.tags["racro.accuracy"]) == best
     assert {version.source for version in versions} == {f"models:/{model.model_id}" for model in models_of(first)}
@@ -218,7 +282,7 @@ def test_running_again_adds_no_run_no_point_no_table_no_model_and_no_version(
 def test_a_worse_policy_does_not_take_the_crown_and_a_better_one_does(first: Summary) -> None:
     run_id = first.mlflow_run_id
     heldout = ProblemTable(uri="memory://none", rows=2, digest="crown-test" * 4)
-    judge = track.Judge(FrozenModel(uri="none", rows=0, digest="r"), heldout)
+    judge = registry.Judge(FrozenModel(uri="none", rows=0, digest="r"), heldout)
     holders = []
     for iteration, accuracy in enumerate([0.5, 0.4, 0.5, 0.75, 0.6]):
         policy = Policy(uri=f"p{iteration}", rows=0, digest=f"crown-{iteration}")
@@ -230,14 +294,15 @@ def test_a_worse_policy_does_not_take_the_crown_and_a_better_one_does(first: Sum
                 100 + iteration,
                 1.0 + iteration,
                 policy,
-                *judge,
+                judge,
+                "none",
                 entry,
                 score,
                 {"crown/a": accuracy},
             )
         track.close_run.__wrapped__(run_id, {})
         (name,) = {v.name for v in versions_of(first) if v.tags["racro.policy"].startswith("crown-")}
-        holders.append(MlflowClient().get_model_version_by_alias(name, track.CHAMPION).tags["racro.policy"])
+        holders.append(MlflowClient().get_model_version_by_alias(name, CHAMPION).tags["racro.policy"])
     assert holders == ["crown-0", "crown-0", "crown-0", "crown-3", "crown-3"]
     assert len([v for v in versions_of(first) if v.name == name]) == 5
     assert len(points(first, "crown/a")) == 5
@@ -256,7 +321,7 @@ EVALUATION = {"describe": " 1/1", "answer": ", caption 1/1", "grade": ", caption
 STAGE_RUNS = {
     "prepare training problems",
     "prepare held-out problems",
-    *(f"{stage} {k}" for stage in ("caption", "reason", "update") for k in (0, 1)),
+    *(f"{stage} {k}" for stage in ("caption", "reward answer", "compose", "update") for k in (0, 1)),
     *(f"{stage} heldout{what}, iteration {k}" for stage, what in EVALUATION.items() for k in (0, 1, 2)),
 }
 
@@ -284,6 +349,12 @@ def test_prefect_shows_the_result_and_samples(first: Summary) -> None:
     ours = ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[first.prefect_flow_run_id]))  # type: ignore[list-item]
     with get_client(sync_client=True) as client:
         found = {artifact.key: artifact for artifact in client.read_artifacts(artifact_filter=ours)}
+    kinds = {"curve": "image", "captions": "markdown", "training": "progress"}
+    kinds |= dict.fromkeys(("report", "recipe", "mlflow-run"), "markdown")  # Prefect keeps a link as Markdown
+    assert {key: found[key].type for key in kinds} == kinds
+    assert str(found["curve"].data).startswith("data:image/png;base64,") and found["training"].data == 100.0
+    page = str(found["captions"].data)
+    assert "data:image/png;base64," in page and "gold answer **" in page
     assert found["training-summary"].type == "markdown"
     markdown = str(found["training-summary"].data)
     assert first.final.share.percent in markdown and first.final.share.range in markdown

@@ -20,7 +20,8 @@ from tests.conftest import EMBEDDED_RECIPE, TINY
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
 EVALUATION = ("describe", "answer", "grade", "aggregate")
-STAGES = {"prepare": 2, "parity": 1, **dict.fromkeys(EVALUATION, 2), "caption": 2, "reason": 2, "update": 2}
+ITERATION = ("caption", "reward-answer", "compose", "update")
+STAGES = {"prepare": 2, "parity": 1, **dict.fromkeys(EVALUATION, 2), **dict.fromkeys(ITERATION, 2)}
 
 
 def tiny(*overrides: str) -> Recipe:
@@ -80,7 +81,7 @@ def test_runtime_changes_no_digest_and_no_cache_key(first: Summary, root: str) -
 
 def test_another_learning_rate_executes_only_what_depends_on_it(first: Summary, root: str) -> None:
     changed = train(tiny("update.learning_rate=1e-3"), run="faster", root=root)
-    fresh = {"caption": 1, "reason": 1, "update": 2}
+    fresh = {**dict.fromkeys(ITERATION, 1), "update": 2}
     assert executed(changed) == {"prepare": 0, "parity": 0, **dict.fromkeys(EVALUATION, 1), **fresh}
     assert changed.policy.digest != first.policy.digest
     assert changed.base == first.base
@@ -96,12 +97,12 @@ def test_a_shorter_run_has_its_policy_from_a_longer_one(first: Summary, root: st
 def test_a_deleted_artifact_is_made_again_and_nothing_else(first: Summary, root: str) -> None:
     (victim,) = [
         folder
-        for folder in (Path(root) / "artifacts" / "reason").iterdir()
+        for folder in (Path(root) / "artifacts" / "reward-answer").iterdir()
         if (record := artifacts.read_record(str(folder))) and record.inputs["iteration"] == 0
     ]
     shutil.rmtree(victim)
     mended = train(tiny(), run="mended", root=root)
-    assert executed(mended) == {**dict.fromkeys(STAGES, 0), "reason": 1}
+    assert executed(mended) == {**dict.fromkeys(STAGES, 0), "reward-answer": 1}
     assert mended.policy == first.policy
 
 
@@ -114,13 +115,19 @@ def test_a_root_can_be_moved_and_its_results_still_count(first: Summary, root: s
 
 
 def test_every_rollout_is_scored_and_belongs_to_the_policy_that_wrote_it(first: Summary, root: str) -> None:
-    for folder in (Path(root) / "artifacts" / "reason").iterdir():
+    writers = {
+        record.handle["digest"]: record.inputs["policy"]["digest"]
+        for folder in (Path(root) / "artifacts" / "caption").iterdir()
+        if (record := artifacts.read_record(str(folder)))
+    }
+    for folder in (Path(root) / "artifacts" / "compose").iterdir():
         record = artifacts.read_record(str(folder))
         assert record is not None
         place = artifacts.files_of(str(folder), record)
         rows = [r for s in record.shards for r in artifacts.read_shard(f"{place}/{s.name}", ScoredRollout, s.sha256)]
         assert len(rows) == 8 * 4
-        assert {row.policy for row in rows} == {record.inputs["policy"]["digest"]}
+        assert {row.policy for row in rows} == {writers[record.inputs["rollouts"]["digest"]]}
+        assert all((row.advantage is None) == (row.reward is None) for row in rows)
         assert all(len(row.completion_ids) == len(row.logprobs) > 0 for row in rows)
 
 
@@ -134,6 +141,7 @@ def test_the_summary_is_the_contract(first: Summary, root: str) -> None:
         "optimizer_steps",
         "base",
         "final",
+        "alarms",
         "policy",
         "stages",
         "seconds",

@@ -13,7 +13,7 @@ from racro.storage import artifacts
 from tasks.running import engines, progress
 from tests.conftest import EMBEDDED_RECIPE, TINY
 
-pytestmark = pytest.mark.usefixtures("prefect_server")
+pytestmark = pytest.mark.usefixtures("prefect_server", "forked_engines")
 
 SMALL = (
     *TINY,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime
+import threading
+import time
 
 import pytest
 from prefect import get_client
@@ -37,3 +39,27 @@ def test_one_that_was_switched_off_stays_off() -> None:
         [again] = client.read_automations_by_name(NAMES[1])
         assert again.enabled is False
         client.resume_automation(known.id)
+
+
+@pytest.mark.usefixtures("prefect_server")
+def test_changes_of_automations_do_not_stop_the_server_while_others_write() -> None:
+    ended = threading.Event()
+
+    def write(number: int) -> None:
+        with get_client(sync_client=True) as client:
+            for count in range(1000):
+                if ended.is_set():
+                    return
+                client.create_concurrency_limit(tag=f"writer-{number}-{count}", concurrency_limit=1)
+
+    others = [threading.Thread(target=write, args=(number,)) for number in range(3)]
+    began = time.monotonic()
+    for other in others:
+        other.start()
+    with get_client(sync_client=True) as client:
+        for within in range(60, 70):
+            registration.register_automations(client, within)
+    ended.set()
+    for other in others:
+        other.join()
+    assert time.monotonic() - began < 55, "Prefect's own server waits for itself, 60 s each time"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,7 +30,7 @@ def place(store: s3.Store, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 
 
 @pytest.fixture(scope="module")
-def recipe() -> Iterator[dict[str, object]]:
+def recipe() -> Iterator[str]:
     """The reasoner sits behind an endpoint that wants a key."""
     talker = Talker(models=("embedded",))
     engine = ("iterations=1", "reasoner.engine.type=server", f'runtime.reasoner.urls=["{talker.url}"]')
@@ -43,7 +42,7 @@ def recipe() -> Iterator[dict[str, object]]:
 
 
 @pytest.fixture(scope="module")
-def first(place: Workplace, store: s3.Store, recipe: dict[str, object]) -> Summary:
+def first(place: Workplace, store: s3.Store, recipe: str) -> Summary:
     """A run that a worker executed."""
     run = place.wait(place.start("train", recipe=recipe, run="first"))
     assert run["state"]["type"] == "COMPLETED", place.log(run["id"])
@@ -67,8 +66,8 @@ def test_everything_that_a_run_makes_lies_on_s3(place: Workplace, store: s3.Stor
     assert not (place.folder / "runs").exists()
 
 
-def test_the_same_again_by_command_is_cached(place: Workplace, store: s3.Store, first: Summary, recipe: object) -> None:
-    (place.folder / "recipe.yaml").write_text(json.dumps(recipe))
+def test_the_same_again_by_command_is_cached(place: Workplace, store: s3.Store, first: Summary, recipe: str) -> None:
+    (place.folder / "recipe.yaml").write_text(recipe)
     done = place.racro("train", "recipe.yaml", "--root", ROOT, "--run", "by-hand")
     assert done.returncode == 0, done.stderr
     again = summary_of(store, "by-hand")

@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import psutil
 import pytest
+import yaml
 
 from flows.station.registration import QUEUES
 from racro.embedded import world
@@ -21,7 +22,7 @@ LONG = "evaluation.problems=10000"
 """Held-out problems that take the second stage of `prepare` some seconds."""
 GPUS = ["3", "4"]
 """Of the station's two workers; that this machine has them is not needed."""
-NAMES = ("answer-batch", "evaluate", "prepare", "prune", "sweep", "train")
+NAMES = ("answer-batch", "evaluate", "prepare", "profile", "prune", "sweep", "train", "train-full")
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +69,7 @@ def test_up_twice_changes_nothing_and_leaves_a_schedule_on_that_was_switched_on(
     again = place.up()
     assert again.returncode == 0, again.stderr
     assert f":{place.ports[0]}" in again.stdout and f":{place.ports[1]}" in again.stdout
-    assert all(f"{name}/{name}" in again.stdout for name in NAMES)
+    assert all(f"{name.removesuffix('-full')}/{name}" in again.stdout for name in NAMES)
     assert (place.station(), registered(place)) == before
     [kept] = place.deployment("evaluate")["schedules"]
     assert kept["active"] is True
@@ -117,8 +118,8 @@ def taken_port(text: str) -> str:
     return found[1]
 
 
-def test_the_form_is_the_recipe_with_bounds_choices_and_descriptions(place: Workplace) -> None:
-    schema = place.deployment("train")["parameter_openapi_schema"]
+def test_the_full_form_is_the_recipe_with_bounds_choices_and_descriptions(place: Workplace) -> None:
+    schema = place.deployment("train-full")["parameter_openapi_schema"]
     update = schema["definitions"]["UpdateSettings"]
     assert update["properties"]["clip_low"]["exclusiveMaximum"] == 1
     assert update["properties"]["clip_low"]["description"].startswith("PPO clip")
@@ -137,11 +138,28 @@ def test_the_form_is_the_recipe_with_bounds_choices_and_descriptions(place: Work
     ],
 )
 def test_a_bad_value_is_refused_by_the_api(place: Workplace, section: str, key: str, value: object) -> None:
-    recipe = tiny()
+    recipe = yaml.safe_load(tiny())
     recipe[section][key] = value
-    answer = place.trigger("train", recipe=recipe)
+    answer = place.trigger("train-full", recipe=recipe)
     assert 400 <= answer.status_code < 500
     assert key in answer.text or str(value) in answer.text
+
+
+def test_keys_that_contradict_each_other_fail_the_run_with_one_line(place: Workplace) -> None:
+    """By the form that begins with a name, and by the one with every key. Bounds of single keys the API checks."""
+    recipe = yaml.safe_load(tiny())
+    recipe["update"]["mini_batch"] = 9
+    runs = [
+        place.start("train", recipe="smoke", overrides=["update.mini_batch=99"], run="by-name"),
+        place.start("train-full", recipe=recipe, run="in-full"),
+    ]
+    for run, name in zip(runs, ("by-name", "in-full"), strict=True):
+        done = place.wait(run)
+        assert (done["state"]["type"], done["name"]) == ("FAILED", name)
+        message = done["state"]["message"]
+        assert "is larger than rollout.problems" in message and "\n" not in message
+        assert eventually(lambda run=run, message=message: message in place.log(run)), "logs follow the state"
+        assert "Traceback" not in place.log(run)
 
 
 def test_a_triggered_run_does_what_the_command_does(place: Workplace, trained: dict[str, Any]) -> None:
@@ -163,7 +181,7 @@ def test_a_second_run_is_cached_on_the_command_line_too(place: Workplace, traine
     summary = place.summary(again["name"])
     assert sum(stage["executed"] for stage in summary["stages"].values()) == 0
     recipe = place.folder / "tiny.yaml"
-    recipe.write_text(json.dumps(tiny()))
+    recipe.write_text(tiny())
     done = place.racro("train", "tiny.yaml", "--run", "by-hand")
     assert done.returncode == 0, done.stderr
     summary = place.summary("by-hand")
@@ -221,7 +239,8 @@ def test_a_schedule_fires(kind: str, when: object, problems: int, place: Workpla
 
     def fired() -> bool:
         found = place.post("/flow_runs/filter", flow_runs=runs).json()
-        return any(run["parameters"]["recipe"]["evaluation"]["problems"] == problems for run in found)
+        recipes = (yaml.safe_load(run["parameters"]["recipe"]) for run in found)
+        return any(isinstance(one, dict) and one["evaluation"]["problems"] == problems for one in recipes)
 
     try:
         assert eventually(fired)

@@ -15,6 +15,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from racro.processes.child import free_port
+from tests.support import forkserver
 from tests.support.pages import REPOSITORY, Block, Page, typed
 
 OURS = ("PREFECT_", "MLFLOW_", "RACRO_", "HF_", "MAKE", "PYTEST_")
@@ -36,9 +37,13 @@ class Clone:
             if item.name not in NOT_CLONED:
                 (folder / item.name).symlink_to(item)
         venv = folder / ".venv"
-        venv.mkdir()
+        (venv / "bin").mkdir(parents=True)
         for item in Path(sys.prefix).iterdir():
-            (venv / item.name).symlink_to(item)
+            if item.name != "bin":
+                (venv / item.name).symlink_to(item)
+        doors = forkserver.shared()._asdict()
+        for item in Path(sys.prefix, "bin").iterdir():
+            (venv / "bin" / item.name).symlink_to(doors.get(item.name, item))
         for made, there in ((".ready", True), (".vllm", find_spec("vllm") is not None)):
             (venv / made).unlink(missing_ok=True)
             if there:  # newer than what make compares it with: it installs nothing

@@ -127,7 +127,8 @@ class Handler(BaseHTTPRequestHandler):
                 self.send_header(name, value)
         self.send_header("Content-Length", length)
         self.end_headers()
-        self.wfile.write(content[: len(content) // 2] if half else content)
+        if self.command != "HEAD":
+            self.wfile.write(content[: len(content) // 2] if half else content)
         self.close_connection = half
 
     do_GET = do_PUT = do_HEAD = do_POST = do_DELETE = handle_any

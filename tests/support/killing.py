@@ -53,7 +53,7 @@ def child(job: str, root: str, fatal_write: int, log: int) -> None:
     Exit status 0: the run is complete.
     """
     writes = 0
-    spared = {"prepare", "caption", "reason", "update", "describe", "answer"}
+    spared = {"prepare", "solve", "caption", "reward-answer", "compose", "update", "describe", "answer"}
     spared -= {kill.split("/")[2] for kill in Path(f"{root}.kills").read_text().splitlines() if "/artifacts/" in kill}
 
     def watch(event: str, arguments: tuple[object, ...]) -> None:
@@ -123,7 +123,7 @@ def main(root: str, seed: int, job: str = "train") -> None:
     attempts = 0
     while attempts < 80:
         attempts += 1
-        fatal = dice.randint(1, 30)
+        fatal = dice.randint(1, 60)
         pid = os.fork()
         if pid == 0:
             try:

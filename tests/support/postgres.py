@@ -11,9 +11,8 @@ import tempfile
 import time
 from pathlib import Path
 
-import pytest
-
 from racro.processes.child import free_port
+from tests.support.debian import required
 
 PASSWORD = "planted-4711"
 
@@ -64,14 +63,8 @@ class Postgres:
 
 
 def _programs() -> Path:
-    """Folder of `initdb` and `postgres`, installed where that is allowed; skips the test where it is not."""
-    if (found := _found()) is None and os.geteuid() == 0 and shutil.which("apt-get"):
-        _install()
-        found = _found()
-    if found is None:
-        why = "no Postgres here: `apt-get install postgresql` enables this test"
-        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(why)
-    return found
+    """Folder of `initdb` and `postgres`."""
+    return required(_found, "postgresql", _no_cluster)
 
 
 def _found() -> Path | None:
@@ -80,18 +73,9 @@ def _found() -> Path | None:
     return debian[-1].parent if debian else Path(command).parent if command else None
 
 
-def _install() -> None:
-    """From Debian's package, without the server that the package would start of its own."""
+def _no_cluster() -> None:
+    """Without the server that the package would start of its own."""
     settings = Path("/etc/postgresql-common/createcluster.conf")
     settings.parent.mkdir(parents=True, exist_ok=True)
     if not settings.exists():
         settings.write_text("create_main_cluster = false\n")
-    for command in (["update"], ["install", "--yes", "--no-install-recommends", "postgresql"]):
-        done = subprocess.run(
-            ["apt-get", "-o", "Dpkg::Options::=--force-confold", *command],
-            env=os.environ | {"DEBIAN_FRONTEND": "noninteractive"},
-            capture_output=True,
-            text=True,
-            timeout=400,
-        )
-        assert done.returncode == 0, done.stderr[-2000:]

@@ -1,4 +1,4 @@
-"""Qwen2.5-VL in its published sizes, as configurations without weights; `tiny` has their shape in miniature."""
+"""Qwen2.5-VL in its published sizes, as configurations without weights; `tiny` and `small` have their shape."""
 
 from __future__ import annotations
 
@@ -14,6 +14,14 @@ TEXT: dict[str, dict[str, Any]] = {
         "num_attention_heads": 2,
         "num_key_value_heads": 1,
         "intermediate_size": 256,
+        "vocab_size": 2048,
+    },
+    "small": {
+        "hidden_size": 256,
+        "num_hidden_layers": 6,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "intermediate_size": 1024,
         "vocab_size": 2048,
     },
     "3b": {
@@ -42,18 +50,43 @@ TEXT: dict[str, dict[str, Any]] = {
     },
 }
 """Of the language models, as in their config.json."""
+PUBLISHED = {
+    "depth": 32,
+    "hidden_size": 1280,
+    "num_heads": 16,
+    "intermediate_size": 3420,
+    "fullatt_block_indexes": [7, 15, 23, 31],
+}
+VISION: dict[str, dict[str, Any]] = {
+    "tiny": {
+        "depth": 2,
+        "hidden_size": 64,
+        "num_heads": 2,
+        "intermediate_size": 128,
+        "fullatt_block_indexes": [1],
+    },
+    "small": {
+        "depth": 4,
+        "hidden_size": 128,
+        "num_heads": 4,
+        "intermediate_size": 384,
+        "fullatt_block_indexes": [3],
+    },
+    "32b": PUBLISHED | {"intermediate_size": 3456},
+}
+"""Of the vision towers."""
 
 
 def config(size: str, **more: Any) -> Qwen2_5_VLConfig:
     """Of Qwen2.5-VL-3B, -7B or -32B. `more`: ids of the tokenizer's tokens."""
-    text, tiny = TEXT[size], size == "tiny"
+    text, vision = TEXT[size], VISION.get(size, PUBLISHED)
     rotary = text["hidden_size"] // text["num_attention_heads"] // 2
     return Qwen2_5_VLConfig(
         text_config={
             **text,
             "max_position_embeddings": 128000,
             "use_sliding_window": False,
-            "tie_word_embeddings": size in ("tiny", "3b"),
+            "tie_word_embeddings": size in ("tiny", "small", "3b"),
             "rope_parameters": {
                 "rope_type": "default",
                 "rope_theta": 1e6,
@@ -62,18 +95,14 @@ def config(size: str, **more: Any) -> Qwen2_5_VLConfig:
             **{name: more[name] for name in ("bos_token_id", "eos_token_id", "pad_token_id") if name in more},
         },
         vision_config={
-            "depth": 2 if tiny else 32,
-            "hidden_size": 64 if tiny else 1280,
-            "num_heads": 2 if tiny else 16,
-            "intermediate_size": 128 if tiny else 3456 if size == "32b" else 3420,
+            **vision,
             "out_hidden_size": text["hidden_size"],
             "patch_size": 14,
             "spatial_merge_size": 2,
             "temporal_patch_size": 2,
             "window_size": 112,
-            "fullatt_block_indexes": [1] if tiny else [7, 15, 23, 31],
         },
-        tie_word_embeddings=size in ("tiny", "3b"),
+        tie_word_embeddings=size in ("tiny", "small", "3b"),
         **{name: value for name, value in more.items() if name.endswith("_token_id")},
     )
 

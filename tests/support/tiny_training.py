@@ -15,8 +15,9 @@ from racro.engines.local.transformers import TransformersEngine
 from racro.models.adapters import Adapter
 from racro.models.folders import load_captioner, model_digest
 from racro.rollouts import captioner
-from racro.schema import Rollout, ScoredRollout, Verdict
+from racro.schema import ScoredRollout
 from racro.training import parity, planning
+from tests.support.scoring import scored
 from tests.support.updating import update
 
 G = 4
@@ -56,7 +57,7 @@ class TinyTraining:
         )
 
     def rollouts(self, policy: Path) -> list[ScoredRollout]:
-        """Captions rewarded for where they begin in the vocabulary: any signal will do here."""
+        """Captions of which half of each group is right: any signal will do here."""
         made = captioner.in_order(
             list(
                 captioner.caption(
@@ -72,7 +73,7 @@ class TinyTraining:
             ),
             list(self.problems.values()),
         )
-        return [scored(row, i) for i, row in enumerate(made)]
+        return scored(made, [float(number % 2) for number in range(len(made))])
 
     def update(
         self,
@@ -138,10 +139,3 @@ class TinyTraining:
 
     def _engine(self, folder: Path) -> TransformersEngine:
         return TransformersEngine.captioner(str(folder), "float32", "cpu", 2, pixels=self.pixels)
-
-
-def scored(rollout: Rollout, number: int) -> ScoredRollout:
-    """Half of each group is right."""
-    reward = float(number % 2)
-    verdict = Verdict.CORRECT if reward else Verdict.WRONG
-    return ScoredRollout(**dict(rollout), response="", verdict=verdict, describes=None, reward=reward)

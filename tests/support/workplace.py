@@ -19,6 +19,7 @@ import psutil
 from racro.config import loading
 from racro.processes.child import free_port
 from tests.conftest import EMBEDDED_RECIPE, TINY
+from tests.support import forkserver
 from tests.support.eventually import eventually
 
 IMPATIENT = {"PREFECT_WORKER_QUERY_SECONDS": "1", "PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "5"}
@@ -26,9 +27,9 @@ STATE = ("PREFECT", "MLFLOW", "RACRO")
 TERMINAL = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
 
 
-def tiny(*overrides: str) -> dict[str, Any]:
-    """The embedded recipe, tiny, as a form would send it."""
-    return loading.load(EMBEDDED_RECIPE, [*TINY, *overrides]).model_dump(mode="json")
+def tiny(*overrides: str) -> str:
+    """The embedded recipe, tiny, as YAML, which a form takes in place of a name."""
+    return loading.dump(loading.load(EMBEDDED_RECIPE, [*TINY, *overrides]))
 
 
 class Workplace:
@@ -40,12 +41,13 @@ class Workplace:
         self.ports = free_port(), free_port()
         self.api = f"http://127.0.0.1:{self.ports[0]}/api"
         self.mlflow = f"http://127.0.0.1:{self.ports[1]}"
+        self.client = httpx.Client(timeout=30)  # one, because each reads all certificates of the machine
 
     def racro(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
         """Run a command here."""
         clean = {name: value for name, value in os.environ.items() if not name.startswith(STATE)}
         return subprocess.run(
-            [sys.executable, "-P", "-m", "flows.cli.main", *arguments],
+            [forkserver.shared().racro, *arguments],
             cwd=self.folder,
             env=clean | IMPATIENT | environment,
             capture_output=True,
@@ -113,7 +115,7 @@ class Workplace:
         end = time.monotonic() + 90
         while True:
             try:
-                answer = httpx.request(method, f"{self.api}{path}", json=content, timeout=30)
+                answer = self.client.request(method, f"{self.api}{path}", json=content)
                 if answer.status_code not in (502, 503) or time.monotonic() > end:
                     return answer
             except httpx.TransportError:
@@ -136,8 +138,8 @@ class Workplace:
         return runs
 
     def deployment(self, name: str) -> dict[str, Any]:
-        """A deployment by the name that it shares with its flow."""
-        found: dict[str, Any] = self.get(f"/deployments/name/{name}/{name}")
+        """A deployment by its name, which its flow has too, but for what follows it in `-full`."""
+        found: dict[str, Any] = self.get(f"/deployments/name/{name.removesuffix('-full')}/{name}")
         return found
 
     def trigger(self, name: str, **parameters: Any) -> httpx.Response:

@@ -12,9 +12,9 @@ import torch
 
 from racro import config
 from racro.models.folders import EMBEDDED
-from racro.schema import Verdict
 from racro.training import planning, replay
 from racro.training.bins import Bin, Lengths, deal
+from tests.support.scoring import rescored
 from tests.support.tiny_training import RUNTIME, SETTINGS, TinyTraining
 from tests.support.updating import optimizer_state, update
 
@@ -25,7 +25,7 @@ CAPTIONER = EMBEDDED / "captioner"
 def rollouts(tiny: TinyTraining) -> list[Any]:
     """Captions of different lengths, one of them unscored."""
     rows = tiny.rollouts(CAPTIONER)
-    rows[1] = rows[1].model_copy(update={"reward": None, "verdict": Verdict.FAILED})
+    rows = rescored(rows, {1: None})
     return rows
 
 

@@ -48,17 +48,18 @@ def test_the_next_bin_is_prepared_while_the_current_one_is_used_and_no_other() -
     source = Feed(prepare, order)
     source.take()
     assert second.wait(60)  # though nobody has asked for it
-    assert source.ahead and source.ahead.result(60)
+    assert source.following and source.following() is not None
     assert made == order[:2]
     for _ in order[1:]:
         source.take()
     assert made == order
     source.close()
-    assert not source.thread._threads or not any(thread.is_alive() for thread in source.thread._threads)
+    assert not any(thread.name.startswith("racro-bins") for thread in threading.enumerate())
 
 
+@pytest.mark.parametrize("ahead", [True, False])
 @pytest.mark.parametrize(("keep", "decoded", "peak"), [(10**9, 3, 21), (7, 5, 21), (0, 6, 14)])
-def test_bins_that_are_used_again_are_kept_as_long_as_they_fit(keep: int, decoded: int, peak: int) -> None:
+def test_bins_that_are_used_again_are_kept_as_long_as_they_fit(keep: int, decoded: int, peak: int, ahead: bool) -> None:
     order = bins(3)
     made: list[Bin] = []
 
@@ -66,7 +67,7 @@ def test_bins_that_are_used_again_are_kept_as_long_as_they_fit(keep: int, decode
         made.append(what)
         return prepared(pixel_bytes=7)
 
-    source = Feed(prepare, [*order, *order], keep=keep)
+    source = Feed(prepare, [*order, *order], keep, ahead)
     for _ in range(6):
         source.take()
     source.close()
@@ -98,29 +99,26 @@ def test_an_update_decodes_an_image_three_times_at_most(
 ) -> None:
     """For old log-probs, for a step, and in the longest group, on which both ways are compared; in any bins."""
     opened: Counter[str] = Counter()
-    threads: set[str] = set()
 
     def counted(ref: ImageRef, base: str) -> Any:
         opened[ref.path] += 1
-        threads.add(threading.current_thread().name)
         return open_image(ref, base)
 
     open_image = prompts.open_image
     monkeypatch.setattr(prompts, "open_image", counted)
-    monkeypatch.setattr(replay, "Feed", lambda prepare, order: Feed(prepare, order, keep=kept))
+    monkeypatch.setattr(replay, "Feed", lambda prepare, order, ahead: Feed(prepare, order, kept, ahead))
     metrics = tiny.update(tmp_path / "policy", mini_batch=2, tokens=tokens)
     assert metrics["steps"] == 2
     assert len(opened) == 6
     assert max(opened.values()) <= most
     assert metrics["decodes_per_image"] == sum(opened.values()) / len(opened)
-    assert any(name.startswith("racro-bins") for name in threads)
 
 
 def test_pixels_in_memory_are_those_of_two_bins(
     tiny: TinyTraining, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """All images of the iteration are in one bin, or those of one group."""
-    monkeypatch.setattr(replay, "Feed", lambda prepare, order: Feed(prepare, order, keep=0))
+    monkeypatch.setattr(replay, "Feed", lambda prepare, order, ahead: Feed(prepare, order, 0, ahead))
     whole = tiny.update(tmp_path / "whole", mini_batch=4, tokens=10**6)
     parts = tiny.update(tmp_path / "parts", mini_batch=4, tokens=1)
     pair = 2  # images of the largest group

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from racro import config
 from racro.models.encoding import positions
 from racro.models.folders import EMBEDDED
-from racro.schema import Verdict
 from racro.training import passes, planning, sharing
 from racro.training.grouped import PADDING, PROMPT, pack, visible
+from tests.support.scoring import rescored
 from tests.support.tiny_training import RUNTIME, SETTINGS, TinyTraining
 from tests.support.updating import optimizer_state, update
 
@@ -84,7 +84,7 @@ def test_the_update_is_that_of_one_pass_for_each_caption(
     what = CASES[case]
     rows = list(rollouts)
     if what.get("unscored"):
-        rows[1] = rows[1].model_copy(update={"reward": None, "verdict": Verdict.FAILED})
+        rows = rescored(rows, {1: None})
     half = what.get("dtype") == "bfloat16"
     work = planning.plan(rows, tiny.problems, rows[0].policy, what.get("mini_batch", 4))
 

@@ -19,7 +19,6 @@ from transformers import AutoConfig
 from racro import config
 from racro.engines.worker.main import portable
 from racro.models.folders import EMBEDDED, TRAINER, model_digest
-from racro.schema import Verdict
 from racro.training import planning
 from racro.training.divergence import Diverged
 from racro.training.failures import LogprobMismatch, TrainerLost, TrainerMemory
@@ -28,6 +27,9 @@ from racro.training.planning import BadRollouts
 from racro.training.service import Inline, Processes, Service
 from racro.training.sharding import Spread
 from racro.training.trainer import Training
+from tests.support import forkserver
+from tests.support.losses import EACH
+from tests.support.scoring import rescored
 from tests.support.tiny_training import RUNTIME, SETTINGS, TinyTraining
 from tests.support.updating import optimizer_state
 
@@ -48,11 +50,18 @@ def training(kind: str = "full", place: config.TrainerPlacement = ALONE) -> Trai
     return Training(CAPTIONER, section, 1.0, settings, runtime, 0)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def forked_processes() -> Iterator[None]:
+    """Those of a training start in a second, and not in ten."""
+    with forkserver.children():
+        yield
+
+
 @pytest.fixture(scope="module")
 def work(tiny: TinyTraining) -> planning.Plan:
     """Two steps; captions of different lengths, one of them unscored."""
     rows = tiny.rollouts(CAPTIONER)
-    rows[1] = rows[1].model_copy(update={"reward": None, "verdict": Verdict.FAILED})
+    rows = rescored(rows, {1: None})
     return planning.plan(rows, tiny.problems, rows[0].policy, 2)
 
 
@@ -105,9 +114,9 @@ def apart(some: Path, other: Path) -> float:
     return max((a[name] - b[name]).abs().max().item() for name in a)
 
 
-def same(made: Made, single: Made) -> None:
-    """The same steps: weights, moments and metrics."""
-    assert apart(made.folder, single.folder) < 1e-6
+def same(made: Made, single: Made, rounding: float = 1e-6) -> None:
+    """The same steps: weights, moments and metrics. `rounding`: of weights, of which a step changes 1e-3."""
+    assert apart(made.folder, single.folder) < rounding
     for what in ("loss", "kl", "entropy", "grad_norm", "logprob_gap", "importance_ratio", "steps", "groups_trained"):
         assert made.metrics[what] == pytest.approx(single.metrics[what], rel=1e-5, abs=1e-6), what
     moments, others = optimizer_state(made.folder), optimizer_state(single.folder)
@@ -133,7 +142,7 @@ def test_memory_that_is_full_is_one_line_that_travels() -> None:
 
     host = Host()
     host.trainer, host.policy = SimpleNamespace(update=full, save=full), "here"  # type: ignore[assignment]
-    for command in (lambda: host.save("here", Path()), lambda: host.update("here", "there", *[None] * 4)):  # type: ignore[arg-type]
+    for command in (lambda: host.save("here", Path()), lambda: host.update("here", "there", *[None] * 5)):  # type: ignore[arg-type]
         with pytest.raises(TrainerMemory, match=r"tried|Tried to allocate 2 GiB.*runtime\.trainer\.tokens") as caught:
             command()
         assert portable(caught.value) and caught.value.__cause__ is None
@@ -145,6 +154,22 @@ def test_two_processes_that_divide_the_model_train_as_one_does(
 ) -> None:
     same(divided[kind], alone[kind])
     assert kind == "lora" or apart(divided[kind].folder, CAPTIONER) > 1e-4, "and they did train"
+
+
+@pytest.mark.parametrize("loss", ["grpo", "dr_grpo", "luspo"])
+def test_no_loss_depends_on_the_number_of_processes(
+    loss: str, two: Processes, work: planning.Plan, tiny: TinyTraining, tmp_path: Path
+) -> None:
+    """One for each of what a loss may be divided by besides the tokens of the step, and with an entropy bonus."""
+    how = config.UpdateSettings(**SETTINGS.model_dump() | EACH[loss] | {"loss": loss, "entropy_bonus": 0.1})
+    inline = Inline()
+    alone, divided = (replace(training("full", place), config=how) for place in (ALONE, PAIR))
+    same(
+        take(two, work, tiny, tmp_path / "divided", divided),
+        take(inline, work, tiny, tmp_path / "alone", alone),
+        rounding=1e-5,
+    )
+    inline.close()
 
 
 def test_in_16_bits_they_differ_by_rounding(alone: dict[str, Made], divided: dict[str, Made]) -> None:

@@ -15,8 +15,9 @@ from racro.data import problems
 from racro.engines.local.transformers import TransformersEngine
 from racro.models.folders import EMBEDDED, TRAINER, model_digest
 from racro.rollouts import captioner
-from racro.schema import Problem, Rollout, ScoredRollout, Verdict
+from racro.schema import Problem, ScoredRollout
 from racro.training import failures, planning, state, trainer
+from tests.support.scoring import rescored, scored
 from tests.support.updating import optimizer_state, update
 
 INITIAL = EMBEDDED / "captioner"
@@ -43,7 +44,7 @@ class World:
             chosen, str(self.folder), model_digest(policy), engine, settings, 0, iteration, deadline=600
         )
         rows = captioner.in_order(list(made), chosen)
-        return [scored(r, float(len(r.completion_ids) % 2), self.problems[r.uid]) for r in rows]
+        return scored(rows, [float(len(row.completion_ids) % 2) for row in rows])
 
     def update(
         self, rollouts: list[ScoredRollout], policy: Path, out: Path, step: int, **changes: Any
@@ -65,11 +66,6 @@ class World:
             runtime=RUNTIME,
             seed=0,
         )
-
-
-def scored(rollout: Rollout, reward: float | None, problem: Problem) -> ScoredRollout:
-    verdict = Verdict.FAILED if reward is None else Verdict.CORRECT if reward else Verdict.WRONG
-    return ScoredRollout(**dict(rollout), response=problem.answer, verdict=verdict, describes=None, reward=reward)
 
 
 @pytest.fixture(scope="module")
@@ -167,7 +163,7 @@ def test_a_tokenizer_that_cuts_otherwise_is_refused(world: World, first: Any, tm
 
 def test_rollouts_without_signal_are_an_error_not_zero_steps(world: World, first: Any, tmp_path: Path) -> None:
     """Silent failure 5: too few groups would be zero steps and exit 0."""
-    alike = [r.model_copy(update={"reward": 1.0}) for r in first[2]]
+    alike = scored(first[2], [1.0] * len(first[2]))
     with pytest.raises(planning.BadRollouts, match="no informative group"):
         world.update(alike, INITIAL, tmp_path / "out", 0)
 
@@ -202,7 +198,7 @@ def test_an_unscored_caption_teaches_nothing(world: World, first: Any, tmp_path:
     trained = planning.plan(rollouts, world.problems, rollouts[0].policy, SETTINGS.mini_batch).groups
     rich = {g.problem.uid for g in trained if sum(r.reward or 0 for r in g.rollouts) > 1}  # stays informative
     odd = next(i for i, r in enumerate(rollouts) if r.uid in rich and r.reward == 1.0 and len(r.completion_ids) > 3)
-    rollouts[odd] = rollouts[odd].model_copy(update={"reward": None, "verdict": Verdict.FAILED})
+    rollouts = rescored(rollouts, {odd: None})
     ids = rollouts[odd].completion_ids
     other = rollouts[odd].model_copy(update={"completion_ids": (*ids[:-2][::-1], *ids[-2:])})
     changed = [*rollouts[:odd], other, *rollouts[odd + 1 :]]
@@ -215,7 +211,7 @@ def test_an_unscored_caption_teaches_nothing(world: World, first: Any, tmp_path:
 def test_a_plan_drops_groups_without_signal_and_makes_equal_steps(world: World, first: Any) -> None:
     rollouts = first[2]
     uids = list(world.problems)
-    flat = [r.model_copy(update={"reward": 0.0}) if r.uid == uids[0] else r for r in rollouts]
+    flat = rescored(rollouts, {place: 0.0 for place, row in enumerate(rollouts) if row.uid == uids[0]})
     for mini_batch in range(1, 9):
         work = planning.plan(flat, world.problems, flat[0].policy, mini_batch)
         assert work.total_groups == 8

@@ -8,7 +8,7 @@ import sys
 
 from tests.conftest import GROUPS, LONGEST, REPOSITORY
 
-HEAVY = ("torch", "vllm", "trl", "transformers", "datasets", "accelerate")
+HEAVY = ("torch", "vllm", "trl", "transformers", "datasets", "accelerate", "ray")
 """Seconds to import, and a GPU build where there is none to be: the Prefect UI imports flows to show their forms."""
 
 

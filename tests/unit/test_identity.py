@@ -14,21 +14,28 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from racro import config, schema
-from racro.identity import digest, fingerprint
+from racro.identity import computed, digest, fingerprint
+from racro.rewards.composition import terms
 from racro.schema import Handle, Policy, ProblemTable, RolloutTable
-from tasks.caption import caption
+from tasks.caption import caption, solve
+from tasks.compose import compose
 from tasks.generate import answer, attempt, describe
 from tasks.grade import aggregate, grade
 from tasks.parity import parity
 from tasks.prepare import fingerprint as fingerprint_stage
 from tasks.prepare import prepare, prepare_table
+from tasks.profile import profile
 from tasks.questions import load
-from tasks.reason import reason
-from tasks.running.policies import Identity
+from tasks.reward import STAGES as REWARDS
+from tasks.reward import needed
+from tasks.running.policies import RUNTIME, Identity
+from tasks.select import select
 from tasks.update import update
+from tests.support.cases import problem
 
 EVALUATION = (load, describe, attempt, answer, grade, aggregate)
-STAGES = {task.name: task for task in (prepare, fingerprint_stage, parity, caption, reason, update, *EVALUATION)}
+TRAINING = (prepare, fingerprint_stage, parity, select, caption, solve, *REWARDS.values(), compose, profile, update)
+STAGES = {task.name: task for task in (*TRAINING, *EVALUATION)}
 
 VALUES: dict[str, tuple[Any, Any]] = {
     "problems": tuple(ProblemTable(uri="a", rows=1, digest=d) for d in "ab"),
@@ -41,7 +48,24 @@ VALUES: dict[str, tuple[Any, Any]] = {
     "captioner": (config.Captioner(), config.Captioner(dtype="float32")),
     "reasoner": (config.Reasoner(), config.Reasoner(top_p=0.5)),
     "rollout": (config.RolloutSettings(), config.RolloutSettings(group_size=5)),
-    "reward": (config.RewardSettings(), config.RewardSettings(truncated="unscored")),
+    "settings": (config.AnswerReward(), config.AnswerReward(truncated="unscored")),
+    "gate": (None, schema.RewardTable(uri="a", rows=1, digest="a")),
+    "tables": tuple((schema.RewardTable(uri="a", rows=1, digest=d),) for d in "ab"),
+    "terms": tuple(terms((config.AnswerReward(weight=weight),)) for weight in (1.0, 0.5)),
+    "advantage": (config.GroupAdvantage(), config.EmaAdvantage()),
+    "curriculum": (config.UniformCurriculum(), config.PoolsCurriculum()),
+    "before": (None, schema.ScoredTable(uri="a", rows=1, digest="a")),
+    "refills": ((), ((RolloutTable(uri="a", rows=1, digest="c"), ()),)),
+    "chosen": (None, schema.StandingTable(uri="a", rows=1, digest="a")),
+    "profile": (None, schema.PassRateTable(uri="a", rows=1, digest="a")),
+    "values": tuple((schema.RewardTable(uri="a", rows=1, digest=d),) for d in "ab"),
+    "count": (1, 2),
+    "round": (0, 1),
+    "category": (None, "a"),
+    "judges": (None, {"judge": (config.Judge(model="m"), schema.FrozenModel(uri="a", rows=0, digest="a"))}),
+    "judge_names": (None, {"judge": "mine"}),
+    "title": ("answer", "mine"),
+    "election": (1, 2),
     "config": (config.UpdateSettings(), config.UpdateSettings(beta=0.5)),
     "benchmarks": ((), (schema.FingerprintTable(uri="a", rows=1, digest="a"),)),
     "questions": tuple(schema.QuestionTable(uri="a", rows=1, digest=d) for d in "ab"),
@@ -70,6 +94,9 @@ VALUES: dict[str, tuple[Any, Any]] = {
     "max_unscored": (0.1, 0.2),
     "keep": (True, False),
     "save": (True, False),
+    "objective": ("caption", "answer"),
+    "writer": (None, Policy(uri="a", rows=0, digest="c")),
+    "remember": (False, True),
 }
 """Two values of each input of any stage."""
 
@@ -87,8 +114,27 @@ def test_runtime_and_root_change_no_key_and_every_other_input_does(stage: str) -
     before = key(stage, inputs)
     assert before.startswith(f"artifacts/{stage}/")
     kept = {name for name in names if key(stage, inputs | {name: VALUES[name][1]}) == before}
-    assert kept == {"runtime", "root", "ahead", "max_unscored", "keep", "save"}.intersection(names)
+    assert kept == set(RUNTIME).intersection(names)
     assert key(stage, dict(reversed(inputs.items()))) == before
+
+
+def test_inputs_that_came_later_are_no_part_of_a_key_until_they_are_given() -> None:
+    """What was made before they existed stays valid."""
+    later = {
+        "caption": {"chosen"},
+        "compose": {"advantage", "problems", "before", "refills"},
+        "grade": {"election"},
+        "aggregate": {"election"},
+        "update": {"objective", "writer"},
+    }
+    for stage, names in later.items():
+        inputs = {name: VALUES[name][0] for name in inspect.signature(STAGES[stage].fn).parameters} | {
+            name: inspect.signature(STAGES[stage].fn).parameters[name].default for name in names
+        }
+        without = {name: value for name, value in inputs.items() if name not in names}
+        assert key(stage, inputs) == key(stage, without)
+        for name in names:
+            assert key(stage, inputs | {name: VALUES[name][1]}) != key(stage, without)
 
 
 def test_what_models_can_read_is_in_the_key_of_foreign_tables_alone() -> None:
@@ -107,6 +153,65 @@ def table_key(inputs: dict[str, Any], captioner: schema.PromptReader | None, rea
     assert isinstance(prepare_table.cache_policy, Identity)
     named = inputs | {"captioner": captioner, "reasoner": reasoner}
     return prepare_table.cache_policy.compute_key(SimpleNamespace(), named, {})  # type: ignore[arg-type]
+
+
+def test_a_reward_s_stage_depends_on_what_its_kind_needs_alone() -> None:
+    rewards = (
+        config.AnswerReward(),
+        config.DescribesReward(gate="answer"),
+        config.LengthReward(),
+        config.MinimalReward(gate="answer"),
+        config.PythonReward(function="a:b", version=1),
+        config.McqReward(),
+        config.FactsReward(),
+        config.CorrectnessReward(),
+        config.ConfidenceReward(),
+        config.SelfReward(),
+        config.RetrievalReward(),
+    )
+    names = ("policy", "captioner", "reasoner_model", "reasoner", "gate", "judges", "judge_names")
+    judged = {"gate", "judges", "judge_names"}
+    found = {r.type: {n for n, v in needed(r, **dict.fromkeys(names, 1)).items() if v is not None} for r in rewards}
+    assert found == {
+        "answer": {"reasoner_model", "reasoner"},
+        "describes": {"policy", "captioner", "gate"},
+        "length": set(),
+        "minimal": {"gate"},
+        "python": {"gate"},
+        "mcq": judged,
+        "facts": judged,
+        "correctness": judged,
+        "confidence": {"reasoner_model", "reasoner", "gate"},
+        "self": {"policy", "captioner", "gate"},
+        "retrieval": judged,
+    }
+
+
+def test_a_stage_that_asks_no_judge_has_the_key_that_it_had_before_there_were_judges() -> None:
+    inputs = {name: VALUES[name][0] for name in inspect.signature(REWARDS["answer"].fn).parameters}
+    before = {name: value for name, value in inputs.items() if name not in ("judges", "judge_names")}
+    assert key("reward-answer", inputs) == key("reward-answer", before)
+
+
+def test_a_judge_counts_by_what_it_is_and_not_by_its_name() -> None:
+    judge, model = config.Judge(model="m"), schema.FrozenModel(uri="a", rows=0, digest="a")
+    base = {name: VALUES[name][0] for name in inspect.signature(REWARDS["facts"].fn).parameters}
+
+    def of(name: str, own: config.Judge = judge, digest: str = "a") -> str:
+        settings = config.FactsReward(judge=name).alone()
+        found = {"judge": (own, model.model_copy(update={"digest": digest}))}
+        return key("reward-facts", base | {"settings": settings, "judges": found, "judge_names": {"judge": name}})
+
+    assert of("one") == of("other")
+    assert len({of("one"), of("one", config.Judge(model="m", temperature=0.5)), of("one", digest="b")}) == 3
+
+
+def test_recipes_and_problems_without_judges_and_facts_keep_their_digests() -> None:
+    assert "judges" not in computed(config.Recipe())
+    assert not {"facts", "mcq"} & fingerprint(config.Columns()).keys()
+    assert not {"facts", "mcq"} & fingerprint(problem()).keys()
+    known = problem().model_copy(update={"facts": (schema.ImageFact(text="A bar."),)})
+    assert digest(known) != digest(problem())
 
 
 def test_no_two_stages_share_a_key() -> None:
@@ -203,7 +308,7 @@ def test_what_has_no_identity_raises_at_any_depth(value: Any, wrap: Any) -> None
 def test_a_config_counts_with_its_defaults() -> None:
     assert digest(config.UpdateSettings()) == digest(config.UpdateSettings(beta=1e-3))
     assert digest(config.Transformers()) != digest(config.Scripted())
-    assert fingerprint(config.RewardSettings())["truncated"] == "wrong"
+    assert fingerprint(config.AnswerReward())["truncated"] == "wrong"
     assert digest([1, "1", 1.0, True, None]) != digest(["1", 1, 1.0, True, None])
 
 

@@ -18,6 +18,7 @@ from racro.errors import BadInput
 from racro.models import colocation, devices
 from racro.models.colocation import Held, Placed
 from racro.processes.gpus import Memory, cpu_build, memories, visible
+from racro.rewards import places
 
 WIDTH = 100
 """Columns of the table if the output is no terminal."""
@@ -88,6 +89,18 @@ def plan(recipe: Recipe) -> Plan:
     numbers = visible(list(there)) if there else devices.GPUS
     placed = colocation.placed(recipe, numbers, vllm=not there or not cpu_build())
     return Plan(placed, there, _finding(recipe, placed, there))
+
+
+def overlap(recipe: Recipe) -> dict[str, Finding]:
+    """With `rollout.lag`: are captions made while the update runs? Of the first stage of the training where not."""
+    lagged = [phase for phase in recipe.phases if phase.rollout.lag]
+    if not lagged:
+        return {}
+    reason = next(filter(None, map(places.hindrance, lagged)), None)
+    if reason is None:
+        return {"overlap": Finding("ok", "captions of the next iteration are made while the update runs")}
+    why, _, remedy = reason.partition("; ")
+    return {"overlap": Finding("note", f"update and captions run one after the other, because {why}", remedy)}
 
 
 def gib(size: int | None) -> float:

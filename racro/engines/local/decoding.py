@@ -14,6 +14,7 @@ Shapes: R rows (at first the B prompts), Q queries per row (at first the n sampl
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -82,6 +83,17 @@ class Batch:
         self.position, self.index = self.position[row, query][:, None], self.index[row, query][:, None]
 
 
+@dataclass
+class Forced:
+    """The tokens that a batch is to score."""
+
+    ids: torch.Tensor
+    """(B, F) ids, padded on the right."""
+    lengths: torch.Tensor
+    """(B,) numbers of tokens."""
+    longest: int
+
+
 class Record:
     """What was sampled, by completion, while completions leave the batch."""
 
@@ -103,6 +115,14 @@ class Record:
             self.ids[number] += ids
             self.logprobs[number] += values
         self.steps = []
+
+    def so_far(self, completions: torch.Tensor, lengths: list[int]) -> list[list[int]]:
+        """Ids of all completions up to now, and of the ended ones (see `cut`) those up to their end."""
+        ids = [list(own) for own in self.ids]
+        steps = torch.stack([tokens for tokens, _ in self.steps], 1).tolist() if self.steps else []
+        for number, own in zip(completions.tolist(), steps, strict=False):
+            ids[number] += own
+        return [own[: length or None] for own, length in zip(ids, lengths, strict=True)]
 
     def cut(self, lengths: list[int]) -> tuple[list[list[int]], list[list[float]]]:
         """Ids and log-probs up to each length; 0 means all. Ended completions decode on until they leave the batch."""

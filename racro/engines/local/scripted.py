@@ -6,6 +6,7 @@ text and 0 for the end; log-probs are 0. Opened by `racro.engines.building`.
 
 from __future__ import annotations
 
+import math
 import re
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -16,6 +17,8 @@ from racro.prompts import plain_text
 
 END = 0
 """Token id of the end; a zero byte does not occur in text."""
+UNLIKELY = math.log(1e-3)
+"""Log-prob of a forced text that is not in the rule's reply; one that is there has 0."""
 
 
 class ScriptedEngine(Engine):
@@ -31,6 +34,8 @@ class ScriptedEngine(Engine):
             found = next(((match, rule) for pattern, rule in self.rules if (match := pattern.search(text))), None)
             if found is None:
                 yield Refusal(request.key, f"no rule of the scripted engine matches {text[:80]!r}")
+            elif request.forced is not None:
+                yield Generation(request.key, tuple(text.encode()), (_scored(*found, request.forced),))
             else:
                 yield Generation(request.key, tuple(text.encode()), _completions(*found, request.sampling))
 
@@ -39,6 +44,13 @@ class ScriptedEngine(Engine):
 
     def close(self) -> None:
         """See Engine. There is nothing to free."""
+
+
+def _scored(match: re.Match[str], rule: ScriptedReply, forced: str) -> Completion:
+    """A forced text is certain if it is in the rule's first reply, and unlikely otherwise."""
+    data = forced.encode()
+    first = 0.0 if forced.strip() in _fill(rule.replies[0], match) else UNLIKELY
+    return Completion(tuple(data), (first, *[0.0] * (len(data) - 1))[: len(data)], forced, "stop")
 
 
 def _completions(match: re.Match[str], rule: ScriptedReply, sampling: Sampling) -> tuple[Completion, ...]:

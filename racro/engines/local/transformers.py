@@ -9,8 +9,10 @@ Shapes: B prompts of a batch, L tokens of the longest, n samples each, V tokens 
 
 from __future__ import annotations
 
+import dataclasses
 import gc
 import itertools
+import math
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -20,13 +22,14 @@ from typing import Any
 import torch
 
 from racro.config import PixelRange
-from racro.engines.local.decoding import Batch, Record
+from racro.engines.local.decoding import Batch, Forced, Record
 from racro.engines.local.sampling import Uniforms, draw, log_distribution
 from racro.engines.protocol import (
     BadPrompt,
     Completion,
     Engine,
     Generation,
+    Partial,
     Refusal,
     Request,
     Sampling,
@@ -40,6 +43,8 @@ from racro.models.pixels import UNLIMITED
 from racro.models.vision_tokens import vision_token_ids
 from racro.schema import FinishReason
 
+TELLING = 0.15
+"""Seconds between two partial texts of a completion, at least."""
 WINDOW = 4
 """Batches among which requests are sorted by length, which reduces padding. Sorting all of them would hold every image
 of a stage in memory."""
@@ -131,6 +136,25 @@ class TransformersEngine(Engine):
 
     def generate(self, requests: Iterable[Request]) -> Iterator[Generation | Refusal]:
         """See Engine. Requests are read a window at a time."""
+        for batch, sampling in self._batches(requests):
+            if isinstance(batch, Refusal):
+                yield batch
+                continue
+            with self.turn:  # one batch at a time, because it fills the machine and its memory
+                answers = list(self._batch(batch, sampling))
+            yield from (answer for answer in answers if not isinstance(answer, Partial))
+
+    def stream(self, requests: Iterable[Request]) -> Iterator[Generation | Refusal | Partial]:
+        """See Engine."""
+        for batch, sampling in self._batches(requests):
+            if isinstance(batch, Refusal):
+                yield batch
+                continue
+            with self.turn:
+                yield from self._batch(batch, sampling, TELLING)
+
+    def _batches(self, requests: Iterable[Request]) -> Iterator[tuple[list[tuple[Request, str]] | Refusal, Sampling]]:
+        """Requests with their filled templates, sampled alike; refusals of those that have none."""
         source = iter(requests)
         while window := list(itertools.islice(source, WINDOW * self.batch)):
             readable: list[tuple[Request, str]] = []
@@ -138,16 +162,15 @@ class TransformersEngine(Engine):
                 try:
                     readable.append((request, fill(request.prompt, self.template)))
                 except BadPrompt as error:
-                    yield Refusal.of(request, error)
+                    yield Refusal.of(request, error), request.sampling
             # Longest first, so that what does not fit into memory fails at the start. An estimate suffices: an image
             # token covers 28 x 28 pixels in Qwen2.5-VL, a text token about four characters.
             readable.sort(key=lambda member: _weight(*member), reverse=True)
-            for sampling in dict.fromkeys(request.sampling for request, _ in readable):
-                alike = [member for member in readable if member[0].sampling == sampling]
+            kinds = [(request.sampling, request.forced is not None) for request, _ in readable]
+            for sampling, forced in dict.fromkeys(kinds):
+                alike = [m for m, kind in zip(readable, kinds, strict=True) if kind == (sampling, forced)]
                 for start in range(0, len(alike), self.batch):
-                    with self.turn:  # one batch at a time, because it fills the machine and its memory
-                        answers = self._batch(alike[start : start + self.batch], sampling)
-                    yield from answers
+                    yield alike[start : start + self.batch], sampling
 
     # --- from messages to tensors -------------------------------------------------------------------------------------
 
@@ -182,16 +205,34 @@ class TransformersEngine(Engine):
         inputs["position_ids"] = positions(self.model, inputs)
         return {name: tensor.to(self.device) for name, tensor in inputs.items()}
 
+    def _forced(self, members: list[tuple[Request, str]]) -> Forced | None:
+        """What is scored; None if the model writes. A text without tokens gets the end-of-text token."""
+        if members[0][0].forced is None:
+            return None
+        texts = [request.forced for request, _ in members]
+        ids = [self.tokenizer(text, add_special_tokens=False)["input_ids"] or [int(self.eos[0])] for text in texts]
+        lengths = [len(own) for own in ids]
+        padded = [own + [own[-1]] * (max(lengths) - len(own)) for own in ids]
+        return Forced(torch.tensor(padded, device=self.device), torch.tensor(lengths, device=self.device), max(lengths))
+
     # --- decoding -----------------------------------------------------------------------------------------------------
 
     @torch.inference_mode()
-    def _batch(self, members: list[tuple[Request, str]], sampling: Sampling) -> list[Generation | Refusal]:
-        """Prefill and decode B prompts, given with their filled templates."""
+    def _batch(
+        self, members: list[tuple[Request, str]], sampling: Sampling, telling: float = math.inf
+    ) -> Iterator[Generation | Refusal | Partial]:
+        """Prefill and decode B prompts, given with their filled templates. `telling`: seconds between partial texts."""
         until = time.monotonic() + sampling.deadline
         self.model.to(self.device)  # it may be asleep in main memory
+        forced = self._forced(members)
+        if forced is not None:
+            sampling = dataclasses.replace(sampling, n=1, temperature=1.0, top_p=1.0, max_tokens=forced.longest)
         requests, inputs, refusals = self._admit(members, sampling.max_tokens)
+        yield from refusals
         if not requests:
-            return list(refusals)
+            return
+        if forced is not None:
+            forced = self._forced([(request, "") for request in requests])
         mask = inputs["attention_mask"].bool()
         prompt_ids = [row[seen].tolist() for row, seen in zip(inputs["input_ids"].cpu(), mask.cpu(), strict=True)]
         output = self.model(**inputs, use_cache=True, logits_to_keep=1)
@@ -202,11 +243,17 @@ class TransformersEngine(Engine):
         finished = torch.zeros(len(logits), dtype=torch.bool, device=self.device)
         lengths = torch.zeros(len(logits), dtype=torch.long, device=self.device)  # 0: not finished
         reason: FinishReason = "length"
+        told = time.monotonic()
         for step in range(1, sampling.max_tokens + 1):
             logprobs = log_distribution(logits, sampling, self.banned)
-            tokens = draw(logprobs, uniforms.next()[batch.completions]) if sampling.temperature else logprobs.argmax(-1)
+            if forced is not None:
+                tokens = forced.ids[batch.completions, step - 1]
+                ended = (forced.lengths[batch.completions] == step) & ~finished
+            else:
+                drawn = sampling.temperature
+                tokens = draw(logprobs, uniforms.next()[batch.completions]) if drawn else logprobs.argmax(-1)
+                ended = torch.isin(tokens, self.eos) & ~finished
             record.add(tokens, logprobs.gather(1, tokens[:, None])[:, 0])
-            ended = torch.isin(tokens, self.eos) & ~finished
             lengths[batch.completions[ended]] = step
             finished |= ended
             left = len(finished) - int(finished.sum())
@@ -215,6 +262,9 @@ class TransformersEngine(Engine):
             if time.monotonic() > until:
                 reason = "deadline"
                 break
+            if time.monotonic() - told > telling and sampling.n == 1:
+                yield from self._partials(requests, record.so_far(batch.completions, lengths.tolist()))
+                told = time.monotonic()
             if batch.crowded(left):
                 record.close(batch.completions)
                 batch.keep(~finished)
@@ -223,16 +273,23 @@ class TransformersEngine(Engine):
         record.close(batch.completions)
         ids, values = record.cut(lengths.tolist())
         texts = self.tokenizer.batch_decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        if forced is not None:
+            texts = [request.forced or "" for request in requests]
+        begun = [bool(request.prompt.lead) or forced is not None for request in requests for _ in range(sampling.n)]
+        turns = [text if led else self.template.turn(text) for text, led in zip(texts, begun, strict=True)]
         completions = [
-            Completion(tuple(i), tuple(v), self.template.turn(text), "stop" if length else reason)
-            for i, v, text, length in zip(ids, values, texts, lengths.tolist(), strict=True)
+            Completion(tuple(i), tuple(v), text, "stop" if length else reason)
+            for i, v, text, length in zip(ids, values, turns, lengths.tolist(), strict=True)
         ]
         n = sampling.n
-        made = [
-            Generation(request.key, tuple(ids), tuple(completions[k * n : (k + 1) * n]))
-            for k, (request, ids) in enumerate(zip(requests, prompt_ids, strict=True))
-        ]
-        return [*refusals, *made]
+        for k, (request, ids) in enumerate(zip(requests, prompt_ids, strict=True)):
+            yield Generation(request.key, tuple(ids), tuple(completions[k * n : (k + 1) * n]))
+
+    def _partials(self, requests: list[Request], ids: list[list[int]]) -> Iterator[Partial]:
+        """What each completion says so far; the bytes of a character that is not complete are left out."""
+        texts = self.tokenizer.batch_decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        for request, text in zip(requests, texts, strict=True):
+            yield Partial(request.key, (text if request.prompt.lead else self.template.turn(text)).rstrip("\ufffd"))
 
 
 def _weight(request: Request, text: str) -> float:

@@ -25,6 +25,8 @@ IMAGE_TOKEN = "<|image_pad|>"
 BAN = -100.0
 """The strongest bias in the protocol; e^-100 of a probability is practically zero."""
 DIVERGED = "the model's probabilities are not numbers: its weights have diverged"
+LED = {"add_generation_prompt": False, "continue_final_message": True}
+"""Fields by which a vLLM server goes on with the last message, which is the beginning of the model's turn."""
 SEEDS = 2**31
 """Seeds below are whole numbers to every server."""
 
@@ -33,10 +35,11 @@ class BadAnswer(Exception):
     """An answer that no working server gives."""
 
 
-def messages(prompt: Prompt, sees: bool) -> bytes:
+def messages(prompt: Prompt, sees: bool, vllm: bool = False) -> bytes:
     """The messages as JSON: text, or parts with the exact pixels as PNG. Raises BadPrompt.
 
-    `sees`: the model reads images.
+    `sees`: the model reads images. `vllm`: the server goes on with a turn of the model's that was begun (`LED`); to
+    others the lead is not sent, and the model begins its turn itself.
     """
     texts = [plain_text(message) for message in prompt.messages]
     if not sees:
@@ -52,6 +55,8 @@ def messages(prompt: Prompt, sees: bool) -> bytes:
         {**message, "content": _content(_parts(message), text, images)}
         for message, text in zip(prompt.messages, texts, strict=True)
     ]
+    if prompt.lead and vllm:
+        said.append({"role": "assistant", "content": prompt.lead})
     return json.dumps(said).encode()
 
 
@@ -102,7 +107,8 @@ def generation(answer: bytes, request: Request, n: int, token_ids: bool, positio
             raise BadAnswer(f"{len(choices)} choices instead of {n}")
         _fits(said.get("usage") or {}, choices, request.sampling.max_tokens, positions)
         prompt_ids = tuple(said["prompt_token_ids"]) if token_ids else ()
-        return Generation(request.key, prompt_ids, tuple(_completion(choice, token_ids) for choice in choices))
+        completions = tuple(_completion(choice, token_ids) for choice in choices)
+        return Generation(request.key, prompt_ids, completions, None if token_ids else _counted(said.get("usage")))
     except BadPrompt:
         raise
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
@@ -163,6 +169,14 @@ def _completion(choice: dict[str, Any], token_ids: bool) -> Completion:
     if len(ids) != len(logprobs):
         raise BadAnswer(f"{len(ids)} token ids and {len(logprobs)} log-probs")
     return Completion(ids, logprobs, text, reason)
+
+
+def _counted(usage: Any) -> tuple[int, int] | None:
+    """Tokens of prompt and completions, if the server says."""
+    if not isinstance(usage, dict):
+        return None
+    prompt, written = usage.get("prompt_tokens"), usage.get("completion_tokens")
+    return (prompt, written) if isinstance(prompt, int) and isinstance(written, int) else None
 
 
 def finish_reason(said: str | None) -> FinishReason:

@@ -8,7 +8,8 @@ All requests are made by one event loop in its own thread; `generate` may be cal
 from __future__ import annotations
 
 import asyncio
-import os
+import dataclasses
+import logging
 import queue
 import threading
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
@@ -17,17 +18,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from racro.config import EnginePlacement
+from racro.config import Address, EnginePlacement
 from racro.engines.protocol import (
     BadPrompt,
     Completion,
     Engine,
     EngineLost,
     Generation,
-    Prompt,
     Refusal,
     Request,
     Role,
+    no_scores,
 )
 from racro.engines.remote import chat
 from racro.engines.remote.exchange import Exchange, first
@@ -38,6 +39,8 @@ from racro.models.adapters import Adapter
 from racro.models.chat_template import ChatTemplate, folded
 from racro.models.folders import base_folder
 from racro.models.vision_tokens import vision_token_ids_of
+
+logger = logging.getLogger(__name__)
 
 UNFINISHED = Completion((), (), "", "deadline")
 
@@ -52,7 +55,7 @@ class Endpoint(Engine):
 
     def __init__(
         self,
-        urls: Sequence[str],
+        urls: Sequence[str | Address],
         model: str,
         place: EnginePlacement,
         role: Role,
@@ -61,16 +64,19 @@ class Endpoint(Engine):
         died: Callable[[], str | None] = lambda: None,
         template_kwargs: Mapping[str, Any] | None = None,
         template: ChatTemplate | None = None,
+        sees: bool | None = None,
     ) -> None:
-        """`urls`: base URLs. `model`: its name there. `folder`, `dtype`: a local copy of the model, and its precision.
+        """`urls`: base URLs, some with what only they need. `model`: its name there. `folder`, `dtype`: a local copy of
+        the model, and its precision.
 
         A captioner's completions carry token ids and log-probs, which only vLLM servers give. A reasoner's do not, nor
         do a captioner's if `folder` is empty: then it answers questions and is not trained. `died` says why, once no
         server can ever answer again. `template_kwargs` are for vLLM servers only. `template`: the model's, if its files
-        are here. Raises BadInput, and EngineLost when no server answers.
+        are here. `sees`: it is shown images; None: if it is a captioner. Raises BadInput, and EngineLost when no server
+        answers.
         """
         self.place, self.role, self.folder, self.dtype = place, role, folder, dtype
-        self.sees = role == "captioner"
+        self.sees = role == "captioner" if sees is None else sees
         self.token_ids = self.sees and bool(folder)
         self.banned = vision_token_ids_of(folder) if self.token_ids else []
         self.template, self.template_kwargs = template, dict(template_kwargs or {})
@@ -80,7 +86,7 @@ class Endpoint(Engine):
         self.thread = threading.Thread(target=self.loop.run_forever, name="endpoint", daemon=True)
         self.thread.start()
         try:
-            self._call(self._open(urls, model, died))
+            self._call(self._open(place.model_copy(update={"urls": tuple(urls)}).endpoints, model, died))
         except BaseException:  # Ctrl-C too: the loop's thread must not stay; raised again
             self.close()
             raise
@@ -91,6 +97,11 @@ class Endpoint(Engine):
     def lost(self) -> bool:
         """See Engine."""
         return self.swap_failed or self.fleet.error is not None
+
+    @property
+    def moved(self) -> int:
+        """See Engine."""
+        return self.fleet.moved
 
     @property
     def positions(self) -> int | None:
@@ -154,20 +165,21 @@ class Endpoint(Engine):
 
     # --- in the loop --------------------------------------------------------------------------------------------------
 
-    async def _open(self, urls: Sequence[str], model: str, died: Callable[[], str | None]) -> None:
-        key = os.environ.get(self.place.api_key, "")
-        self.fleet = Fleet(urls, model, self.place, self.role, key, self.token_ids)
+    async def _open(self, addresses: Sequence[Address], model: str, died: Callable[[], str | None]) -> None:
+        self.fleet = Fleet(addresses, model, self.place, self.role, self.token_ids)
         self.fleet.died = died
         self.exchange = Exchange(
             self.fleet, self.place, self.role, self.banned, self.token_ids, self.template, self.template_kwargs
         )
-        self.room = self.place.sequences
+        limits = [address.sequences or self.place.sequences for address in addresses]
+        self.room = self.most = min(self.place.sequences, sum(limits))
+        """Sequences that may be asked for now, and when nothing is asked for."""
         self.landed = asyncio.Event()
         await self.fleet.open()
         if self.template_kwargs and not self.fleet.vllm:
             raise BadInput(
-                f"{self.role}.template_kwargs: {urls[0]} is no vLLM server, and others take no arguments of the chat "
-                "template; leave them out"
+                f"{self.role}.template_kwargs: {addresses[0].url} is no vLLM server, and others take no arguments of "
+                "the chat template; leave them out"
             )
 
     async def _close(self) -> None:
@@ -182,11 +194,12 @@ class Endpoint(Engine):
     async def _generate(self, source: Iterator[Request], events: Events) -> None:
         """Ask for all of them, as many at once as there is room for. The first failure ends the call."""
         end: BaseException | None = None
+        before, moved = [server.answered for server in self.fleet.servers], self.fleet.moved
         try:
             async with asyncio.TaskGroup() as group:
                 await self._room_for(1)  # reading a request decodes its images
                 while (request := await asyncio.to_thread(next, source, None)) is not None:
-                    weight = min(request.sampling.n, self.place.sequences)
+                    weight = min(request.sampling.n, self.most)
                     await self._room_for(weight)
                     self.room -= weight
                     task = group.create_task(self._one(request, events))
@@ -195,6 +208,12 @@ class Endpoint(Engine):
         except BaseException as error:
             cause = first(error)
             end = EngineLost("the engine is closed") if isinstance(cause, asyncio.CancelledError) else cause
+        if len(before) > 1:
+            answered = zip(self.fleet.servers, before, strict=True)
+            shares = ", ".join(f"{server.url} {server.answered - earlier}" for server, earlier in answered)
+            level = logging.WARNING if self.fleet.moved > moved else logging.INFO
+            again = self.fleet.moved - moved
+            logger.log(level, "%s: answers of each endpoint: %s; %d in place of another", self.role, shares, again)
         events.put(end)
 
     async def _room_for(self, weight: int) -> None:
@@ -211,8 +230,10 @@ class Endpoint(Engine):
             # Images take time to be encoded; the request's clock starts when it is sent.
             prompt = request.prompt
             if self.template is not None and not self.template.form.system:
-                prompt = Prompt(folded(prompt.messages), prompt.images)
-            messages = await asyncio.to_thread(chat.messages, prompt, self.sees)
+                prompt = dataclasses.replace(prompt, messages=folded(prompt.messages))
+            if request.forced is not None:
+                raise no_scores("server")
+            messages = await asyncio.to_thread(chat.messages, prompt, self.sees, self.fleet.vllm)
             async with asyncio.timeout(request.sampling.deadline):
                 answer: Generation | Refusal = await self.exchange.samples(messages, request)
         except TimeoutError:

@@ -65,31 +65,41 @@ class Exchange:
                     tasks = [group.create_task(self._ask(messages, request, seed, 1)) for seed in seeds]
             except BaseExceptionGroup as errors:  # one sample fails like the others
                 raise first(errors) from None
-            made = Generation(request.key, (), tuple(task.result().completions[0] for task in tasks))
+            parts = [task.result() for task in tasks]
+            counted = [part.counted for part in parts if part.counted is not None]
+            total = (counted[0][0], sum(written for _, written in counted)) if len(counted) == n else None
+            made = Generation(request.key, (), tuple(part.completions[0] for part in parts), total)
         completions = made.completions * (request.sampling.n // n)
-        if self.template is not None:  # a server leaves out the start of a thought that the template writes
+        # A server leaves out the start of a thought that the template writes.
+        if self.template is not None and not request.prompt.lead:
             completions = tuple(dataclasses.replace(c, text=self.template.turn(c.text)) for c in completions)
-        return Generation(request.key, made.prompt_ids, completions)
+        return dataclasses.replace(made, key=request.key, completions=completions)
 
     async def _ask(self, messages: bytes, request: Request, seed: int, n: int) -> Generation:
         """One HTTP request, from server to server until it is answered. The caller has set a deadline.
 
         Raises BadPrompt, BadInput, EngineLost, FloatingPointError.
         """
+        failed: Upstream | None = None
         for attempt in itertools.count():
-            server = await self.fleet.pick()
+            server = await self.fleet.pick(n)
             asked, fields = time.monotonic(), self._fields(server, request.sampling, seed)
+            if request.prompt.lead and server.vllm:
+                fields |= chat.LED
             try:
                 answer = await self.fleet.ask(server, chat.body(messages, fields), n)
                 if answer.status_code == 200:
                     made = chat.generation(answer.content, request, n, self.token_ids, server.positions)
                     server.well()
+                    server.answered += 1
+                    self.fleet.moved += failed not in (None, server)
                     return made
                 if answer.status_code < 500 and answer.status_code not in BUSY:
                     self._refused(server, answer, fields)
                     continue
                 server.heard = time.monotonic()
                 if answer.status_code >= 500:
+                    failed = server
                     server.ill(f"{answer.status_code}: {self.fleet.said(answer)}", asked, self.place.silence)
                 if seconds := retry_after(answer):
                     server.set_aside(seconds)
@@ -97,10 +107,13 @@ class Exchange:
                 server.well()  # it has answered
                 raise
             except BadAnswer as error:
+                failed = server
                 server.ill(str(error), asked, self.place.silence)
             except httpx.RequestError as error:
+                failed = server
                 self.fleet.unreachable(server, error, asked)
             except Hung:
+                failed = server
                 continue
             # Requests that failed together must not be repeated together.
             await asyncio.sleep(min(0.25 * 2**attempt, PAUSE) * random.random())

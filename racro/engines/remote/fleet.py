@@ -13,11 +13,12 @@ import random
 import time
 import uuid
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
 
-from racro.config import EnginePlacement
+from racro.config import Address, EnginePlacement
 from racro.engines.protocol import EngineLost, Role, SwapFailed
 from racro.engines.remote.chat import BadAnswer, complaint
 from racro.engines.remote.upstream import PATIENCE, Hung, Upstream
@@ -37,22 +38,26 @@ class Fleet:
     """The servers, one HTTP client, and the tasks that watch them."""
 
     def __init__(
-        self, urls: Sequence[str], model: str, place: EnginePlacement, role: Role, key: str, token_ids: bool = False
+        self, addresses: Sequence[Address], model: str, place: EnginePlacement, role: Role, token_ids: bool = False
     ) -> None:
-        """`model`: its name at the servers. `key`: their API key, or empty. `token_ids`: are they needed?
+        """`model`: its name at the servers. `token_ids`: are they needed?
 
         This and all other methods must be called in the event loop. Raises BadInput.
         """
-        self.place, self.role, self.key, self.token_ids = place, role, key, token_ids
-        self.servers = [Upstream(url, role, model, place.api_key) for url in urls]
+        self.place, self.role, self.token_ids = place, role, token_ids
+        self.servers = [Upstream(address, role, model) for address in addresses]
         self.patience = min(PATIENCE, place.silence)
         self.died: Callable[[], str | None] = lambda: None
         """Says why, once no server can ever answer again."""
         self.error: Exception | None = None
         """Why no more requests can be sent."""
+        self.moved = 0
+        """Requests that one server did not answer, and another one did."""
+        self.freed = asyncio.Event()
+        """Set when a server has answered, or has failed to."""
         local = all(httpx.URL(server.url).host in ("127.0.0.1", "localhost", "::1") for server in self.servers)
         self.client = httpx.AsyncClient(
-            headers={"Content-Type": "application/json"} | ({"Authorization": f"Bearer {key}"} if key else {}),
+            headers={"Content-Type": "application/json"},
             timeout=httpx.Timeout(None, connect=CONNECT),
             limits=httpx.Limits(keepalive_expiry=IDLE),
             trust_env=not local,  # a proxy cannot reach this machine
@@ -61,10 +66,14 @@ class Fleet:
 
     async def open(self) -> None:
         """Returns when at least one server takes requests. Raises BadInput and EngineLost."""
-        await asyncio.gather(*(self._introduce(server) for server in self.servers))
+        await self.introduce()
         watching = (self._watch(), *map(self._recover, self.servers))
         self.tasks = [asyncio.create_task(coroutine) for coroutine in watching]
         self.vllm = (await self.pick()).vllm
+
+    async def introduce(self) -> None:
+        """Ask all servers what they serve. Raises BadInput."""
+        await asyncio.gather(*(self._introduce(server) for server in self.servers))
 
     async def close(self) -> None:
         """Close all connections."""
@@ -73,22 +82,28 @@ class Fleet:
         await asyncio.gather(*self.tasks, return_exceptions=True)
         await self.client.aclose()
 
-    async def pick(self) -> Upstream:
-        """The server with the least to do; waits until one takes requests. Raises EngineLost and BadInput."""
+    async def pick(self, weight: int = 0) -> Upstream:
+        """The server with the least to do; waits until one takes `weight` sequences more.
+
+        Raises EngineLost and BadInput.
+        """
         while True:
             self._check()
             now = time.monotonic()
             ready = [server for server in self.servers if server.known and server.aside <= now]
-            if ready:
+            if ready := [server for server in ready if server.room_for(weight)]:
                 return min(ready, key=lambda server: server.flying)
-            await asyncio.sleep(POLL * random.uniform(1.0, 2.0))
+            self.freed.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(POLL * random.uniform(1.0, 2.0)):
+                    await self.freed.wait()
 
     async def ask(self, server: Upstream, body: bytes, weight: int) -> httpx.Response:
         """POST a chat completion of `weight` sequences. Raises httpx.RequestError, and Hung if the server hangs."""
         if not server.flying:
             server.heard = time.monotonic()
         server.flying += weight
-        answer = asyncio.create_task(self.client.post(f"{server.url}/chat/completions", content=body))
+        answer = asyncio.create_task(self._post(server, f"{server.url}/chat/completions", content=body))
         # Or asyncio warns about an error that nothing has read.
         answer.add_done_callback(lambda task: task.cancelled() or task.exception())
         try:
@@ -99,6 +114,7 @@ class Fleet:
         finally:
             answer.cancel()  # which closes the connection, so that the server stops working on it
             server.flying -= weight
+            self.freed.set()
 
     def unreachable(self, server: Upstream, error: httpx.RequestError, asked: float) -> None:
         """Note that a request sent at `asked` got no answer."""
@@ -106,9 +122,11 @@ class Fleet:
         server.ill(_line(error), asked, self.patience)
 
     def said(self, answer: httpx.Response) -> str:
-        """A server's complaint, without the key, which some servers repeat."""
+        """A server's complaint, without keys, which some servers repeat."""
         complained = complaint(answer.content)
-        return complained.replace(self.key, "***") if self.key else complained
+        for secret in (secret for server in self.servers for secret in server.secrets):
+            complained = complained.replace(secret, "***")
+        return complained
 
     async def tell(self, path: str, seconds: float) -> None:
         """POST to a path that only vLLM's servers have, on each of them. Raises SwapFailed and EngineLost."""
@@ -120,6 +138,12 @@ class Fleet:
         Returns the sums of each server (see `racro.engines.vllm.weights`), by rank. Raises SwapFailed and EngineLost.
         """
         return await asyncio.gather(*(self._load(server, folder, adapter) for server in self.servers))
+
+    async def _get(self, server: Upstream, url: str, seconds: float) -> httpx.Response:
+        return await self.client.get(url, headers=server.headers, timeout=seconds)
+
+    async def _post(self, server: Upstream, url: str, **how: Any) -> httpx.Response:
+        return await self.client.post(url, headers=server.headers, **how)
 
     def _check(self) -> None:
         if self.error is None and (why := self.died()):
@@ -134,7 +158,7 @@ class Fleet:
         """Ask a server what it serves. Raises BadInput if that is not what is needed."""
         asked = time.monotonic()
         try:
-            server.introduce(await self.client.get(f"{server.url}/models", timeout=self.patience))
+            server.introduce(await self._get(server, f"{server.url}/models", self.patience))
         except httpx.RequestError as error:
             return self.unreachable(server, error, asked)
         except BadAnswer as error:
@@ -168,7 +192,7 @@ class Fleet:
     async def _check_alive(self, server: Upstream) -> None:
         url = f"{server.root}/metrics" if server.vllm else f"{server.url}/models"
         with contextlib.suppress(httpx.RequestError):
-            server.alive(await self.client.get(url, timeout=self.place.silence / CHECKS))
+            server.alive(await self._get(server, url, self.place.silence / CHECKS))
         if server.flying and time.monotonic() - server.heard > self.place.silence:
             server.hung(self.place.silence)
 
@@ -198,7 +222,7 @@ class Fleet:
 
     async def _tell(self, server: Upstream, path: str, seconds: float, content: object = None) -> httpx.Response:
         try:
-            answer = await self.client.post(server.root + path, json=content, timeout=seconds)
+            answer = await self._post(server, server.root + path, json=content, timeout=seconds)
         except httpx.RequestError as error:
             self.error = EngineLost(self.died() or f"{server.url} does not answer {path}: {_line(error)}")
             raise self.error from error
@@ -211,6 +235,22 @@ class Fleet:
         if answer.status_code >= 400:
             raise SwapFailed(f"{server.url} refuses {path} ({answer.status_code}): {self.said(answer)}")
         return answer
+
+
+def away(place: EnginePlacement, model: str, role: Role) -> list[str]:
+    """Which endpoints of a placement do not answer now, each with the reason. Raises BadInput for what they lack."""
+
+    async def look() -> list[str]:
+        fleet = Fleet(place.endpoints, model, place, role)
+        fleet.patience = min(fleet.patience, CONNECT)
+        try:
+            await fleet.introduce()
+        finally:
+            await fleet.close()
+        return [f"{server.url} ({server.trouble})" for server in fleet.servers if not server.known]
+
+    with ThreadPoolExecutor(1) as pool:  # the caller's thread may have a loop already, as in a notebook
+        return pool.submit(asyncio.run, look()).result()
 
 
 def _line(error: httpx.RequestError) -> str:

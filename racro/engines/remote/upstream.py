@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
+import os
 import random
 import re
 import time
@@ -15,6 +17,7 @@ from email.utils import parsedate_to_datetime
 
 import httpx
 
+from racro.config import Address
 from racro.engines.protocol import Role
 from racro.engines.remote.chat import BadAnswer, complaint
 from racro.errors import BadInput
@@ -29,6 +32,9 @@ SHOWN = 8
 """Names of models in an error message."""
 
 
+logger = logging.getLogger(__name__)
+
+
 class Hung(Exception):
     """The server has given no sign of life."""
 
@@ -36,9 +42,14 @@ class Hung(Exception):
 class Upstream:
     """A server's address, what it said of itself, and its state."""
 
-    def __init__(self, url: str, role: Role, model: str, key: str) -> None:
-        """`model`: the name of the model that is wanted; `key`: of the environment variable. Raises BadInput."""
-        self.url, self.role, self.model, self.key = checked(url, role, key), role, model, key
+    def __init__(self, address: Address, role: Role, model: str) -> None:
+        """`model`: the name of the model that is wanted. Raises BadInput."""
+        self.key = address.api_key or ""
+        """Name of the environment variable with the API key."""
+        self.url, self.role, self.model = checked(address.url, role, self.key), role, model
+        self.headers, self.secrets = _headers(address, self.url, role)
+        """What each request to it carries, and which parts of that no message may show."""
+        self.sequences = address.sequences
         self.root = self.url[: self.url.rindex("/v1")]
         """The URL below which a vLLM server has its additional paths."""
         self.vllm = False
@@ -55,6 +66,8 @@ class Upstream:
         """Sequences that it generates for us."""
         self.aside = 0.0
         """It gets no requests until then, on the monotonic clock."""
+        self.answered = 0
+        """Requests that it has answered."""
         self.failures = 0
         self.failed = 0.0
         self.trouble = ""
@@ -88,7 +101,7 @@ class Upstream:
                 f"runtime.{self.role}.urls: {self.url} does not answer like an OpenAI-compatible server "
                 f"(GET /models: {answer.status_code} {complaint(answer.content)[:80]!r}); check the address"
             ) from error
-        if self.vllm and self.name not in self.names:
+        if self.names and self.name not in self.names:
             raise self.no_model()
 
     def let_in(self, answer: httpx.Response) -> None:
@@ -118,6 +131,8 @@ class Upstream:
         """Note that a request sent at `asked` has failed. Requests that fail together count as one failure."""
         self.trouble, self.patience = trouble, patience
         now = time.monotonic()
+        if self.ill_since is None:
+            logger.warning("%s: %s does not answer: %s", self.role, self.url, trouble)
         if asked >= self.failed:
             self.failed = now
             self.failures += 1
@@ -135,6 +150,10 @@ class Upstream:
     def set_aside(self, seconds: float) -> None:
         """Send no requests for so long."""
         self.aside = max(self.aside, time.monotonic() + seconds)
+
+    def room_for(self, weight: int) -> bool:
+        """May it be given so many sequences more? One that is idle takes any request."""
+        return not self.sequences or not self.flying or self.flying + weight <= self.sequences
 
     def down(self) -> bool:
         """Has it been failing for longer than allowed?"""
@@ -168,6 +187,29 @@ def checked(url: str, role: Role, key: str) -> str:
             f"alone, and put the key into the environment variable {key}"
         )
     return url.rstrip("/")
+
+
+def _headers(address: Address, url: str, role: Role) -> tuple[dict[str, str], tuple[str, ...]]:
+    """Headers with the values that the environment holds, and these values. Raises BadInput."""
+    headers, secrets = {}, []
+    if key := os.environ.get(address.api_key or "", ""):
+        headers["Authorization"] = f"Bearer {key}"
+        secrets.append(key)
+    for name, value in address.headers.items():
+        if value.startswith("$"):
+            found = os.environ.get(value[1:])
+            if not found:
+                raise BadInput(
+                    f"runtime.{role}.urls: the header {name} of {url} is read from the environment variable "
+                    f"{value[1:]}, which is not set"
+                )
+            secrets.append(found)
+            value = found
+        headers[name] = value
+    for name, value in headers.items():
+        if not (f"{name}{value}".isascii() and f"{name}{value}".isprintable()):
+            raise BadInput(f"runtime.{role}.urls: the header {name!r} of {url}: printable ASCII characters only")
+    return headers, tuple(secrets)
 
 
 def retry_after(answer: httpx.Response) -> float | None:

@@ -105,7 +105,7 @@ class Core:
 
     def step(self) -> dict[str, Any]:
         """Make one more token for each sequence. Returns the outputs of those that have finished, by name."""
-        return {output.request_id: output.outputs[0] for output in self.engine.step()}
+        return {output.request_id: output for output in self.engine.step()}
 
     def abort(self, names: Sequence[str]) -> None:
         """Abort these sequences."""

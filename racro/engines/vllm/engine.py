@@ -130,7 +130,7 @@ class VllmEngine(Engine):
         upcoming = next(source, None)
         try:
             while upcoming is not None or working:
-                if self.owner.reserve(upcoming.sampling.n if upcoming else None, finished):
+                if self.owner.reserve(_sequences(upcoming) if upcoming else None, finished):
                     assert upcoming is not None
                     try:
                         working.add(self._submit(upcoming, finished))
@@ -176,14 +176,19 @@ class VllmEngine(Engine):
 
     def _submit(self, request: Request, finished: deque[SequenceGroup]) -> SequenceGroup:
         """Prepare a request whose room is reserved, and hand it to the owner. Raises BadPrompt and ValueError."""
-        sampling = request.sampling
+        sampling, scored = request.sampling, 0
         try:
-            inputs = self._render(request.prompt, sampling.max_tokens)
-            params = self._params(sampling, request.seed)
+            if request.forced is None:
+                inputs = self._render(request.prompt, sampling.max_tokens)
+                params = self._params(sampling, request.seed)
+            else:
+                inputs, scored = self._forced(request.prompt, request.forced)
+                params = [self._scoring()]
         except BaseException:  # the room is free again, also when a stage's timeout is raised here; raised again
-            self.owner.free(sampling.n)
+            self.owner.free(_sequences(request))
             raise
-        group = SequenceGroup(request.key, inputs, sampling.deadline, params, finished)
+        lead = bool(request.prompt.lead)
+        group = SequenceGroup(request.key, inputs, sampling.deadline, lead, request.forced, scored, params, finished)
         self.owner.submit(group)
         return group
 
@@ -197,6 +202,21 @@ class VllmEngine(Engine):
         if length + max_tokens > longest:
             raise too_long(length, max_tokens, f"the model's {longest} positions")
         return rendered
+
+    def _forced(self, prompt: Prompt, forced: str) -> tuple[Any, int]:
+        """The prompt with the text that is to be scored at its end, and the number of its tokens. Raises BadPrompt."""
+        own = self.tokenizer(forced, add_special_tokens=False)["input_ids"] or [self.tokenizer.eos_token_id]
+        rendered = self._render(prompt, len(own) + 1)
+        return {**rendered, "prompt_token_ids": [*rendered["prompt_token_ids"], *own]}, len(own)
+
+    def _scoring(self) -> Any:
+        """Parameters of a request whose prompt is scored; vLLM makes one token after it, which nobody needs."""
+        from vllm import SamplingParams
+        from vllm.sampling_params import RequestOutputKind
+
+        return SamplingParams(
+            max_tokens=1, prompt_logprobs=0, detokenize=False, output_kind=RequestOutputKind.FINAL_ONLY
+        )
 
     def _params(self, sampling: Sampling, seed: int) -> list[Any]:
         """One request of vLLM's per sample, all with the same prompt: the prefix cache makes it one prefill."""
@@ -226,8 +246,10 @@ class VllmEngine(Engine):
     def _answer(self, group: SequenceGroup) -> Generation | Refusal:
         if group.error is not None:
             return Refusal(group.key, str(group.error))
+        if group.forced is not None:
+            return _scores(group)
         texts = self.tokenizer.batch_decode(
-            [output.token_ids if output else () for output in group.outputs],
+            [output.outputs[0].token_ids if output else () for output in group.outputs],
             skip_special_tokens=True,
             clean_up_tokenization_spaces=False,
         )
@@ -235,7 +257,7 @@ class VllmEngine(Engine):
             group.key,
             tuple(group.inputs["prompt_token_ids"]),
             tuple(
-                _completion(output, self.template.turn(text), self.scores)
+                _completion(output, text if group.lead else self.template.turn(text), self.scores)
                 for output, text in zip(group.outputs, texts, strict=True)
             ),
         )
@@ -245,9 +267,28 @@ def _completion(output: Any, text: str, scores: bool) -> Completion:
     """From vLLM's output, with log-probs if it `scores`. Raises FloatingPointError."""
     if output is None:
         return Completion((), (), "", "deadline")
+    output = output.outputs[0]
     logprobs = tuple(output.logprobs.logprobs) if scores else ()
     if not all(map(math.isfinite, logprobs)):
         raise FloatingPointError("the model's probabilities are not numbers: its weights have diverged")
     if output.finish_reason not in ("stop", "length") or (scores and len(logprobs) != len(output.token_ids)):
         raise EngineLost(f"vLLM gave {output}")
     return Completion(tuple(output.token_ids), logprobs, text, output.finish_reason)
+
+
+def _sequences(request: Request) -> int:
+    """Sequences of vLLM's that a request becomes."""
+    return request.sampling.n if request.forced is None else 1
+
+
+def _scores(group: SequenceGroup) -> Generation:
+    """The scored text with its log-probs, which vLLM gives for the prompt. Raises FloatingPointError."""
+    [output], ids = group.outputs, tuple(group.inputs["prompt_token_ids"])
+    begun, own = ids[: -group.scored], ids[-group.scored :]
+    if output is None:
+        return Generation(group.key, begun, (Completion((), (), "", "deadline"),))
+    entries = output.prompt_logprobs[-group.scored :]
+    logprobs = tuple(float(entry[token].logprob) for token, entry in zip(own, entries, strict=True))
+    if not all(map(math.isfinite, logprobs)):
+        raise FloatingPointError("the model's probabilities are not numbers: its weights have diverged")
+    return Generation(group.key, begun, (Completion(own, logprobs, group.forced or "", "stop"),))

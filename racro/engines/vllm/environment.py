@@ -11,6 +11,12 @@ import os
 
 from racro.config import EnginePlacement
 from racro.home import home
+from racro.processes.gpus import cpu_build
+
+
+def of_engine(place: EnginePlacement, vllm: bool) -> dict[str, str]:
+    """Variables to add for an engine at `place`, on the machine that this is called on."""
+    return environment(place, cpu_build()) if vllm else visible(place)
 
 
 def environment(place: EnginePlacement, cpu: bool) -> dict[str, str]:

@@ -29,6 +29,12 @@ class SequenceGroup:
     inputs: Any
     """What vLLM takes: ids, image tokens expanded, and pixels."""
     deadline: float
+    lead: bool
+    """Was the model's turn begun for it?"""
+    forced: str | None
+    """The text that ends the prompt and is scored; None: the model writes."""
+    scored: int
+    """Tokens of that text."""
     params: list[Any]
     """vLLM's sampling parameters, one per sample."""
     finished: deque[SequenceGroup]

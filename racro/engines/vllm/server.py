@@ -16,7 +16,7 @@ from pathlib import Path
 
 import httpx
 
-from racro.config import Captioner, EnginePlacement, Reasoner, Runtime
+from racro.config import Captioner, EnginePlacement, ModelSection, Runtime
 from racro.config import Server as ServerConfig
 from racro.engines.protocol import Engine, EngineLost, Generation, Refusal, Request, Role, SwapFailed
 from racro.engines.remote.client import Endpoint
@@ -55,7 +55,7 @@ class Server(Engine):
     def __init__(
         self,
         role: Role,
-        config: Captioner | Reasoner,
+        config: ModelSection,
         folder: str,
         runtime: Runtime,
         log: Path,
@@ -68,7 +68,7 @@ class Server(Engine):
         """
         assert isinstance(config.engine, ServerConfig)
         self.role, self.config, self.log = role, config, log
-        self.place: EnginePlacement = getattr(runtime, role)
+        self.place = runtime.place(role)
         self.cpu = cpu_build()
         self.asleep = self.discarded = False
         self.turning = threading.Lock()
@@ -80,9 +80,18 @@ class Server(Engine):
         self.child, url = self._start(base, name, port, self.rank)
         try:
             keyless = self.place.model_copy(update={"api_key": ""})  # the user's key is for other servers
-            template = chat_template(role, Path(base), config.template_kwargs)
+            template = chat_template(config.reads_images, Path(base), config.template_kwargs)
             self.endpoint = Endpoint(
-                [url], name, keyless, role, base, config.dtype, self._died, config.template_kwargs, template
+                [url],
+                name,
+                keyless,
+                role,
+                base,
+                config.dtype,
+                self._died,
+                config.template_kwargs,
+                template,
+                config.reads_images,
             )
             if adapter:
                 self._adapt(adapter)
@@ -222,7 +231,7 @@ class Server(Engine):
 
 def command(
     role: Role,
-    config: Captioner | Reasoner,
+    config: ModelSection,
     folder: str,
     place: EnginePlacement,
     cpu: bool,
@@ -253,7 +262,7 @@ def command(
         "generation-config": "vllm",  # or the server would sample as the model's folder says
         "logprobs-mode": "processed_logprobs",
         "worker-extension-cls": "racro.engines.vllm.weights.CheckpointLoading",
-        "limit-mm-per-prompt": json.dumps({"image": IMAGES, "video": 0}) if role == "captioner" else None,
+        "limit-mm-per-prompt": json.dumps({"image": IMAGES, "video": 0}) if config.reads_images else None,
         "mm-processor-kwargs": images or None,
         "max-lora-rank": rank,
         "mm-processor-cache-gb": 0,  # images hardly come back before thousands of others have passed

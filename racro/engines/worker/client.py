@@ -1,7 +1,8 @@
-"""Any engine in a child process: loaded once, with its own memory, and replaceable when it dies or hangs.
+"""Any engine in a process of its own, here or on another machine: loaded once, and replaceable when it dies or hangs.
 
-Not another kind of engine: it answers what the engine inside answers. Opened by `racro.engines.opening`; the other side
-is `racro.engines.worker.main`. Torch-free.
+Not another kind of engine: it answers what the engine inside answers. Each call names the weights that it expects, and
+a process that holds others refuses. Opened by `racro.engines.opening`; the other side is `racro.engines.worker.main`.
+Torch-free.
 """
 
 from __future__ import annotations
@@ -9,22 +10,20 @@ from __future__ import annotations
 import contextlib
 import itertools
 import math
-import os
 import queue
-import socket
-import sys
+import secrets
 import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from racro.config import Captioner, EnginePlacement, Reasoner, Runtime
-from racro.engines.protocol import Engine, EngineLost, Generation, Refusal, Request, Role
-from racro.engines.vllm.environment import environment, visible
+from racro.config import ModelSection, Runtime
+from racro.engines.protocol import Engine, EngineLost, Generation, Partial, Refusal, Request, Role, SwapFailed
+from racro.engines.vllm.environment import of_engine
 from racro.engines.waiting import take
-from racro.engines.worker.wire import AHEAD, Gone, Wire
-from racro.processes.child import Child, ending
-from racro.processes.gpus import cpu_build
+from racro.processes.child import ending
+from racro.processes.launcher import HERE, Machine, MachineLost, Placed
+from racro.processes.wire import AHEAD, Gone
 
 PATIENCE = 10.0
 """Seconds that an engine has to close itself."""
@@ -32,6 +31,15 @@ EXIT = 2.0
 """Seconds between a worker's last message and its exit status."""
 CHECKS = 4
 """Checks in a row without a sign of life after which a worker counts as hung."""
+
+
+@contextlib.contextmanager
+def _lost_engine() -> Iterator[None]:
+    """An engine is lost with its machine."""
+    try:
+        yield
+    except MachineLost as error:
+        raise EngineLost(str(error)) from error
 
 
 class Call:
@@ -54,7 +62,7 @@ class Call:
                 self.over = self.over or kind != "result"
             self.changed.notify_all()
 
-    def get(self, seconds: float = math.inf) -> Generation | Refusal | None:
+    def get(self, seconds: float = math.inf) -> Any:
         """The next result, None at the end. Raises what ended the call, and queue.Empty after `seconds`."""
         kind, content = take(self.events, seconds)
         if kind == "error":
@@ -71,37 +79,45 @@ class Call:
 class Worker(Engine):
     """An engine in its own process. Calls are thread-safe, as many at once as the engine inside takes."""
 
-    def __init__(self, role: Role, config: Captioner | Reasoner, folder: str, runtime: Runtime, log: Path) -> None:
-        """Start it where `runtime.<role>` says and wait until the engine is ready. `log` gets what it prints.
+    def __init__(
+        self,
+        role: Role,
+        config: ModelSection,
+        folder: str,
+        runtime: Runtime,
+        log: Path,
+        machine: Machine = HERE,
+    ) -> None:
+        """Start it where `runtime` says and wait until the engine is ready. `log` gets what it prints.
 
-        Raises EngineLost when the process dies or needs longer than `start_deadline`, and what the engine raises.
+        One that runs already is given these weights, if it holds others. Raises EngineLost when the process dies or
+        needs longer than `start_deadline`, and what the engine raises.
         """
         self.role: Role = role
-        self.place: EnginePlacement = getattr(runtime, role)
+        self.place = runtime.place(role)
+        self.machine = machine
         self._lock = threading.Lock()
         self._calls: dict[int, Call] = {}
-        self._numbers = itertools.count()
+        # A process may still answer calls of the one that used it before.
+        self._numbers = itertools.count(secrets.randbits(48))
         self._heard = 0
         self._reason = ""
         self._ended = threading.Event()
         self._log = log
         if self.place.gpus:  # in its process the first of them is number 0
             runtime = runtime.model_copy(update={"device": "cuda"})
-        vllm = config.engine.type == "vllm"
-        self._socket, theirs = socket.socketpair()
-        with theirs:
-            command = [sys.executable, "-P", "-X", "faulthandler", "-m", "racro.engines.worker.main"]
-            self._child = Child(
-                [*command, str(theirs.fileno())],
-                env=environment(self.place, cpu_build()) if vllm else visible(self.place),
-                log=log,
-                pass_fds=[theirs.fileno()],
-            )
-        self._wire = Wire(os.dup(self._socket.fileno()))
-        start = self._call("start", (role, config, folder, self.place, runtime))
+        with _lost_engine():
+            placed = machine.folder(folder)
+            env = machine.call(of_engine, self.place, config.engine.type == "vllm")
+            self._child, self._wire, warm = machine.start("racro.engines.worker.main", env, log, ("-X", "faulthandler"))
+        self._holds = placed.name
+        start = self._call("attach" if warm else "start", (role, config, placed, self.place, runtime))
         threading.Thread(target=self._read, name=f"{role}-reader", daemon=True).start()
         try:
-            start.get(self.place.start_deadline)
+            held = start.get(self.place.start_deadline)
+            self._calls.pop(start.number, None)
+            if warm and held != placed.name:
+                self._load(placed)
         except queue.Empty:
             self._give_up(f"did not start within {self.place.start_deadline:g} s (runtime.{role}.start_deadline)")
             self.close()
@@ -110,7 +126,6 @@ class Worker(Engine):
             self._give_up("did not start")
             self.close()
             raise
-        self._calls.pop(start.number, None)
         threading.Thread(target=self._watch, name=f"{role}-watch", daemon=True).start()
 
     @property
@@ -125,7 +140,14 @@ class Worker(Engine):
 
     def generate(self, requests: Iterable[Request]) -> Iterator[Generation | Refusal]:
         """See Engine. Requests are read in a thread, as far as the engine wants them."""
-        call = self._call("generate")
+        return cast(Iterator[Generation | Refusal], self._generate("generate", requests))
+
+    def stream(self, requests: Iterable[Request]) -> Iterator[Generation | Refusal | Partial]:
+        """See Engine."""
+        return self._generate("stream", requests)
+
+    def _generate(self, kind: str, requests: Iterable[Request]) -> Iterator[Generation | Refusal | Partial]:
+        call = self._call(kind, self._holds)
         threading.Thread(target=self._feed, args=(call, requests), daemon=True).start()
         try:
             while (answer := call.get()) is not None:
@@ -139,7 +161,17 @@ class Worker(Engine):
 
     def swap(self, folder: str) -> None:
         """See Engine."""
-        self._ask("swap", folder)
+        with _lost_engine():
+            placed = self.machine.folder(folder)
+        self._ask("swap", placed)
+        self._holds = placed.name
+
+    def _load(self, placed: Placed) -> None:
+        """Of an engine that ran before: give it these weights. Raises EngineLost, and then it is not used."""
+        try:
+            self._ask("swap", placed)
+        except SwapFailed as error:
+            raise EngineLost(str(error)) from error
 
     def sleep(self, discard: bool = False) -> None:
         """See Engine."""
@@ -152,10 +184,9 @@ class Worker(Engine):
         with contextlib.suppress(Gone):
             self._wire.send("close")
             self._child.wait(PATIENCE)
-        self._hang_up()
+        self._wire.hang_up()
         self._ended.wait()
         self._wire.close()
-        self._socket.close()
 
     # --- calls --------------------------------------------------------------------------------------------------------
 
@@ -226,12 +257,7 @@ class Worker(Engine):
         """Declare it lost; the first reason counts. The reader does the rest."""
         with self._lock:
             self._reason = self._reason or f"the {self.role}'s worker {why}"
-        self._hang_up()
-
-    def _hang_up(self) -> None:
-        """Senders and receivers on both sides get Gone."""
-        with contextlib.suppress(OSError):
-            self._socket.shutdown(socket.SHUT_RDWR)
+        self._wire.hang_up()
 
     def _bury(self) -> None:
         """Leave no process behind, then tell every call."""

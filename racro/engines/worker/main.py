@@ -3,7 +3,7 @@
     python -m racro.engines.worker.main FD
 
 Not an engine; the other side of `racro.engines.worker.client`, which starts it. FD is its end of a socket pair, and
-`racro.engines.worker.wire` lists the messages. Its output goes to the log, so nothing that a library prints can be
+`racro.processes.wire` lists the messages. Its output goes to the log, so nothing that a library prints can be
 taken for a message.
 """
 
@@ -23,11 +23,12 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from pathlib import Path
 from typing import Any, cast
 
-from racro.config import Captioner, EnginePlacement, Reasoner, Runtime
+from racro.config import EnginePlacement, ModelSection, Runtime
 from racro.engines.building import build
 from racro.engines.protocol import Engine, EngineLost, Request, Role
-from racro.engines.worker.wire import AHEAD, Gone, Wire
 from racro.models.folders import require_model
+from racro.processes.launcher import Placed
+from racro.processes.wire import AHEAD, Gone, Wire
 
 
 class Cancelled(Exception):
@@ -75,6 +76,8 @@ class Host:
         """`remedy`: what to do when memory runs out."""
         self.wire, self.remedy = wire, remedy
         self.engine: Engine | None = None
+        self.holds = ""
+        """The name of the weights in the engine; while others are loaded, none."""
         self.feeds: dict[int, Feed] = {}
 
     def serve(self) -> None:
@@ -88,11 +91,13 @@ class Host:
                 feed.put(content)
             elif kind == "cancel" and feed is not None:
                 feed.cancel()
-            elif kind == "generate":
+            elif kind in ("generate", "stream"):
                 feed = self.feeds[call] = Feed(functools.partial(self.wire.send, "want", call))
-                self.start(call, self.generate, call, feed)
+                self.start(call, self.generate, call, content, feed, kind)
+            elif kind == "attach":
+                self.start(call, self.attach, call)
             elif kind == "swap":
-                self.start(call, self._engine.swap, content)
+                self.start(call, self.swap, content)
             elif kind == "sleep":
                 self.start(call, self._engine.sleep, content)
 
@@ -110,9 +115,26 @@ class Host:
         except BaseException as error:
             self.report(call, error)
 
-    def generate(self, call: int, feed: Feed) -> None:
-        """One `generate` of the engine's; returns early when it is cancelled."""
-        answers = cast(Generator[Any], self._engine.generate(feed))
+    def attach(self, call: int) -> None:
+        """Another process goes on with this engine: nobody waits for what was asked before. Says what it holds."""
+        for feed in list(self.feeds.values()):
+            feed.cancel()
+        self.wire.send("result", call, self.holds)
+
+    def swap(self, placed: Placed) -> None:
+        """Load other weights."""
+        self.holds = ""
+        self._engine.swap(placed.path)
+        self.holds = placed.name
+
+    def generate(self, call: int, expected: str, feed: Feed, kind: str = "generate") -> None:
+        """One `generate` or `stream` of the engine's; returns early when it is cancelled.
+
+        Raises EngineLost where the caller expects other weights: its answers would stand for another policy.
+        """
+        if expected != self.holds:
+            raise EngineLost(f"it holds {self.holds or 'no weights'}, and {expected} are asked")
+        answers = cast(Generator[Any], getattr(self._engine, kind)(feed))
         with contextlib.closing(answers):
             for answer in answers:
                 self.wire.send("result", call, answer)
@@ -182,10 +204,10 @@ def beat(wire: Wire, pause: float, host: Host) -> None:
             time.sleep(pause)
 
 
-def remedy(role: Role, config: Captioner | Reasoner) -> str:
+def remedy(role: Role, config: ModelSection) -> str:
     """What to turn down when memory runs out."""
     if config.engine.type == "transformers":
-        return f"lower runtime.{'caption' if role == 'captioner' else 'reason'}_batch"
+        return f"lower runtime.{'caption' if config.reads_images else 'reason'}_batch"
     return f"lower runtime.{role}.sequences, or runtime.{role}.gpu_memory (cpu_cache on a CPU)"
 
 
@@ -200,22 +222,22 @@ def main(fd: int) -> None:
     """Serve the other end of `fd` until it says `close` or is gone."""
     os.set_inheritable(fd, False)
     wire = Wire(fd)
-    role, config, folder, place, runtime = cast(
-        tuple[Role, Captioner | Reasoner, str, EnginePlacement, Runtime], wire.receive()[2]
-    )
+    _, number, content = wire.receive()
+    role, config, placed, place, runtime = cast(tuple[Role, ModelSection, Placed, EnginePlacement, Runtime], content)
     host = Host(wire, remedy(role, config))
     threading.Thread(target=beat, args=(wire, min(1.0, place.silence / 4), host), daemon=True).start()
     try:
         if config.engine.type != "scripted":
-            require_model(Path(folder), role)
-        host.engine = build(role, config, folder, place, runtime)
-        wire.send("done")
+            require_model(Path(placed.path), role)
+        host.engine = build(role, config, placed.path, place, runtime)
+        host.holds = placed.name
+        wire.send("done", number)
         host.serve()
         host.engine.close()
     except Gone:
         leave(1)
     except BaseException as error:
-        host.report(0, error)
+        host.report(number, error)
         leave(1)
     leave(0)
 

@@ -11,11 +11,20 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from racro.config import Recipe, loading
+from racro.config import (
+    AnswerReward,
+    DescribesReward,
+    FactsReward,
+    McqReward,
+    PythonReward,
+    Recipe,
+    SelfReward,
+    loading,
+)
 from racro.config.loading import BadRecipe
 from tests.conftest import EMBEDDED_RECIPE, REPOSITORY, TINY
 
-SHIPPED = sorted((REPOSITORY / "racro" / "recipes").glob("*.yaml"))
+SHIPPED = sorted((REPOSITORY / "racro" / "recipes").glob("*.yaml"), key=lambda file: file.stem)
 
 KNOWN = ", ".join(file.stem for file in SHIPPED)
 
@@ -32,7 +41,6 @@ PAPER = {
     "rollout.temperature": 1.0,
     "rollout.top_p": 1.0,
     "rollout.max_tokens": 8192,
-    "reward.kind": "answer",
     "update.mini_batch": 128,
     "update.learning_rate": 1e-6,
     "update.warmup_steps": 0,
@@ -46,19 +54,41 @@ PAPER = {
     "problems.source": "TIGER-Lab/ViRL39K",
     "problems.without_origins": ("DeepScaleR",),
 }
-"""What RACRO v1 (3B) and the caption stage of RAPID (7B) have in common."""
+"""What RACRO v1 and the caption stage of RAPID have in common."""
+RAPID = {
+    "update.clip_high": 0.25,
+    "rewards": (AnswerReward(), DescribesReward(weight=0.1, gate="answer")),
+}
+"""The caption stage."""
+OWN_ANSWERS = {
+    "objective": "answer",
+    "rollout.group_size": 8,
+    "rewards": (AnswerReward(),),
+    "update.beta": 0.0,
+    "update.clip_high": 0.3,
+}
+"""RAPID's stages of its own answers."""
 OWN = {
     "racro-3b": {
         "captioner.model": "Qwen/Qwen2.5-VL-3B-Instruct",
         "iterations": 100,
         "update.clip_high": 0.2,
-        "reward.penalty": 0.0,
+        "rewards": (AnswerReward(),),
     },
     "racro-7b": {
         "captioner.model": "Qwen/Qwen2.5-VL-7B-Instruct",
+        "iterations": 100,
+        "update.clip_high": 0.2,
+        "rewards": (AnswerReward(),),
+    },
+    "rapid-3b": {"captioner.model": "Qwen/Qwen2.5-VL-3B-Instruct", **RAPID},
+    "rapid-7b": {"captioner.model": "Qwen/Qwen2.5-VL-7B-Instruct", **RAPID},
+    "rapid-32b": {
+        "captioner.model": "Qwen/Qwen2.5-VL-32B-Instruct",
+        "captioner.lora.rank": 64,
         "iterations": 150,
-        "update.clip_high": 0.25,
-        "reward.penalty": 0.1,
+        "update.learning_rate": 1e-5,
+        **RAPID,
     },
     "racro-32b": {
         "captioner.model": "Qwen/Qwen2.5-VL-32B-Instruct",
@@ -66,7 +96,7 @@ OWN = {
         "iterations": 100,
         "update.learning_rate": 1e-5,
         "update.clip_high": 0.2,
-        "reward.penalty": 0.0,
+        "rewards": (AnswerReward(),),
     },
 }
 
@@ -74,7 +104,7 @@ OWN = {
 def value(recipe: Recipe, path: str) -> Any:
     found: Any = recipe
     for key in path.split("."):
-        found = getattr(found, key)
+        found = found[key] if isinstance(found, dict) else getattr(found, key)
     return found
 
 
@@ -92,6 +122,47 @@ def test_the_paper_recipes_carry_the_papers_values(name: str) -> None:
     assert {path: value(recipe, path) for path in expected} == expected
 
 
+OTHERS = {
+    "caprl-3b": {
+        "rewards": (McqReward(rounds=8),),
+        "rollout.group_size": 8,
+        "update.learning_rate": 1e-6,
+        "judges.reader.model": "Qwen/Qwen2.5-3B-Instruct",
+    },
+    "vision-sr1-3b": {"rewards": (SelfReward(),), "rollout.group_size": 8, "update.beta": 1e-2},
+    "perception-r1-7b": {
+        "rewards": (
+            AnswerReward(),
+            FactsReward(weight=0.7),
+            PythonReward(
+                name="repetition",
+                function="racro.rewards.examples:repetition",
+                settings={"size": 20},
+                version=1,
+                weight=2,
+            ),
+        ),
+    },
+}
+"""What is known of the settings of other papers."""
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_recipes_of_other_papers_carry_what_is_known_of_them(name: str) -> None:
+    recipe = loading.load(name)
+    assert {path: value(recipe, path) for path in OTHERS[name]} == OTHERS[name]
+
+
+@pytest.mark.parametrize(("name", "iterations"), [("rapid-7b", (200, 150)), ("rapid-3b", (200, 150, 100))])
+def test_rapid_answers_by_itself_before_it_captions(name: str, iterations: tuple[int, ...]) -> None:
+    recipe = loading.load(name)
+    assert tuple(phase.iterations for phase in recipe.phases) == iterations
+    for number, phase in enumerate(recipe.phases):
+        expected = PAPER | (RAPID | {"objective": "caption"} if number == 1 else OWN_ANSWERS)
+        assert {path: value(phase, path) for path in expected} == expected
+        assert recipe.stages[number].start == "fresh"
+
+
 def test_the_defaults_are_those_of_the_3b_paper_recipe() -> None:
     shipped = loading.load(str(REPOSITORY / "racro" / "recipes" / "racro-3b.yaml"))
     plain = Recipe()
@@ -106,10 +177,28 @@ def test_the_defaults_are_those_of_the_3b_paper_recipe() -> None:
 
 FILE = EMBEDDED_RECIPE
 
+KINDS = "answer, confidence, correctness, describes, facts, format, length, mcq, minimal, python, retrieval, self"
 OVERRIDES = {
     "update.learning_rte=1": f"{FILE}: update.learning_rte: unknown key; did you mean learning_rate?",
     "problms.count=1": f"{FILE}: problms: unknown key; did you mean problems?",
-    "reward.zzz=1": f"{FILE}: reward.zzz: unknown key; known keys here: kind, max_unscored, penalty, truncated",
+    "rewards.0.zzz=1": f"{FILE}: rewards.0.zzz: unknown key; known keys here: gate, max_unscored, name, truncated, ",
+    "rewards.0.weight=much": f"{FILE}: rewards.0.weight: input should be a valid number, ",
+    "rewards.0.type=fun": f"{FILE}: rewards.0.type: must be one of {KINDS}",
+    "rewards=[{weight: 1}]": f"{FILE}: rewards.0.type: must be one of {KINDS}",
+    "rewards=[{type: python, version: 1}]": f"{FILE}: rewards.0.function: is required; put it into the recipe, ",
+    "rewards=[{type: minimal}]": f"{FILE}: rewards.0: minimal needs a gate: ",
+    "rewards=[{type: describes, gate: answer}]": f"{FILE}: rewards: describes: gate: answer is not a reward above it",
+    "rewards=[]": f"{FILE}: rewards: give at least one reward",
+    "rewards.1.weight=2": "--set rewards.1.weight=2: rewards is a list; give the number of an entry (0 to 0), or all ",
+    "rewards.first.weight=2": "--set rewards.first.weight=2: rewards is a list; give the number of an entry (0 to 0)",
+    "rewards.1=2": "--set rewards.1=2: rewards is a list; give the number of an entry (0 to 0), or all of it as ",
+    "rewards.0.weight.x=2": "--set rewards.0.weight.x=2: weight is a value, it has no keys below it",
+    "runtime.captioner.gpus.0=1": "--set runtime.captioner.gpus.0=1: runtime.captioner.gpus is a list; give the number "
+    "of an entry (it has none), or all of it as runtime.captioner.gpus=[...]",
+    "reward.penalty=0.1": f"{FILE}: reward: is a list now; write rewards: [{{type: answer}}, {{type: describes, "
+    "weight: 0.1, gate: answer}]",
+    "reward={kind: answer, truncated: unscored, max_unscored: 0.5}": f"{FILE}: reward: is a list now; write rewards: "
+    "[{type: answer, truncated: unscored, max_unscored: 0.5}]",
     "reasoner.engine={type: scripted, rulez: []}": f"{FILE}: reasoner.engine.rulez: unknown key; did you mean rules?",
     "problems.columns.question=a": f"{FILE}: problems.columns: unknown key; did you mean count?",
     "update.learning_rate=fast": f"{FILE}: update.learning_rate: input should be a valid number, ",
@@ -244,6 +333,23 @@ def test_overrides_are_yaml_and_the_last_one_counts() -> None:
     assert changed.problems.model_dump() == {"type": "embedded", "count": 7}
 
 
+def test_an_entry_of_a_list_is_given_by_its_number() -> None:
+    changed = loading.load("rapid-7b", ["rewards.1.weight=0.2", "rewards.0.truncated=unscored"])
+    assert changed.rewards == (
+        AnswerReward(truncated="unscored"),
+        DescribesReward(weight=0.2, gate="answer"),
+    )
+    unwritten = loading.load(EMBEDDED_RECIPE, ["rewards.0.weight=0.2"])  # the file names no rewards
+    assert unwritten.rewards == (AnswerReward(weight=0.2),)
+    whole = loading.load(EMBEDDED_RECIPE, ["rewards=[{type: answer}, {type: length, weight: 0.5, gate: answer}]"])
+    assert [(reward.type, reward.weight, reward.gate) for reward in whole.rewards] == [
+        ("answer", 1.0, None),
+        ("length", 0.5, "answer"),
+    ]
+    other = loading.override(changed, ["rewards.1.type=length", "rewards.1.weight=3"], "--axis")
+    assert (other.rewards[1].type, other.rewards[1].weight, other.rewards[1].gate) == ("length", 3.0, None)
+
+
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)])
 def test_another_type_takes_the_place_of_a_section(order: tuple[int, int]) -> None:
     overrides = ("problems.type=table", "problems.source=rows.jsonl")
@@ -286,7 +392,18 @@ sections = st.fixed_dictionaries(
         "seed": st.integers(0, 2**31 - 1),
         "captioner": st.fixed_dictionaries({"model": words, "revision": st.none() | words, "engine": engines}),
         "reasoner": st.fixed_dictionaries({"engine": engines, "top_p": st.floats(0, 1, exclude_min=True)}),
-        "reward": st.fixed_dictionaries({"penalty": share, "truncated": st.sampled_from(["wrong", "unscored"])}),
+        "rewards": st.tuples(
+            st.fixed_dictionaries({"type": st.just("answer"), "truncated": st.sampled_from(["wrong", "unscored"])}),
+            st.fixed_dictionaries({"type": st.just("describes"), "weight": share, "gate": st.just("answer")}),
+            st.fixed_dictionaries(
+                {"type": st.just("python"), "function": st.just("a.b:c"), "version": st.integers(1, 9)},
+                optional={
+                    "settings": st.dictionaries(
+                        words, st.integers() | words | st.lists(st.integers(), max_size=2), max_size=2
+                    )
+                },
+            ),
+        ).map(list),
         "update": st.fixed_dictionaries({"learning_rate": st.floats(0, 1), "beta": positive, "clip_high": positive}),
         "runtime": st.fixed_dictionaries({"device": words, "timeouts": st.fixed_dictionaries({"update": positive})}),
     },

@@ -18,10 +18,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from racro.config import EnginePlacement
+from racro.config import Address, EnginePlacement
 from racro.engines.protocol import BadPrompt, Completion, EngineLost, Generation, Prompt, Refusal, Request, Sampling
 from racro.engines.remote import chat
 from racro.engines.remote.client import Endpoint
+from racro.engines.remote.fleet import away
 from racro.errors import BadInput
 from racro.prompts import caption_messages
 from tests.support.asking import answers, generations, refusal, requests
@@ -50,8 +51,8 @@ def connect() -> Iterator[Callable[..., Endpoint]]:
     """Opens engines."""
     opened: list[Endpoint] = []
 
-    def open_(*talkers: Talker | str, **place: Any) -> Endpoint:
-        urls = [talker if isinstance(talker, str) else talker.url for talker in talkers]
+    def open_(*talkers: Talker | str | Address, **place: Any) -> Endpoint:
+        urls = [talker.url if isinstance(talker, Talker) else talker for talker in talkers]
         opened.append(Endpoint(urls, "m", EnginePlacement(**{"silence": 20.0, **place}), "reasoner", ""))
         return opened[-1]
 
@@ -281,8 +282,35 @@ def test_requests_are_balanced_by_what_is_outstanding(
     assert slow.most == 2 and fast.most <= 2
 
 
+def test_each_endpoint_has_its_key_its_headers_and_its_limit(
+    talk: Callable[..., Talker], connect: Callable[..., Endpoint], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ONE_KEY", "sk-1")
+    monkeypatch.setenv("OTHER_KEY", "sk-2")
+    monkeypatch.setenv("TEAM", "t-secret")
+
+    def slowly(body: dict[str, Any], i: int) -> Reply:
+        time.sleep(0.02)
+        return said(last_text(body)) if i else refused(503, "busy, sk-2 of t-secret")
+
+    plain, special = talk(slowly), talk(slowly)
+    own = Address(url=special.url, api_key="OTHER_KEY", headers={"X-Team": "$TEAM", "X-Plain": "yes"}, sequences=2)
+    engine = connect(plain, own, api_key="ONE_KEY", sequences=6)
+    assert texts(all_of(engine, 40)) == [str(i) for i in range(40)]
+    assert special.most <= 2 < plain.most <= 6
+    assert {headers["Authorization"] for headers in plain.headers} == {"Bearer sk-1"}
+    assert {(h["Authorization"], h["X-Team"], h["X-Plain"]) for h in special.headers} == {
+        ("Bearer sk-2", "t-secret", "yes")
+    }
+    assert not any("X-Team" in headers for headers in plain.headers)
+    assert "busy, *** of ***" in engine.fleet.servers[1].trouble
+    monkeypatch.delenv("TEAM")
+    with pytest.raises(BadInput, match=rf"header X-Team of {special.url} is read from .* TEAM, which is not set"):
+        connect(own)
+
+
 def test_a_server_that_dies_in_mid_stage_loses_no_prompt(
-    talk: Callable[..., Talker], connect: Callable[..., Endpoint]
+    talk: Callable[..., Talker], connect: Callable[..., Endpoint], caplog: pytest.LogCaptureFixture
 ) -> None:
     def reply(body: dict[str, Any], i: int) -> Reply:
         time.sleep(0.01)
@@ -296,10 +324,15 @@ def test_a_server_that_dies_in_mid_stage_loses_no_prompt(
 
     dying, other = talk(mortal), talk(reply)
     engine = connect(dying, other, sequences=8)
-    assert texts(all_of(engine, 200)) == [str(i) for i in range(200)]
+    with caplog.at_level(logging.INFO):
+        assert texts(all_of(engine, 200)) == [str(i) for i in range(200)]
     assert not engine.lost
     again = len(dying.asked) + len(other.asked) - 200
     assert 1 <= again <= 8, "what was in flight is asked again, and nothing else"
+    assert 1 <= engine.moved <= 8
+    [line] = [line for line in caplog.messages if "answers of each endpoint" in line]
+    shares = [int(n) for n in re.findall(r"/v1 (\d+)", line)]
+    assert sum(shares) == 200 and line.endswith(f"; {engine.moved} in place of another")
 
 
 def test_a_server_that_hangs_is_set_aside(talk: Callable[..., Talker], connect: Callable[..., Endpoint]) -> None:
@@ -487,11 +520,21 @@ def test_the_key_is_named_and_never_shown(
 
 def test_a_model_that_is_not_there(talk: Callable[..., Talker], connect: Callable[..., Endpoint]) -> None:
     line = r"^reasoner.model: http://\S+ has no model 'm'; it has a, b\. Name one of them"
-    with pytest.raises(BadInput, match=line):
-        connect(talk(vllm=True, models=("a", "b")))
-    engine = connect(talk(lambda body, i: refused(404, "The model `m` does not exist"), models=("a", "b")))
-    with pytest.raises(BadInput, match=line):
+    for vllm in (True, False):
+        with pytest.raises(BadInput, match=line):
+            connect(talk(), talk(vllm=vllm, models=("a", "b")))
+    engine = connect(talk(lambda body, i: refused(404, "The model `m` does not exist"), models=()))
+    with pytest.raises(BadInput, match="has no model 'm'; it has none"):
         all_of(engine)
+
+
+def test_endpoints_are_asked_what_they_serve_before_anything_starts(talk: Callable[..., Talker]) -> None:
+    dead, alive, wrong = talk(), talk(), talk(models=("other",))
+    dead.die()
+    [trouble] = away(EnginePlacement(urls=(dead.url, alive.url)), "m", "reasoners.x")
+    assert trouble.startswith(f"{dead.url} (ConnectError") and not alive.asked
+    with pytest.raises(BadInput, match=rf"^reasoners\.x\.model: {wrong.url} has no model 'm'; it has other\."):
+        away(EnginePlacement(urls=(alive.url, wrong.url)), "m", "reasoners.x")
 
 
 @pytest.mark.parametrize(

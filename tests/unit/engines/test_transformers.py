@@ -16,7 +16,7 @@ from racro.embedded import world
 from racro.engines.local.sampling import draw, log_distribution
 from racro.engines.local.scripted import ScriptedEngine
 from racro.engines.local.transformers import TransformersEngine
-from racro.engines.protocol import Completion, Prompt, Sampling
+from racro.engines.protocol import Completion, Partial, Prompt, Request, Sampling
 from racro.models.folders import EMBEDDED
 from racro.prompts import caption_messages, describes_messages, reasoner_messages
 from tests.support.asking import generations, refusal
@@ -198,6 +198,31 @@ def test_images_and_their_places_must_match(captioner: TransformersEngine, reaso
     smuggled = Prompt(caption_messages("What is <|image_pad|>?", 1), prompt.images)
     assert "special token in the text: <|image_pad|>" in refusal(captioner, smuggled, Sampling())
     assert "reads text only" in refusal(reasoner, prompt, Sampling())
+
+
+def test_texts_while_they_are_written(
+    captioner: TransformersEngine, early_ends: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They grow to what `generate` gives; a stream that is closed in the middle leaves the engine free."""
+    monkeypatch.setattr("racro.engines.local.transformers.TELLING", 0.0)
+    requests = [
+        Request(key, prompt, Sampling(max_tokens=12, temperature=4.0), key)
+        for key, prompt in enumerate(mixed_prompts())
+    ]
+    whole = {made.key: made for made in captioner.generate(requests)}
+    seen: dict[int, list[str]] = {key: [] for key in whole}
+    for made in captioner.stream(requests):
+        if isinstance(made, Partial):
+            seen[made.key].append(made.text)
+        else:
+            assert made == whole[made.key]
+    for key, texts in seen.items():
+        final = whole[key].completions[0].text  # type: ignore[union-attr]
+        assert len(texts) > 3 and all(final.startswith(text) for text in texts)
+    stream = captioner.stream(requests)
+    assert isinstance(next(stream), Partial)
+    stream.close()  # type: ignore[attr-defined]
+    assert list(captioner.generate(requests[:1]))
 
 
 def test_a_diverged_model_is_an_error(captioner: TransformersEngine, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -77,6 +77,8 @@ def test_an_entry_counts_every_verdict_and_averages_over_questions(verdicts: lis
         (["3", "4"], True),
         ([None, None, "3"], True),  # no answer is no vote
         ([None, None], False),
+        (["unknown", "unknown", "3"], True),  # "unknown" has a vote only where nothing else is answered
+        (["cannot be determined", "4", "3", "3"], True),
     ],
 )
 def test_the_majority_is_counted_over_answers_that_mean_the_same(said: list[str | None], right: bool) -> None:

@@ -20,7 +20,8 @@ SCHEDULES = [schedule for deployment in DEPLOYMENTS for schedule in deployment.g
 
 def test_prefect_reads_the_file_and_every_key_of_it() -> None:
     model = PrefectYamlModel.model_validate(CONTENT)
-    assert {one.name for one in model.deployments} == {"prepare", "train", "evaluate", "sweep", "answer-batch", "prune"}
+    known = {"prepare", "train", "train-full", "evaluate", "profile", "sweep", "answer-batch", "prune"}
+    assert {one.name for one in model.deployments} == known
     for read, written in zip(model.deployments, DEPLOYMENTS, strict=True):
         assert written.keys() == read.model_dump(exclude_unset=True).keys()
 
@@ -29,11 +30,13 @@ def test_prefect_reads_the_file_and_every_key_of_it() -> None:
 def test_a_deployment_names_a_flow_of_that_name_and_gives_it_valid_parameters(deployment: dict[str, Any]) -> None:
     assert ":" not in deployment["entrypoint"], "a file entrypoint loads a second copy of the module"
     flow = load_flow_from_entrypoint(deployment["entrypoint"], use_placeholder_flow=False)
-    assert flow.name == deployment["name"]
+    assert flow.name == deployment["name"].removesuffix("-full")
     missing = set(parameter_schema(flow).required) - set(deployment["parameters"])
     assert missing == ({"questions", "answers"} if flow.name == "answer-batch" else set())
-    if flow.name != "prune":
+    if deployment["name"] == registration.FULL:
         assert loading.parse(deployment["parameters"]["recipe"], flow.name) == loading.load(EMBEDDED_RECIPE)
+    elif flow.name != "prune":
+        assert loading.read(deployment["parameters"]["recipe"]) == loading.load(EMBEDDED_RECIPE)
 
 
 def test_every_deployment_states_queue_and_collision_strategy_and_can_be_resumed() -> None:
@@ -64,7 +67,17 @@ def test_every_field_of_the_form_says_what_it_is(deployment: dict[str, Any]) -> 
 
 
 def test_bounds_and_choices_of_the_recipe_are_those_of_the_form() -> None:
-    schema = parameter_schema(load_flow_from_entrypoint(DEPLOYMENTS[0]["entrypoint"])).model_dump_for_openapi()
+    [full] = [one for one in DEPLOYMENTS if one["name"] == registration.FULL]
+    schema = parameter_schema(load_flow_from_entrypoint(full["entrypoint"])).model_dump_for_openapi()
     models = schema["definitions"]
     assert models["UpdateSettings"]["properties"]["learning_rate"]["minimum"] == 0
     assert models["Captioner"]["properties"]["dtype"]["enum"] == ["float32", "bfloat16", "float16"]
+
+
+@pytest.mark.parametrize("name", ["prepare", "train", "evaluate"])
+def test_a_form_begins_with_recipe_run_root_and_overrides(name: str) -> None:
+    [chosen] = [one for one in DEPLOYMENTS if one["name"] == name]
+    schema = parameter_schema(load_flow_from_entrypoint(chosen["entrypoint"])).model_dump_for_openapi()
+    fields = sorted(schema["properties"], key=lambda field: schema["properties"][field]["position"])
+    assert fields[:4] == ["recipe", "run", "root", "overrides"]
+    assert schema["properties"]["recipe"]["type"] == "string"

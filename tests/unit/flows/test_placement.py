@@ -18,7 +18,8 @@ from racro.models.folders import EMBEDDED
 from racro.processes import gpus
 from racro.schema import Policy
 from racro.training.failures import TrainerMemory
-from tasks.running import engines, trainer
+from tasks.running import engines
+from tasks.running.trainer_memory import wait_for_memory
 from tests.support import fake_gpus
 from tests.support.fake_gpus import Machine
 
@@ -136,9 +137,9 @@ def test_the_trainer_starts_when_there_is_room(machine: Machine, monkeypatch: py
     runtime = Runtime(device="cuda:1")
     given = Training(folder, Captioner(model="embedded"), 1.0, UpdateSettings(), runtime, 0)
     table = machine.gpus(1, 1)
-    trainer._wait_for_memory(given)
+    wait_for_memory(given)
     table.write_text("0, 1024, 1024\n1, 10, 1024\n")
     with pytest.raises(TrainerMemory, match=r"the trainer cannot start: GPU 1: 0\.0 GiB are needed, and less is free"):
-        trainer._wait_for_memory(given)
+        wait_for_memory(given)
     table.write_text("0, 10, 1024\n1, 1024, 1024\n")
-    trainer._wait_for_memory(given)
+    wait_for_memory(given)

@@ -48,6 +48,19 @@ def of(tokenizer: Any, template: str | None, processor: Any = None, **options: A
     return ChatTemplate("a/model", tokenizer, processor, options)
 
 
+@pytest.mark.parametrize("change", ["tojson", "escape", "truncate(200)", "upper", "wordwrap(40)", "replace('{', '')"])
+def test_a_template_that_changes_what_is_written_is_refused(tokenizer: Any, change: str) -> None:
+    with pytest.raises(BadTemplate, match="cannot carry a prompt of this project"):
+        of(tokenizer, CHATML.replace("m.content", f"m.content | {change}"))
+
+
+def test_of_several_templates_the_default_is_taken(tokenizer: Any) -> None:
+    several: Any = {"default": CHATML, "tool_use": "tools"}
+    assert of(tokenizer, several).text == CHATML
+    with pytest.raises(BadTemplate, match=r"several chat templates \(rag, tool_use\) and none is called default; keep"):
+        of(tokenizer, {"rag": CHATML, "tool_use": "tools"})  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize(
     ("template", "says_so"),
     [(CHATML, False), (LIST_ONLY, False), (FLAT, False), (NO_SYSTEM, True), (DROPS_SYSTEM, True)],

@@ -42,6 +42,21 @@ def test_all_weights_of_7b_do_not_fit_into_one_gpu(machine: Machine) -> None:
     colocation.require(machine.recipe("racro-3b", "update.beta=0"))
 
 
+def test_judges_count_where_they_are(machine: Machine) -> None:
+    machine.gpus(80, 80)
+    judges = "judges={eye: {model: embedded, sees: image}, ear: {model: embedded}, idle: {model: embedded}}"
+    rewards = "rewards=[{type: answer}, {type: correctness, splitter: ear}, {type: retrieval, judge: ear}]"
+    place = "runtime.judges={ear: {gpus: [1], worker: true}}"
+    found = placed(machine.recipe("racro-3b", LORA, judges, rewards, place), 2)
+    assert {(held.who, held.gpu) for held in found.held if held.who.startswith("judges.")} == {
+        ("judges.eye", 0),
+        ("judges.ear", 1),
+    }
+    away = "runtime.judges={ear: {gpus: [7]}}"
+    with pytest.raises(NoDevice, match=r"runtime\.judges\.ear\.gpus: there is no GPU 7"):
+        devices.require(machine.recipe("racro-3b", LORA, judges, rewards, away))
+
+
 def test_the_remedies_are_accepted(machine: Machine) -> None:
     machine.gpus(*[80] * 8)
     refusal(machine.recipe("racro-7b"))

@@ -59,6 +59,22 @@ def test_beside_safetensors_no_other_format_counts(tmp_path: Path, name: str) ->
     assert model_digest(made) != before
 
 
+def test_a_folder_without_one_of_its_shards_is_refused(tmp_path: Path) -> None:
+    made = folder(tmp_path / "model", *(name for name in SHARDS if name.endswith(".bin")))
+    index = made / SHARDS[-1]
+    index.write_text(json.dumps({"weight_map": {"a": SHARDS[0], "b": SHARDS[1]}}))
+    assert model_folder(str(made), "reasoner") == made
+    (made / SHARDS[1]).unlink()
+    with pytest.raises(ModelNotFound, match=rf"reasoner.model: the folder .* lacks {SHARDS[1]}, which its index names"):
+        model_folder(str(made), "reasoner")
+    (made / "model.safetensors").write_bytes(b"weights")
+    assert model_folder(str(made), "reasoner") == made, "what is loaded is whole"
+    (made / "model.safetensors").unlink()
+    index.write_text("{")
+    with pytest.raises(ModelNotFound, match=r"lacks a readable pytorch_model\.bin\.index\.json"):
+        model_folder(str(made), "reasoner")
+
+
 def test_the_digests_of_the_embedded_models_are_those_of_their_recorded_files() -> None:
     """A root that was made with them must still be read."""
     assert model_digest(EMBEDDED / "captioner") == "32897a75de041280512e87d56765a5832e0559e6cdfe4e8b335e27b1e1eba518"

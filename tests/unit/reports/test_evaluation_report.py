@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import re
+import subprocess
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -15,6 +17,7 @@ from racro.evaluation.results import entry
 from racro.reports import evaluation as page
 from racro.schema import Verdict
 from tests.support.asked import PICTURE, question
+from tests.support.debian import chromium
 from tests.unit.evaluation.test_compare import results
 
 RIGHT, WRONG = Verdict.CORRECT, Verdict.WRONG
@@ -81,3 +84,51 @@ def test_a_bounded_choice_of_questions_wrong_ones_first(drawn: list[tuple[str, i
 def test_questions_are_taken_from_all_of_a_benchmark() -> None:
     chosen = page.choose([(("b", f"{i:03d}"), WRONG) for i in range(400)], room=4)
     assert [uid for _, uid in chosen] == ["000", "100", "200", "300"]
+
+
+# --- in a browser -----------------------------------------------------------------------------------------------------
+
+
+def shown(verdicts: dict[str, dict[str, Verdict]], folder: Path) -> dict[str, list[bool]]:
+    """Which answers a reader sees when the page opens: of each question by mode, nothing where it is hidden itself."""
+    cases = []
+    for uid, modes in verdicts.items():
+        rows = results({uid: WRONG})
+        answers = [rows[0].model_copy(update={"mode": mode, "verdict": said}) for mode, said in modes.items()]
+        cases.append(page.case(answers, []))
+    data = page.EvaluationData(
+        run="r",
+        captioner="c",
+        finished_at="now",
+        entries=(entry([question(uid, "q", "1") for uid in verdicts], results(dict.fromkeys(verdicts, WRONG))),),
+        cases=tuple(cases),
+        questions=len(verdicts),
+        dropped={},
+        results="runs/r/results",
+    )
+    (folder / "page.html").write_text(page.render(data), "utf-8")
+    command = [str(chromium()), "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={folder / 'profile'}"]
+    command += ["--dump-dom", (folder / "page.html").as_uri()]
+    dom = subprocess.run(command, capture_output=True, text=True, timeout=180, check=True).stdout
+    found = {}
+    for article in re.findall(r'<article class="card sample case".*?</article>', dom, re.DOTALL):
+        opening, *turns = re.findall(r'<(?:article|div class="turn)[^>]*>', article)
+        uid = re.search(r"· (\w+) ·", article)
+        assert uid
+        found[uid[1]] = [] if " hidden" in opening else [" hidden" not in turn for turn in turns]
+    return found
+
+
+def test_the_page_opens_with_the_answers_that_are_not_correct(tmp_path: Path) -> None:
+    verdicts = {
+        "right": {"caption": RIGHT, "direct": RIGHT},
+        "mixed": {"caption": RIGHT, "direct": WRONG},
+        "unparsed": {"caption": Verdict.UNPARSED},
+        "failed": {"caption": Verdict.FAILED},
+    }
+    expected = {"right": [], "mixed": [False, True], "unparsed": [True], "failed": [True]}
+    assert shown(verdicts, tmp_path) == expected
+
+
+def test_a_page_without_a_wrong_answer_opens_with_all_of_them(tmp_path: Path) -> None:
+    assert shown({"a": {"caption": RIGHT}, "b": {"caption": RIGHT}}, tmp_path) == {"a": [True], "b": [True]}

@@ -17,7 +17,7 @@ from racro.curves import EvalPoint, IterationPoint
 from racro.embedded.oracle import Facts
 from racro.evaluation.outcomes import count_outcomes, gain
 from racro.reports.curve import choose_example, curve_png
-from racro.reports.training import Answered, ReportData, Sample, render
+from racro.reports.training import Answered, ReportData, Sample, Setting, render
 from racro.schema import Share, Verdict
 from racro.summary import StageTotal
 
@@ -52,6 +52,7 @@ def iteration(number: int) -> IterationPoint:
         iteration=number,
         reward_mean=0.3 + 0.1 * number,
         reward_stderr=0.02,
+        rewards={"answer": 0.3 + 0.1 * number, "describes": -0.2},
         captions=64,
         groups=16,
         informative_groups=9,
@@ -61,7 +62,7 @@ def iteration(number: int) -> IterationPoint:
         clip_ratio=0.02,
         logprob_gap=1e-6,
         caption_tokens_mean=31.5,
-        seconds={"caption": 1.0, "reason": 2.0, "update": 3.0, "grade": 0.5},
+        seconds={"caption": 1.0, "rewards": 2.0, "update": 3.0, "grade": 0.5},
     )
 
 
@@ -97,12 +98,14 @@ class References(HTMLParser):
         super().__init__()
         self.tags: list[str] = []
         self.fetched: list[str] = []
+        self.links: list[str] = []
         self.feed(page)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append(tag)
         names = ("src", "href", "xlink:href", "srcset", "data", "action", "poster")
-        self.fetched += [value or "" for name, value in attrs if name in names]
+        found = [value or "" for name, value in attrs if name in names]
+        (self.links if tag == "a" else self.fetched).extend(found)
 
 
 VARIANTS = {
@@ -121,7 +124,22 @@ VARIANTS = {
         )
     ),
     "all right from the start": report(evaluations=(evaluation(0, 1.0, stderr=0.0), evaluation(1, 1.0, stderr=0.0))),
-    "hostile text": report(run=HOSTILE, samples=(sample(text=HOSTILE * 9),), links={HOSTILE: HOSTILE}),
+    "under way": report(running="iteration 3 of 8, about 2 min to go"),
+    "with its recipe": report(
+        settings=tuple(
+            Setting(key=key, value=f"value of {key}", default="1e-6", differs=key == "seed")
+            for key in ("seed", "runtime")
+        ),
+        facts={"Cost": {"wall time": "12 s"}, "Versions": {"torch": "2.13"}},
+    ),
+    "hostile text": report(
+        run=HOSTILE,
+        running=HOSTILE,
+        samples=(sample(text=HOSTILE * 9),),
+        links={HOSTILE: HOSTILE, "script": "javascript:alert(1)"},
+        settings=(Setting(key=HOSTILE, value=HOSTILE, default=HOSTILE, differs=True),),
+        facts={HOSTILE: {HOSTILE: HOSTILE}},
+    ),
 }
 
 
@@ -135,6 +153,7 @@ def test_every_page_is_self_contained_and_sound(name: str) -> None:
     page = page_of(name)
     found = References(page)
     assert all(address.startswith(("data:image/", "#")) for address in found.fetched)
+    assert all(address.startswith(("http://", "https://")) for address in found.links)
     assert not {"script", "link", "iframe", "object", "base"} & set(found.tags)
     assert not re.search(r"@import|url\((?!#)", page)
     assert found.tags.count("img") == sum(len(s.images) for s in VARIANTS[name].samples)
@@ -163,10 +182,35 @@ def test_the_headline_states_the_gain_with_its_error() -> None:
     assert "one evaluation only" in single and 'class="gain' not in single
 
 
+def test_the_page_of_a_running_training_says_so_and_loads_itself_again() -> None:
+    page, over = page_of("under way"), page_of("complete")
+    assert "Running: iteration 3 of 8, about 2 min to go" in page and '<meta http-equiv="refresh"' in page
+    assert "Running" not in over and 'http-equiv="refresh"' not in over
+
+
+def test_settings_that_differ_come_first_and_facts_are_told() -> None:
+    page = page_of("with its recipe")
+    differing, others = page.split("All others, at their defaults")
+    assert "value of seed" in differing and "1e-6" in differing and "value of runtime" in others
+    assert all(text in page for text in ("wall time", "12 s", "torch", "2.13"))
+
+
+def test_accuracy_by_category_is_a_curve_once_there_are_points_between() -> None:
+    title = "Accuracy by category, over iterations"
+    assert title in page_of("complete") and title not in page_of("no oracle")
+
+
 def test_setbacks_are_shown_with_their_counts() -> None:
     page = " ".join(page_of("complete").split())
     for title, count in (("Wrong → right", 50), ("Right → wrong", 2), ("Still wrong", 8), ("Still right", 40)):
         assert f"{title} <span>{count} of 100 held-out problems, 1 shown" in page
+
+
+def test_what_captions_of_an_earlier_policy_cost_is_shown_where_there_are_some() -> None:
+    stale = iteration(1).model_copy(update={"staleness_steps": 2, "staleness_nats": 0.01, "importance_clipped": 0.1})
+    for iterations, shown in (((iteration(0), stale), True), ((iteration(0),), False)):
+        page = render(report(iterations=iterations))
+        assert all((title in page) == shown for title in ("Staleness", "Importance out of bounds"))
 
 
 def test_charts_without_data_are_left_out() -> None:

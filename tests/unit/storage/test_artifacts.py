@@ -23,10 +23,23 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from racro.schema import DroppedRow, Entry, Handle, ImageRef, ModelOutput, Problem, Result, Rollout, Row, ScoredRollout
+from racro.schema import (
+    DroppedRow,
+    Entry,
+    Handle,
+    ImageFact,
+    ImageRef,
+    ModelOutput,
+    Problem,
+    Result,
+    Rollout,
+    Row,
+    ScoredRollout,
+)
 from racro.storage import artifacts
 from racro.storage.arrow import arrow_schema
 from racro.storage.artifacts import BadArtifact, Record, Shard, read_shard, read_table, table_digest, write_table
+from tests.support import cases
 
 ROWS: tuple[type[Row], ...] = (Problem, DroppedRow, Rollout, ScoredRollout, ModelOutput, Result, Entry)
 
@@ -212,6 +225,21 @@ def test_a_foreign_parquet_is_refused_with_the_columns_that_differ(tmp_path: Pat
     for model in set(ROWS) - {Problem}:
         with pytest.raises(BadArtifact, match=f"not a table of {model.__name__}"):
             list(read_shard(f"{tmp_path}/p/{shard.name}", model))
+
+
+def test_a_table_from_before_a_column_was_added_is_read_without_it(tmp_path: Path) -> None:
+    """Where the column's default says nothing; any other column must be there."""
+    known = ImageFact(text="A bar.")
+    rows = [cases.problem("a"), cases.problem("b", facts=(known,))]
+    write_table(str(tmp_path), rows, Problem)
+    file = tmp_path / "part-00000.parquet"
+    table = pq.read_table(file)
+    assert [row.facts for row in read_shard(str(file), Problem)] == [(), (known,)]
+    pq.write_table(table.drop_columns(["facts", "mcq"]), file)
+    assert list(read_shard(str(file), Problem)) == [cases.problem("a"), cases.problem("b")]
+    pq.write_table(table.drop_columns(["facts", "scene"]), file)
+    with pytest.raises(BadArtifact, match="is not a table of Problem: columns scene differ"):
+        list(read_shard(str(file), Problem))
 
 
 def test_columns_that_may_hold_nulls_where_ours_may_not_are_refused(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from racro.schema import DroppedRow, QuestionTable
-from racro.storage import artifacts, attempts
+from racro.storage import artifacts, attempts, leases
 from racro.storage.artifacts import Record
 
 
@@ -67,14 +67,16 @@ def test_an_artifact_without_attempts_is_read_as_before(tmp_path: Path) -> None:
     assert known is not None and artifacts.files_of(folder, known) == folder
 
 
-def test_what_a_killed_attempt_of_this_machine_left_is_removed_by_the_next(tmp_path: Path) -> None:
+def test_what_earlier_terms_left_is_removed_by_the_next_one(tmp_path: Path) -> None:
     folder = str(tmp_path / "artifact")
-    killed = attempts.new(folder)
-    artifacts.write_file(f"{killed}/model.safetensors", b"half")
-    elsewhere = f"{folder}/attempt-00000000-00000000"
-    artifacts.write_file(f"{elsewhere}/model.safetensors", b"another machine's, which may live")
-    again = attempts.new(folder)
-    assert not Path(killed).exists() and Path(elsewhere).exists() and again != killed
+    with leases.held(folder, "here"):
+        killed = attempts.new(folder)
+        artifacts.write_file(f"{killed}/model.safetensors", b"half")
+    unguarded = attempts.new(folder)
+    assert Path(killed).exists(), "who holds no lease removes nothing"
+    with leases.held(folder, "here"):
+        again = attempts.new(folder)
+        assert not Path(killed).exists() and len({killed, unguarded, again}) == 3
 
 
 def test_a_pruned_attempt_is_known_by_its_folder_and_by_its_files(tmp_path: Path) -> None:

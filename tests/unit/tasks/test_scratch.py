@@ -62,6 +62,18 @@ def test_a_folder_that_could_not_be_filled_is_not_there(tmp_path: Path) -> None:
     scratch.close()
 
 
+def test_what_is_being_filled_stays_while_another_thread_is_done_with_something(tmp_path: Path) -> None:
+    scratch = Scratch(tmp_path)
+    scratch.make("old", fill)
+
+    def slowly(place: Path) -> None:
+        with scratch.use("old"):  # as a thread does that has an engine read it
+            fill(place)
+
+    assert (scratch.make("new", slowly) / "weights").is_file() and names(scratch) == {"new"}
+    scratch.close()
+
+
 def test_what_a_killed_process_left_is_removed_by_the_next_one_and_what_a_living_one_has_is_not(tmp_path: Path) -> None:
     program = (
         "import pathlib, sys, time; from tasks.running.scratch import Scratch; "

@@ -28,7 +28,7 @@ def test_a_root_that_was_moved_has_the_same_lineage(
     before = initial if first else Policy(uri=f"{root}/artifacts/update/{one}", rows=0, digest=other * 3, step=step)
     line = Lineage(
         policy=before,
-        scored=ScoredTable(uri=f"{root}/artifacts/reason/{one}", rows=8, digest=one),
+        scored=ScoredTable(uri=f"{root}/artifacts/compose/{one}", rows=8, digest=one),
         problems=ProblemTable(uri=f"{root}/artifacts/prepare/{other}", rows=2, digest=other),
         initial=initial,
         captioner=config.Captioner(),
@@ -41,7 +41,7 @@ def test_a_root_that_was_moved_has_the_same_lineage(
     assert Lineage.read(made) == line
     Path(root).rename(moved)
     found = Lineage.read(made.model_copy(update={"uri": made.uri.replace(root, moved)}))
-    assert found.scored.uri == f"{moved}/artifacts/reason/{one}"
+    assert found.scored.uri == f"{moved}/artifacts/compose/{one}"
     assert found.initial == initial and found.policy.uri == before.uri.replace(root, moved)
     assert found.config == line.config
 

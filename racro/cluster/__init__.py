@@ -1,0 +1,1 @@
+"""How do our processes run on the nodes of a Ray cluster?"""

@@ -1,0 +1,40 @@
+"""The keys of a recipe as text, what differs from the defaults first: for reports and records of runs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from racro.config.recipe import Recipe
+
+
+class Setting(NamedTuple):
+    """One key of a recipe."""
+
+    key: str
+    """Its path, with dots."""
+    value: str
+    default: str
+    """Of a recipe that says nothing; empty if it has no such key."""
+    differs: bool
+
+
+def settings(recipe: Recipe) -> list[Setting]:
+    """All keys of a recipe in its order, those that differ from the defaults first."""
+    said = dict(leaves(recipe.model_dump(mode="json", exclude_defaults=True)))
+    defaults = dict(leaves(Recipe().model_dump(mode="json")))
+    found = [
+        Setting(key, value, defaults.get(key, ""), key in said or defaults.get(key, value) != value)
+        for key, value in leaves(recipe.model_dump(mode="json"))
+    ]
+    return sorted(found, key=lambda setting: not setting.differs)
+
+
+def leaves(value: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Nested settings as pairs of a path with dots and a text."""
+    for key, item in value.items():
+        if isinstance(item, dict) and item:
+            yield from leaves(item, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", json.dumps(item) if isinstance(item, list | dict) else str(item)

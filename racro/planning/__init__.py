@@ -1,0 +1,1 @@
+"""What will a training cost? Time, memory, bytes and money, before anything runs."""

@@ -1,0 +1,151 @@
+"""A visitor's question -> what the page shows, from the moment of asking to the last word. Knows no Gradio.
+
+Called by `racro.serving.panes`, which has the page's elements.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from racro.schema import CHAMPION, INITIAL
+from racro.serving import cards
+from racro.serving.chat import Inquiry
+from racro.serving.completion import Answered
+from racro.serving.errors import ApiError, invalid
+from racro.serving.pairs import Name
+from racro.serving.service import Service
+from racro.serving.votes import Ballot
+
+TITLES = {"": "default", INITIAL: "before training", CHAMPION: "champion, the best so far"}
+"""How captioners are called on the page; all others are runs."""
+
+
+@dataclass(frozen=True)
+class View:
+    """One answer on the page."""
+
+    html: str
+    ballot: Ballot | None = None
+    """Once there is something to vote on."""
+
+
+@dataclass(frozen=True)
+class Visit:
+    """What the page asks of the server."""
+
+    service: Service
+
+    @property
+    def reasoners(self) -> tuple[str, ...]:
+        """Their names, the default first."""
+        return self.service.pairs.reasoners
+
+    def captioners(self) -> list[str]:
+        """Names, the default first. `initial` is left out where it is the default."""
+        pairs = self.service.pairs
+        names = list(dict.fromkeys(name.captioner for name in pairs.names()))
+        same = pairs.find_pair(Name()).captioner is pairs.find_pair(Name(INITIAL)).captioner
+        return [name for name in names if not (same and name == INITIAL)]
+
+    def compared(self, captioner: str) -> tuple[str, str]:
+        """The captioner before training, and the one that was chosen; where that is the same, another one."""
+        names = self.captioners()
+        base = INITIAL if INITIAL in names else ""
+        others = [name for name in (captioner, "", CHAMPION, *names) if name in names and name != base]
+        return base, others[0] if others else base
+
+    async def ask(
+        self, image: str | None, link: str, question: str, captioner: str, reasoner: str, compare: bool
+    ) -> AsyncIterator[list[View]]:
+        """One view, or two side by side, again and again. `image`: path of an upload; a link comes first."""
+        asked: tuple[str, ...] = (captioner,)
+        if compare:
+            asked = await asyncio.to_thread(self.compared, captioner)
+        names = [Name(one, "" if reasoner == self.reasoners[0] else reasoner) for one in asked]
+        titles = [TITLES[INITIAL], title(asked[1]) if asked[1] else "trained"] if compare else [""]
+        views = [View(cards.waiting(one)) for one in titles]
+        yield views
+        try:
+            source = await asyncio.to_thread(self._source, image, link, question)
+        except ApiError as error:
+            yield [View(cards.failed(str(error), one)) for one in titles]
+            return
+        inquiries = [Inquiry(str(name), question, (source,)) for name in names]
+        async for number, news in merged([self._answers(inquiry) for inquiry in inquiries]):
+            if isinstance(news, ApiError):
+                views[number] = View(cards.failed(str(news), titles[number]))
+            elif isinstance(news, Answered):
+                views[number] = View(cards.answered(news, titles[number]), Ballot.of(inquiries[number], news))
+            elif news is not None:
+                views[number] = View(cards.writing(news, titles[number]))
+            yield list(views)
+
+    def _source(self, image: str | None, link: str, question: str) -> str | bytes:
+        """The image's file, or its link. Raises ApiError."""
+        if not question.strip():
+            raise invalid("Write a question first.")
+        if len(question) > self.service.limits.question:
+            raise invalid(f"The question has more than {self.service.limits.question:,} characters.")
+        if link.strip():
+            return link.strip()
+        if image is None:
+            raise invalid("Bring an image first: drop, choose or paste one, or give a link.")
+        return Path(image).read_bytes()
+
+    async def _answers(self, inquiry: Inquiry) -> AsyncGenerator[Any, None]:
+        """As `Service.ask`, with a place in the queue, and an error as the last of it."""
+        metrics = self.service.metrics
+        try:
+            self.service.enter()
+        except ApiError as error:
+            metrics.requests.labels(error.status).inc()
+            yield error
+            return
+        try:
+            async with contextlib.aclosing(cast(AsyncGenerator[Any, None], self.service.ask(inquiry))) as answers:
+                async for made in answers:
+                    yield made
+                    if isinstance(made, Answered):
+                        metrics.requests.labels(200).inc()
+                        metrics.seconds.observe(made.seconds)
+        except ApiError as error:
+            metrics.requests.labels(error.status).inc()
+            yield error
+        finally:
+            self.service.leave()
+
+
+def title(captioner: str) -> str:
+    """A captioner's name for people."""
+    return TITLES.get(captioner, f"run {captioner}")
+
+
+async def merged(sources: Sequence[AsyncGenerator[Any, None]]) -> AsyncIterator[tuple[int, Any]]:
+    """What several sources give, as it comes, with the source's number. Ends them when it is closed."""
+    arrived: asyncio.Queue[tuple[int, Any, bool]] = asyncio.Queue()
+
+    async def pump(number: int, source: AsyncGenerator[Any, None]) -> None:
+        try:
+            async with contextlib.aclosing(source):
+                async for made in source:
+                    arrived.put_nowait((number, made, False))
+        finally:
+            arrived.put_nowait((number, None, True))
+
+    tasks = [asyncio.ensure_future(pump(number, source)) for number, source in enumerate(sources)]
+    try:
+        left = len(tasks)
+        while left:
+            number, made, over = await arrived.get()
+            left -= over
+            if not over:
+                yield number, made
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

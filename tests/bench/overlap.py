@@ -1,0 +1,134 @@
+"""Captions one policy behind against captions of the newest: `python -m tests.bench.overlap`.
+
+Seconds of an iteration with engines in processes of their own and a scripted reasoner that is as slow as the update,
+against the larger of the two. Then the held-out accuracy with the embedded reasoner over three seeds. Trainings that
+have ended under --root are not repeated.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import math
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+APART = ("runtime.captioner.worker=true", "runtime.reasoner.worker=true")
+SHORT = (
+    "iterations=8",
+    "problems.count=512",
+    "rollout.problems=64",
+    "update.mini_batch=16",
+    "evaluation.every=8",
+    "evaluation.problems=512",
+)
+REWARDS = "rewards=[{type: answer}, {type: length, weight: 0.5, budget: 6, limit: 12}]"
+"""With replies that are always the same, lengths give the signal."""
+
+
+def trained(name: str, root: Path, overrides: Sequence[str]) -> dict[str, Any]:
+    """One training in a process of its own."""
+    file = root / f"{name}.json"
+    if not file.is_file():
+        command = [sys.executable, "-m", "tests.bench.overlap", "--root", str(root), "--one", str(file)]
+        command += [part for override in overrides for part in ("--set", override)]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    found: dict[str, Any] = json.loads(file.read_text())
+    return found
+
+
+def train_one(root: Path, out: Path, overrides: Sequence[str]) -> None:
+    """Train, and write what is compared."""
+    from flows.station import local
+
+    ends: list[float] = []
+    seconds: dict[str, list[float]] = {"update": [], "reasoner": []}
+    home = local.settle(root / "home")
+    with local.prefect_server(home):
+        from flows.training import train
+        from racro.config import loading
+        from tasks.running.stages import Stages
+
+        run = Stages.run
+
+        def watched(self: Stages, task: Any, *names: Any, **inputs: Any) -> Any:
+            handle = run(self, task, *names, **inputs)
+            kind = {"update": "update", "reward-answer": "reasoner"}.get(task.name)
+            if kind:
+                seconds[kind].append(Stages.record(handle).seconds)
+            if kind == "update":
+                ends.append(time.monotonic())
+            return handle
+
+        Stages.run = watched  # type: ignore[method-assign]
+        summary = train(loading.load("embedded", list(overrides)), run=out.stem, root=str(root / out.stem))
+    walls = [later - earlier for earlier, later in itertools.pairwise(ends)]
+    found = {"iteration": walls, **seconds, "accuracy": summary.final.accuracy, "stderr": summary.final.stderr}
+    out.write_text(json.dumps(found))
+
+
+def median(values: Sequence[float]) -> float:
+    """Of all iterations but the first, in which engines start."""
+    return statistics.median(values[1:])
+
+
+def measure_time(root: Path, more: Sequence[str]) -> None:
+    """A reasoner as slow as the update, whose replies take their time one after the other."""
+
+    def slow(delay: float) -> tuple[str, ...]:
+        reasoner = f"{{type: scripted, rules: [{{replies: [unknown], delay: {delay:.6f}}}]}}"
+        # Streaming hides a part of the reasoner behind the captions, which the sum below would not know.
+        apart = (*APART, "runtime.streaming=false", f"reasoner.engine={reasoner}", REWARDS)
+        return (*SHORT, "evaluation.problems=1", *apart, *more)
+
+    plain = trained("probe", root, slow(0.001))
+    update, probe = median(plain["update"]), median(plain["reasoner"])
+    delay = 0.001 * update / probe if probe > 0 else 0.001
+    runs = {lag: trained(f"time-{lag}", root, (*slow(delay), f"rollout.lag={lag}")) for lag in (0, 1)}
+    print("| lag | iteration, s | update, s | reasoner, s | iteration / larger of the two |\n|---|---|---|---|---|")
+    larger = max(median(runs[0][kind]) for kind in ("update", "reasoner"))
+    for lag, found in runs.items():
+        own = [median(found[kind]) for kind in ("iteration", "update", "reasoner")]
+        print(f"| {lag} | {own[0]:.2f} | {own[1]:.2f} | {own[2]:.2f} | {own[0] / larger:.2f} |", flush=True)
+
+
+def measure_accuracy(root: Path, seeds: int, more: Sequence[str]) -> None:
+    """The same number of iterations with captions of either policy."""
+    print("\n| lag | held-out accuracy, % | by seed |\n|---|---|---|")
+    for lag in (0, 1):
+        keys = (*SHORT, *more, f"rollout.lag={lag}")
+        found = [100 * trained(f"lag-{lag}-{s}", root, (*keys, f"seed={s}"))["accuracy"] for s in range(seeds)]
+        error = statistics.stdev(found) / math.sqrt(seeds) if seeds > 1 else math.nan
+        print(
+            f"| {lag} | {statistics.fmean(found):.1f} ± {error:.1f} | {', '.join(f'{a:.1f}' for a in found)} |",
+            flush=True,
+        )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--only", choices=["time", "accuracy"])
+    parser.add_argument("--root", type=Path, default=Path("overlap"))
+    parser.add_argument("--set", action="append", default=[], metavar="PATH=VALUE", help="override a key of all runs")
+    parser.add_argument("--one", type=Path, metavar="FILE", help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    root = given.root.absolute()
+    root.mkdir(parents=True, exist_ok=True)
+    if given.one:
+        return train_one(root, given.one, given.set)
+    if given.only != "accuracy":
+        measure_time(root, given.set)
+    if given.only != "time":
+        measure_accuracy(root, given.seeds, given.set)
+    return None
+
+
+if __name__ == "__main__":
+    main()

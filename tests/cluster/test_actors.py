@@ -1,0 +1,155 @@
+"""Engines on the nodes of a cluster answer as here; a lost node costs seconds; no actor outlives its run."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, cast
+
+import psutil
+import pytest
+
+from racro import config
+from racro.cluster import files, session
+from racro.cluster.session import NoCluster
+from racro.config import ScriptedReply
+from racro.engines.balanced import Balanced
+from racro.engines.local.scripted import ScriptedEngine
+from racro.engines.opening import open_reasoner
+from racro.engines.protocol import Prompt, Request, Sampling
+from racro.engines.worker.client import Worker
+from tests.cluster.conftest import Nodes
+
+SOON = 120.0
+RULES = (ScriptedReply(when=r"number (\d+)", replies=("it is \\1", "\\1, I think"), tokens=5, delay=0.01),)
+SCRIPTED = config.Reasoner(engine=config.Scripted(rules=RULES))
+DRIVER = """
+import json, sys, time
+from racro import config
+from racro.cluster import session
+from racro.engines.opening import open_reasoner
+
+section, runtime, scope = (json.loads(given) for given in sys.argv[1:])
+session.belongs("root", scope)
+engine = open_reasoner(config.Reasoner.model_validate(section), "", config.Runtime.model_validate(runtime))
+print([worker.pid for worker in engine.engines], flush=True)
+time.sleep(3600)
+"""
+
+
+def runtime(nodes: Nodes, copies: int = 2, **cluster: Any) -> config.Runtime:
+    place = {"data_parallel": copies, "sequences": 8}
+    content = {"device": "cpu", "streaming": False, "reasoner": place, "cluster": nodes.settings(**cluster)}
+    return config.Runtime.model_validate(content)
+
+
+def asked(count: int) -> list[Request]:
+    given = Sampling(n=2, temperature=0.0, max_tokens=20)
+    return [Request(i, Prompt([{"role": "user", "content": f"number {i}"}]), given, i) for i in range(count)]
+
+
+def opened(nodes: Nodes, **cluster: Any) -> Balanced:
+    return cast(Balanced, open_reasoner(SCRIPTED, "", runtime(nodes, **cluster)))
+
+
+def until(condition: Callable[[], bool], what: str) -> None:
+    end = time.monotonic() + SOON
+    while not condition():
+        assert time.monotonic() < end, what
+        time.sleep(0.1)
+
+
+@pytest.fixture(autouse=True)
+def ended() -> Iterator[None]:
+    """Nothing of a test stays on the cluster."""
+    yield
+    session.close()
+
+
+def test_a_lost_node_s_prompts_are_answered_elsewhere_and_all_as_here(nodes: Nodes) -> None:
+    session.belongs("root", "lost")
+    engine = opened(nodes)
+    workers = cast(list[Worker], list(engine.engines))
+    assert len({worker.machine.id for worker in workers}) == 2, "spread"  # type: ignore[attr-defined]
+    requests, answers, killed = asked(300), [], False
+    for answer in engine.generate(requests):
+        answers.append(answer)
+        if len(answers) == 40:
+            killed = any(nodes.kill(worker.machine.id) for worker in workers)  # type: ignore[attr-defined]
+    assert killed
+    expected = {answer.key: answer for answer in ScriptedEngine(RULES).generate(requests)}
+    assert {answer.key: answer for answer in answers} == expected and len(answers) == len(expected)
+    until(lambda: not engine.replacing, "the lost copy was never replaced")
+    assert not engine.lost and all(load == 0 for load in engine.outstanding), "both copies work"
+    assert len(list(engine.generate(asked(20)))) == 20
+    engine.close()
+    nodes.add()
+
+
+def test_the_next_process_of_a_run_finds_its_engines_and_none_outlives_the_lease(nodes: Nodes) -> None:
+    """The first process is killed; the second goes on with what it left; then that one falls silent."""
+    how = runtime(nodes, lease=20)
+    command = [sys.executable, "-c", DRIVER, SCRIPTED.model_dump_json(), how.model_dump_json(), json.dumps("warm")]
+    driver = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert driver.stdout is not None
+    pids = json.loads(driver.stdout.readline())
+    os.kill(driver.pid, signal.SIGKILL)
+    driver.wait(SOON)
+    session.belongs("root", "warm")
+    engine = cast(Balanced, open_reasoner(SCRIPTED, "", how))
+    assert [worker.pid for worker in cast(list[Worker], engine.engines)] == pids, "the same processes"
+    assert len(list(engine.generate(asked(20)))) == 20
+    session.session(how.cluster)._over.set()  # type: ignore[arg-type]
+    until(lambda: not any(map(psutil.pid_exists, pids)), "processes outlive the lease")
+    import ray
+
+    until(lambda: not running(ray), "actors or reserved room outlive the lease")
+
+
+def running(ray: Any) -> list[str]:
+    """Room on the cluster that is still reserved."""
+    table = ray.util.placement_group_table()
+    return [name for name, group in table.items() if group["state"] not in ("REMOVED",)]
+
+
+def test_what_a_run_has_is_gone_when_it_ends(nodes: Nodes) -> None:
+    import ray
+
+    session.belongs("root", "end")
+    engine = opened(nodes, lease=3600)
+    pids = [worker.pid for worker in cast(list[Worker], engine.engines)]
+    session.close()
+    until(lambda: not any(map(psutil.pid_exists, pids)) and not running(ray), "something is left")
+
+
+def test_folders_reach_a_node_that_does_not_see_them_whole(nodes: Nodes, tmp_path: Path) -> None:
+    session.belongs("root", "files")
+    model = tmp_path / "model"
+    model.mkdir()
+    (model / "weights.bin").write_bytes(os.urandom(3 * 2**20))
+    (model / "empty.txt").touch()
+    (model / "lineage.json").write_text("not content")
+    engine = opened(nodes, files="copied", scratch=str(tmp_path / "scratch"))
+    machine = cast(Worker, engine.engines[0]).machine
+    before = files.traffic()
+    placed = machine.folder(str(model))
+    assert Path(placed.path) != model and placed.name == files.digest_of(model) == files.digest_of(Path(placed.path))
+    assert files.traffic().bytes - before.bytes == 3 * 2**20
+    there = Path(machine.output(str(tmp_path / "made")))
+    (there / "state").write_bytes(b"1" * 1000)
+    machine.collect(str(tmp_path / "made"))
+    assert (tmp_path / "made" / "state").read_bytes() == b"1" * 1000 and not there.exists()
+    assert [entry.name for entry in (tmp_path / "made").iterdir()] == ["state"]
+
+
+def test_a_cluster_that_does_not_answer_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ray.is_initialized", lambda: False)
+    how = config.Runtime.model_validate({"cluster": {"type": "ray", "address": "127.0.0.1:1"}})
+    with pytest.raises(NoCluster, match=r"^runtime.cluster.address: no Ray cluster answers at 127.0.0.1:1 \([^\n]+\)"):
+        open_reasoner(SCRIPTED, "", how)

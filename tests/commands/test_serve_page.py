@@ -1,0 +1,132 @@
+"""The page of `racro serve` in a real browser without internet: upload, ask, compare, error, vote."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from selenium import webdriver
+from selenium.common.exceptions import StaleElementReferenceException
+from selenium.webdriver.common.by import By
+from selenium.webdriver.remote.webelement import WebElement
+from selenium.webdriver.support.wait import WebDriverWait
+
+from racro.embedded import world
+from tests.support import debian
+from tests.support.browser import browser
+from tests.support.served import Served
+
+PROBLEM = next(problem for problem in world.generate("heldout", 3, 40) if problem.category == "value")
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    debian.chromium(), debian.chromedriver()
+    with Served(tmp_path_factory.mktemp("page")) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def page(served: Served, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+    with browser(tmp_path_factory.mktemp("chromium"), offline=True) as driver:
+        yield Page(driver, served)
+
+
+class Page:
+    """What a visitor does and sees."""
+
+    def __init__(self, driver: webdriver.Chrome, served: Served) -> None:
+        self.driver, self.served = driver, served
+        self.wait = WebDriverWait(driver, 300, ignored_exceptions=[StaleElementReferenceException])
+        driver.get(f"{served.url}/")
+        self.find("#racro-image input[type=file]")
+
+    def find(self, selector: str) -> WebElement:
+        """The element, once it is there."""
+        return self.wait.until(lambda driver: driver.find_elements(By.CSS_SELECTOR, selector))[0]
+
+    def shown(self, selector: str, number: int = 1) -> list[str]:
+        """The texts of so many elements, once they are there; read at once, because the page replaces elements."""
+        script = "return Array.from(document.querySelectorAll(arguments[0]), one => one.innerText.trim())"
+        found: list[str] = self.wait.until(
+            lambda driver: len(texts := driver.execute_script(script, selector)) >= number and texts
+        )
+        return found
+
+    def click(self, selector: str) -> None:
+        """Whatever lies over it."""
+        script = "const found = document.querySelector(arguments[0]); if (found) found.click(); return found !== null"
+        self.wait.until(lambda driver: driver.execute_script(script, selector))
+
+    def send(self, selector: str, keys: str, clear: bool = False) -> None:
+        """Type into it."""
+
+        def sent(driver: webdriver.Chrome) -> bool:
+            box = driver.find_element(By.CSS_SELECTOR, selector)
+            if clear:
+                box.clear()
+            box.send_keys(keys)
+            return True
+
+        self.wait.until(sent)
+
+    def upload(self, file: Path) -> None:
+        """Choose a file, and wait until it has arrived."""
+        if self.driver.find_elements(By.CSS_SELECTOR, "#racro-image img"):
+            self.click("#racro-image button[aria-label='Clear'], #racro-image button[title='Clear']")
+        self.send("#racro-image input[type=file]", str(file))
+        self.find("#racro-image img")
+
+    def ask(self, question: str) -> None:
+        """Type a question and press the button."""
+        self.send("#racro-question textarea", question, clear=True)
+        self.click("#racro-ask")
+
+
+def test_a_visitor_asks_about_an_upload_and_votes(page: Page, tmp_path: Path) -> None:
+    PROBLEM.images()[0].save(tmp_path / "bars.png")
+    page.upload(tmp_path / "bars.png")
+    page.ask(PROBLEM.question)
+    assert page.shown(".racro-answer strong") == [PROBLEM.answer]
+    caption, attempt, reasoning = page.shown(".racro-done pre", 3)
+    assert caption and attempt and PROBLEM.answer in reasoning
+    [facts] = page.shown(".racro-facts")
+    assert " s " in facts and "captioner" in facts and "reasoner" in facts
+    page.click("#racro-up-0")
+    page.wait.until(lambda _: "saved" in page.shown("#racro-said-0")[0])
+    [line] = (page.served.folder / "runs" / "votes.jsonl").read_text().splitlines()
+    vote = json.loads(line)
+    assert (vote["vote"], vote["final"], vote["model"]) == ("up", PROBLEM.answer, "racro")
+    assert vote["question"] == PROBLEM.question and len(vote["image_sha256"]) == 64
+
+
+def test_two_captioners_answer_side_by_side(page: Page) -> None:
+    page.click("#racro-compare input")
+    page.click("#racro-ask")
+    assert page.shown(".racro-answer strong", 2) == [PROBLEM.answer] * 2, "the trained one is a copy"
+    assert page.shown(".racro-title", 2) == ["before training", "trained"]
+    page.click("#racro-compare input")
+
+
+def test_an_example_is_one_click(page: Page) -> None:
+    page.click("#racro-examples tbody tr")
+    page.wait.until(lambda _: page.find("#racro-question textarea").get_attribute("value") != PROBLEM.question)
+    page.click("#racro-ask")
+    page.wait.until(lambda _: len(page.shown(".racro-answer strong")) == 1)
+
+
+def test_what_is_no_image_is_one_clear_line(page: Page, tmp_path: Path) -> None:
+    page.send("#racro-link textarea, #racro-link input", "http://127.0.0.1:1/a.png")
+    page.click("#racro-ask")
+    assert "the link leads to an address that is not public" in page.shown(".racro-error")[0]
+
+
+def test_nothing_comes_from_elsewhere(page: Page) -> None:
+    names = page.driver.execute_script("return performance.getEntriesByType('resource').map(entry => entry.name)")
+    origin = page.served.url
+    assert names and all(name.startswith((origin, "data:", "blob:")) for name in names)
+    said = [entry["message"] for entry in page.driver.get_log("browser") if entry["level"] == "SEVERE"]
+    assert not [line for line in said if "127.0.0.1" not in line], said
+    assert str(page.served.folder) not in page.driver.page_source

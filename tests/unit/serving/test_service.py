@@ -1,0 +1,159 @@
+"""Pairs by name, and the service before them: who waits, who is refused, what is reloaded; on scripted engines."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+
+import pytest
+from PIL import Image
+
+from racro import config
+from racro.answering.pipeline import Racro
+from racro.config import Scripted, ScriptedReply
+from racro.engines.protocol import EngineLost
+from racro.serving.chat import Inquiry
+from racro.serving.completion import Answered
+from racro.serving.errors import ApiError
+from racro.serving.limits import Limits
+from racro.serving.pairs import Name, Pairs, Unknown
+from racro.serving.service import Service
+
+BUFFER = io.BytesIO()
+Image.new("RGB", (28, 28)).save(BUFFER, "PNG")
+PICTURE = BUFFER.getvalue()
+
+
+class Models:
+    """Captioners that say their name; the champion's may change."""
+
+    def __init__(self, delay: float = 0.0) -> None:
+        self.champion, self.delay = "first", delay
+
+    def find(self, captioner: str, reasoner: str) -> Racro:
+        if captioner == "gone":
+            raise Unknown("no such run in /secret/place")
+        said = self.champion if captioner == "champion" else captioner or "default"
+        return Racro(
+            config.Captioner(engine=Scripted(rules=(ScriptedReply(replies=(said,), delay=self.delay),))),
+            config.Reasoner(
+                engine=Scripted(rules=(ScriptedReply(when="image: (\\w+)", replies=(f"{reasoner}: \\boxed{{\\1}}",)),))
+            ),
+        )
+
+    def pairs(self) -> Pairs:
+        return Pairs(self.find, ["mind", "other"], lambda: ["initial", "champion"])
+
+
+def ask(service: Service, model: str = "racro", **fields: int) -> Answered:
+    async def last() -> Answered:
+        async for made in service.ask(Inquiry(model, "What?", (PICTURE,), **fields)):
+            if isinstance(made, Answered):
+                return made
+        raise AssertionError
+
+    return asyncio.run(last())
+
+
+def refusal(service: Service, model: str = "racro", **fields: int) -> ApiError:
+    with pytest.raises(ApiError) as refused:
+        ask(service, model, **fields)
+    return refused.value
+
+
+def test_a_name_says_both_models() -> None:
+    pairs = Models().pairs()
+    assert [str(name) for name in pairs.names()] == [
+        "racro",
+        "racro:initial",
+        "racro:champion",
+        "racro@other",
+        "racro:initial@other",
+        "racro:champion@other",
+    ]
+    for model, captioner, reasoner in (("racro", "default", "mind"), ("racro:run-1@other", "run", "other")):
+        written = ask(Service(pairs, Limits()), model).written
+        assert written.texts["answer"] == f"{reasoner}: \\boxed{{{captioner}}}"
+    for wrong in ("gpt", "racro:", "racro@", "racro@nobody", "racro:gone", "", "racro:gone@mind"):
+        error = refusal(Service(pairs, Limits()), wrong)
+        assert (error.status, error.code) == (404, "model_not_found") and "secret" not in str(error)
+
+
+def test_the_captioners_that_were_used_last_stay_open() -> None:
+    pairs = Models().pairs()
+    service = Service(pairs, Limits())
+    for name in ("a", "b", "a", "c"):
+        ask(service, f"racro:{name}")
+    slots = {name: pairs.find_pair(Name(name)).captioner for name in "abc"}
+    assert [slots[name].shared is not None for name in "abc"] == [True, False, True]
+    assert ask(service, "racro:b").answer.final == "b", "it is opened again"
+
+
+def test_a_reload_finds_the_new_champion_and_closes_the_old() -> None:
+    models = Models()
+    pairs = models.pairs()
+    service = Service(pairs, Limits())
+    assert ask(service, "racro:champion").answer.final == "first"
+    old = pairs.find_pair(Name("champion")).captioner
+    models.champion = "second"
+    assert ask(service, "racro:champion").answer.final == "first", "not before it is told"
+    pairs.reload()
+    assert old.shared is None and ask(service, "racro:champion").answer.final == "second"
+
+
+def test_a_lost_engine_is_opened_again() -> None:
+    pairs = Models().pairs()
+    service = Service(pairs, Limits())
+    ask(service)
+    slot = pairs.find_pair(Name()).captioner
+    assert slot.shared is not None
+    engine = slot.shared.engine
+
+    def lost(*_: object) -> None:
+        type(engine).lost = property(lambda self: self is engine)  # type: ignore[assignment, method-assign]
+        raise EngineLost("killed, see /secret/place")
+
+    before = type(engine).lost
+    engine.stream = lost  # type: ignore[method-assign, assignment]
+    try:
+        error = refusal(service)
+        assert (error.status, error.code, error.retry_after) == (503, "engine_lost", 5) and "secret" not in str(error)
+        assert ask(service).answer.final == "default"
+        assert pairs.restarts == 1
+    finally:
+        type(engine).lost = before  # type: ignore[method-assign]
+
+
+def test_who_waits_too_long_is_told_so_and_gives_the_turn_back() -> None:
+    service = Service(Models(delay=0.5).pairs(), Limits(timeout=0.2, concurrency=1))
+
+    async def twice() -> list[int]:
+        statuses = []
+        for _ in range(2):
+            try:
+                async for made in service.ask(Inquiry("racro", "What?", (PICTURE,))):
+                    assert not isinstance(made, Answered)
+            except ApiError as error:
+                statuses.append(error.status)
+        while service.running:
+            await asyncio.sleep(0.01)
+        return statuses
+
+    assert asyncio.run(twice()) == [504, 504]
+
+
+def test_a_full_house_refuses_with_the_time_to_come_back() -> None:
+    service = Service(Models().pairs(), Limits(concurrency=1, queue=1))
+    service.enter()
+    service.enter()
+    with pytest.raises(ApiError) as refused:
+        service.enter()
+    assert refused.value.status == 429 and refused.value.headers == {"Retry-After": "2"}
+    service.leave()
+    service.enter()
+
+
+def test_what_is_asked_is_within_the_models_room() -> None:
+    service = Service(Models().pairs(), Limits())
+    assert refusal(service, max_tokens=10**6).status == 400
+    assert ask(service, max_tokens=3).finish_reason == "length"

@@ -1,0 +1,93 @@
+"""A root that was made before there were stages, curricula and judges is still read: keys are what they were."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+from prefect import Task
+
+from racro import schema
+from racro.config import loading
+from racro.rewards.composition import terms
+from tasks.caption import caption
+from tasks.compose import compose
+from tasks.reward import STAGES, judging, needed
+from tasks.running.policies import Identity
+from tasks.update import update
+
+RECIPE = loading.load("embedded", ["rewards=[{type: answer}, {type: describes, weight: 0.1, gate: answer}]"])
+POLICY = schema.Policy(uri="a", rows=0, digest="p")
+PROBLEMS = schema.ProblemTable(uri="a", rows=1, digest="q")
+ROLLOUTS = schema.RolloutTable(uri="a", rows=1, digest="r")
+VALUES = schema.RewardTable(uri="a", rows=1, digest="t")
+SCORED = schema.ScoredTable(uri="a", rows=1, digest="s")
+REASONER = schema.FrozenModel(uri="a", rows=0, digest="f")
+
+
+def key(task: Task[..., Any], **inputs: Any) -> str:
+    assert isinstance(task.cache_policy, Identity)
+    return task.cache_policy.compute_key(SimpleNamespace(), inputs | {"runtime": RECIPE.runtime, "root": "x"}, {})  # type: ignore[arg-type]
+
+
+def test_the_stages_of_a_plain_training_have_the_keys_of_before() -> None:
+    shared = {"seed": 0, "iteration": 3, "max_unscored": 0.2}
+    found = [
+        key(
+            caption,
+            problems=PROBLEMS,
+            policy=POLICY,
+            captioner=RECIPE.captioner,
+            rollout=RECIPE.rollout.alone(),
+            ahead=None,
+            chosen=None,
+            **shared,
+        )
+    ]
+    for reward in RECIPE.rewards:
+        inputs = needed(
+            reward,
+            policy=POLICY,
+            captioner=RECIPE.captioner,
+            reasoner_model=REASONER,
+            reasoner=RECIPE.reasoner,
+            gate=VALUES if reward.gate else None,
+            **judging(RECIPE, reward, {}),
+        )
+        scoring = {"rollouts": ROLLOUTS, "problems": PROBLEMS, "settings": reward.alone(), "title": reward.title}
+        found.append(key(STAGES[reward.type], **scoring, **inputs, **shared))
+    found.append(
+        key(
+            compose,
+            rollouts=ROLLOUTS,
+            tables=(VALUES, VALUES),
+            terms=terms(RECIPE.rewards),
+            advantage=RECIPE.advantage,
+            problems=None,
+            before=None,
+            refills=(),
+        )
+    )
+    found.append(
+        key(
+            update,
+            scored=SCORED,
+            problems=PROBLEMS,
+            policy=POLICY,
+            initial=POLICY,
+            captioner=RECIPE.captioner,
+            temperature=1.0,
+            config=RECIPE.update,
+            seed=0,
+            keep=True,
+            save=True,
+            objective=RECIPE.objective,
+        )
+    )
+    assert found == [
+        "artifacts/caption/74d051a7c4f74273854e",
+        "artifacts/reward-answer/9e778a13bc250624e027",
+        "artifacts/reward-describes/dcfe82c78d9778b610dd",
+        "artifacts/compose/900fdf026f51747cfe6c",
+        "artifacts/update/c573e7bb89bb5615ea3c",
+    ]

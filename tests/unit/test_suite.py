@@ -1,0 +1,42 @@
+"""The suite itself: what it does when a process that runs tests dies."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+CONFTEST = """
+from tests.support.scheduling import ByGroup
+
+def pytest_xdist_make_scheduler(config, log):
+    return ByGroup(config, log, lambda nodeid: nodeid.partition("::")[0])
+"""
+DIES = """
+import os
+import pytest
+
+@pytest.mark.parametrize("number", range(8))
+def test_number(number):
+    if number in (3, 6, 7):
+        os._exit(1)
+"""
+LIVES = """
+import pytest
+
+@pytest.mark.parametrize("number", range(5))
+def test_number(number):
+    pass
+"""
+
+
+def test_a_test_that_kills_its_process_fails_once_and_all_others_run(tmp_path: Path) -> None:
+    (tmp_path / "conftest.py").write_text(CONFTEST)
+    (tmp_path / "test_dies.py").write_text(DIES)
+    for name in "abc":
+        (tmp_path / f"test_{name}.py").write_text(LIVES)
+    command = [sys.executable, "-m", "pytest", "-n", "2", "--no-loadscope-reorder", "-c", "/dev/null", str(tmp_path)]
+    root = Path(__file__).parents[2]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=300)
+    assert re.search("3 failed, 20 passed", done.stdout), done.stdout

@@ -1,0 +1,29 @@
+"""Which captions may an update be made of? Those of the policy that it updates, or of the one that is named."""
+
+from __future__ import annotations
+
+import pytest
+
+from racro.training.planning import BadRollouts, plan
+from tests.support.cases import problem, rollout
+from tests.support.scoring import scored
+
+ROWS = scored([rollout("a"), rollout("b", sample=1)], [0.0, 1.0])
+
+
+def test_captions_of_the_policy_before_are_taken_where_it_is_named() -> None:
+    assert plan(ROWS, {"p": problem()}, "digest", 1).writer is None
+    work = plan(ROWS, {"p": problem()}, "newer", 1, writer="digest")
+    assert (work.writer, work.steps, len(work.groups)) == ("digest", 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("policy", "writer", "says"),
+    [
+        ("newer", None, "rollouts of policy digest, but the policy to update is newer"),
+        ("digest", "older", "rollouts of policy digest, but the policy that should have written them is older"),
+    ],
+)
+def test_captions_of_another_policy_are_refused(policy: str, writer: str | None, says: str) -> None:
+    with pytest.raises(BadRollouts, match=says):
+        plan(ROWS, {"p": problem()}, policy, 1, writer=writer)
