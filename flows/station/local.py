@@ -29,6 +29,8 @@ QUIET = {
     # load bars would break ours
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     "TRANSFORMERS_VERBOSITY": "error",
+    # standard output is what the command says, with --json for a program
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
 
 SERVICES_OFF = (

@@ -40,10 +40,14 @@ def png(image: Image.Image) -> str:
 class Served:
     """The server, while the context lasts."""
 
-    def __init__(self, folder: Path, *options: str, worker: bool = False) -> None:
-        """`worker`: captioners run in processes of their own."""
-        self.folder, self.options = folder, options
-        train(folder, worker)
+    def __init__(self, folder: Path, *options: str, worker: bool = False, program: Path | None = None) -> None:
+        """`worker`: captioners run in processes of their own. `program`: the command, if it is not this environment's.
+
+        A training of that name that is there already is the one that is served.
+        """
+        self.folder, self.options, self.program = folder, options, program
+        if not (folder / "runs" / "mine").exists():
+            train(folder, worker)
 
     def __enter__(self) -> Self:
         port = Reserved()
@@ -51,7 +55,7 @@ class Served:
         self._log = (self.folder / "serve.log").open("w+")
         environment = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT", "MLFLOW"))}
         self.process = subprocess.Popen(
-            [forkserver.shared().racro, "serve", "--port", str(port.release()), "--run", "mine", *self.options],
+            [self.program or forkserver.shared().racro, "serve", "--port", str(port.release()), "--run", "mine", *self.options],
             cwd=self.folder,
             env=environment | {"RACRO_HOME": str(self.folder / ".racro")},
             stdout=self._log,

@@ -35,9 +35,10 @@ def tiny(*overrides: str) -> str:
 class Workplace:
     """Commands in a folder of their own, with ports of their own."""
 
-    def __init__(self, folder: Path, *options: str) -> None:
+    def __init__(self, folder: Path, *options: str, program: Path | None = None) -> None:
+        """`program`: the command, if it is not the one of this environment."""
         folder.mkdir(exist_ok=True)
-        self.folder, self.options = folder, options
+        self.folder, self.options, self.program = folder, options, program
         self.ports = free_port(), free_port()
         self.api = f"http://127.0.0.1:{self.ports[0]}/api"
         self.mlflow = f"http://127.0.0.1:{self.ports[1]}"
@@ -47,7 +48,7 @@ class Workplace:
         """Run a command here."""
         clean = {name: value for name, value in os.environ.items() if not name.startswith(STATE)}
         return subprocess.run(
-            [forkserver.shared().racro, *arguments],
+            [self.program or forkserver.shared().racro, *arguments],
             cwd=self.folder,
             env=clean | IMPATIENT | environment,
             capture_output=True,
@@ -172,9 +173,9 @@ class Workplace:
         return "\n".join(line["message"] for line in self.post("/logs/filter", logs=chosen).json())
 
 
-def opened(folder: Path, *options: str) -> Iterator[Workplace]:
+def opened(folder: Path, *options: str, program: Path | None = None) -> Iterator[Workplace]:
     """A workplace that is up; afterwards it is taken down, says so, and nothing of it may live on."""
-    place = Workplace(folder, *options)
+    place = Workplace(folder, *options, program=program)
     try:
         done = place.up()
         assert done.returncode == 0, done.stdout + done.stderr
