@@ -110,7 +110,8 @@ def explain(given: str) -> list[tuple[str, Section, Key]]:
     }
     close = difflib.get_close_matches(wanted, sorted(names), n=3)
     inside = sorted(name for name in names if len(wanted) > 2 and wanted in name)[:3]
-    hint = f"did you mean {', '.join(close or inside)}?" if close or inside else "docs/keys.md lists all of them"
+    there = ", ".join(close or inside)
+    hint = f"did you mean {there}?" if there else "`racro recipe show embedded` prints all of them"
     raise UnknownKey(f"{given[:100]}: no recipe has such a key; {hint}")
 
 

@@ -1,7 +1,7 @@
 """A captioner -> a standard Hugging Face folder, which transformers, PEFT and vLLM load by themselves.
 
-Without the trainer's state and without our record. The page about it is `racro.models.card`. Called by
-`flows.cli.exporting`.
+Without the trainer's state and without our records, which hold paths of this machine. The page about it is
+`racro.models.card`. Called by `flows.cli.exporting`.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from pathlib import Path
 from racro.config import DType
 from racro.errors import BadInput
 from racro.models import adapters
-from racro.models.folders import LOADABLE, READER_SUFFIXES, base_folder, load_captioner, torch_device
-from racro.storage.layout import RECORD
+from racro.models.folders import LOADABLE, READER_SUFFIXES, base_folder, let_others_read, load_captioner, torch_device
+from racro.storage.layout import LINEAGE, RECORD
 
 
 class CannotExport(BadInput):
@@ -42,7 +42,7 @@ def export(folder: Path, out: Path, merge: bool = False, dtype: DType | None = N
         _copy(base, out, READER_SUFFIXES)
     elif adapter:
         for name in (adapters.CONFIG, adapters.WEIGHTS):
-            shutil.copy(folder / name, out / name)
+            shutil.copyfile(folder / name, out / name)
         _name_base(out, base, adapter)
     else:
         _copy(folder, out, (*READER_SUFFIXES, *LOADABLE))
@@ -59,17 +59,18 @@ def _converted(folder: Path, out: Path, dtype: DType) -> None:
         model = adapters.attach(plain, adapter.folder).merge_and_unload()
         model = model.to(getattr(torch, dtype))
     model.save_pretrained(out)
+    let_others_read(out)
 
 
 def _copy(source: Path, out: Path, suffixes: tuple[str, ...]) -> None:
     """Files with these suffixes that are not there yet; none of ours."""
     indexed = any(out.glob("*.safetensors"))
     for file in sorted(source.iterdir()):
-        if file.suffix not in suffixes or file.name == RECORD or (out / file.name).exists():
+        if file.suffix not in suffixes or file.name in (RECORD, LINEAGE) or (out / file.name).exists():
             continue
         if indexed and file.name.endswith(".index.json"):
             continue  # of shards that are elsewhere
-        shutil.copy(file, out / file.name)
+        shutil.copyfile(file, out / file.name)
 
 
 def _name_base(out: Path, base: Path, adapter: adapters.Adapter) -> None:

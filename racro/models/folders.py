@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -154,6 +155,13 @@ def model_digest(folder: Path, suffixes: tuple[str, ...] = ()) -> str:
 def _identity_suffixes(folder: Path) -> tuple[str, ...]:
     safe = any((folder / name).is_file() for name in PREFERRED)
     return IDENTITY_SUFFIXES if safe else (*IDENTITY_SUFFIXES, *OTHER_WEIGHTS)
+
+
+def let_others_read(folder: Path) -> None:
+    """Weights just saved get the mode of the configuration beside them: safetensors writes for its owner alone."""
+    config = next(folder.glob("*config.json"))
+    for weights in folder.glob("*.safetensors"):
+        shutil.copymode(config, weights)
 
 
 def max_positions(folder: Path) -> int | None:

@@ -63,7 +63,7 @@ def data_url(url: str, number: int) -> bytes:
 
 def decode_all(contents: Sequence[bytes], limits: Limits) -> tuple[Image.Image, ...]:
     """Images in RGB, the first frame of those that move. Raises ApiError 400, 413, 415."""
-    total = sum(_pixels(content, number) for number, content in enumerate(contents, 1))
+    total = sum(_pixels(content, number, limits) for number, content in enumerate(contents, 1))
     if total > limits.pixels:
         raise _bad(f"images of {total:,} pixels together; at most {limits.pixels:,}", 413)
     with _decoding:
@@ -73,7 +73,7 @@ def decode_all(contents: Sequence[bytes], limits: Limits) -> tuple[Image.Image, 
             raise _bad(str(error)) from error
 
 
-def _pixels(content: bytes, number: int) -> int:
+def _pixels(content: bytes, number: int, limits: Limits) -> int:
     """By the image's header, before anything is decoded."""
     if not content:
         raise _bad(f"image {number}: empty")
@@ -81,7 +81,7 @@ def _pixels(content: bytes, number: int) -> int:
         with Image.open(io.BytesIO(content), formats=FORMATS) as image:
             return image.width * image.height
     except Image.DecompressionBombError as error:
-        raise _bad(f"image {number}: too many pixels", 413) from error
+        raise _bad(f"image {number}: more than {limits.pixels:,} pixels; send a smaller one", 413) from error
     except Exception as error:  # decoders break in their own ways on bytes that only look like an image
         status = 415 if content.lstrip()[:5].lower() in OTHERS else 400
         raise _bad(f"image {number}: not a readable image; give {NAMED}", status) from error

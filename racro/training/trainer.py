@@ -22,7 +22,14 @@ from transformers import AutoModelForImageTextToText, PrinterCallback, set_seed
 from racro import config as recipes
 from racro.engines.protocol import prompt_seed
 from racro.models import adapters, attention, parts, pixels
-from racro.models.folders import READER_SUFFIXES, base_folder, lasting_name, load_processor, torch_device
+from racro.models.folders import (
+    READER_SUFFIXES,
+    base_folder,
+    lasting_name,
+    let_others_read,
+    load_processor,
+    torch_device,
+)
 from racro.models.vision_tokens import vision_token_ids
 from racro.training import losses, optimizer, sharding, state
 from racro.training.earlier import Earlier
@@ -181,6 +188,7 @@ class Trainer:
                 if reader and not (out / file.name).exists():
                     shutil.copy(file, out / file.name)
             pixels.write(out, self.processor, captioner.pixels)
+        let_others_read(out)
 
     def save(self, folder: Path) -> None:
         """Write the state, to go on from later. To be called in all processes, each writes its part."""

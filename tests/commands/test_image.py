@@ -82,7 +82,9 @@ def copy(folder: Path, *names: str) -> None:
 
 def test_the_docs_type_what_is_tested_here() -> None:
     blocks = [block.text for page in pages.PAGES for block in page.blocks]
-    typed = {line.partition(" racro racro ")[2] for text in blocks for line in text.splitlines() if "docker run" in line}
+    typed = {
+        line.partition(" racro racro ")[2] for text in blocks for line in text.splitlines() if "docker run" in line
+    }
     assert typed == {"train embedded", "train racro-3b", "serve --host 0.0.0.0"}
 
 

@@ -55,7 +55,15 @@ class Served:
         self._log = (self.folder / "serve.log").open("w+")
         environment = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT", "MLFLOW"))}
         self.process = subprocess.Popen(
-            [self.program or forkserver.shared().racro, "serve", "--port", str(port.release()), "--run", "mine", *self.options],
+            [
+                self.program or forkserver.shared().racro,
+                "serve",
+                "--port",
+                str(port.release()),
+                "--run",
+                "mine",
+                *self.options,
+            ],
             cwd=self.folder,
             env=environment | {"RACRO_HOME": str(self.folder / ".racro")},
             stdout=self._log,

@@ -104,6 +104,9 @@ def test_the_update_moves_the_policy_and_keeps_its_processor(first: Any) -> None
     assert apart(INITIAL, policy) > 1e-5
     for name in ("tokenizer.json", "chat_template.jinja", "preprocessor_config.json"):
         assert (policy / name).read_bytes() == (INITIAL / name).read_bytes()
+    assert (policy / "model.safetensors").stat().st_mode == (policy / "config.json").stat().st_mode, (
+        "one root, many users"
+    )
 
 
 def test_the_next_update_starts_from_the_policy_not_from_the_initial_weights(

@@ -56,7 +56,11 @@ def test_the_reference_says_choices_and_bounds_as_the_recipe_refuses_others() ->
 
 @pytest.mark.parametrize(
     ("given", "hint"),
-    [("update.lerning_rate", "did you mean update.learning_rate"), ("gpu_memroy", "gpu_memory"), ("¿", "docs/keys.md")],
+    [
+        ("update.lerning_rate", "did you mean update.learning_rate"),
+        ("gpu_memroy", "gpu_memory"),
+        ("¿", "racro recipe show embedded"),
+    ],
 )
 def test_a_key_that_is_none_is_refused_with_what_comes_near(given: str, hint: str) -> None:
     with pytest.raises(UnknownKey, match=f"no recipe has such a key; .*{hint}"):

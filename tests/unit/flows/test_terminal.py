@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 
 import pytest
 from rich.console import Console
 
-from flows.cli import terminal
+from flows.cli import running, terminal
 from racro.curves import IterationPoint
 from racro.pace import Row
 from racro.summary import Score
@@ -54,3 +55,15 @@ def test_elsewhere_nothing_is_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
     with terminal.progress_bars():
         assert not progress.observers and not progress.row_observers
     assert stream.getvalue() == ""
+
+
+def test_the_command_is_named_as_it_was_typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By its path where its name alone is not found: in an environment that nobody has activated."""
+    program = tmp_path / "racro"
+    program.touch(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert running.typed(str(program)) == "racro"
+    assert running.typed(str(tmp_path / "main.py")) == "racro"
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert running.typed(".venv/bin/racro") == ".venv/bin/racro"
+    assert running.typed(str(program)) == str(program)

@@ -64,9 +64,12 @@ def test_a_whole_model_is_copied_without_what_is_ours(tmp_path: Path) -> None:
     for file in CAPTIONER.iterdir():
         (source / file.name).write_bytes(file.read_bytes())
     (source / "trainer").mkdir()
-    (source / "record.json").write_text("{}")
+    for ours in ("record.json", "lineage.json"):
+        (source / ours).write_text("{}")
+    (source / "model.safetensors").chmod(0o600)  # as safetensors writes it
     export(source, tmp_path / "out")
     assert {file.name for file in (tmp_path / "out").iterdir()} == {file.name for file in CAPTIONER.iterdir()}
+    assert len({file.stat().st_mode for file in (tmp_path / "out").iterdir()}) == 1, "who may read one may read all"
     assert torch.equal(logits(plain(tmp_path / "out")), logits(plain(CAPTIONER)))
 
 

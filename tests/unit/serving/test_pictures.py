@@ -48,7 +48,7 @@ GOOD = {
     "one bit": saved(Image.new("1", (20, 10)), "PNG"),
 }
 BAD = {
-    "bomb": (bomb(100_000), 413, "pixels"),
+    "bomb": (bomb(100_000), 413, "image 1: more than 100,000 pixels; send a smaller one"),
     "too many": (saved(Image.new("1", (1000, 101)), "PNG"), 413, "101,000 pixels together; at most 100,000"),
     "svg": (b"<svg xmlns='http://www.w3.org/2000/svg'/>", 415, "not a readable image; give PNG, JPEG"),
     "pdf": (b"%PDF-1.7", 415, "not a readable image"),
