@@ -8,6 +8,7 @@ Called by `flows.cli`; a worker or a deployment brings its own environment.
 from __future__ import annotations
 
 import contextlib
+import errno
 import http.client
 import os
 import signal
@@ -62,6 +63,10 @@ class ServerFailed(RuntimeError):
     """The local server did not come up; the message says where its log is."""
 
 
+class NoHome(BadInput):
+    """The folder for this machine's state cannot be made or written to."""
+
+
 class NoServer(BadInput):
     """There is no server at PREFECT_API_URL or MLFLOW_TRACKING_URI."""
 
@@ -69,11 +74,16 @@ class NoServer(BadInput):
 def settle(home: Path = HOME) -> Path:
     """Point every library's state under `home`, unless the environment says otherwise. Returns the absolute home.
 
-    Where a station runs (`racro up`), its servers are used.
+    Where a station runs (`racro up`), its servers are used. Raises NoHome.
     """
     home = home.resolve()
-    home.mkdir(parents=True, exist_ok=True)
-    (home / ".gitignore").write_text("*\n")
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        (home / ".gitignore").write_text("*\n")
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise NoHome(f"{home}: {error.strerror}; start racro in a folder that this user may write to") from error
     defaults = {
         **QUIET,
         **SAFE_PATH,

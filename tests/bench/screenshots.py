@@ -33,7 +33,7 @@ TESTS = Path(__file__).parents[1]
 from tests.support import forkserver, screen  # noqa: E402
 from tests.support.browser import browser as chromium  # noqa: E402
 from tests.support.eventually import eventually  # noqa: E402
-from tests.support.workplace import Workplace, opened, tiny  # noqa: E402
+from tests.support.workplace import STATE, Workplace, opened, tiny  # noqa: E402
 
 COLUMNS, ROWS = 100, 4
 """Width of the terminal, and lines of iterations in its picture."""
@@ -46,6 +46,12 @@ SHOWN = (
     "evaluation.every=2",
 )
 """The training in the terminal."""
+OPEN = """
+const tab = document.querySelector("[role=tablist] #artifacts");
+if (tab) { tab.click(); tab.scrollIntoView(); }
+return tab !== null;
+"""
+"""Opens the tab of a run's page that shows its artifacts."""
 LIVE = "[class^=artifact-card]"
 """An artifact on a run's page."""
 DEADLINE = 120
@@ -125,8 +131,8 @@ def live(browser: webdriver.Chrome, place: Workplace) -> bytes:
     assert eventually(some, 900), place.log(run)
     browser.get(f"{place.api.removesuffix('/api')}/runs/flow-run/{run}")
     wait = WebDriverWait(browser, DEADLINE)
-    tab = visibility_of_element_located((By.XPATH, "//*[normalize-space(text())='Artifacts' and not(ancestor::nav)]"))
-    wait.until(tab, "the page of the run has no tab Artifacts").click()
+    # One script, because elements of a page that renews itself are gone before a second command reaches them.
+    wait.until(lambda _: browser.execute_script(OPEN), "the page of the run has no tab Artifacts")
     wait.until(visibility_of_element_located((By.CSS_SELECTOR, LIVE)), f"the page of the run shows no {LIVE}")
     time.sleep(STILL)  # while the run goes on, the page never stands still
     found = browser.get_screenshot_as_png()
@@ -155,8 +161,8 @@ def in_terminal(command: list[str], folder: Path) -> str:
     process, terminal = pty.fork()
     if process == 0:
         os.chdir(folder)
-        os.environ["TERM"] = "xterm-256color"
-        os.execv(command[0], command)
+        clean = {name: value for name, value in os.environ.items() if not name.startswith(STATE)}
+        os.execve(command[0], command, clean | {"TERM": "xterm-256color"})
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 40, COLUMNS, 0, 0))
     output = b""
     with contextlib.suppress(OSError):  # EIO: it has ended

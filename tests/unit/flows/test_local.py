@@ -85,3 +85,9 @@ def test_a_tracking_server_that_is_away_is_one_line(address: str, answer: str, m
         require_tracking()
     assert str(refused.value).startswith(f"MLFLOW_TRACKING_URI: http://{host} does not answer (")
     assert "\n" not in str(refused.value) and "secret" not in str(refused.value)
+
+
+def test_a_place_that_cannot_hold_our_state_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(local.NoHome, match=r"file/\.racro: .*; start racro in a folder that this user may write to"):
+        local.settle(tmp_path / "file" / ".racro")
