@@ -48,7 +48,7 @@ SHOWN = (
 """The training in the terminal."""
 OPEN = """
 const tab = document.querySelector("[role=tablist] #artifacts");
-if (tab) { tab.click(); tab.scrollIntoView(); }
+if (tab) tab.click();
 return tab !== null;
 """
 """Opens the tab of a run's page that shows its artifacts."""
@@ -134,6 +134,7 @@ def live(browser: webdriver.Chrome, place: Workplace) -> bytes:
     # One script, because elements of a page that renews itself are gone before a second command reaches them.
     wait.until(lambda _: browser.execute_script(OPEN), "the page of the run has no tab Artifacts")
     wait.until(visibility_of_element_located((By.CSS_SELECTOR, LIVE)), f"the page of the run shows no {LIVE}")
+    browser.execute_script("document.querySelector('[role=tablist]').scrollIntoView()")
     time.sleep(STILL)  # while the run goes on, the page never stands still
     found = browser.get_screenshot_as_png()
     place.post(f"/flow_runs/{run}/set_state", state={"type": "CANCELLING", "name": "Cancelling"})
