@@ -6,7 +6,6 @@ import contextlib
 import importlib
 import logging
 import os
-import shutil
 import sys
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -34,12 +33,6 @@ def settle() -> Path:
     else:  # bars instead of log lines; the lines are in the Prefect UI
         os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "WARNING")
     return local.settle()
-
-
-def typed(program: str | None = None) -> str:
-    """How this command is typed again: `racro`, or by its path where that name finds another one or none."""
-    program = program or sys.argv[0]
-    return program if Path(program).name == "racro" and shutil.which("racro") != program else "racro"
 
 
 def require_people(option: str) -> None:

@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from flows.cli import running
+from flows.cli.typed import typed
 from racro.evaluation.compare import Comparison
 from racro.pace import Row
 from racro.rewards.agreement import Agreement
@@ -140,7 +140,7 @@ def show_summary(summary: Summary, report: str) -> None:
     console.print(_stages(summary.stages, f"stages, in a run of {summary.seconds:.0f} s"))
     console.print(f"policy   {summary.policy.uri}", soft_wrap=True)
     console.print(f"report   {report}", soft_wrap=True)
-    console.print(f"Prefect and MLflow, with what was just recorded:  {running.typed()} ui", soft_wrap=True)
+    console.print(f"Prefect and MLflow, with what was just recorded:  {typed()} ui", soft_wrap=True)
 
 
 def show_profile(summary: ProfileSummary) -> None:
@@ -192,7 +192,7 @@ def show_sweep(summary: SweepSummary, report: str) -> None:
     if any(child.status == "failed" for child in summary.children):
         console.print("The same command tries the failed ones again.")
     console.print(f"report   {report}", soft_wrap=True)
-    console.print(f"Prefect and MLflow, with what was just recorded:  {running.typed()} ui", soft_wrap=True)
+    console.print(f"Prefect and MLflow, with what was just recorded:  {typed()} ui", soft_wrap=True)
 
 
 def show_evaluation(summary: EvaluationSummary, report: str) -> None:

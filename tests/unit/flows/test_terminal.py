@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from flows.cli import running, terminal
+from flows.cli import terminal
+from flows.cli.typed import typed
 from racro.curves import IterationPoint
 from racro.pace import Row
 from racro.summary import Score
@@ -62,8 +63,8 @@ def test_the_command_is_named_as_it_was_typed(tmp_path: Path, monkeypatch: pytes
     program = tmp_path / "racro"
     program.touch(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert running.typed(str(program)) == "racro"
-    assert running.typed(str(tmp_path / "main.py")) == "racro"
+    assert typed(str(program)) == "racro"
+    assert typed(str(tmp_path / "main.py")) == "racro"
     monkeypatch.setenv("PATH", "/nowhere")
-    assert running.typed(".venv/bin/racro") == ".venv/bin/racro"
-    assert running.typed(str(program)) == str(program)
+    assert typed(".venv/bin/racro") == ".venv/bin/racro"
+    assert typed(str(program)) == str(program)
