@@ -73,7 +73,7 @@ def test_nodes_that_are_lost_in_caption_and_update_cost_seconds_and_nothing_else
 
 
 @pytest.mark.usefixtures("prefect_server")
-def test_two_ranks_on_two_nodes_make_the_policy_of_one_process(
+def test_two_ranks_on_two_nodes_make_the_policy_of_two_processes_here(
     nodes: Nodes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     places: list[list[str]] = []
@@ -83,11 +83,11 @@ def test_two_ranks_on_two_nodes_make_the_policy_of_one_process(
         places.append([machine.id for machine in service.machines])  # type: ignore[attr-defined]
         return update(service, *arguments)
 
-    here = trained(tmp_path / "here", "here", "iterations=1", "evaluation.every=1")
+    pair = ("iterations=1", "evaluation.every=1", "runtime.trainer={processes: 2, shard: fsdp}")
+    here = trained(tmp_path / "here", "here", *pair)
     monkeypatch.setattr(Processes, "update", seen)
     away = nodes.settings(resources={"trainer": {"spare": 0.6}})  # of 1 that a node has
-    more = [f"runtime.cluster={json.dumps(away)}", "runtime.trainer={processes: 2, shard: fsdp}"]
-    there = trained(tmp_path / "there", "there", "iterations=1", "evaluation.every=1", *more)
+    there = trained(tmp_path / "there", "there", *pair, f"runtime.cluster={json.dumps(away)}")
     assert [len(set(pair)) for pair in places] == [2]
     one, other = weights(here), weights(there)
     assert max((one[name] - other[name]).abs().max().item() for name in one) < 1e-6
