@@ -20,7 +20,6 @@ and the groups that take longest begin first.
 from __future__ import annotations
 
 import atexit
-import contextlib
 import gc
 import os
 import shutil
@@ -176,9 +175,7 @@ def plain_captioner() -> TransformersEngine:
 @pytest.fixture(scope="session")
 def prefect_server() -> Iterator[str]:
     """API URL of a real Prefect server, in PREFECT_API_URL while the session lasts."""
-    with contextlib.ExitStack() as server:
-        with forkserver.children():
-            url = server.enter_context(local.prefect_server(HOME, PREFECT_PORT.release()))
+    with local.prefect_server(HOME, PREFECT_PORT.release()) as url:
         yield url
 
 
