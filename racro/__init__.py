@@ -11,7 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from racro import environment
-from racro.models import torchvision_ops
+from racro.models import torchvision_ops, without_sklearn
 
 if TYPE_CHECKING:
     from racro.answering.pipeline import Racro, answer
@@ -63,6 +63,7 @@ _PLACES = {
 
 environment.apply()
 torchvision_ops.install()
+without_sklearn.install()
 
 
 def __getattr__(name: str) -> Any:

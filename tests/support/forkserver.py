@@ -7,7 +7,7 @@ signals on and ends as the child ends. If the door is killed, so is the child.
 
 Libraries have read the environment when they were imported: Prefect reads it again in each child, Hugging Face's do
 not. Not for tests of the start itself, of process trees, or of signals at early moments: these start an interpreter.
-Run as a program, this file is the server: `python -P forkserver.py SOCKET OWNER LIBRARY...`.
+Run as a program, this file is the server: `python -P forkserver.py SOCKET OWNER SHARED LIBRARY...`.
 """
 
 from __future__ import annotations
@@ -119,14 +119,17 @@ class LatePrefect(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         importlib.import_module("prefect.context").refresh_global_settings_context()
 
 
-def serve(path: str, owner: int, libraries: list[str]) -> None:
-    """Until the process `owner` ends."""
+def serve(path: str, owner: int, shared: str, libraries: list[str]) -> None:
+    """Until the process `owner` ends. shared: the folder of the test run."""
     from flows.station import local
+    from tests.support import databases
 
     local.settle()  # what libraries write when they are imported goes where it goes in a command
     gc.disable()
     for module in libraries:
         importlib.import_module(module)
+    if "prefect.server.database" in libraries:
+        databases.install(Path(shared))
     gc.enable()
     gc.collect()
     gc.freeze()
@@ -296,7 +299,7 @@ def start(
     It ends with the first of the test processes: each of the others may crash and be replaced.
     """
     server.with_suffix(".started").touch(exist_ok=False)
-    command = [sys.executable, "-P", __file__, str(server), os.environ[OWNER], *libraries]
+    command = [sys.executable, "-P", __file__, str(server), os.environ[OWNER], os.environ[SHARED], *libraries]
     return subprocess.Popen(command, cwd=folder, env=environment, stdin=subprocess.DEVNULL)
 
 
@@ -369,4 +372,4 @@ def children(engines: bool = False) -> Iterator[None]:
 
 
 if __name__ == "__main__":
-    serve(sys.argv[1], int(sys.argv[2]), sys.argv[3:])
+    serve(sys.argv[1], int(sys.argv[2]), sys.argv[3], sys.argv[4:])

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
+
+from tests.support import databases
 
 CONFTEST = """
 from tests.support.scheduling import ByGroup
@@ -40,3 +43,24 @@ def test_a_test_that_kills_its_process_fails_once_and_all_others_run(tmp_path: P
     root = Path(__file__).parents[2]
     done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=300)
     assert re.search("3 failed, 20 passed", done.stdout), done.stdout
+
+
+def test_only_the_first_fresh_database_is_migrated_and_an_older_one_always_is(tmp_path: Path) -> None:
+    migrated: list[str] = []
+
+    def open_(name: str) -> list[tuple[str]]:
+        def migrate() -> None:
+            migrated.append(name)
+            with sqlite3.connect(tmp_path / name) as database:
+                database.execute("CREATE TABLE IF NOT EXISTS alembic_version (version_num)")
+                database.execute("INSERT INTO alembic_version VALUES ('newest')")
+
+        databases._fill(tmp_path / "first", f"sqlite:///{tmp_path / name}", migrate)
+        return sqlite3.connect(tmp_path / name).execute("SELECT version_num FROM alembic_version").fetchall()
+
+    with sqlite3.connect(tmp_path / "older") as older:
+        older.execute("CREATE TABLE alembic_version (version_num)")
+    with sqlite3.connect(tmp_path / "begun") as begun:
+        begun.execute("CREATE TABLE runs (name)")
+    assert all(open_(name) == [("newest",)] for name in ("a", "b", "older", "begun"))
+    assert migrated == ["a", "older"]
