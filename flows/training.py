@@ -30,6 +30,7 @@ from racro.schedule import STATES, evaluated, rounds
 from racro.schema import Policy
 from racro.storage import artifacts, layout, runs
 from racro.summary import PolicyRef, Summary
+from tasks import refer
 from tasks.prepare import adopt_captioner, adopt_judges, adopt_reasoner, frozen
 from tasks.questions import parts
 from tasks.recording import approval, events, report, track
@@ -101,6 +102,7 @@ def _train(recipe: Recipe, name: str, stages: Stages, mlflow_run: str, started: 
     track.log_problems(mlflow_run, "heldout", heldout)
     for phase in recipe.phases:
         require(problems, phase.curriculum)
+    refer.require(recipe, problems, initial)
     heldout_parts = parts(heldout)
 
     telemetry.attempt("the outlook on a training", lambda: _say_what_is_ahead(recipe, stages, models))
@@ -147,7 +149,7 @@ def _train(recipe: Recipe, name: str, stages: Stages, mlflow_run: str, started: 
             with_states.append(policy)
         if len(with_states) > STATES:
             states.drop(with_states.popleft())
-        live.iterated(Iteration(one, *batch.made, batch.scored, policy, batch.selected))
+        live.iterated(Iteration(one, batch.made.rollouts, batch.rewarded, batch.scored, policy, batch.selected))
     evaluate(recipe.rounds)
 
     keep(policy, recipe.runtime)
