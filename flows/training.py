@@ -93,7 +93,8 @@ def train(recipe: Recipe, run: str | None = None, root: str = "runs", approve: b
 
 def _train(recipe: Recipe, name: str, stages: Stages, mlflow_run: str, started: float, approve: bool) -> Summary:
     initial = adopt_captioner(recipe.captioner, recipe.runtime, frozen(recipe))
-    reasoner = adopt_reasoner(recipe.reasoner, recipe.runtime)
+    scores = any(reward.scores for phase in recipe.phases for reward in phase.rewards)
+    reasoner = adopt_reasoner(recipe.reasoner, recipe.runtime, scores)
     judges = adopt_judges(recipe)
     models = Models(initial, reasoner, judges)
     problems = prepare_problems(recipe, stages, heldout=None)

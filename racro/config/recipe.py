@@ -78,7 +78,7 @@ class Recipe(Config):
             raise ValueError(f"runtime.judges.{unknown[0]}: no judge has this name; {known(self.judges)}")
         for reward in () if self.stages else self.rewards:
             judges_of(reward, self.judges)
-            possible(reward, self.problems, self.reasoner)
+            possible(reward, self.problems)
         return self
 
     @model_validator(mode="after")

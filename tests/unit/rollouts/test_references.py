@@ -21,13 +21,8 @@ from tests.support.cases import problem, rollout
 G = 4
 TERMS = (Term(name="answer", weight=1.0, gate=None), Term(name="length", weight=0.5, gate=None))
 right = st.sampled_from([0.0, 1.0, None])
-batches = st.lists(
-    st.tuples(
-        st.lists(right, min_size=G, max_size=G), st.lists(st.floats(0, 1), min_size=G + 1, max_size=G + 1), right
-    ),
-    min_size=1,
-    max_size=5,
-)
+worth = st.lists(st.sampled_from([0.0, 0.25, 1.0]), min_size=G + 1, max_size=G + 1)
+batches = st.lists(st.tuples(st.lists(right, min_size=G, max_size=G), worth, right), min_size=1, max_size=2)
 """For each problem: is each caption right, the lengths' values (the reference's last), is the reference right?"""
 Batch = list[tuple[list[float | None], list[float], float | None]]
 
@@ -63,9 +58,10 @@ def scored(batch: Batch, kind: config.Advantage) -> list[list[tuple[float | None
 
 def visurf(own: list[float | None], lengths: list[float], known: float | None, divided: bool) -> list[float | None]:
     """Advantages of a group and its reference, the reference's reward being the mean where a caption is right."""
-    rewards = [None if a is None else a + 0.5 * b for a, b in zip(own, lengths[:G], strict=True)]
+    known_answers = [0.0] * G if {*own} == {None} else own  # a reward without any value does not count
+    rewards = [None if a is None else a + 0.5 * b for a, b in zip(known_answers, lengths[:G], strict=True)]
     scored = [reward for reward in rewards if reward is not None]
-    if 1.0 in own or known != 1.0 or not scored:
+    if 1.0 in own or known != 1.0 or 0.0 not in own:
         rewards.append(statistics.fmean(scored) if scored else None)
     else:
         rewards.append(1.0 + 0.5 * lengths[G])
