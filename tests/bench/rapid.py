@@ -34,7 +34,7 @@ def accuracies(arm: str, seed: int, root: Path, more: Sequence[str]) -> dict[str
     command(root, "train", ARMS[arm], "--run", name, *keys)
     modes = [part for mode in MODES for part in ("--mode", mode)]
     found = command(root, "evaluate", ARMS[arm], "--policy", name, "--run", f"{name}-evaluated", *modes, *keys)
-    return {entry["mode"]: entry["metrics"][0]["share"] for entry in found["entries"]}
+    return {entry["mode"]: entry["metrics"][0]["value"] for entry in found["entries"]}
 
 
 def shown(values: Sequence[float]) -> str:

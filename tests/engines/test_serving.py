@@ -106,6 +106,11 @@ def undecided(captioner: Server, undecided_folder: str) -> Iterator[Server]:
     captioner.swap(str(EMBEDDED / "captioner"))
 
 
+@pytest.fixture(scope="module")
+def plain_reasoner() -> TransformersEngine:
+    return TransformersEngine.reasoner(str(EMBEDDED / "reasoner"), "float32", "cpu", batch=32)
+
+
 def url(server: Server) -> str:
     return server.endpoint.fleet.servers[0].url
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import re
 import statistics
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -12,6 +14,7 @@ from hypothesis import strategies as st
 from racro import config
 from racro.embedded import world
 from racro.embedded.oracle import inspect
+from racro.identity import digest
 from racro.rewards.composition import Term, compose
 from racro.rollouts import references
 from racro.rollouts.curriculum import learned
@@ -124,3 +127,23 @@ def test_the_embedded_world_has_a_true_reference_for_each_problem(index: int) ->
     found = inspect(text, asked.scene_json())
     assert found.states_asked and found.true == found.stated == len(asked.asked) and not found.leaks
     assert references.reference_of(problem(scene=asked.scene_json(), reference="mine")) == "mine"
+
+
+REFUSED: dict[str, dict[str, Any]] = {
+    "and with objective answer none are written": {"objective": "answer"},
+    "no reward says which are; add {type: answer}": {"rewards": [{"type": "length"}]},
+    "name the column that holds them in problems.columns.reference": {"problems": {"type": "table", "source": "a"}},
+}
+
+
+@pytest.mark.parametrize("line", REFUSED)
+def test_references_that_could_never_join_are_refused_with_the_reason(line: str) -> None:
+    wanted = {"rollout": {"references": True}}
+    with pytest.raises(ValueError, match=re.escape(line)):
+        config.Recipe.model_validate({**wanted, **REFUSED[line]})
+    config.Recipe.model_validate(wanted)
+
+
+def test_captions_are_sampled_the_same_with_references() -> None:
+    plain, joined = config.RolloutSettings(), config.RolloutSettings(references=True)
+    assert digest(joined) != digest(plain) == digest(joined.alone())
