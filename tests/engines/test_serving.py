@@ -155,8 +155,6 @@ def test_a_given_text_is_as_probable_as_to_the_transformers_engine(
         if request.forced is not None:
             assert (one.prompt_ids, mine.token_ids) == (other.prompt_ids, yours.token_ids)
             assert mine.logprobs == pytest.approx(yours.logprobs, abs=2e-3)
-    known = {request.forced: sum(ours[request.key].completions[0].logprobs) for request in asked[::2] if request.forced}  # type: ignore[union-attr]
-    assert known["\\boxed{3}"] > known["\\boxed{7}"]
     assert away(EnginePlacement(urls=(url(reasoner),)), reasoner.endpoint.fleet.servers[0].name, "reasoner", True) == []
 
 
