@@ -136,7 +136,7 @@ def main(root: str, seed: int, job: str = "train") -> None:
     attempts, begun = 0, time.time()
     while attempts < 80:
         attempts += 1
-        fatal = dice.randint(1, 60)
+        fatal = dice.randint(1, 120 if job.startswith("http") else 60)
         pid = os.fork()
         if pid == 0:
             try:
