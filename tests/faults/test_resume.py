@@ -19,6 +19,7 @@ import pytest
 from flows.training import train
 from racro.config import Recipe, loading
 from racro.engines.remote.chat import SEEDS
+from racro.models.folders import model_digest
 from racro.prompts import plain_text
 from racro.rollouts.reasoner import no_question, question_to, training_sampling
 from racro.schema import Handle, Problem, ProblemTable, Rollout, RolloutTable
@@ -90,7 +91,9 @@ def test_killed_while_captions_are_made_beside_an_update(prefect_server: str, tm
     assert driver.returncode == 0, driver.stderr[-3000:]
     result = json.loads(driver.stdout.splitlines()[-1])
     whole = Summary.model_validate_json((tmp_path / "root.warm" / "warm" / "summary.json").read_text())
-    assert (result["policy"], result["files"]) == (whole.policy.digest, whole.policy.files)
+    finished = Summary.model_validate_json((root / "killed" / "summary.json").read_text())
+    assert result["policy"] == finished.policy.digest == whole.policy.digest
+    assert model_digest(Path(finished.policy.uri)) == model_digest(Path(whole.policy.uri))
     assert result["rewritten"] == []
     assert result["stages"] == sum(stage.executed for stage in whole.stages.values())
     places = {kill.split(" ")[1].split("/")[2] for kill in result["kills"] if "/artifacts/" in kill}

@@ -158,7 +158,7 @@ def main(root: str, seed: int, job: str = "train") -> None:
     replays = Path(f"{root}.replays")
     replayed = len(replays.read_text().splitlines()) if replays.exists() else 0
     result = {"attempts": attempts, "kills": kills, "rewritten": rewritten, "policy": summary["policy"]["digest"]}
-    result |= {"replayed": replayed, "files": summary["policy"]["files"], "begun": begun}
+    result |= {"replayed": replayed, "begun": begun}
     print(json.dumps(result | {"stages": len(seen)}))
 
 
