@@ -6,13 +6,14 @@ Composition only. Called by `flows.sampling`, which says which problems, and wha
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from racro.config import Recipe, Reward, RolloutSettings
 from racro.rewards import kinds, places
 from racro.schema import FrozenModel, Policy, ProblemTable, RewardTable, RolloutTable, StandingTable
 from tasks import caption as writing
+from tasks.refer import refer
 from tasks.reward import STAGES, check, judging, needed
 from tasks.running.beside import together
 from tasks.running.stages import Stages
@@ -21,12 +22,22 @@ SIDE_BY_SIDE = 4
 """Most rewards that are made at the same time."""
 
 
+class References(NamedTuple):
+    """Known captions that may join groups, with their rewards."""
+
+    rollouts: RolloutTable
+    rewards: dict[str, RewardTable]
+    """As those of `Sampled`."""
+
+
 class Sampled(NamedTuple):
     """Captions with their rewards. The first of each list are those with which the iteration began."""
 
     rollouts: tuple[RolloutTable, ...]
     rewards: tuple[dict[str, RewardTable], ...]
     """Tables by the titles of the recipe's rewards, in its order."""
+    references: tuple[References | None, ...] = ()
+    """Of each of these; empty if the recipe wants none."""
 
 
 def captioned(
@@ -51,24 +62,39 @@ def captioned(
     )
     if not rollouts.rows:
         return made
-    tables: dict[str, RewardTable] = {}
 
-    def value(reward: Reward) -> RewardTable:
-        inputs = {"gate": None if reward.gate is None else tables[reward.gate], **judging(recipe, reward, judges)}
-        limit = 1.0 if refill else reward.max_unscored
-        table = valued(
+    def value(
+        reward: Reward, gate: RewardTable | None, rollouts: RolloutTable, label: str, limit: float
+    ) -> RewardTable:
+        inputs = {"gate": gate, **judging(recipe, reward, judges)}
+        return valued(
             recipe, stages, reward, problems, policy, reasoner, rollouts, recipe.seed, k, label, limit, inputs
         )
+
+    def checked(reward: Reward, gate: RewardTable | None) -> RewardTable:
+        table = value(reward, gate, rollouts, label, 1.0 if refill else reward.max_unscored)
         found = [*(earlier[reward.title] for earlier in made.rewards), table]
         check([stages.record(one) for one in found], reward, k)
         return table
 
+    rewards, references = _rewarded(recipe, checked), made.references
+    answering = kinds.answering(recipe.rewards)
+    if recipe.rollout.references and answering is not None:
+        given = {"rollouts": rollouts, "answers": rewards[answering.title], "problems": problems, "policy": policy}
+        known = stages.run(refer, f"refer{label}", RolloutTable, **given)
+        of_known = functools.partial(value, rollouts=known, label=f"{label}, references", limit=1.0)
+        references = (*references, References(known, _rewarded(recipe, of_known)) if known.rows else None)
+    return Sampled((*made.rollouts, rollouts), (*made.rewards, rewards), references)
+
+
+def _rewarded(recipe: Recipe, value: Callable[[Reward, RewardTable | None], RewardTable]) -> dict[str, RewardTable]:
+    """A table for each reward of the recipe, in its order; gates are made first. `value`: makes one, with its gate."""
+    tables: dict[str, RewardTable] = {}
     for rewards in _groups(recipe):
-        calls = [functools.partial(value, reward) for reward in rewards]
+        calls = [functools.partial(value, reward, tables.get(reward.gate or "")) for reward in rewards]
         found = together(calls, SIDE_BY_SIDE) if len(calls) > 1 else [call() for call in calls]
         tables |= {reward.title: table for reward, table in zip(rewards, found, strict=True)}
-    in_order = {reward.title: tables[reward.title] for reward in recipe.rewards}
-    return Sampled((*made.rollouts, rollouts), (*made.rewards, in_order))
+    return {reward.title: tables[reward.title] for reward in recipe.rewards}
 
 
 def _groups(recipe: Recipe) -> Iterator[list[Reward]]:
@@ -98,7 +124,7 @@ def written(
 ) -> RolloutTable:
     """What the policy writes. `label` ends the name of the task run."""
     task = writing.STAGES[recipe.objective]
-    ahead = recipe.objective == "caption" and kinds.answers(recipe.rewards)
+    ahead = recipe.objective == "caption" and kinds.answering(recipe.rewards) is not None
     return stages.run(
         task,
         f"{task.name}{label}",

@@ -69,6 +69,7 @@ class Rehearsal(Stages):
         alike = (task.name, str(inputs.get("title")), id(self.phase))
         if alike not in self._kinds:
             self._kinds[alike] = calls.kind(task.name, task.cache_policy.determining(inputs))
+        units = self._units(task.name, inputs)
         self.calls.append(
             Call(
                 part=calls.part(task.name, inputs.get("title")),
@@ -76,14 +77,14 @@ class Rehearsal(Stages):
                 key=key,
                 record=record,
                 kind=self._kinds[alike],
-                units=self._units(task.name, inputs),
+                units=units,
                 most=self._most(task.name, inputs),
                 keeps=bool(inputs.get("keep")),
                 saves=bool(inputs.get("save")),
             )
         )
         if record is None:
-            return _promise(returns, key)
+            return _promise(returns, key, units or 1)
         handle = handle_of(record, folder)
         assert isinstance(handle, returns)
         return handle
@@ -115,7 +116,9 @@ class Rehearsal(Stages):
         if stage == "prepare":
             count = inputs["heldout"] or getattr(self.recipe.problems, "count", None)
             return None if count is None else int(count)
-        if stage in ("caption", "solve", "compose", "update") or stage.startswith("reward-"):
+        if stage.startswith("reward-"):
+            return int(inputs["rollouts"].rows)
+        if stage in ("caption", "solve", "compose", "update"):
             at_hand = inputs["problems"].rows if inputs.get("problems") else 0
             problems = inputs["rollout"].problems if "rollout" in inputs else rollout.problems
             return min(problems, at_hand or problems) * rollout.group_size
@@ -177,8 +180,8 @@ def _handles(value: Any) -> Iterator[Handle]:
             yield from _handles(inner)
 
 
-def _promise(returns: type[H], key: str) -> H:
-    return returns(uri=PROMISED, rows=0 if issubclass(returns, ProblemTable) else 1, digest=f"{PROMISED}{key}")
+def _promise(returns: type[H], key: str, rows: int = 1) -> H:
+    return returns(uri=PROMISED, rows=0 if issubclass(returns, ProblemTable) else rows, digest=f"{PROMISED}{key}")
 
 
 def _problems(recipe: Recipe, stages: Rehearsal, heldout: int | None) -> ProblemTable:

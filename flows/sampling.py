@@ -20,6 +20,7 @@ from racro.config import (
     WeightedCurriculum,
 )
 from racro.engines.protocol import prompt_seed
+from racro.rewards import kinds
 from racro.rewards.composition import terms
 from racro.schedule import Round
 from racro.schema import (
@@ -28,6 +29,7 @@ from racro.schema import (
     PassRateTable,
     Policy,
     ProblemTable,
+    RewardTable,
     ScoredTable,
     StandingTable,
 )
@@ -51,6 +53,11 @@ class Batch(NamedTuple):
     scored: ScoredTable
     selected: StandingTable | None
     """The last selection of problems; None where the plain walk chose."""
+
+    @property
+    def rewarded(self) -> tuple[dict[str, RewardTable], ...]:
+        """Rewards of all captions, and then of references."""
+        return (*self.made.rewards, *(known.rewards for known in self.made.references if known is not None))
 
 
 def agreement(recipe: Recipe, stages: Stages, problems: ProblemTable, policy: Policy) -> None:
@@ -172,6 +179,7 @@ def _composed(
     moving = isinstance(recipe.advantage, EmaAdvantage)
     tables = [tuple(values.values()) for values in made.rewards]
     refill = f", refill {len(tables) - 1}" if len(tables) > 1 else ""
+    answering = kinds.answering(recipe.rewards)
     return stages.run(
         compose,
         f"compose {k}{refill}",
@@ -183,6 +191,8 @@ def _composed(
         problems=problems if moving else None,
         before=before.scored if moving and before else None,
         refills=tuple(zip(made.rollouts[1:], tables[1:], strict=True)),
+        references=tuple(one and (one.rollouts, tuple(one.rewards.values())) for one in made.references),
+        checked_by=answering.title if made.references and answering else None,
     )
 
 
@@ -203,7 +213,7 @@ def pass_rates(
 
     Sampled as in training, with seeds that no iteration has.
     """
-    reward = next((one for one in recipe.rewards if isinstance(one, AnswerReward)), AnswerReward())
+    reward = kinds.answering(recipe.rewards) or AnswerReward()
     seed = prompt_seed(recipe.seed, "profile") % 2**31
     parts = math.ceil(problems.rows / PROFILED)
     size = {"problems": math.ceil(problems.rows / parts), "group_size": captions}

@@ -30,6 +30,7 @@ from racro.schedule import STATES, evaluated, rounds
 from racro.schema import Policy
 from racro.storage import artifacts, layout, runs
 from racro.summary import PolicyRef, Summary
+from tasks import refer
 from tasks.prepare import adopt_captioner, adopt_judges, adopt_reasoner, frozen
 from tasks.questions import parts
 from tasks.recording import approval, events, report, track
@@ -92,7 +93,8 @@ def train(recipe: Recipe, run: str | None = None, root: str = "runs", approve: b
 
 def _train(recipe: Recipe, name: str, stages: Stages, mlflow_run: str, started: float, approve: bool) -> Summary:
     initial = adopt_captioner(recipe.captioner, recipe.runtime, frozen(recipe))
-    reasoner = adopt_reasoner(recipe.reasoner, recipe.runtime)
+    scores = any(reward.scores for phase in recipe.phases for reward in phase.rewards)
+    reasoner = adopt_reasoner(recipe.reasoner, recipe.runtime, scores)
     judges = adopt_judges(recipe)
     models = Models(initial, reasoner, judges)
     problems = prepare_problems(recipe, stages, heldout=None)
@@ -101,6 +103,7 @@ def _train(recipe: Recipe, name: str, stages: Stages, mlflow_run: str, started: 
     track.log_problems(mlflow_run, "heldout", heldout)
     for phase in recipe.phases:
         require(problems, phase.curriculum)
+    refer.require(recipe, problems, initial)
     heldout_parts = parts(heldout)
 
     telemetry.attempt("the outlook on a training", lambda: _say_what_is_ahead(recipe, stages, models))
@@ -147,7 +150,7 @@ def _train(recipe: Recipe, name: str, stages: Stages, mlflow_run: str, started: 
             with_states.append(policy)
         if len(with_states) > STATES:
             states.drop(with_states.popleft())
-        live.iterated(Iteration(one, *batch.made, batch.scored, policy, batch.selected))
+        live.iterated(Iteration(one, batch.made.rollouts, batch.rewarded, batch.scored, policy, batch.selected))
     evaluate(recipe.rounds)
 
     keep(policy, recipe.runtime)

@@ -12,6 +12,7 @@ from racro.rewards import composition
 from racro.rewards.composition import Term
 from racro.rewards.measures import correlation, measured
 from racro.rewards.moments import Ema, Moments, State
+from racro.rollouts import references as referring
 from racro.schema import (
     Problem,
     ProblemTable,
@@ -28,8 +29,8 @@ from tasks.running.policies import Output, stage
 MOMENTS = "moments.json"
 """Beside the table: the moving moments after this iteration, where the estimator has some."""
 
-Refill = tuple[RolloutTable, tuple[RewardTable, ...]]
-"""Captions of problems that took the place of others, with a table of values for each term."""
+Valued = tuple[RolloutTable, tuple[RewardTable, ...]]
+"""Captions with a table of values for each term."""
 
 
 @stage("compose", version=1)
@@ -43,14 +44,23 @@ def compose(
     advantage: recipes.Advantage = recipes.GroupAdvantage(),  # noqa: B008 (frozen)
     problems: ProblemTable | None = None,
     before: ScoredTable | None = None,
-    refills: tuple[Refill, ...] = (),
+    refills: tuple[Valued, ...] = (),
+    references: tuple[Valued | None, ...] = (),
+    checked_by: str | None = None,
 ) -> ScoredTable:
     """The scored rollouts; a table of values for each term.
 
     `problems` and `before`, the iteration before this one, count for the estimator `ema` alone. `refills`: one round
     after the other; the groups without signal that they replaced stay in the table and enter no deviation of the batch.
+    `references`: of each round, captions that join its groups if the reward `checked_by` says that they are right.
     """
     rounds = [_read(*one) for one in ((rollouts, tables), *refills)]
+    asked = 0
+    for i, found in enumerate(references):
+        if found is not None:
+            added = _read(*found)
+            asked += len(added[0])
+            rounds[i] = referring.joined(rounds[i], added, [term.name for term in terms].index(str(checked_by)))
     moving = Ema(advantage, moments(before)) if isinstance(advantage, recipes.EmaAdvantage) else None
     categories = {p.uid: p.category for p in artifacts.read_table(problems, Problem)} if problems else {}
     made = [r for captions, _ in rounds for r in captions]
@@ -59,6 +69,8 @@ def compose(
     rows = composition.compose(made, values, terms, advantage, moving, categories, replaced)
     output.shards = artifacts.write_table(output.folder, rows, ScoredRollout)
     output.metrics = _metrics(rows, terms, values) | _of_rounds(rows, rounds, replaced)
+    if references:
+        output.metrics |= {"references": sum(row.reference for row in rows), "references_asked": asked}
     more = []
     if moving is not None:
         more = [State(moving.moments).model_dump_json(indent=1)]
@@ -100,10 +112,15 @@ def _of_rounds(rows: list[ScoredRollout], rounds: list[Round], replaced: set[str
     if len(rounds) == 1:
         return {}
     more = {row.uid for captions, _ in rounds[1:] for row in captions}
-    return {"refill_rounds": len(rounds) - 1, "groups_replaced": len(more), "rollouts": len(rows)}
+    return {
+        "refill_rounds": len(rounds) - 1,
+        "groups_replaced": len(more),
+        "rollouts": len([*referring.own(rows)]),
+    }
 
 
-def _metrics(rows: list[ScoredRollout], terms: tuple[Term, ...], values: list[list[RewardRow]]) -> dict[str, float]:
+def _metrics(every: list[ScoredRollout], terms: tuple[Term, ...], values: list[list[RewardRow]]) -> dict[str, float]:
+    rows = [*referring.own(every)]
     found = measured(rows, [row.reward for row in rows])
     answer = next((i for i, own in enumerate(values) if any(row.verdict for row in own)), None)
     metrics = {
@@ -112,7 +129,7 @@ def _metrics(rows: list[ScoredRollout], terms: tuple[Term, ...], values: list[li
         "captions_distinct": len({(row.uid, row.caption) for row in rows}),
         "unscored": sum(row.reward is None for row in rows),
         "groups": found["groups"],
-        "groups_informative": len({row.uid for row in rows if row.advantage}),
+        "groups_informative": len({row.uid for row in every if row.advantage}),
     }
     for i, term in enumerate(terms):
         if answer is not None and i != answer:

@@ -239,12 +239,13 @@ def _check(role: Role, config: ModelSection, folder: Path) -> None:
 
 
 @task(cache_policy=NO_CACHE, persist_result=False)
-def adopt_reasoner(config: Reasoner, runtime: Runtime) -> FrozenModel:
+def adopt_reasoner(config: Reasoner, runtime: Runtime, scores: bool = False) -> FrozenModel:
     """The frozen reasoner. One behind an endpoint is known by its name alone.
 
+    `scores`: will it be asked how probable a given text is?
     Raises ModelNotFound, UnsupportedModel, and BadInput where an endpoint does not have it.
     """
-    return _frozen(runtime.role_of(config), config, runtime)
+    return _frozen(runtime.role_of(config), config, runtime, scores)
 
 
 @task(cache_policy=NO_CACHE, persist_result=False)
@@ -257,12 +258,12 @@ def adopt_judges(recipe: Recipe, rewards: Sequence[Reward] | None = None) -> dic
     return {name: _frozen(f"{JUDGES}{name}", recipe.judges[name], recipe.runtime) for name in asked}
 
 
-def _frozen(role: Role, config: Reasoner | Judge, runtime: Runtime) -> FrozenModel:
+def _frozen(role: Role, config: Reasoner | Judge, runtime: Runtime, scores: bool = False) -> FrozenModel:
     if config.engine.type == "scripted":
         return FrozenModel(uri="scripted:", rows=0, digest="scripted")
     place = runtime.place(role)
     if config.engine.type == "server" and place.urls:
-        for trouble in away(place, config.model, role):  # what is known already needs no endpoint
+        for trouble in away(place, config.model, role, scores):  # what is known already needs no endpoint
             get_run_logger().warning("%s: no answer from %s", role, trouble)
         return FrozenModel(uri="endpoint:", rows=0, digest=f"endpoint:{config.model}")
     folder = model_folder(config.model, role, config.revision, sees=config.reads_images)

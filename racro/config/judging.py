@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from racro.config.models import Judge, Reasoner
+from racro.config.models import Judge
 from racro.config.problems import EmbeddedProblems, Problems
 from racro.config.rewards import RewardBase
-
-SCORING = ("transformers", "vllm", "scripted")
-"""Engines that say how probable a given text is."""
 
 
 def judges_of(reward: RewardBase, judges: Mapping[str, Judge]) -> dict[str, str]:
@@ -43,16 +40,11 @@ def known(judges: Mapping[str, Judge]) -> str:
     return f"there are: {', '.join(judges)}" if judges else "add it under judges"
 
 
-def possible(reward: RewardBase, problems: Problems, reasoner: Reasoner) -> None:
-    """Raises ValueError for a reward that can have no values with these problems, or with the reasoner's engine."""
+def possible(reward: RewardBase, problems: Problems) -> None:
+    """Raises ValueError for a reward that can have no values with these problems."""
     embedded = isinstance(problems, EmbeddedProblems)
     if getattr(reward, "by", "judge") == "scene" and not embedded:
         raise ValueError(f"rewards: {reward.title}: by: scene is for embedded problems alone; name a judge")
     columns = None if isinstance(problems, EmbeddedProblems) else problems.columns
     if reward.type in ("facts", "mcq") and columns is not None and getattr(columns, reward.type) is None:
         raise ValueError(f"rewards: {reward.title}: needs problems.columns.{reward.type}, the column that holds them")
-    if reward.type == "confidence" and reasoner.engine.type not in SCORING:
-        raise ValueError(
-            f"rewards: {reward.title}: the engine {reasoner.engine.type} does not say how probable a given text is; "
-            "set reasoner.engine.type=vllm or transformers, or leave this reward out"
-        )

@@ -44,6 +44,8 @@ class Columns(Config):
     mcq: Annotated[str | None, NeutralDefault()] = None
     """Multiple-choice questions about the images, for the reward `mcq`: a list of {question, options, answer}, where
     answer is a letter or the text of an option; also as JSON."""
+    reference: Annotated[str | None, NeutralDefault()] = None
+    """A caption that is known to be good, for `rollout.references`; empty where there is none."""
 
 
 class Virl39kColumns(Columns):

@@ -78,7 +78,7 @@ class Recipe(Config):
             raise ValueError(f"runtime.judges.{unknown[0]}: no judge has this name; {known(self.judges)}")
         for reward in () if self.stages else self.rewards:
             judges_of(reward, self.judges)
-            possible(reward, self.problems, self.reasoner)
+            possible(reward, self.problems)
         return self
 
     @model_validator(mode="after")
@@ -125,8 +125,22 @@ class Recipe(Config):
                 f"rollout.refill: no new problems can replace groups, because every iteration has all {problems.count} "
                 f"(problems.count) of them; lower rollout.problems ({self.rollout.problems})"
             )
+        if self.rollout.references:
+            yield from self._without_references()
         if reason := refusal(self.advantage, tuple(reward.title for reward in self.rewards)):
             yield reason
+
+    def _without_references(self) -> Iterator[str]:
+        """Reasons why no reference can join a group."""
+        if self.objective != "caption":
+            yield "rollout.references: these are captions, and with objective answer none are written; leave it out"
+        elif not any(isinstance(reward, AnswerReward) for reward in self.rewards):
+            yield (
+                "rollout.references: a reference joins where no answer is right, and no reward says which are; add "
+                "{type: answer} to rewards, with weight 0 if it is not to count"
+            )
+        if not isinstance(self.problems, EmbeddedProblems) and self.problems.columns.reference is None:
+            yield "rollout.references: name the column that holds them in problems.columns.reference"
 
     @property
     def phases(self) -> tuple[Recipe, ...]:

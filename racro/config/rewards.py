@@ -22,6 +22,8 @@ class RewardBase(Config):
 
     objectives: ClassVar[tuple[str, ...]] = ("caption",)
     """Objectives of a stage that this kind can reward."""
+    scores: ClassVar[bool] = False
+    """Does it ask the reasoner how probable a given text is? Not every server says that."""
 
     type: str
     """Kind of reward."""
@@ -184,6 +186,8 @@ class CorrectnessReward(RewardBase):
 
 class ConfidenceReward(RewardBase):
     """How probable the gold answer is to the reasoner, from the caption and without reasoning (Listener)."""
+
+    scores: ClassVar[bool] = True
 
     type: Literal["confidence"] = "confidence"
     lead: str = "The answer is"

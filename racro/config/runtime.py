@@ -29,6 +29,8 @@ class Timeouts(Config):
     """The policy's own answers of one iteration, in stages whose objective is `answer`."""
     reward: Seconds = 6 * 3600
     """The values of one reward for the captions of one iteration."""
+    refer: Seconds = 3600
+    """Choosing references for the groups of one iteration, where `rollout.references` is on."""
     compose: Seconds = 3600
     """The sum of the rewards of one iteration, and its advantages."""
     profile: Seconds = 3600

@@ -40,14 +40,17 @@ class RolloutSettings(Config):
     refill: Annotated[int, Field(ge=0), NeutralDefault()] = 0
     """Largest number of rounds in which groups without signal are replaced by captions of new problems (DAPO's dynamic
     sampling). 0: none are replaced."""
+    references: Annotated[bool, NeutralDefault()] = False
+    """Does a known caption of the problem (`problems.columns.reference`) join a group in which no caption leads to the
+    right answer (after ViSurf)? It is scored as the others are, and left out if it does not lead there either."""
     lag: Annotated[Literal[0, 1], BeforeValidator(_one_behind), NeutralDefault()] = 0
     """How many updates older than the newest policy the one is that writes an iteration's captions. 1: captions and
     rewards of the next iteration are made while the update runs, where engines and trainer have separate places; the
     result is the same where they have not."""
 
     def alone(self) -> RolloutSettings:
-        """The same settings without `refill` and `lag`: how captions are sampled, whatever becomes of them."""
-        return self.model_copy(update={"refill": 0, "lag": 0})
+        """How captions are sampled, whatever becomes of them: without `refill`, `references` and `lag`."""
+        return self.model_copy(update={"refill": 0, "references": False, "lag": 0})
 
 
 class UpdateSettings(Config):

@@ -79,6 +79,7 @@ class Draft(NamedTuple):
     category: str = NO_CATEGORY
     facts: tuple[ImageFact, ...] = ()
     mcq: tuple[ChoiceQuestion, ...] = ()
+    reference: str = ""
 
 
 def draft_row(number: int, row: Row, columns: Columns) -> Draft:
@@ -89,8 +90,9 @@ def draft_row(number: int, row: Row, columns: Columns) -> Draft:
         question = with_options(question, gold.choices)
     uid = str(number) if columns.uid is None else text_of(row[columns.uid], "uid", numbers=True)
     category = text_of(cell(row, columns.category), "category", numbers=True) or NO_CATEGORY
-    known = read_facts(cell(row, columns.facts)), read_mcq(cell(row, columns.mcq))
-    return Draft(uid, question, gold, shown, category, *known)
+    facts, mcq = read_facts(cell(row, columns.facts)), read_mcq(cell(row, columns.mcq))
+    reference = text_of(cell(row, columns.reference), "reference")
+    return Draft(uid, question, gold, shown, category, facts, mcq, reference)
 
 
 def asked(row: Row, columns: Columns) -> tuple[str, list[Any]]:
@@ -124,7 +126,7 @@ def check(draft: Draft, base: str | None, files: Files) -> Problem:
         raise Unusable("empty uid", draft.question)
     if not normalised(draft.question.replace(IMAGE_TAG, "")).strip():
         raise Unusable("empty question", draft.uid)
-    if found := _SPECIAL.search(draft.question):
+    if found := _SPECIAL.search(draft.question) or _SPECIAL.search(draft.reference):
         raise Unusable("special token in the text", f"{draft.uid}: {found[0]} means more than text to a model")
     if not grading.canary(draft.gold):
         raise Unusable("gold is not equal to itself", f"{draft.uid}: {draft.gold.answer!r} as {draft.gold.kind}")
@@ -141,6 +143,7 @@ def check(draft: Draft, base: str | None, files: Files) -> Problem:
         scene=None,
         facts=draft.facts,
         mcq=draft.mcq,
+        reference=draft.reference,
     )
 
 

@@ -1,6 +1,7 @@
-"""The bar world's own facts and multiple-choice questions, and which of them a caption states: judges without a model.
+"""The bar world's own facts, questions and references, and which facts a caption states: judges without a model.
 
-Possible because the scene is known. Used by the rewards mcq and facts; correctness asks `racro.embedded.oracle`.
+Possible because the scene is known. Used by the rewards mcq and facts, and for reference captions; correctness asks
+`racro.embedded.oracle`.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import json
 import random
 
-from racro.embedded.sentences import NUMBERS, ORDINALS, statements, word
+from racro.embedded.sentences import NUMBERS, ORDINALS, state, statements, word
 from racro.embedded.world import Fact
 from racro.schema import ChoiceQuestion, ImageFact
 
@@ -37,6 +38,12 @@ def quiz(scene_json: str) -> tuple[ChoiceQuestion, ...]:
             )
         )
     return tuple(questions)
+
+
+def description(scene_json: str) -> str:
+    """The caption that states what the question asks for, and nothing else."""
+    scene = json.loads(scene_json)
+    return " ".join(state(Fact(*fact), len(scene["images"])) for fact in scene["asked"])
 
 
 def stated(caption: str, scene_json: str) -> tuple[bool, ...]:

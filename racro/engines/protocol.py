@@ -195,11 +195,6 @@ class BadPrompt(BadInput):
         super().__init__(" ".join(str(why).split()))
 
 
-def no_scores(engine: str) -> BadPrompt:
-    """A forced text for an engine that cannot say how probable it is."""
-    return BadPrompt(f"the engine {engine} gives no log-probs of a given text; use vllm or transformers")
-
-
 def too_long(tokens: int, max_tokens: int, room: str) -> BadPrompt:
     """A prompt that leaves no room for `max_tokens`. Prompts are never cut: the question would go first."""
     return BadPrompt(

@@ -58,7 +58,7 @@ def kind(stage: str, inputs: Mapping[str, Any]) -> str:
 
 def part(stage: str, title: str | None = None) -> str:
     """Name of a part. `title`: the reward's."""
-    if stage in CAPTION_STAGES or stage == "select":
+    if stage in CAPTION_STAGES or stage in ("select", "refer"):
         return "captions"
     if stage.startswith("reward-"):
         return f"reward {title}"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any
 
 from racro import config
 from racro.rewards.advantage import Advantages, Estimate, Group, Values, estimator
@@ -92,7 +93,7 @@ def compose(
             terms=gated(terms, own),
             weights=_weights(terms, own),
             source=(categories or {}).get(group[0][0].uid, ""),
-            pass_rate=_pass_rate(terms, own, settings.by_pass_rate),
+            pass_rate=_pass_rate(terms, group, settings.by_pass_rate),
             replaced=group[0][0].uid in replaced,
         )
         for group, own in zip(groups, values, strict=True)
@@ -123,7 +124,9 @@ def _scored(
     )
 
 
-def _pass_rate(terms: Sequence[Term], group: Sequence[Values], name: str | None) -> float | None:
-    column = next((i for i, term in enumerate(terms) if term.name == name), None)
-    known = [] if column is None else [value for row in group if (value := row[column]) is not None]
+def _pass_rate(terms: Sequence[Term], group: Sequence[Any], name: str | None) -> float | None:
+    """Mean of a reward over what the policy wrote. `group`: captions with the rows of each term."""
+    column = next((i for i, term in enumerate(terms, 1) if term.name == name), None)
+    values = [] if column is None else [row[column].value for row in group if not row[0].reference]
+    known = [value for value in values if value is not None]
     return math.fsum(known) / len(known) if known else None

@@ -47,6 +47,6 @@ def require(rewards: Iterable[config.Reward]) -> None:
         kind_of(reward).require()
 
 
-def answers(rewards: Iterable[config.Reward]) -> bool:
-    """Does any of the rewards have the reasoner answer from each caption?"""
-    return any(reward.type == "answer" for reward in rewards)
+def answering(rewards: Iterable[config.Reward]) -> config.AnswerReward | None:
+    """The reward that has the reasoner answer from each caption, the first of them; None if there is none."""
+    return next((reward for reward in rewards if isinstance(reward, config.AnswerReward)), None)

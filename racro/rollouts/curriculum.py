@@ -43,7 +43,7 @@ def learned(known: Known, scored: Iterable[ScoredRollout]) -> dict[str, tuple[fl
     """What is known after an iteration; groups without a scored caption say nothing."""
     groups: dict[str, list[float]] = {}
     for row in scored:
-        if row.reward is not None:
+        if row.reward is not None and not row.reference:
             groups.setdefault(row.uid, []).append(row.reward)
     return {**known, **{uid: (statistics.fmean(own), statistics.pvariance(own)) for uid, own in groups.items()}}
 

@@ -64,6 +64,8 @@ class Problem(Row):
     """For the reward `facts`; empty: none are known, or the scene tells them."""
     mcq: Annotated[tuple[ChoiceQuestion, ...], NeutralDefault()] = ()
     """For the reward `mcq`; empty: there are none, or the scene tells them."""
+    reference: Annotated[str, NeutralDefault()] = ""
+    """A caption that is known to be good, for `rollout.references`; empty: there is none, or the scene tells it."""
 
 
 class Gold(NamedTuple):

@@ -74,12 +74,14 @@ class Rollout(Row):
     completion_ids: tuple[int, ...]
     """T token ids, including the end-of-text token if the caption finished."""
     logprobs: tuple[float, ...]
-    """T natural logarithms of probabilities under the sampling distribution."""
+    """T natural logarithms of probabilities under the sampling distribution; none for a reference."""
     finish_reason: FinishReason
     caption: str
     """What the reasoner reads: without the thoughts of a captioner that thinks."""
     written: Annotated[str, NeutralDefault()] = ""
     """All that a captioner that thinks wrote, with its thoughts; empty where that is the caption."""
+    reference: Annotated[bool, NeutralDefault()] = False
+    """A caption that is known to be good, and that no policy wrote; it joins the group of the policy that is named."""
 
 
 class RewardRow(Row):

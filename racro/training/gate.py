@@ -27,23 +27,25 @@ class Gate:
         """Of each bin that is compared, (N,): log-probs of the policy that wrote, by trainer minus by engine, over the
         tokens that engines sample."""
         self.moved: list[torch.Tensor] = []
-        """Of each bin, (N,): log-probs of the policy before the first step minus the engine's."""
+        """Of each bin, log-probs of the policy before the first step minus the engine's, over the tokens of the engine.
+        """
         self.ratios: list[torch.Tensor] = []
-        """Of each bin, (N,): importance ratios made of these, 0 where masked."""
+        """Of each bin, importance ratios made of these, 0 where masked."""
 
     def ratio(self, prepared: Prepared, old: torch.Tensor) -> torch.Tensor:
-        """Importance ratios (N,). `old`: log-probs (N,) of the policy before the first step."""
+        """Importance ratios (N,), 1 where no engine wrote. `old`: log-probs (N,) before the first step."""
         return losses.importance(self.config, self._moved(prepared, old), prepared.lengths)
 
     def add(self, prepared: Prepared, old: torch.Tensor) -> None:
         """A bin with its log-probs (N,) before the first step."""
-        self.moved.append(self._moved(prepared, old))
-        self.ratios.append(self.ratio(prepared, old))
+        written = self._written(prepared)
+        self.moved.append(self._moved(prepared, old)[written])
+        self.ratios.append(self.ratio(prepared, old)[written])
 
     def compare(self, prepared: Prepared, logprobs: torch.Tensor, log_allowed: torch.Tensor) -> None:
         """A bin with its log-probs (N,) under the policy that wrote, and the logs (N,) of the share of tokens that
         engines sample."""
-        self.gaps.append(self._moved(prepared, logprobs) - log_allowed)
+        self.gaps.append((self._moved(prepared, logprobs) - log_allowed)[self._written(prepared)])
 
     def metrics(self, of_all: Callable[[bool], bool]) -> dict[str, float]:
         """Over all processes. staleness_nats: mean |moved| per token. Raises LogprobMismatch.
@@ -72,9 +74,17 @@ class Gate:
         return {"logprob_gap/mean": mean, "logprob_gap/max": self.accelerator.gather(largest).max().item()}
 
     def _moved(self, prepared: Prepared, logprobs: torch.Tensor) -> torch.Tensor:
-        """Log-probs (N,) minus those that the engine recorded."""
-        recorded = [value for number in prepared.captions for value in self.rollouts[number].logprobs]
-        return logprobs - torch.tensor(recorded, device=self.accelerator.device)
+        """Log-probs (N,) minus those that the engine recorded; 0 for references, which no engine wrote."""
+        rollouts = [self.rollouts[number] for number in prepared.captions]
+        recorded = [value for row in rollouts for value in row.logprobs or [0.0] * len(row.completion_ids)]
+        moved = logprobs - torch.tensor(recorded, device=self.accelerator.device)
+        return moved.where(self._written(prepared), 0.0)
+
+    def _written(self, prepared: Prepared) -> torch.Tensor:
+        """Which tokens (N,) did the engine write?"""
+        rollouts = [self.rollouts[number] for number in prepared.captions]
+        written = [not row.reference for row in rollouts for _ in row.completion_ids]
+        return torch.tensor(written, device=self.accelerator.device)
 
     def _joined(self, values: Sequence[torch.Tensor]) -> torch.Tensor:
         """All bins in one; nothing in a process that has none."""

@@ -83,10 +83,9 @@ class BinInputs:
         """
         rows = what.rows or (stand_in,)
         prompts = self.prompts([row.group for row in rows])
-        size = len(self.work.groups[0].rollouts)
         return Prepared(
             self.packed(prompts, rows, self.shared),
-            tuple(row.group * size + caption for row in rows for caption in row.captions),
+            tuple(self.work.starts[row.group] + caption for row in rows for caption in row.captions),
             [len(caption) for row in rows for caption in self.captions(row)],
             sum(value.nbytes for value in prompts.values() if value.is_floating_point()),
             counts=bool(what.rows),

@@ -5,6 +5,8 @@ Plain data: no model, no TRL. Called by the stage update; `racro.training.traine
 
 from __future__ import annotations
 
+import functools
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -19,7 +21,7 @@ class BadRollouts(BadInput):
 
 @dataclass(frozen=True)
 class Group:
-    """The G scored captions of one problem."""
+    """The G scored captions of one problem, and a reference at their end if one has joined them."""
 
     problem: Problem
     rollouts: tuple[ScoredRollout, ...]
@@ -47,6 +49,11 @@ class Plan:
         size = len(self.groups) // self.steps
         return range(step * size, (step + 1) * size)
 
+    @functools.cached_property
+    def starts(self) -> tuple[int, ...]:
+        """Number of the first caption of each group, captions being counted through all groups; at the end, of all."""
+        return tuple(itertools.accumulate((len(group.rollouts) for group in self.groups), initial=0))
+
 
 def plan(
     rollouts: Sequence[ScoredRollout],
@@ -70,14 +77,15 @@ def plan(
         if rollout.uid not in problems:
             raise BadRollouts(f"rollout of an unknown problem {rollout.uid!r}")
         groups.setdefault(rollout.uid, []).append(rollout)
-    sizes = {len(group) for group in groups.values()}
-    if len(sizes) > 1:
-        small = min(groups, key=lambda uid: len(groups[uid]))
-        raise BadRollouts(f"groups of different sizes, {sorted(sizes)} captions; {small!r} has {len(groups[small])}")
+    sizes = {uid: sum(not rollout.reference for rollout in group) for uid, group in groups.items()}
+    if len(set(sizes.values())) > 1:
+        small = min(sizes, key=lambda uid: sizes[uid])
+        found = sorted(set(sizes.values()))
+        raise BadRollouts(f"groups of different sizes, {found} captions; {small!r} has {sizes[small]}")
     for uid, group in groups.items():
         if sorted(r.sample for r in group) != list(range(len(group))):
-            found = [r.sample for r in group]
-            raise BadRollouts(f"problem {uid!r}: samples {found}; each number from 0 to G-1 must occur once")
+            samples = [r.sample for r in group]
+            raise BadRollouts(f"problem {uid!r}: samples {samples}; each number from 0 to G-1 must occur once")
     everything = [Group(problems[uid], tuple(group)) for uid, group in groups.items()]
     signal = [group for group in everything if any(r.advantage for r in group.rollouts)]
     steps = max(1, round(len(signal) / mini_batch)) if signal else 0

@@ -72,7 +72,6 @@ class ReplayTrainer(GRPOTrainer):
         them these are not compared. Raises LogprobMismatch, Diverged, BadRollouts, BadImage.
         """
         self.work, self.encoder = work, encoder
-        self.size = len(work.groups[0].rollouts)
         self.rollouts = [rollout for group in work.groups for rollout in group.rollouts]
         self.advantages = [rollout.advantage or 0.0 for rollout in self.rollouts]
         self.old: dict[int, torch.Tensor] = {}
@@ -189,7 +188,7 @@ class ReplayTrainer(GRPOTrainer):
     def _backward(self, step: int) -> torch.Tensor:
         """Forward and backward passes of a step's bins; the sum of their losses."""
         numbers = self.work.numbers(step)
-        size = losses.Size.of(self.rollouts[numbers.start * self.size : numbers.stop * self.size])
+        size = losses.Size.of(self.rollouts[self.work.starts[numbers.start] : self.work.starts[numbers.stop]])
         self.loss = losses.StepLoss(self.config_, size, self.accelerator.num_processes)
         of_step, of_bins, weights, shares_of_loss = self._metrics["train"], [], [], []
         assert self.feed

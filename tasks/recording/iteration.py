@@ -8,6 +8,7 @@ from typing import NamedTuple
 from racro.curves import IterationPoint
 from racro.data import origins
 from racro.rewards import breakdown
+from racro.rollouts import references
 from racro.schedule import Round
 from racro.schema import (
     Handle,
@@ -47,7 +48,7 @@ class Iteration(NamedTuple):
     sampled: Sequence[RolloutTable]
     """The captions with which it began, then those of each refill."""
     rewarded: Sequence[Mapping[str, RewardTable]]
-    """Of each of these: tables by the titles of the recipe's rewards, in its order."""
+    """Of each of these, and then of references: tables by the titles of the recipe's rewards, in its order."""
     scored: ScoredTable
     policy: Policy
     """The one after its update."""
@@ -77,7 +78,7 @@ class Iteration(NamedTuple):
 
     def breakdown(self, problems: Traits) -> dict[str, float]:
         """What is known of its captions as a whole, and by category and origin of their problems."""
-        rows = list(artifacts.read_table(self.scored, ScoredRollout))
+        rows = list(references.own(artifacts.read_table(self.scored, ScoredRollout)))
         titles = list(self.rewards)
         return breakdown.overall(rows, problems.known) | {
             f"by_{trait}/{name}": value
@@ -98,7 +99,7 @@ class Iteration(NamedTuple):
             reward_mean=composed.metrics["reward_mean"],
             reward_stderr=composed.metrics["reward_stderr"],
             rewards={title: record.metrics["mean"] for title, record in rewards.items()},
-            captions=self.scored.rows,
+            captions=self.scored.rows - int(composed.metrics.get("references", 0)),
             groups=int(composed.metrics["groups"]),
             informative_groups=int(composed.metrics["groups_informative"]),
             verdicts={v.value: int(answered[f"verdict_{v.value}"]) for v in Verdict} if answered else {},

@@ -17,6 +17,7 @@ from racro.prompts import plain_question
 from racro.reports import captions
 from racro.reports import training as report_page
 from racro.reports.curve import curve_png
+from racro.rollouts import references
 from racro.schedule import evaluated
 from racro.schema import EntryTable, Policy, ResultTable, ScoredRollout, Verdict
 from racro.storage import artifacts, layout
@@ -131,7 +132,7 @@ class Live:
         """A few captions of an iteration, of different problems."""
         seen: set[str] = set()
         room = dict.fromkeys((True, False), CAPTIONS // 2)
-        for row in artifacts.read_table(iteration.scored, ScoredRollout):
+        for row in references.own(artifacts.read_table(iteration.scored, ScoredRollout)):
             right = row.verdict == Verdict.CORRECT
             if row.uid in seen or not room[right]:
                 continue

@@ -22,6 +22,7 @@ from racro.evaluation.heldout import score_of, tracked
 from racro.prompts import plain_question
 from racro.reports import training as report
 from racro.reports.curve import curve_png
+from racro.rollouts import references
 from racro.schema import EntryTable, Policy, Problem, Result, ScoredRollout
 from racro.storage import artifacts, layout
 from racro.storage.files import require_writable
@@ -78,7 +79,7 @@ def log_iteration(mlflow_run: str, iteration: Iteration, problems: Traits) -> It
         metrics["stage"] = iteration.round.stage
     track.log_iteration(mlflow_run, k, records["update"].finished, metrics)
     mirrors.log(k, records["update"].finished, metrics)
-    samples = itertools.islice(artifacts.read_table(iteration.scored, ScoredRollout), SAMPLES)
+    samples = itertools.islice(references.own(artifacts.read_table(iteration.scored, ScoredRollout)), SAMPLES)
     rows = [(row, row.model_dump(mode="json")) for row in samples]
     columns = ("uid", "sample", "caption", "response", "verdict", "reward")
     track.log_table(

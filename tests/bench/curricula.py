@@ -1,4 +1,4 @@
-"""Curricula and refill against the plain walk on the embedded world: `python -m tests.bench.curricula`.
+"""Curricula, refill and references against the plain walk on the embedded world: `python -m tests.bench.curricula`.
 
 Trains each arm with each seed and prints, as a table: rollouts until the held-out accuracy is 95 %, the last accuracy,
 the share of groups with signal, and seconds. Means over seeds with their standard errors. Ends of earlier runs under
@@ -24,6 +24,7 @@ ARMS: dict[str, tuple[str, ...]] = {
     "pools from a profile": ("curriculum={type: pools, profile: 4}",),
     "variance": ("curriculum.type=variance",),
     "refill 2": ("rollout.refill=2",),
+    "references": ("rollout.references=true",),
 }
 SHORT = (
     "iterations=12",
@@ -70,7 +71,7 @@ def train_one(arm: str, seed: int, root: Path, out: Path, more: Sequence[str]) -
             handle = run(self, task, *names, **inputs)
             if task.name == "update":
                 metrics = Stages.record(inputs["scored"]).metrics
-                rows = inputs["scored"].rows
+                rows = inputs["scored"].rows - int(metrics.get("references", 0))
                 spent.append((rows, int(metrics["groups"]), int(metrics["groups_informative"])))
             return handle
 

@@ -26,12 +26,13 @@ from racro.answering.pipeline import Racro
 from racro.config import Captioner, EnginePlacement, Reasoner, Runtime
 from racro.embedded import world
 from racro.engines.local.transformers import TransformersEngine
-from racro.engines.protocol import Completion, EngineLost, Prompt, Sampling, SwapFailed
+from racro.engines.protocol import Completion, EngineLost, Generation, Prompt, Request, Sampling, SwapFailed
 from racro.engines.remote.client import Endpoint
+from racro.engines.remote.fleet import away
 from racro.engines.vllm.server import Server
 from racro.errors import BadInput
 from racro.models.folders import EMBEDDED
-from racro.prompts import describes_messages
+from racro.prompts import describes_messages, reasoner_messages
 from tests.engines.test_vllm import (
     GREEDY,
     Weights,
@@ -105,6 +106,11 @@ def undecided(captioner: Server, undecided_folder: str) -> Iterator[Server]:
     captioner.swap(str(EMBEDDED / "captioner"))
 
 
+@pytest.fixture(scope="module")
+def plain_reasoner() -> TransformersEngine:
+    return TransformersEngine.reasoner(str(EMBEDDED / "reasoner"), "float32", "cpu", batch=32)
+
+
 def url(server: Server) -> str:
     return server.endpoint.fleet.servers[0].url
 
@@ -127,6 +133,29 @@ def gone(processes: list[psutil.Process]) -> bool:
 def test_greedy_is_the_transformers_engines(captioner: Server, plain_captioner: TransformersEngine) -> None:
     """One image, two images and none; prompt ids, token ids, texts, finish reasons, log-probs."""
     agree(captioner, plain_captioner, caption_prompts())
+
+
+def test_a_given_text_is_as_probable_as_to_the_transformers_engine(
+    reasoner: Server, plain_reasoner: TransformersEngine
+) -> None:
+    """Beside sampled ones, after a turn that was begun and after one that was not."""
+    messages = reasoner_messages("What is the height of the red bar?", "red three. blue four.")
+    prompts = [Prompt(messages, lead=lead) for lead in ("", "bars")]
+    asked = [
+        Request(2 * i + j, prompt, GREEDY, 0, forced=text)
+        for i, text in enumerate((None, "\\boxed{3}", "\\boxed{7}", " red three", "x"))
+        for j, prompt in enumerate(prompts)
+    ]
+    ours, theirs = ({m.key: m for m in engine.generate(asked)} for engine in (reasoner, plain_reasoner))
+    for request in asked:
+        one, other = ours[request.key], theirs[request.key]
+        assert isinstance(one, Generation) and isinstance(other, Generation)
+        [mine], [yours] = one.completions, other.completions
+        assert mine.text == yours.text
+        if request.forced is not None:
+            assert (one.prompt_ids, mine.token_ids) == (other.prompt_ids, yours.token_ids)
+            assert mine.logprobs == pytest.approx(yours.logprobs, abs=2e-3)
+    assert away(EnginePlacement(urls=(url(reasoner),)), reasoner.endpoint.fleet.servers[0].name, "reasoner", True) == []
 
 
 def test_the_reasoner_answers_in_text(reasoner: Server) -> None:

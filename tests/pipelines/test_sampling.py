@@ -184,6 +184,41 @@ def test_a_refill_takes_no_problem_twice_and_ends_when_all_are_in(tmp_path: Path
     assert len(uids) == len(set(uids)) <= 10
 
 
+# --- references -------------------------------------------------------------------------------------------------------
+
+
+def test_references_join_groups_without_a_right_caption_and_no_caption_is_asked_for_again(root: str) -> None:
+    rewards = "rewards=[{type: answer}, {type: length, weight: 0.1, budget: 4, limit: 12}]"
+    plain = train(tiny("iterations=1", rewards), run="without", root=root)
+    recipe = tiny("iterations=2", rewards, "rollout.references=true", "runtime.checkpoint_every=2")
+    summary = train(recipe, run="referred", root=root)
+    assert all(call.record for call in rehearse(recipe, root)), "the plan knows"
+    assert executed(summary)["caption"] == 1, "those of the first iteration are there"
+    assert summary.policy.digest != plain.policy.digest
+    found = sorted((r for _, r in records(root, "compose") if "references" in r.inputs), key=lambda r: r.finished)
+    for record in found:
+        table = rows(
+            root, ScoredTable(uri=artifacts.files_of(_of(root, record), record), **record.handle), ScoredRollout
+        )
+        known = [row for row in table if row.reference]
+        assert len(known) == record.metrics["references"] <= record.metrics["references_asked"]
+        assert record.metrics["groups"] == 8 and len(table) == 32 + len(known)
+        for row in known:
+            own = [other for other in table if other.uid == row.uid and not other.reference]
+            assert {other.values[0] for other in own} <= {0.0, None} and row.values[0] == 1.0
+            assert (row.sample, row.prompt_ids) == (4, own[0].prompt_ids)
+            assert row.advantage is not None and row.advantage > max(other.advantage or 0.0 for other in own)
+            ended = [other for other in own if other.finish_reason == "stop"]
+            assert all(other.completion_ids[-1] == row.completion_ids[-1] for other in ended), "as a policy ends"
+    assert sum(record.metrics["references"] for record in found) >= 1, "the untrained captioner gets some all wrong"
+    again = train(recipe, run="referred-again", root=root)
+    assert executed(again) == {} and again.policy.digest == summary.policy.digest
+
+
+def _of(root: str, record: Record) -> str:
+    return next(folder for folder, other in records(root, record.stage) if other.identity == record.identity)
+
+
 # --- pass rates -------------------------------------------------------------------------------------------------------
 
 

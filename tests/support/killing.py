@@ -16,12 +16,15 @@ import os
 import random
 import signal
 import sys
+import time
 import traceback
 from pathlib import Path
 
 SERVER = os.environ["PREFECT_API_URL"]  # conftest forgets it: a test session starts its own
 
 from tests.conftest import EMBEDDED_RECIPE, TINY  # noqa: E402
+from tests.support import forkserver  # noqa: E402
+from tests.support.lagging import lagged  # noqa: E402
 from tests.support.sparse import SPARSE  # noqa: E402
 
 os.environ["PREFECT_API_URL"] = SERVER
@@ -38,10 +41,19 @@ SCRIPTS = (
 )
 
 
+EVERY = {"prepare", "solve", "caption", "reward-answer", "compose", "update", "describe", "answer"}
+"""Stages whose first record nobody may write before somebody was killed there."""
+BESIDE = {"caption", "reward-answer", "reward-length", "compose", "update"}
+"""Those of a training with lag."""
+
+
 def run(job: str, name: str, root: str) -> None:
-    """The job from its first stage to its last."""
+    """The job from its first stage to its last. One that is a URL is a training with lag and this reasoner."""
     if job == "train":
         train(loading.load(EMBEDDED_RECIPE, [*TINY, *SPARSE]), run=name, root=root)
+    elif job.startswith("http"):
+        with forkserver.children():
+            train(lagged(job), run=name, root=root)
     else:
         parts.PART = 16  # two parts
         evaluate(loading.load(EMBEDDED_RECIPE, [*TINY, *SCRIPTS]), "initial", modes=("joint",), run=name, root=root)
@@ -53,8 +65,9 @@ def child(job: str, root: str, fatal_write: int, log: int) -> None:
     Exit status 0: the run is complete.
     """
     writes = 0
-    spared = {"prepare", "solve", "caption", "reward-answer", "compose", "update", "describe", "answer"}
-    spared -= {kill.split("/")[2] for kill in Path(f"{root}.kills").read_text().splitlines() if "/artifacts/" in kill}
+    told = Path(f"{root}.kills").read_text().splitlines()
+    spared = BESIDE if job.startswith("http") else EVERY
+    spared = spared - {kill.split("/")[2] for kill in told if "/artifacts/" in kill}
 
     def watch(event: str, arguments: tuple[object, ...]) -> None:
         nonlocal writes
@@ -120,10 +133,10 @@ def main(root: str, seed: int, job: str = "train") -> None:
     log = os.open(f"{root}.kills", os.O_CREAT | os.O_WRONLY | os.O_APPEND)
     seen: dict[str, int] = {}
     rewritten: list[str] = []
-    attempts = 0
+    attempts, begun = 0, time.time()
     while attempts < 80:
         attempts += 1
-        fatal = dice.randint(1, 60)
+        fatal = dice.randint(1, 120 if job.startswith("http") else 60)
         pid = os.fork()
         if pid == 0:
             try:
@@ -145,7 +158,7 @@ def main(root: str, seed: int, job: str = "train") -> None:
     replays = Path(f"{root}.replays")
     replayed = len(replays.read_text().splitlines()) if replays.exists() else 0
     result = {"attempts": attempts, "kills": kills, "rewritten": rewritten, "policy": summary["policy"]["digest"]}
-    result["replayed"] = replayed
+    result |= {"replayed": replayed, "begun": begun}
     print(json.dumps(result | {"stages": len(seen)}))
 
 

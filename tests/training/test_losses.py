@@ -27,7 +27,7 @@ from racro.training.prompts import PromptEncoder
 from racro.training.trainer import Trainer, Training
 from tests.support.losses import SEQUENCE, Caption, formula
 from tests.support.scoring import rescored
-from tests.support.tiny_training import RUNTIME, TinyTraining
+from tests.support.tiny_training import RUNTIME, G, TinyTraining
 
 CAPTIONER = EMBEDDED / "captioner"
 NARROW = {"clip_low": 0.02, "clip_high": 0.03}
@@ -52,9 +52,10 @@ def settings(loss: str) -> config.UpdateSettings:
 
 @pytest.fixture(scope="module")
 def rows(tiny: TinyTraining) -> list[ScoredRollout]:
-    """Captions of unequal lengths, one of them unscored, and an engine that is off by 0.1 nats or so."""
+    """Captions of unequal lengths, one of them unscored, a reference, and an engine that is off by 0.1 nats or so."""
     rows, draw = tiny.rollouts(CAPTIONER), random.Random(0)
-    rows = rescored(rows, {1: None})
+    known = {"sample": G, "logprobs": (), "completion_ids": rows[-1].completion_ids[::-1], "reference": True}
+    rows = rescored([*rows[:G], rows[0].model_copy(update=known), *rows[G:]], {1: None, G: 2.0})
     cut = [row.model_copy(update=_cut(row, 3 + 2 * i % 7)) for i, row in enumerate(rows)]
     assert len({len(row.completion_ids) for row in cut}) > 3
     off = [tuple(value + draw.gauss(0, 0.1) for value in row.logprobs) for row in cut]
@@ -132,7 +133,10 @@ class Plain:
         rollouts, old = self.work.groups[group].rollouts, self.old[group]
         logprobs, entropy = self.scored(model, group)
         (worth,) = advantages([[rollout.reward for rollout in rollouts]])
-        engine = [torch.tensor(rollout.logprobs) for rollout in rollouts]
+        engine = [
+            own if rollout.reference else torch.tensor(rollout.logprobs)
+            for rollout, own in zip(rollouts, old, strict=True)
+        ]
         return [
             Caption(logprobs[i], entropy[i], old[i], engine[i], old[i], worth[i] or 0.0, worth[i] is not None)
             for i in range(len(rollouts))

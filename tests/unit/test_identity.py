@@ -56,6 +56,8 @@ VALUES: dict[str, tuple[Any, Any]] = {
     "curriculum": (config.UniformCurriculum(), config.PoolsCurriculum()),
     "before": (None, schema.ScoredTable(uri="a", rows=1, digest="a")),
     "refills": ((), ((RolloutTable(uri="a", rows=1, digest="c"), ()),)),
+    "references": ((), ((RolloutTable(uri="a", rows=1, digest="c"), ()),)),
+    "checked_by": (None, "answer"),
     "chosen": (None, schema.StandingTable(uri="a", rows=1, digest="a")),
     "profile": (None, schema.PassRateTable(uri="a", rows=1, digest="a")),
     "values": tuple((schema.RewardTable(uri="a", rows=1, digest=d),) for d in "ab"),
@@ -122,7 +124,7 @@ def test_inputs_that_came_later_are_no_part_of_a_key_until_they_are_given() -> N
     """What was made before they existed stays valid."""
     later = {
         "caption": {"chosen"},
-        "compose": {"advantage", "problems", "before", "refills"},
+        "compose": {"advantage", "problems", "before", "refills", "references", "checked_by"},
         "grade": {"election"},
         "aggregate": {"election"},
         "update": {"objective", "writer"},

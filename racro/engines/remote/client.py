@@ -28,7 +28,6 @@ from racro.engines.protocol import (
     Refusal,
     Request,
     Role,
-    no_scores,
 )
 from racro.engines.remote import chat
 from racro.engines.remote.exchange import Exchange, first
@@ -231,13 +230,12 @@ class Endpoint(Engine):
             prompt = request.prompt
             if self.template is not None and not self.template.form.system:
                 prompt = dataclasses.replace(prompt, messages=folded(prompt.messages))
-            if request.forced is not None:
-                raise no_scores("server")
             messages = await asyncio.to_thread(chat.messages, prompt, self.sees, self.fleet.vllm)
             async with asyncio.timeout(request.sampling.deadline):
-                answer: Generation | Refusal = await self.exchange.samples(messages, request)
+                ask = self.exchange.samples if request.forced is None else self.exchange.scores
+                answer: Generation | Refusal = await ask(messages, request)
         except TimeoutError:
-            answer = Generation(request.key, (), (UNFINISHED,) * request.sampling.n)
+            answer = Generation(request.key, (), (UNFINISHED,) * (request.sampling.n if request.forced is None else 1))
         except BadPrompt as error:
             answer = Refusal.of(request, error)
         events.put(answer)

@@ -9,16 +9,17 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import itertools
+import json
 import random
 import time
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 import httpx
 
 from racro.config import EnginePlacement
 from racro.engines.protocol import BadPrompt, Generation, Request, Role, Sampling
-from racro.engines.remote import chat
+from racro.engines.remote import chat, scoring
 from racro.engines.remote.chat import BadAnswer
 from racro.engines.remote.fleet import Fleet
 from racro.engines.remote.upstream import Hung, Upstream, retry_after
@@ -29,8 +30,23 @@ BUSY = (408, 409, 425, 429)
 """Statuses of a healthy but busy server; retry later."""
 ABOUT_THE_PROMPT = (400, 413, 422)
 """Statuses of a server that does not take this request, and may take others."""
+T = TypeVar("T")
+
 PAUSE = 30.0
 """The longest pause between attempts, in seconds, where the server names none."""
+
+
+class Asked(NamedTuple):
+    """A request as a server gets it."""
+
+    url: str
+    fields: dict[str, Any]
+    body: bytes
+
+    @classmethod
+    def of(cls, url: str, fields: dict[str, Any]) -> Asked:
+        """One that is its fields."""
+        return cls(url, fields, json.dumps(fields).encode())
 
 
 class Exchange:
@@ -57,12 +73,12 @@ class Exchange:
         """All samples of a prompt: a vLLM server makes them of one prefill, others may know no more than one."""
         n = chat.samples(request.sampling)
         if self.fleet.vllm:
-            made = await self._ask(messages, request, request.seed, n)
+            made = await self._sampled(messages, request, request.seed, n)
         else:
             try:
                 async with asyncio.TaskGroup() as group:
                     seeds = range(request.seed, request.seed + n)
-                    tasks = [group.create_task(self._ask(messages, request, seed, 1)) for seed in seeds]
+                    tasks = [group.create_task(self._sampled(messages, request, seed, 1)) for seed in seeds]
             except BaseExceptionGroup as errors:  # one sample fails like the others
                 raise first(errors) from None
             parts = [task.result() for task in tasks]
@@ -75,27 +91,62 @@ class Exchange:
             completions = tuple(dataclasses.replace(c, text=self.template.turn(c.text)) for c in completions)
         return dataclasses.replace(made, key=request.key, completions=completions)
 
-    async def _ask(self, messages: bytes, request: Request, seed: int, n: int) -> Generation:
+    async def scores(self, messages: bytes, request: Request) -> Generation:
+        """How probable the request's text is. Raises what `_ask` raises; BadPrompt too where servers do not say it."""
+        lead, forced = bool(request.prompt.lead), request.forced or ""
+        if not self.fleet.vllm:
+            raise BadPrompt(self.fleet.servers[0].no_scores())
+        if request.prompt.images or not forced:
+            raise BadPrompt("servers score texts that are not empty, after prompts without images")
+
+        def prompt(server: Upstream) -> Asked:
+            fields = scoring.of_prompt(server.name, lead, self.template_kwargs)
+            return Asked(server.root + scoring.TOKENIZE, fields, chat.body(messages, fields))
+
+        def text(server: Upstream) -> Asked:
+            return Asked.of(server.root + scoring.TOKENIZE, scoring.of_text(server.name, forced))
+
+        begun, own = [await self._ask(one, lambda answer, _: scoring.tokens(answer), 1) for one in (prompt, text)]
+
+        def both(server: Upstream) -> Asked:
+            return Asked.of(server.url + scoring.COMPLETIONS, scoring.of_both(server.name, (*begun, *own)))
+
+        return await self._ask(both, lambda answer, _: scoring.generation(answer, request, begun, own), 1)
+
+    async def _sampled(self, messages: bytes, request: Request, seed: int, n: int) -> Generation:
+        """`n` samples by one HTTP request."""
+
+        def words(server: Upstream) -> Asked:
+            fields = self._fields(server, request.sampling, seed)
+            if request.prompt.lead and server.vllm:
+                fields |= chat.LED
+            return Asked(f"{server.url}/chat/completions", fields, chat.body(messages, fields))
+
+        def read(answer: bytes, server: Upstream) -> Generation:
+            return chat.generation(answer, request, n, self.token_ids, server.positions)
+
+        return await self._ask(words, read, n)
+
+    async def _ask(self, words: Callable[[Upstream], Asked], read: Callable[[bytes, Upstream], T], weight: int) -> T:
         """One HTTP request, from server to server until it is answered. The caller has set a deadline.
 
-        Raises BadPrompt, BadInput, EngineLost, FloatingPointError.
+        words: the request as a server takes it. read: its answer. weight: sequences that it takes. Raises BadPrompt,
+        BadInput, EngineLost, FloatingPointError.
         """
         failed: Upstream | None = None
         for attempt in itertools.count():
-            server = await self.fleet.pick(n)
-            asked, fields = time.monotonic(), self._fields(server, request.sampling, seed)
-            if request.prompt.lead and server.vllm:
-                fields |= chat.LED
+            server = await self.fleet.pick(weight)
+            asked, said = time.monotonic(), words(server)
             try:
-                answer = await self.fleet.ask(server, chat.body(messages, fields), n)
+                answer = await self.fleet.ask(server, said.url, said.body, weight)
                 if answer.status_code == 200:
-                    made = chat.generation(answer.content, request, n, self.token_ids, server.positions)
+                    made = read(answer.content, server)
                     server.well()
                     server.answered += 1
                     self.fleet.moved += failed not in (None, server)
                     return made
                 if answer.status_code < 500 and answer.status_code not in BUSY:
-                    self._refused(server, answer, fields)
+                    self._refused(server, answer, said)
                     continue
                 server.heard = time.monotonic()
                 if answer.status_code >= 500:
@@ -125,13 +176,13 @@ class Exchange:
             return fields | ({"chat_template_kwargs": self.template_kwargs} if self.template_kwargs else {})
         return {"model": server.name, **chat.plain_fields(sampling, seed, self.limit)}
 
-    def _refused(self, server: Upstream, answer: httpx.Response, fields: dict[str, Any]) -> None:
+    def _refused(self, server: Upstream, answer: httpx.Response, asked: Asked) -> None:
         """Raise for an answer that a retry does not change; returns where the same request in other words may help."""
         server.let_in(answer)
         said = self.fleet.said(answer)
         if answer.status_code == 404:
-            raise server.no_model()
-        if "max_tokens" in fields and "max_completion_tokens" in said:
+            raise server.no_model() if server.url in asked.url else server.no_scores()
+        if "max_tokens" in asked.fields and "max_completion_tokens" in said:
             self.limit = "max_completion_tokens"
             return
         if "not JSON compliant" in said:  # NaN and infinity are not

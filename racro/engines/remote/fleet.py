@@ -19,7 +19,8 @@ from typing import Any
 import httpx
 
 from racro.config import Address, EnginePlacement
-from racro.engines.protocol import EngineLost, Role, SwapFailed
+from racro.engines.protocol import EngineLost, Prompt, Request, Role, Sampling, SwapFailed
+from racro.engines.remote import scoring
 from racro.engines.remote.chat import BadAnswer, complaint
 from racro.engines.remote.upstream import PATIENCE, Hung, Upstream
 from racro.errors import BadInput
@@ -75,6 +76,15 @@ class Fleet:
         """Ask all servers what they serve. Raises BadInput."""
         await asyncio.gather(*(self._introduce(server) for server in self.servers))
 
+    async def require_scores(self) -> None:
+        """Have each server that answers score a short text. Raises BadInput for the first that cannot."""
+        for server in (server for server in self.servers if server.known):
+            try:
+                if not (server.vllm and await self._scores(server)):
+                    raise server.no_scores()
+            except httpx.RequestError as error:
+                self.unreachable(server, error, time.monotonic())
+
     async def close(self) -> None:
         """Close all connections."""
         for task in self.tasks:
@@ -98,12 +108,12 @@ class Fleet:
                 async with asyncio.timeout(POLL * random.uniform(1.0, 2.0)):
                     await self.freed.wait()
 
-    async def ask(self, server: Upstream, body: bytes, weight: int) -> httpx.Response:
-        """POST a chat completion of `weight` sequences. Raises httpx.RequestError, and Hung if the server hangs."""
+    async def ask(self, server: Upstream, url: str, body: bytes, weight: int) -> httpx.Response:
+        """POST what takes `weight` sequences. Raises httpx.RequestError, and Hung if the server hangs."""
         if not server.flying:
             server.heard = time.monotonic()
         server.flying += weight
-        answer = asyncio.create_task(self._post(server, f"{server.url}/chat/completions", content=body))
+        answer = asyncio.create_task(self._post(server, url, content=body))
         # Or asyncio warns about an error that nothing has read.
         answer.add_done_callback(lambda task: task.cancelled() or task.exception())
         try:
@@ -138,6 +148,20 @@ class Fleet:
         Returns the sums of each server (see `racro.engines.vllm.weights`), by rank. Raises SwapFailed and EngineLost.
         """
         return await asyncio.gather(*(self._load(server, folder, adapter) for server in self.servers))
+
+    async def _scores(self, server: Upstream) -> bool:
+        """Does it say how probable a text is?"""
+
+        async def ask(url: str, fields: dict[str, Any]) -> bytes:
+            return (await self._post(server, url, json=fields, timeout=self.place.silence)).content
+
+        probe = Request(0, Prompt([]), Sampling(), 0, forced="A")
+        try:
+            ids = scoring.tokens(await ask(server.root + scoring.TOKENIZE, scoring.of_text(server.name, "A")))
+            both = await ask(server.url + scoring.COMPLETIONS, scoring.of_both(server.name, (*ids, *ids)))
+            return bool(scoring.generation(both, probe, ids, ids).completions)
+        except BadAnswer:
+            return False
 
     async def _get(self, server: Upstream, url: str, seconds: float) -> httpx.Response:
         return await self.client.get(url, headers=server.headers, timeout=seconds)
@@ -237,14 +261,19 @@ class Fleet:
         return answer
 
 
-def away(place: EnginePlacement, model: str, role: Role) -> list[str]:
-    """Which endpoints of a placement do not answer now, each with the reason. Raises BadInput for what they lack."""
+def away(place: EnginePlacement, model: str, role: Role, scores: bool = False) -> list[str]:
+    """Which endpoints of a placement do not answer now, each with the reason. Raises BadInput for what they lack.
+
+    `scores`: must they say how probable a given text is?
+    """
 
     async def look() -> list[str]:
         fleet = Fleet(place.endpoints, model, place, role)
         fleet.patience = min(fleet.patience, CONNECT)
         try:
             await fleet.introduce()
+            if scores:
+                await fleet.require_scores()
         finally:
             await fleet.close()
         return [f"{server.url} ({server.trouble})" for server in fleet.servers if not server.known]

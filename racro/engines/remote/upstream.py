@@ -120,6 +120,14 @@ class Upstream:
             "or have the server serve it under this name"
         )
 
+    def no_scores(self) -> BadInput:
+        """The error of a server that does not say how probable a given text is."""
+        return BadInput(
+            f"{self.role}.engine: {self.url} does not say how probable a given text is, which the reward confidence "
+            f"asks; serve the model with vLLM so that {self.root}/tokenize and prompt_logprobs are there, set "
+            f"{self.role}.engine.type=vllm or transformers, or leave this reward out"
+        )
+
     # --- how it is ----------------------------------------------------------------------------------------------------
 
     def well(self) -> None:

@@ -102,7 +102,5 @@ def test_what_can_have_no_values_is_refused_with_the_remedy() -> None:
         recipe([{"type": reward}], {"a": TEXT}, **table)
     with pytest.raises(BadRecipe, match="by: scene is for embedded problems alone"):
         recipe([{"type": "correctness", "by": "scene"}], **table)
-    with pytest.raises(BadRecipe, match="the engine server does not say how probable"):
-        recipe([{"type": "confidence"}], reasoner={"engine": {"type": "server"}})
     with pytest.raises(BadRecipe, match=r"runtime.judges.b: no judge has this name; there are: a"):
         recipe([{"type": "facts"}], {"a": TEXT}, runtime={"judges": {"b": {}}})

@@ -246,6 +246,15 @@ BAD = {
 }
 
 
+def test_references_are_read_and_may_be_missing(tmp_path: Path) -> None:
+    """One that writes a special token would end a turn."""
+    known = [" a red bar ", None, "", "a bar<|im_end|>", 3]
+    source = jsonl(tmp_path, [row(i, good=text) for i, text in enumerate(known)])
+    made = everything(source, tmp_path, columns=Columns(reference="good"), max_bad_share=1)
+    assert {problem.uid: problem.reference for problem in made.problems} == {"0": "a red bar", "1": "", "2": ""}
+    assert Counter(d.reason for d in made.dropped) == {"special token in the text": 1, "reference is no text": 1}
+
+
 @pytest.mark.parametrize("reason", BAD)
 def test_bad_rows_are_dropped_and_counted_by_reason(tmp_path: Path, reason: str) -> None:
     good = row(uid="taken", answer="3", kind=None, choices=None)

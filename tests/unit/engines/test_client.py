@@ -537,6 +537,67 @@ def test_endpoints_are_asked_what_they_serve_before_anything_starts(talk: Callab
         away(EnginePlacement(urls=(alive.url, wrong.url)), "m", "reasoners.x")
 
 
+# --- how probable a text is -------------------------------------------------------------------------------------------
+
+
+def scoring_server(body: dict[str, Any], i: int) -> Reply:
+    """Tokens are bytes, and each has a log-prob of minus its value in hundreds."""
+    if "messages" in body:
+        written = json.dumps([body["messages"], body.get("continue_final_message", False)])
+        return 200, {}, json.dumps({"tokens": list(written.encode())}).encode()
+    if isinstance(body["prompt"], str):
+        return 200, {}, json.dumps({"tokens": list(body["prompt"].encode())}).encode()
+    entries = [{str(token): {"logprob": -token / 100, "rank": 1}} for token in body["prompt"]]
+    choice = {"index": 0, "text": "x", "finish_reason": "length", "prompt_logprobs": [None, *entries[1:]]}
+    return 200, {}, json.dumps({"choices": [choice]}).encode()
+
+
+@given(given=st.text(min_size=1, max_size=8), lead=st.sampled_from(["", "The answer is"]))
+@settings(max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_a_vllm_server_says_how_probable_a_text_is(
+    talk: Callable[..., Talker], connect: Callable[..., Endpoint], given: str, lead: str
+) -> None:
+    given = given.encode(errors="ignore").decode() or "x"
+    talker = talk(scoring_server, vllm=True)
+    prompt = Prompt(ask("how high?").messages, lead=lead)
+    [made] = connect(talker).generate([Request(7, prompt, GREEDY, 0, forced=given)])
+    assert isinstance(made, Generation) and made.key == 7
+    [found] = made.completions
+    assert (found.token_ids, found.text, found.finish_reason) == (tuple(given.encode()), given, "stop")
+    assert found.logprobs == tuple(-token / 100 for token in given.encode())
+    messages, begun = json.loads(bytes(made.prompt_ids))
+    assert [message["content"] for message in messages] == ["s", "how high?", *([lead] if lead else [])]
+    assert begun is bool(lead)
+    assert talker.asked[-1]["prompt"] == [*made.prompt_ids, *found.token_ids]
+    assert away(EnginePlacement(urls=(talker.url,)), "m", "reasoner", scores=True) == []
+
+
+def no_logprobs(body: dict[str, Any], i: int) -> Reply:
+    if isinstance(body.get("prompt"), list):
+        return 200, {}, json.dumps({"choices": [{"index": 0, "text": "x", "finish_reason": "length"}]}).encode()
+    return scoring_server(body, i)
+
+
+@pytest.mark.parametrize(
+    ("reply", "vllm"),
+    [(scoring_server, False), (lambda body, i: refused(404, "Not Found"), True), (no_logprobs, True)],
+    ids=["another server", "behind a proxy", "no log-probs"],
+)
+def test_a_server_that_does_not_say_it_is_refused_before_anything_starts(
+    talk: Callable[..., Talker], connect: Callable[..., Endpoint], reply: Any, vllm: bool
+) -> None:
+    talker, dead = talk(reply, vllm=vllm), talk()
+    dead.die()
+    place = EnginePlacement(urls=(dead.url, talker.url))
+    line = rf"^reasoner\.engine: {talker.url} does not say .* confidence asks; .* set reasoner\.engine\.type=vllm"
+    with pytest.raises(BadInput, match=line):
+        away(place, "m", "reasoner", scores=True)
+    assert len(away(place, "m", "reasoner")) == 1, "who does not need it does not ask"
+    if not vllm:
+        [made] = connect(talker).generate([Request(0, ask("q"), GREEDY, 0, forced="3")])
+        assert isinstance(made, Refusal) and re.match(line, made.reason)
+
+
 @pytest.mark.parametrize(
     "answer",
     [

@@ -17,6 +17,17 @@ def test_captions_of_the_policy_before_are_taken_where_it_is_named() -> None:
     assert (work.writer, work.steps, len(work.groups)) == ("digest", 1, 1)
 
 
+def test_groups_may_differ_by_a_reference_alone() -> None:
+    known = rollout("c", sample=2).model_copy(update={"reference": True, "logprobs": ()})
+    other = [rollout("a", uid="q"), rollout("b", sample=1, uid="q")]
+    rows = [*scored([*ROWS, known], [0.0, 0.0, 1.0]), *scored(other, [0.0, 1.0])]
+    problems = {uid: problem(uid) for uid in "pq"}
+    work = plan(rows, problems, "digest", 2)
+    assert [len(group.rollouts) for group in work.groups] == [3, 2] and work.starts == (0, 3, 5)
+    with pytest.raises(BadRollouts, match="groups of different sizes"):
+        plan([row.model_copy(update={"reference": False}) for row in rows], problems, "digest", 2)
+
+
 @pytest.mark.parametrize(
     ("policy", "writer", "says"),
     [
