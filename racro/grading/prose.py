@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 import string
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import islice
 
 from racro.grading import choices, expressions, numbers
 from racro.grading.asking import relevant
@@ -23,7 +24,7 @@ SENTENCES = 6
 LONGEST = 600
 """Characters of a sentence that are read, at its end."""
 
-_END = re.compile(r"(?<=[.!?。])(?<!^[A-Z]\.)[\s*]+|\n+|(?<=。)")
+_END = re.compile(r"[.!?。\n](?:(?<=\n)\n*|(?<=。)[\s*]*|(?<![。\n])(?<!^[A-Z]\.)[\s*]+)")
 _CODE = re.compile(r"```.*?(?:```|\Z)", re.DOTALL)
 _LISTED = re.compile(r"^[ \t]*\(?([A-Z])[).][^\n]*$", re.MULTILINE)
 _TABLE = re.compile(r"^[^\n|]*\|[^\n]*$", re.MULTILINE)
@@ -41,15 +42,36 @@ _REFUSAL = re.compile(
 
 def sentences(text: str) -> list[str]:
     """The sentences that may hold an answer, the likeliest first; those before which it is refused are left out."""
-    text = _TABLE.sub("\n", _CODE.sub("\n", text))
-    if len({match[1] for match in _LISTED.finditer(text)}) > 1:  # the options, copied
+    text = _CODE.sub("\n", text)
+    if "|" in text:
+        text = _TABLE.sub("\n", text)
+    if _copies_options(text):
         text = _LISTED.sub("", text)
-    parts = [part.strip() for part in _END.split(text) if part.strip()]
-    kept = [part[-LONGEST:] for part in parts if not _POLITE.search(part)]
-    last = kept[: -SENTENCES - 1 : -1]
+    parts = list(_parts(text))
+    last = list(islice(_meant(parts[::-1]), SENTENCES))
     refused = next((at for at, part in enumerate(last) if _REFUSAL.search(part)), None)
-    read = last[:refused] if refused is not None else last + kept[:2]
+    read = last[:refused] if refused is not None else [*last, *islice(_meant(parts), 2)]
     return sorted(read, key=lambda sentence: not CONCLUDING.match(sentence))
+
+
+def _parts(text: str) -> Iterator[str]:
+    """The sentences of a text, of any kind."""
+    start = 0
+    for end in _END.finditer(text):
+        yield text[start : end.start() + 1]
+        start = end.end()
+    yield text[start:]
+
+
+def _meant(parts: Sequence[str]) -> Iterator[str]:
+    """The ends of those that are neither blank nor mere politeness."""
+    stripped = (part.strip() for part in parts)
+    return (part[-LONGEST:] for part in stripped if part and not _POLITE.search(part))
+
+
+def _copies_options(text: str) -> bool:
+    """Do two lines begin with the letters of options?"""
+    return "\n" in text and len({line[1] for line in map(_LISTED.match, text.split("\n")) if line}) > 1
 
 
 def conclusion(text: str, gold: Gold) -> str | None:
@@ -251,7 +273,7 @@ def whole_lines(text: str, gold: Gold) -> list[str]:
         return [last]
     if gold.kind in _VALUED and (last_formula := formula(last[-LONGEST:])):
         return [last_formula]
-    if len({match[1] for match in _LISTED.finditer(text)}) > 1 and _LISTED.fullmatch(last):
+    if _LISTED.fullmatch(last) and _copies_options(text):
         return []  # the last of the options, copied
     alone = gold.kind in ("integer", "float", "choice", "choices", "yesno") or last == text
     return [last] if last and len(last) <= SHORT and alone and not _refuses(last, gold) else []
