@@ -39,7 +39,7 @@ def final_part(response: str) -> str:
     """What follows the reasoner's thinking, and of that the end; with plain characters and without special tokens."""
     end = max((last.end() for last in _THOUGHT.finditer(response)), default=0)
     for mark in _THOUGHTS:
-        if mark in response:
+        if mark[0] in response and mark in response:  # one character is found much faster
             end = max(end, response.rfind(mark) + len(mark))
     text = response[end:]
     if thinking := _THINKING.search(text):  # what comes after is thinking that never ended
