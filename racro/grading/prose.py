@@ -8,70 +8,16 @@ from __future__ import annotations
 
 import re
 import string
-from collections.abc import Iterator, Sequence
-from itertools import islice
+from collections.abc import Sequence
 
 from racro.grading import choices, expressions, numbers
 from racro.grading.asking import relevant
-from racro.grading.quantities import CONCLUDING, announced, concluded_number
+from racro.grading.quantities import announced, concluded_number
 from racro.grading.restating import answers
+from racro.grading.sentences import LISTED, LONGEST, REFUSAL, copies_options, sentences
 from racro.grading.solutions import is_empty
-from racro.grading.words import words, yes_or_no
+from racro.grading.words import CORRECTED, words, yes_or_no
 from racro.schema import Gold
-
-SENTENCES = 6
-"""Sentences at the end of an output that are read, before the two at its beginning."""
-LONGEST = 600
-"""Characters of a sentence that are read, at its end."""
-
-_END = re.compile(r"[.!?。\n](?:(?<=\n)\n*|(?<=。)[\s*]*|(?<![。\n])(?<!^[A-Z]\.)[\s*]+)")
-_CODE = re.compile(r"```.*?(?:```|\Z)", re.DOTALL)
-_LISTED = re.compile(r"^[ \t]*\(?([A-Z])[).][^\n]*$", re.MULTILINE)
-_TABLE = re.compile(r"^[^\n|]*\|[^\n]*$", re.MULTILINE)
-_POLITE = re.compile(
-    r"\b(?:hope (?:this|that|it)|let me know|anything else|other questions|help you|feel free|note that)\b",
-    re.IGNORECASE,
-)
-_REFUSAL = re.compile(
-    r"\b(?:can(?:not|'t|’t)|unable|impossible|not possible|not provided?|does(?: not|n't|n’t) provide|no information"
-    r"|not enough|more (?:information|context)|none of the|mistake|not (?:one of|among|an option|available|listed)"
-    r"|no (?:option|correct|answer)|insufficient|error in the (?:problem|question|options|image))\b|题目|错误",
-    re.IGNORECASE,
-)
-
-
-def sentences(text: str) -> list[str]:
-    """The sentences that may hold an answer, the likeliest first; those before which it is refused are left out."""
-    text = _CODE.sub("\n", text)
-    if "|" in text:
-        text = _TABLE.sub("\n", text)
-    if _copies_options(text):
-        text = _LISTED.sub("", text)
-    parts = list(_parts(text))
-    last = list(islice(_meant(parts[::-1]), SENTENCES))
-    refused = next((at for at, part in enumerate(last) if _REFUSAL.search(part)), None)
-    read = last[:refused] if refused is not None else [*last, *islice(_meant(parts), 2)]
-    return sorted(read, key=lambda sentence: not CONCLUDING.match(sentence))
-
-
-def _parts(text: str) -> Iterator[str]:
-    """The sentences of a text, of any kind."""
-    start = 0
-    for end in _END.finditer(text):
-        yield text[start : end.start() + 1]
-        start = end.end()
-    yield text[start:]
-
-
-def _meant(parts: Sequence[str]) -> Iterator[str]:
-    """The ends of those that are neither blank nor mere politeness."""
-    stripped = (part.strip() for part in parts)
-    return (part[-LONGEST:] for part in stripped if part and not _POLITE.search(part))
-
-
-def _copies_options(text: str) -> bool:
-    """Do two lines begin with the letters of options?"""
-    return "\n" in text and len({line[1] for line in map(_LISTED.match, text.split("\n")) if line}) > 1
 
 
 def conclusion(text: str, gold: Gold) -> str | None:
@@ -219,7 +165,7 @@ ECHO = 0.6
 def stance(read: Sequence[str], question: str) -> bool | None:
     """What sentences answer: yes or no by the first word of one, or by restating the question, plainly or negated."""
     for sentence in read:
-        said = yes_or_no(_LABEL.sub("", sentence).partition(",")[0].partition(".")[0])
+        said = yes_or_no(_LABEL.sub("", CORRECTED.sub("", sentence)).partition(",")[0].partition(".")[0])
         if said is None and (named := _NAMED.findall(sentence)):
             said = yes_or_no(named[-1])
         if said is not None:
@@ -273,15 +219,15 @@ def whole_lines(text: str, gold: Gold) -> list[str]:
         return [last]
     if gold.kind in _VALUED and (last_formula := formula(last[-LONGEST:])):
         return [last_formula]
-    if _LISTED.fullmatch(last) and _copies_options(text):
+    if LISTED.fullmatch(last) and copies_options(text):
         return []  # the last of the options, copied
     alone = gold.kind in ("integer", "float", "choice", "choices", "yesno") or last == text
     return [last] if last and len(last) <= SHORT and alone and not _refuses(last, gold) else []
 
 
 def _refuses(line: str, gold: Gold) -> bool:
-    labelled = gold.kind in ("choice", "choices") and _LISTED.match(line)  # "C) None of the others"
-    return not labelled and _REFUSAL.search(line) is not None
+    labelled = gold.kind in ("choice", "choices") and LISTED.match(line)  # "C) None of the others"
+    return not labelled and REFUSAL.search(line) is not None
 
 
 _WORDS = re.compile(r"(?:\b[^\W\d_]{2,}\b[^\w\\{}]+){4}")

@@ -101,8 +101,17 @@ _REFUSED = frozenset(["idea", "clue", "comment", "answer", "information", "info"
 """After "no" these refuse an answer."""
 
 
+CORRECTED = re.compile(r".*\bwait\b[,.!…]+\s*(?:actually\b,?\s*)?", re.IGNORECASE | re.DOTALL)
+"""What an answer takes back: "No, wait, "."""
+
+
 def yes_or_no(text: str) -> bool | None:
-    """What a text begins by saying: "Yes", "yes, because ...", "True", "No." None for neither, and for both."""
+    """What a text begins by saying: "Yes", "yes, because ...", "True", "No." None for neither, and for both.
+
+    Of "No, wait, yes" the second.
+    """
+    if (taken_back := CORRECTED.match(text)) and (second := yes_or_no(text[taken_back.end() :])) is not None:
+        return second
     said = re.findall(r"[a-z]+", clean(text).lower())
     if said[:1] == ["no"] and said[1:2] and said[1] in _REFUSED:
         return None

@@ -29,7 +29,6 @@ from racro.models.folders import EMBEDDED
 from racro.schema import Result
 from racro.storage.artifacts import read_record
 from racro.summary import EvaluationSummary
-from tasks.choose import NoPolicy
 from tasks.questions import NoBenchmark
 from tests.conftest import EMBEDDED_RECIPE, REPOSITORY, TINY
 from tests.support import benchmark_rows as made
@@ -237,16 +236,6 @@ def test_what_a_training_has_evaluated_comes_from_the_cache(tmp_path: Path, monk
         assert sum(executed(again).values()) == 0
         assert again.score == score
     assert 0 < trained.base.accuracy < 1
-
-
-def test_what_is_no_policy_costs_no_preparation(tmp_path: Path) -> None:
-    client = MlflowClient()
-    for model in client.search_registered_models("name LIKE 'captioner-%'"):
-        client.delete_registered_model_alias(model.name, "champion")
-    for policy, line in (("champion", "holds none for this recipe's reasoner"), ("nobody", "no policy is there")):
-        with pytest.raises(NoPolicy, match=f"--policy {policy}: .*{line}"):
-            evaluate(dry(), policy, root=str(tmp_path))
-    assert not (tmp_path / "artifacts").exists()
 
 
 def test_several_answers_to_a_question(tmp_path: Path, benchmarks: dict[str, str | None]) -> None:
