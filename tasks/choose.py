@@ -23,6 +23,7 @@ from racro.storage import artifacts, layout, retention, runs
 from tasks.prepare import adopt_captioner
 from tasks.recording import registry, store, track
 from tasks.recording.registry import Judge
+from tasks.recording.undisturbed import undisturbed
 
 KINDS = f"the name of a run, `{CHAMPION}`, `{INITIAL}`, a folder or URI, or a digest"
 DIGEST = re.compile(r"[0-9a-f]{8,64}")
@@ -33,6 +34,7 @@ class NoPolicy(BadInput):
 
 
 @task(cache_policy=NO_CACHE, persist_result=False)
+@undisturbed
 def choose(which: str, recipe: Recipe, root: str, judge: Judge | None) -> Policy:
     """See `policy`."""
     return policy(which, recipe, root, judge)

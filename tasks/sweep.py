@@ -185,9 +185,7 @@ class Attempt:
     def stopped(self, why: str) -> None:
         """The rule ended it: no failure, in no view of it."""
         self._account("stopped", why)
-        client = MlflowClient()
-        client.set_terminated(self.mlflow_run, "KILLED")
-        client.set_tag(self.mlflow_run, "racro.stopped", why)
+        track.stop_run(self.mlflow_run, why)
         with get_client(sync_client=True) as prefect:
             prefect.set_flow_run_state(UUID(self.flow_run), Cancelled(message=why), force=True)
 

@@ -10,6 +10,7 @@ from mlflow import MlflowClient
 from prefect.runtime import flow_run
 
 from racro.storage import layout
+from tasks.recording.undisturbed import undisturbed
 from tasks.running.telemetry import attempt
 
 RACRO_UI = "http://127.0.0.1:5000"
@@ -37,6 +38,7 @@ def of_run(mlflow_run: str, root: str, name: str) -> dict[str, str]:
 
 
 @functools.lru_cache(maxsize=8)
+@undisturbed
 def _experiment(mlflow_run: str) -> str:
     """Number of a run's experiment, asked once: the server may be away later."""
     return str(MlflowClient().get_run(mlflow_run).info.experiment_id)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
+from tasks.recording.undisturbed import undisturbed
 from tasks.running.telemetry import attempt
 
 
@@ -18,9 +19,9 @@ def system_metrics(run_id: str) -> Iterator[None]:
         monitor.start()
         return monitor
 
-    monitor = attempt("the machine's load in MLflow", start)
+    monitor = attempt("the machine's load in MLflow", undisturbed(start))
     try:
         yield
     finally:
         if monitor is not None:
-            attempt("the machine's load in MLflow", monitor.finish)
+            attempt("the machine's load in MLflow", undisturbed(monitor.finish))

@@ -14,7 +14,7 @@ import os
 import re
 import threading
 from collections.abc import Callable
-from typing import Any, ParamSpec
+from typing import Any, ParamSpec, TypeVar
 
 import mlflow
 from mlflow import MlflowClient
@@ -36,6 +36,7 @@ from racro.summary import Score
 from tasks.recording import events, registry, store
 from tasks.recording.registry import Judge, Move
 from tasks.recording.store import EXPERIMENT
+from tasks.recording.undisturbed import undisturbed
 from tasks.running.telemetry import attempt
 
 TRAINING = "racro.training"
@@ -56,6 +57,7 @@ COLUMNS = ("question", "answer", "category", "images")
 """Of a table of problems, as far as people look for them."""
 
 P = ParamSpec("P")
+T = TypeVar("T")
 
 HEALING = ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED")
 """MLflow's codes for what another attempt may get past; it gives a lost connection the first."""
@@ -74,14 +76,16 @@ def may_heal(task: Task[..., Any], run: TaskRun, state: State) -> bool:
     return False
 
 
-# A server may be away for a minute.
-logged = task(
-    cache_policy=NO_CACHE,
-    persist_result=False,
-    retries=5,
-    retry_delay_seconds=[1, 2, 5, 15, 40],
-    retry_condition_fn=may_heal,
-)
+def logged(body: Callable[P, T]) -> Task[P, T]:
+    """A task that a signal does not cut off in the middle, tried again for a minute: a server may be away."""
+    patient = task(
+        cache_policy=NO_CACHE,
+        persist_result=False,
+        retries=5,
+        retry_delay_seconds=[1, 2, 5, 15, 40],
+        retry_condition_fn=may_heal,
+    )
+    return patient(undisturbed(body))
 
 
 _away = threading.Event()
@@ -221,7 +225,8 @@ def link_prompts(run_id: str, recipe: Recipe) -> None:
 
 def champion_moves(run_id: str) -> list[Move]:
     """What `close_run` would change."""
-    return attempt("a champion in MLflow", lambda: list(registry.moves(MlflowClient(), run_id))) or []
+    found = undisturbed(lambda: list(registry.moves(MlflowClient(), run_id)))
+    return attempt("a champion in MLflow", found) or []
 
 
 @recorded
@@ -241,7 +246,15 @@ def close_run(run_id: str, files: dict[str, str], crown: bool = True) -> None:
 def end_run(run_id: str, error: BaseException) -> None:
     """Mark a run that did not finish: failed, or killed by an interruption. The next attempt continues it."""
     status = "FAILED" if isinstance(error, Exception) else "KILLED"
-    attempt("the end of a run in MLflow", lambda: MlflowClient().set_terminated(run_id, status))
+    attempt("the end of a run in MLflow", undisturbed(lambda: MlflowClient().set_terminated(run_id, status)))
+
+
+@undisturbed
+def stop_run(run_id: str, why: str) -> None:
+    """Mark a run that was ended on purpose, with the reason."""
+    client = MlflowClient()
+    client.set_terminated(run_id, "KILLED")
+    client.set_tag(run_id, "racro.stopped", why)
 
 
 def experiment_id(client: MlflowClient) -> str:

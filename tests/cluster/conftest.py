@@ -62,8 +62,10 @@ class Nodes:
 
     def __init__(self, folder: Path) -> None:
         import ray
+        from ray._common.utils import get_default_ray_temp_dir
         from ray.cluster_utils import Cluster
 
+        Path(get_default_ray_temp_dir()).mkdir(exist_ok=True)  # Ray writes the address there, whatever temp_dir says
         first = {"num_cpus": 8, "object_store_memory": STORE, "include_dashboard": False, "temp_dir": str(folder)}
         self.cluster = again(lambda: Cluster(initialize_head=True, head_node_args=first | ports()))
         # Of several nodes on one machine, Ray connects to any; this process must be on the one that lives.

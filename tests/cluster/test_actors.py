@@ -92,6 +92,27 @@ def test_a_lost_node_s_prompts_are_answered_elsewhere_and_all_as_here(nodes: Nod
     nodes.add()
 
 
+def test_an_actor_that_came_back_with_old_weights_answers_nothing(nodes: Nodes, tmp_path: Path) -> None:
+    session.belongs("root", "stale")
+    old, new = tmp_path / "old", tmp_path / "new"
+    for folder in (old, new):
+        folder.mkdir()
+        (folder / "weights.bin").write_text(folder.name)
+    engine = opened(nodes)
+    engine.swap(str(new))
+    stale = cast(Worker, engine.engines[0])
+    expected = stale._holds
+    stale.swap(str(old))
+    stale._holds = expected  # planted: its process has the old weights, and nobody here knows
+    requests = asked(100)
+    answers = {answer.key: answer for answer in engine.generate(requests)}
+    assert answers == {answer.key: answer for answer in ScriptedEngine(RULES).generate(requests)}
+    assert engine.moved > 0, "it answered"
+    until(lambda: not engine.replacing, "the stale copy was never replaced")
+    workers = cast(list[Worker], list(engine.engines))
+    assert stale.pid not in [worker.pid for worker in workers] and {worker._holds for worker in workers} == {expected}
+
+
 def test_the_next_process_of_a_run_finds_its_engines_and_none_outlives_the_lease(nodes: Nodes) -> None:
     """The first process is killed; the second goes on with what it left; then that one falls silent."""
     how = runtime(nodes, lease=20)

@@ -70,3 +70,25 @@ def test_nodes_that_are_lost_in_caption_and_update_cost_seconds_and_nothing_else
     assert one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
     assert there.final == here.final and there.optimizer_steps == here.optimizer_steps > 1
     assert there.stages["caption"].executed == here.stages["caption"].executed
+
+
+@pytest.mark.usefixtures("prefect_server")
+def test_two_ranks_on_two_nodes_make_the_policy_of_one_process(
+    nodes: Nodes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    places: list[list[str]] = []
+    update = Processes.update
+
+    def seen(service: Processes, *arguments: Any) -> dict[str, float]:
+        places.append([machine.id for machine in service.machines])  # type: ignore[attr-defined]
+        return update(service, *arguments)
+
+    here = trained(tmp_path / "here", "here", "iterations=1", "evaluation.every=1")
+    monkeypatch.setattr(Processes, "update", seen)
+    away = nodes.settings(resources={"trainer": {"spare": 0.6}})  # of 1 that a node has
+    more = [f"runtime.cluster={json.dumps(away)}", "runtime.trainer={processes: 2, shard: fsdp}"]
+    there = trained(tmp_path / "there", "there", "iterations=1", "evaluation.every=1", *more)
+    assert [len(set(pair)) for pair in places] == [2]
+    one, other = weights(here), weights(there)
+    assert max((one[name] - other[name]).abs().max().item() for name in one) < 1e-6
+    assert there.optimizer_steps == here.optimizer_steps > 0

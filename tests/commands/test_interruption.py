@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import contextlib
+import contextvars
+import functools
 import os
 import random
 import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
+import mlflow
 import psutil
 import pytest
+from mlflow.entities import Metric
 
 from flows import interruption
+from tasks.recording import store, track
+from tasks.recording.undisturbed import undisturbed
 from tests.commands.test_cli import SETS, environment
 from tests.conftest import nobody_works_in
 from tests.support import forkserver
@@ -81,12 +88,12 @@ def test_sigterm_in_a_flow_ends_everything_in_order_and_the_command_goes_on(to: 
     assert process.returncode == 143 and interruption.LINE in err.splitlines(), err
     with contextlib.closing(sqlite3.connect(state / "prefect" / "prefect.db")) as prefect:
         states = prefect.execute("SELECT state_type FROM flow_run").fetchall()
-    with contextlib.closing(sqlite3.connect(state / "mlflow" / "mlflow.db")) as mlflow:
-        statuses = mlflow.execute("SELECT status FROM runs").fetchall()
-    assert states == [("CRASHED",)] and statuses == [("KILLED",)]
+    with contextlib.closing(sqlite3.connect(state / "mlflow" / "mlflow.db")) as database:
+        statuses = database.execute("SELECT status FROM runs").fetchall()
+    assert states == [("CRASHED",)] and statuses == [("KILLED",)], err
     assert nobody_works_in(tmp_path / "work")
-    with contextlib.closing(sqlite3.connect(state / "mlflow" / "mlflow.db")) as mlflow:
-        crowned = mlflow.execute(CHAMPIONS).fetchall()
+    with contextlib.closing(sqlite3.connect(state / "mlflow" / "mlflow.db")) as database:
+        crowned = database.execute(CHAMPIONS).fetchall()
     assert crowned == [], "a killed run's policy is no champion"
 
     if to == "the command":
@@ -94,10 +101,49 @@ def test_sigterm_in_a_flow_ends_everything_in_order_and_the_command_goes_on(to: 
     again = start(tmp_path, [str(forkserver.shared().racro), *COMMAND[4:]])
     out, err = again.communicate(timeout=400)
     assert again.returncode == 0, out + err
-    with contextlib.closing(sqlite3.connect(state / "mlflow" / "mlflow.db")) as mlflow:
-        statuses = mlflow.execute("SELECT status FROM runs").fetchall()
-        crowned = mlflow.execute(CHAMPIONS).fetchall()
+    with contextlib.closing(sqlite3.connect(state / "mlflow" / "mlflow.db")) as database:
+        statuses = database.execute("SELECT status FROM runs").fetchall()
+        crowned = database.execute(CHAMPIONS).fetchall()
     assert statuses == [("FINISHED",)] and len(crowned) == 1
+
+
+def test_wherever_in_mlflow_a_signal_falls_the_run_is_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    """An open transaction would lock the database for what says so."""
+    request.addfinalizer(functools.partial(mlflow.set_tracking_uri, mlflow.get_tracking_uri()))
+    mlflow.set_tracking_uri(f"sqlite:///{tmp_path}/mlflow.db")
+    request.addfinalizer(functools.partial(signal.signal, signal.SIGALRM, signal.getsignal(signal.SIGALRM)))
+    signal.signal(signal.SIGALRM, signal.default_int_handler)
+    client, dice = store.client(), random.Random(0)
+    experiment = track.experiment_id(client)
+
+    @undisturbed
+    def record(run: str) -> None:
+        client.log_batch(run, metrics=[Metric(f"m{k}", 1.0, 0, 0) for k in range(5)])
+
+    for _ in range(30):
+        run = client.create_run(experiment).info.run_id
+        with pytest.raises(KeyboardInterrupt) as interrupted:
+            signal.setitimer(signal.ITIMER_REAL, dice.uniform(0.001, 0.05))
+            while True:
+                record(run)
+        track.end_run(run, interrupted.value)
+        assert client.get_run(run).info.status == "KILLED"
+
+
+def test_what_runs_undisturbed_returns_raises_and_sees_as_before() -> None:
+    variable = contextvars.ContextVar("variable", default=0)
+    variable.set(7)
+
+    @undisturbed
+    def divided(by: int) -> tuple[float, int, bool]:
+        """Its own words."""
+        return 6 / by, variable.get(), threading.current_thread() is threading.main_thread()
+
+    assert divided(by=2) == (3, 7, False) and divided.__doc__ == "Its own words."
+    with pytest.raises(ZeroDivisionError):
+        divided(0)
 
 
 @pytest.mark.parametrize("handler", ["ours", "Prefect's"])

@@ -18,13 +18,45 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from transformers.cache_utils import DynamicLayer
+
+ROOM = 32
+"""Columns that a layer's cache has room for beyond those in use, when it is copied."""
 
 
 def shareable(cache: Any) -> bool:
     """True if queries of one row can be kept apart by a mask: every layer holds keys and values of all tokens."""
-    from transformers.cache_utils import DynamicLayer
-
     return all(type(layer) is DynamicLayer for layer in cache.layers)
+
+
+class RoomyLayer(DynamicLayer):
+    """A layer's cache with room behind it: a step writes its own columns, where transformers' copies all of them."""
+
+    def __init__(self, layer: DynamicLayer) -> None:
+        """The cache of a layer after the prefill."""
+        super().__init__()
+        self.keys, self.values, self.is_initialized = layer.keys, layer.values, True
+        self.dtype, self.device = layer.dtype, layer.device
+        self.rooms = (self.keys, self.values)
+
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Append (R, heads, Q, D); returns all, (R, heads, C, D)."""
+        appended = map(_append, self.rooms, (self.keys, self.values), (key_states, value_states))
+        self.rooms, (self.keys, self.values) = zip(*appended, strict=True)
+        return self.keys, self.values
+
+
+def _append(room: torch.Tensor, held: torch.Tensor, new: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """`held` with `new` behind it, in `room` if it begins with `held` and is large enough. Returns room and both."""
+    before = held.shape[-2]
+    after = before + new.shape[-2]
+    if room.data_ptr() != held.data_ptr() or room.shape[-2] < after:  # reordered since, or full
+        room = held.new_empty(*held.shape[:-2], after + ROOM, held.shape[-1])
+        room[..., :before, :] = held
+    room[..., before:after, :] = new
+    return room, room[..., :after, :]
 
 
 class Batch:
@@ -37,6 +69,7 @@ class Batch:
             cache.reorder_cache(copies)
             mask, position_ids, n = mask[copies], position_ids[..., copies, :], 1
         rows, self.prefix = mask.shape
+        cache.layers[:] = [RoomyLayer(layer) if type(layer) is DynamicLayer else layer for layer in cache.layers]
         self.cache = cache
         self.mask = mask[:, None].expand(-1, n, -1)  # (R, Q, C)
         self.planes = position_ids.shape[:-2]
