@@ -27,7 +27,7 @@ from racro.models import devices
 from racro.schema import CHAMPION, FrozenModel, Mode, Policy, ProblemTable, QuestionTable, ShotTable
 from racro.storage import layout, runs
 from racro.summary import EvaluationSummary, PolicyRef
-from tasks.choose import choose
+from tasks.choose import choose, require_champion
 from tasks.prepare import adopt_reasoner
 from tasks.questions import benchmark_stamp, load, load_own, own_columns, parts
 from tasks.recording import events, publish_evaluation, report, track
@@ -84,6 +84,11 @@ def evaluate(
     captioning = modes != ("text",)
     asking = reasoners if not {*REASONED}.isdisjoint(modes) else ()
     _say_unused(recipe, reasoners)
+    chosen: Policy | None = None
+    if captioning and policy == CHAMPION:
+        require_champion(recipe)
+    elif captioning:
+        chosen = choose(policy, recipe, stages.root, None)
     models = [adopt_reasoner(reasoner, recipe.runtime) for reasoner in asking]  # all are checked before one is asked
 
     judge = None
@@ -93,7 +98,8 @@ def evaluate(
     training = prepare_problems(recipe, stages, heldout=None) if "shots" in modes else None
     tables = load_benchmarks(recipe, stages, benchmarks) if benchmarks or not judge else {HELDOUT: judge.heldout}
     asked = {benchmark: parts(table, limit) for benchmark, table in tables.items()}
-    chosen = choose(policy, recipe, stages.root, judge) if captioning else None
+    if captioning and policy == CHAMPION:
+        chosen = choose(policy, recipe, stages.root, judge)
     name = run or _name(recipe, chosen, [list(asked.values()), modes, reasoners, samples, *more])
     mlflow_run = track.open_run(recipe, recipe_digest(recipe), name, stages.root)
     with closing(mlflow_run, stages.root, name):

@@ -40,6 +40,15 @@ def choose(which: str, recipe: Recipe, root: str, judge: Judge | None) -> Policy
     return policy(which, recipe, root, judge)
 
 
+def require_champion(recipe: Recipe) -> None:
+    """Refuse where there is none at all: to know that costs nothing, to know which one takes the held-out problems.
+
+    Raises NoPolicy.
+    """
+    if not _crowned(store.client()):
+        raise _no_champion(recipe)
+
+
 def policy(which: str, recipe: Recipe | None, root: str, judge: Judge | None = None) -> Policy:
     """The policy that `which` names, in this order:
 
@@ -68,21 +77,30 @@ def champion(recipe: Recipe | None, judge: Judge | None = None) -> Policy:
     if judge is not None:
         names = [name for name in [registry.find(client, judge)] if name]
     else:
-        models = client.search_registered_models("name LIKE 'captioner-%'")
-        names = [model.name for model in models if CHAMPION in model.aliases]
+        names = _crowned(client)
         if recipe is not None:
             last = _last_judged(client, recipe)
             names = [name for name in [last] if name in names]
     crowned = [version for name in names if (version := registry.champion(client, name))]
-    where = store.plain(os.environ.get("MLFLOW_TRACKING_URI", ""))
     if not crowned:
-        whose = " for this recipe's reasoner and held-out problems" if recipe or judge else ""
-        raise NoPolicy(f"--policy {CHAMPION}: {where} holds none{whose}; let a training finish first, or give {KINDS}")
+        raise _no_champion(recipe)
     if len(crowned) > 1:
         known = ", ".join(f"{v.name} ({float(v.tags['racro.accuracy']):.1%})" for v in crowned)
         raise NoPolicy(f"--policy {CHAMPION}: there are several, {known}; say which one by --recipe or --run")
     tags = crowned[0].tags
     return _as_trained(Policy(uri=tags["racro.policy_uri"], rows=0, digest=tags["racro.policy"]))
+
+
+def _crowned(client: MlflowClient) -> list[str]:
+    """The registered models that have a champion."""
+    models = client.search_registered_models("name LIKE 'captioner-%'")
+    return [model.name for model in models if CHAMPION in model.aliases]
+
+
+def _no_champion(recipe: Recipe | None) -> NoPolicy:
+    where = store.plain(os.environ.get("MLFLOW_TRACKING_URI", ""))
+    whose = " for this recipe's reasoner and held-out problems" if recipe else ""
+    return NoPolicy(f"--policy {CHAMPION}: {where} holds none{whose}; let a training finish first, or give {KINDS}")
 
 
 def _as_trained(policy: Policy) -> Policy:

@@ -15,6 +15,7 @@ from racro.evaluation import results
 from racro.evaluation.heldout import HELDOUT
 from racro.evaluation.parts import questions_of
 from racro.evaluation.results import NothingEvaluated
+from racro.grading import RULES
 from racro.rewards.answer import counts
 from racro.schema import Entry, EntryTable, Mode, ModelOutput, QuestionPart, Result, ResultTable, Verdict, WritingTable
 from racro.storage import artifacts
@@ -22,7 +23,7 @@ from tasks.questions import benchmark
 from tasks.running.policies import Output, stage
 
 
-@stage("grade", version=2)
+@stage("grade", version=2 + RULES)
 def grade(
     output: Output,
     parts: tuple[QuestionPart, ...],
@@ -61,7 +62,7 @@ def _read(tables: Sequence[WritingTable]) -> list[ModelOutput]:
     return [row for table in tables for row in artifacts.read_table(table, ModelOutput)]
 
 
-@stage("aggregate", version=2)
+@stage("aggregate", version=2 + RULES)
 def aggregate(
     output: Output,
     name: str,

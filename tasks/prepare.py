@@ -33,6 +33,7 @@ from racro.data.lengths import Fit
 from racro.engines.protocol import Role
 from racro.engines.remote.fleet import away
 from racro.errors import BadInput
+from racro.grading import RULES
 from racro.models import compatibility
 from racro.models import parts as model_parts
 from racro.models.adapters import Adapter
@@ -94,7 +95,7 @@ def prepare(
     return _written(output, problems.load(problems_config, output.folder, seed, heldout))
 
 
-@stage("prepare", version=3)
+@stage("prepare", version=3 + RULES)
 def prepare_table(
     output: Output,
     problems_config: Problems,

@@ -113,6 +113,8 @@ def one_count(sentence: str, question: str) -> str:
 
     if _says_none(sentence, question):
         return "0"
+    if not numerals.counts(sentence):
+        return sentence
     sentence = _COUNTS.sub(chosen, sentence)
     if compared := _MORE.search(question.lower()):  # "2 more"
         sentence = re.sub(rf"(?<=\d) {compared[1]}\b", "", sentence)
@@ -146,11 +148,18 @@ _NONE = re.compile(
 
 def _says_none(text: str, question: str) -> bool:
     """Does a text say that there is none of what "how many" asks for: "There are no cubes."?"""
-    asked = _HOW_MANY.search(" ".join(question.lower().partition("\nchoices")[0].split()))
+    asked = _how_many(question)
     said = asked and _NONE.fullmatch(clean(text))
     if not asked or not said:
         return False
-    return not said["counted"] or _stems(said["counted"]) <= _stems(asked[1])
+    return not said["counted"] or _stems(said["counted"]) <= _stems(asked)
+
+
+@lru_cache(1024)
+def _how_many(question: str) -> str:
+    """What a question wants the number of: "red cubes"."""
+    asked = _HOW_MANY.search(" ".join(question.lower().partition("\nchoices")[0].split()))
+    return asked[1] if asked else ""
 
 
 def _of_another(counted: str, question: str) -> bool:
@@ -158,10 +167,10 @@ def _of_another(counted: str, question: str) -> bool:
 
     Only where nothing is both (two solids, two colours), or where the question names both: "cubes and spheres".
     """
-    asked = _HOW_MANY.search(" ".join(question.lower().partition("\nchoices")[0].split()))
-    if asked is None or unit(counted.split()[-1]):
+    asked = _how_many(question)
+    if not asked or unit(counted.split()[-1]):
         return False
-    ours, theirs = (list(map(stem, part.lower().split())) for part in (asked[1], counted))
+    ours, theirs = (list(map(stem, part.lower().split())) for part in (asked, counted))
     if any(kind & {*ours} and kind & {*theirs} and not kind & {*ours} & {*theirs} for kind in _EXCLUSIVE):
         return True
     named = ({stem(one), stem(other)} for one, other in _LISTED.findall(question.lower()))

@@ -1,4 +1,4 @@
-"""Dates and times of day: "March 3, 2021" and "3rd of March 2021", "3:45 PM" and "15:45".
+"""Dates and times of day: "March 3, 2021" and "3rd of March 2021", "3:45 PM" and "15:45", "half past five".
 
 Not durations (`racro.grading.units`) and not ratios (`racro.grading.words`). Called by `racro.grading.grader`.
 """
@@ -10,6 +10,7 @@ import re
 from functools import lru_cache
 from typing import NamedTuple
 
+from racro.grading import numerals
 from racro.grading.plain import clean
 
 _NAMES = {
@@ -32,6 +33,10 @@ _TIME = re.compile(
     r"(?P<hour>[01]?\d|2[0-4])(?:[:.](?P<minute>[0-5]\d))?(?::(?P<second>[0-5]\d))?"
     r"\s?(?P<half>[ap]\.?\s?m\b\.?|o'clock)?",
     re.IGNORECASE,
+)
+_PARTS = {"half past": 30, "quarter past": 15, "quarter to": -15}
+_SPOKEN = re.compile(
+    rf"(?:an? )?({'|'.join(_PARTS)}) ({'|'.join([*numerals.WORDS][1:13])}|1[0-2]|[1-9])", re.IGNORECASE
 )
 
 
@@ -66,6 +71,10 @@ def same_moment(found: str, answer: str) -> bool | None:
 
 @lru_cache(4096)
 def _moment(text: str) -> _Date | _Time | None:
+    if spoken := _SPOKEN.fullmatch(text.strip(" .")):
+        part, hour = spoken[1].lower(), spoken[2].lower()
+        minutes = 60 * (numerals.WORDS.get(hour) or int(hour)) + _PARTS[part]
+        return _Time(minutes // 60 or 12, minutes % 60, 0, "")
     if not any(map(str.isdigit, text)):
         return None
     plain = clean(text)

@@ -33,7 +33,17 @@ _CHINESE_DIGITS = dict(zip("零〇一二两三四五六七八九", (0, 0, 1, 2, 
 _POWERS = {"十": 10, "百": 100, "千": 1000}
 _MEASURE_WORDS = "个只条根张本件块人次元年月日天名位棵朵片双对份种辆"
 _REPEATING = re.compile(r"(\d{0,20})\.(\d{0,20})\\(?:overline|bar|dot)\s?\{\s?(\d{1,20})\s?\}")
+_DIGIT = re.compile(r"\d")
 _SIGNED = re.compile(r"^(?:(?:minus|negative)\s(?=[\d.(a-z])|[负負](?=[\d零一二两三四五六七八九十百]))", re.IGNORECASE)
+
+
+_LETTERS = re.compile(r"[a-z]+")
+_IN_NUMERALS = frozenset([*WORDS, "hundred"])
+
+
+def counts(text: str) -> bool:
+    """May a text hold a number, in digits or in English words?"""
+    return _DIGIT.search(text) is not None or not _IN_NUMERALS.isdisjoint(_LETTERS.findall(text.lower()))
 
 
 def signed(text: str) -> str:

@@ -12,44 +12,12 @@ from collections.abc import Sequence
 
 from racro.grading import choices, expressions, numbers
 from racro.grading.asking import relevant
-from racro.grading.quantities import CONCLUDING, announced, concluded_number
+from racro.grading.quantities import announced, concluded_number
 from racro.grading.restating import answers
+from racro.grading.sentences import LISTED, LONGEST, REFUSAL, copies_options, sentences
 from racro.grading.solutions import is_empty
-from racro.grading.words import words, yes_or_no
+from racro.grading.words import CORRECTED, words, yes_or_no
 from racro.schema import Gold
-
-SENTENCES = 6
-"""Sentences at the end of an output that are read, before the two at its beginning."""
-LONGEST = 600
-"""Characters of a sentence that are read, at its end."""
-
-_END = re.compile(r"(?<=[.!?。])(?<!^[A-Z]\.)[\s*]+|\n+|(?<=。)")
-_CODE = re.compile(r"```.*?(?:```|\Z)", re.DOTALL)
-_LISTED = re.compile(r"^[ \t]*\(?([A-Z])[).][^\n]*$", re.MULTILINE)
-_TABLE = re.compile(r"^[^\n|]*\|[^\n]*$", re.MULTILINE)
-_POLITE = re.compile(
-    r"\b(?:hope (?:this|that|it)|let me know|anything else|other questions|help you|feel free|note that)\b",
-    re.IGNORECASE,
-)
-_REFUSAL = re.compile(
-    r"\b(?:can(?:not|'t|’t)|unable|impossible|not possible|not provided?|does(?: not|n't|n’t) provide|no information"
-    r"|not enough|more (?:information|context)|none of the|mistake|not (?:one of|among|an option|available|listed)"
-    r"|no (?:option|correct|answer)|insufficient|error in the (?:problem|question|options|image))\b|题目|错误",
-    re.IGNORECASE,
-)
-
-
-def sentences(text: str) -> list[str]:
-    """The sentences that may hold an answer, the likeliest first; those before which it is refused are left out."""
-    text = _TABLE.sub("\n", _CODE.sub("\n", text))
-    if len({match[1] for match in _LISTED.finditer(text)}) > 1:  # the options, copied
-        text = _LISTED.sub("", text)
-    parts = [part.strip() for part in _END.split(text) if part.strip()]
-    kept = [part[-LONGEST:] for part in parts if not _POLITE.search(part)]
-    last = kept[: -SENTENCES - 1 : -1]
-    refused = next((at for at, part in enumerate(last) if _REFUSAL.search(part)), None)
-    read = last[:refused] if refused is not None else last + kept[:2]
-    return sorted(read, key=lambda sentence: not CONCLUDING.match(sentence))
 
 
 def conclusion(text: str, gold: Gold) -> str | None:
@@ -197,7 +165,7 @@ ECHO = 0.6
 def stance(read: Sequence[str], question: str) -> bool | None:
     """What sentences answer: yes or no by the first word of one, or by restating the question, plainly or negated."""
     for sentence in read:
-        said = yes_or_no(_LABEL.sub("", sentence).partition(",")[0].partition(".")[0])
+        said = yes_or_no(_LABEL.sub("", CORRECTED.sub("", sentence)).partition(",")[0].partition(".")[0])
         if said is None and (named := _NAMED.findall(sentence)):
             said = yes_or_no(named[-1])
         if said is not None:
@@ -251,15 +219,15 @@ def whole_lines(text: str, gold: Gold) -> list[str]:
         return [last]
     if gold.kind in _VALUED and (last_formula := formula(last[-LONGEST:])):
         return [last_formula]
-    if len({match[1] for match in _LISTED.finditer(text)}) > 1 and _LISTED.fullmatch(last):
+    if LISTED.fullmatch(last) and copies_options(text):
         return []  # the last of the options, copied
     alone = gold.kind in ("integer", "float", "choice", "choices", "yesno") or last == text
     return [last] if last and len(last) <= SHORT and alone and not _refuses(last, gold) else []
 
 
 def _refuses(line: str, gold: Gold) -> bool:
-    labelled = gold.kind in ("choice", "choices") and _LISTED.match(line)  # "C) None of the others"
-    return not labelled and _REFUSAL.search(line) is not None
+    labelled = gold.kind in ("choice", "choices") and LISTED.match(line)  # "C) None of the others"
+    return not labelled and REFUSAL.search(line) is not None
 
 
 _WORDS = re.compile(r"(?:\b[^\W\d_]{2,}\b[^\w\\{}]+){4}")

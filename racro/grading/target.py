@@ -26,6 +26,7 @@ _ALGEBRA = re.compile(
 _VALUES = re.compile(r"[(\[]?[^()\[\],]{1,40}(?:,[^()\[\],]{1,40})+[)\]]?")
 _WORD = re.compile(r"[^\W\d_]{2,}")
 _POLAR = re.compile(r"是的?|否|对的?|不对|错误?|正确|不是")
+_FACTORIAL = re.compile(r"\d{1,3}!")
 _DATE = re.compile(r"\d{1,4}([/.-])\d{1,2}\1\d{1,4}")
 
 
@@ -58,7 +59,7 @@ def _kind(answer: str, written: str) -> AnswerKind:
     if "/" in plain and unit(plain):
         return "text"
     symbols = _FUNCTIONS.sub("x", plain)
-    if re.fullmatch(r"\d{1,3}!", plain):
+    if _FACTORIAL.fullmatch(plain):
         return "expression"
     return "expression" if len(plain) <= LONGEST_ALGEBRA and _ALGEBRA.fullmatch(symbols) else "text"
 

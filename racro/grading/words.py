@@ -71,6 +71,8 @@ _ACCENTS = re.compile(r"(?<=[a-z])[\u0300-\u036f]+")
 _PRIMES = re.compile(r"(?<![\w'\"])([a-z])('{1,3})(?!\w)")
 """A' is another point than A."""
 _ORDINAL = re.compile(r"\b(\d{1,2})(?:st|nd|rd|th)\b")
+_PUNCTUATION = re.compile(r"(?<=[^\W\d])-(?=[^\W\d])|[^\w\s./%+<>=°^-]|\.(?!\d)")
+_ARTICLE = re.compile(r"^(?:an?|the)\s(?=.)")
 _INDEX = re.compile(r"(?<=[a-z)])\s?_\s?\{?(\d+)\}?(?:\s(?=[a-z(](?![a-z]{2})))?")
 
 
@@ -83,10 +85,13 @@ def words(text: str) -> str:
         text = unicodedata.normalize("NFC", _ACCENTS.sub("", text))
     if "'" in text:
         text = _PRIMES.sub(lambda letter: letter[1] + "prime" * len(letter[2]), text)
-    text = _INDEX.sub(r"\1", text.replace("grey", "gray"))
+    text = text.replace("grey", "gray")
+    if "_" in text:
+        text = _INDEX.sub(r"\1", text)
     text = _ORDINAL.sub(lambda number: numerals.ORDINALS.get(int(number[1]), number[0]), text)
-    text = re.sub(r"(?<=[^\W\d])-(?=[^\W\d])|[^\w\s./%+<>=°^-]|\.(?!\d)", " ", text)
-    return re.sub(r"^(?:an?|the)\s(?=.)", "", " ".join(text.split()))
+    if not text.replace(" ", "").isalnum():
+        text = _PUNCTUATION.sub(" ", text)
+    return _ARTICLE.sub("", " ".join(text.split()))
 
 
 _CHINESE = re.compile(r"(?:答案)?(?:是|为)?:?(?:(是|对|正确|能|可以|会)|(?:否|不|错|没))(?![\u4e00-\u9fff]{4})")
@@ -96,8 +101,17 @@ _REFUSED = frozenset(["idea", "clue", "comment", "answer", "information", "info"
 """After "no" these refuse an answer."""
 
 
+CORRECTED = re.compile(r".*\bwait\b[,.!…]+\s*(?:actually\b,?\s*)?", re.IGNORECASE | re.DOTALL)
+"""What an answer takes back: "No, wait, "."""
+
+
 def yes_or_no(text: str) -> bool | None:
-    """What a text begins by saying: "Yes", "yes, because ...", "True", "No." None for neither, and for both."""
+    """What a text begins by saying: "Yes", "yes, because ...", "True", "No." None for neither, and for both.
+
+    Of "No, wait, yes" the second.
+    """
+    if (taken_back := CORRECTED.match(text)) and (second := yes_or_no(text[taken_back.end() :])) is not None:
+        return second
     said = re.findall(r"[a-z]+", clean(text).lower())
     if said[:1] == ["no"] and said[1:2] and said[1] in _REFUSED:
         return None

@@ -14,7 +14,7 @@ from typing import Literal
 
 from racro import config
 from racro.engines.protocol import Completion, Refusal
-from racro.grading import grade
+from racro.grading import RULES, grade
 from racro.prompts import REASONER_DIGEST
 from racro.rewards.protocol import Case, Kind, Means, Value
 from racro.rollouts.reasoner import UNANSWERED, answer, no_question, training_sampling
@@ -24,7 +24,7 @@ from racro.schema import Gold, Verdict
 class Answer(Kind[config.AnswerReward]):
     """1 for a right answer, 0 for a wrong one, None where nothing is known about the caption."""
 
-    version = 1
+    version = 1 + RULES
     prompts = REASONER_DIGEST
     needs = frozenset(("reasoner",))
     remedy = (

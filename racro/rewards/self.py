@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 
 from racro import config
 from racro.engines.protocol import Refusal, Sampling, prompt_seed
-from racro.grading import grade
+from racro.grading import RULES, grade
 from racro.prompts import REASONER_DIGEST
 from racro.rewards.answer import worth
 from racro.rewards.judging import unasked
@@ -21,7 +21,7 @@ from racro.schema import Gold
 class Self(Kind[config.SelfReward]):
     """1 for a right answer, 0 for a wrong one, None where nothing is known."""
 
-    version = 1
+    version = 1 + RULES
     prompts = REASONER_DIGEST
     needs = frozenset(("policy", "gate"))
     remedy = "raise runtime.request_deadline, or look at what the captioner answers"

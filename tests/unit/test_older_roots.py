@@ -1,7 +1,12 @@
-"""A root that was made before there were stages, curricula and judges is still read: keys are what they were."""
+"""A root that was made before there were stages, curricula and judges is still read: keys are what they were.
+
+But for what gives verdicts: the grader's rules have changed."""
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from types import SimpleNamespace
 from typing import Any
 
@@ -28,6 +33,32 @@ REASONER = schema.FrozenModel(uri="a", rows=0, digest="f")
 def key(task: Task[..., Any], **inputs: Any) -> str:
     assert isinstance(task.cache_policy, Identity)
     return task.cache_policy.compute_key(SimpleNamespace(), inputs | {"runtime": RECIPE.runtime, "root": "x"}, {})  # type: ignore[arg-type]
+
+
+VERSIONS = """
+import json, sys
+import racro.grading
+racro.grading.RULES += int(sys.argv[1])
+from prefect import Task
+from tasks import caption, compose, generate, grade, prepare, questions, reward, rounds, select, update
+from tasks.running.policies import Identity
+found = {}
+for module in (caption, compose, generate, grade, prepare, questions, reward, rounds, select, update):
+    for task in [*vars(module).values(), *getattr(module, "STAGES", {}).values()]:
+        if isinstance(task, Task) and isinstance(task.cache_policy, Identity):
+            found.setdefault(task.name, []).append(task.cache_policy.version)
+print(json.dumps(found))
+"""
+
+
+def test_what_gives_verdicts_is_made_again_under_other_rules() -> None:
+    command = [sys.executable, "-c", VERSIONS]
+    now, then = (
+        json.loads(subprocess.run([*command, rules], check=True, capture_output=True, text=True).stdout)
+        for rules in ("0", "1")
+    )
+    changed = {name for name in now if now[name] != then[name]}
+    assert changed == {"grade", "aggregate", "prepare", "reward-answer", "reward-self"}
 
 
 def test_the_stages_of_a_plain_training_have_the_keys_of_before() -> None:
@@ -86,7 +117,7 @@ def test_the_stages_of_a_plain_training_have_the_keys_of_before() -> None:
     )
     assert found == [
         "artifacts/caption/74d051a7c4f74273854e",
-        "artifacts/reward-answer/9e778a13bc250624e027",
+        "artifacts/reward-answer/bb15d6e94f9abc3a5db5",
         "artifacts/reward-describes/dcfe82c78d9778b610dd",
         "artifacts/compose/900fdf026f51747cfe6c",
         "artifacts/update/c573e7bb89bb5615ea3c",
