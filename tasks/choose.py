@@ -45,7 +45,7 @@ def require_champion(recipe: Recipe) -> None:
 
     Raises NoPolicy.
     """
-    if not _crowned(store.client()):
+    if not registry.crowned(store.client()):
         raise _no_champion(recipe)
 
 
@@ -77,7 +77,7 @@ def champion(recipe: Recipe | None, judge: Judge | None = None) -> Policy:
     if judge is not None:
         names = [name for name in [registry.find(client, judge)] if name]
     else:
-        names = _crowned(client)
+        names = [model.name for model in registry.crowned(client)]
         if recipe is not None:
             last = _last_judged(client, recipe)
             names = [name for name in [last] if name in names]
@@ -89,12 +89,6 @@ def champion(recipe: Recipe | None, judge: Judge | None = None) -> Policy:
         raise NoPolicy(f"--policy {CHAMPION}: there are several, {known}; say which one by --recipe or --run")
     tags = crowned[0].tags
     return _as_trained(Policy(uri=tags["racro.policy_uri"], rows=0, digest=tags["racro.policy"]))
-
-
-def _crowned(client: MlflowClient) -> list[str]:
-    """The registered models that have a champion."""
-    models = client.search_registered_models("name LIKE 'captioner-%'")
-    return [model.name for model in models if CHAMPION in model.aliases]
 
 
 def _no_champion(recipe: Recipe | None) -> NoPolicy:

@@ -12,13 +12,14 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from mlflow import MlflowClient
-from mlflow.entities.model_registry import ModelVersion
+from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 from mlflow.exceptions import MlflowException
 
 from racro.config import Recipe
 from racro.identity import digest
 from racro.prompts import Message, attempt_messages, caption_messages, plain_text, reasoner_messages
 from racro.schema import CHAMPION, FrozenModel, ProblemTable
+from tasks.recording import store
 
 
 class Judge(NamedTuple):
@@ -106,11 +107,24 @@ def moves(client: MlflowClient, run_id: str) -> Iterator[Move]:
 
 
 def champion(client: MlflowClient, name: str) -> ModelVersion | None:
-    """Of a registered model; None if it has none."""
+    """Of a registered model; None if it has none. Raises MlflowException where the server does not say."""
     try:
         return client.get_model_version_by_alias(name, CHAMPION)
-    except MlflowException:
+    except MlflowException as error:
+        if error.error_code in store.HEALING:  # not "none", after which a worse one would become champion
+            raise
         return None
+
+
+def crowned(client: MlflowClient) -> list[RegisteredModel]:
+    """All registered models that have a champion. MLflow gives a hundred at a time."""
+    found: list[RegisteredModel] = []
+    page: str | None = None
+    while page != "":
+        models = client.search_registered_models("name LIKE 'captioner-%'", page_token=page)
+        found += [model for model in models if CHAMPION in model.aliases]
+        page = models.token or ""
+    return found
 
 
 def crown(client: MlflowClient, move: Move) -> None:

@@ -6,6 +6,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from racro.schema import CHAMPION
+from tasks.recording import registry
 from tasks.recording.store import EXPERIMENT
 
 LIMIT = 1000
@@ -27,8 +28,7 @@ def rename(client: MlflowClient, root: str, old: str, new: str) -> None:
 
 def champions(client: MlflowClient) -> set[str]:
     """Digests of the best policies, one for each way of judging them."""
-    models = client.search_registered_models("name LIKE 'captioner-%'")
-    best = [client.get_model_version_by_alias(m.name, CHAMPION) for m in models if CHAMPION in m.aliases]
+    best = [client.get_model_version_by_alias(model.name, CHAMPION) for model in registry.crowned(client)]
     return {version.tags["racro.policy"] for version in best}
 
 

@@ -14,6 +14,8 @@ from racro.errors import BadInput
 from racro.storage.files import in_time
 
 EXPERIMENT = "racro"
+HEALING = ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED")
+"""MLflow's codes for what another attempt may get past; it gives a lost connection the first."""
 DEADLINE = 25.0
 """Seconds for the store to answer. A server that is being restarted comes back in time."""
 

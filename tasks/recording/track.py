@@ -59,16 +59,13 @@ COLUMNS = ("question", "answer", "category", "images")
 P = ParamSpec("P")
 T = TypeVar("T")
 
-HEALING = ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED")
-"""MLflow's codes for what another attempt may get past; it gives a lost connection the first."""
-
 
 def may_heal(task: Task[..., Any], run: TaskRun, state: State) -> bool:
     """Prefect's retry condition: the server was away, not the request wrong."""
     try:
         state.result()
     except MlflowException as error:
-        return error.error_code in HEALING
+        return error.error_code in store.HEALING
     except (OSError, TimeoutError, RuntimeError):
         return True
     except Exception:  # a mistake, of the request or of ours: not tried again, and Prefect raises it

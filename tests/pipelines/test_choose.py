@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
 
 from flows.evaluation import evaluate
 from racro.config import loading
 from tasks.choose import NoPolicy
+from tasks.recording import registry, runs
 from tests.conftest import EMBEDDED_RECIPE, TINY
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
@@ -24,3 +26,25 @@ def test_what_is_no_policy_costs_no_preparation(tmp_path: Path) -> None:
         with pytest.raises(NoPolicy, match=f"--policy {policy}: .*{line}"):
             evaluate(recipe, policy, root=str(tmp_path))
     assert not (tmp_path / "artifacts" / "prepare").exists()
+
+
+def test_every_champion_counts_however_many_models_are_registered(tmp_path: Path) -> None:
+    """Their checkpoints stay when others are pruned; MLflow shows a hundred models at a time."""
+    client = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
+    for number in range(205):
+        client.create_registered_model(name := f"captioner-{number:03}")
+        if number in (0, 150, 204):
+            client.create_model_version(name, str(tmp_path), tags={"racro.policy": f"policy {number}"})
+            client.set_registered_model_alias(name, "champion", "1")
+    assert runs.champions(client) == {"policy 0", "policy 150", "policy 204"}
+
+
+def test_a_server_that_fails_has_not_said_that_there_is_no_champion(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise MlflowException("the database is away")  # INTERNAL_ERROR, as of a lost connection
+
+    client = MlflowClient()
+    assert registry.champion(client, "captioner-nobody") is None
+    monkeypatch.setattr(MlflowClient, "get_model_version_by_alias", fail)
+    with pytest.raises(MlflowException, match="away"):
+        registry.champion(client, "captioner-nobody")
