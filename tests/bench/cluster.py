@@ -27,7 +27,11 @@ SMALL = (
 )
 PLACES = {
     "workers": ("runtime.captioner.worker=true", "runtime.reasoner.worker=true", "runtime.trainer.processes=1"),
-    "ray": ("runtime.cluster={type: ray, address: local, cpus: 0.5}", "runtime.device=cpu", "runtime.trainer.processes=1"),
+    "ray": (
+        "runtime.cluster={type: ray, address: local, cpus: 0.5}",
+        "runtime.device=cpu",
+        "runtime.trainer.processes=1",
+    ),
 }
 
 

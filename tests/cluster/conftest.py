@@ -84,6 +84,11 @@ class Nodes:
         node = again(lambda: self.cluster.add_node(**more, **ports()))
         self.others[node.node_id] = node
 
+    def spare(self, count: int) -> None:
+        """At least so many nodes beside the head; tests before may have killed some."""
+        while len(self.others) < count:
+            self.add()
+
     def kill(self, name: str) -> bool:
         """Kill a node with all its processes, as a power cut does; False for the head, which the test needs."""
         if name not in self.others:

@@ -86,6 +86,7 @@ def test_two_ranks_on_two_nodes_make_the_policy_of_two_processes_here(
     pair = ("iterations=1", "evaluation.every=1", "runtime.trainer={processes: 2, shard: fsdp}")
     here = trained(tmp_path / "here", "here", *pair)
     monkeypatch.setattr(Processes, "update", seen)
+    nodes.spare(2)
     away = nodes.settings(resources={"trainer": {"spare": 0.6}})  # of 1 that a node has
     there = trained(tmp_path / "there", "there", *pair, f"runtime.cluster={json.dumps(away)}")
     assert [len(set(pair)) for pair in places] == [2]
