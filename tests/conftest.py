@@ -68,8 +68,10 @@ PREFECT_PORT = Reserved()
 # Prefect reads this once, when test modules import it, and starts its own server where nothing is set.
 os.environ["PREFECT_API_URL"] = f"http://127.0.0.1:{PREFECT_PORT.number}/api"
 
-# The same examples in every run, so that a failure can be repeated. `--hypothesis-profile=explore` draws new ones.
+# The same examples in every run, so that a failure can be repeated. `--hypothesis-profile=explore` draws new ones, and
+# `--hypothesis-profile=quick` a fifth (`tests/support/examples.py`).
 hypothesis.settings.register_profile("ci", derandomize=True, print_blob=True, deadline=None, database=None)
+hypothesis.settings.register_profile("quick", hypothesis.settings.get_profile("ci"), max_examples=20)
 hypothesis.settings.register_profile("explore", deadline=None)
 hypothesis.settings.load_profile("ci")
 

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import matplotlib
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -62,17 +63,20 @@ STYLE: dict[str, Any] = {
     "legend.fontsize": 9.5,
 }
 
+TRANSPARENT = {"figure.facecolor": "none", "axes.facecolor": "none"}
+
 Draw = Callable[[Any], None]
 """Draws on a matplotlib Axes."""
 
 
 def svg(draw: Draw, name: str, size: tuple[float, float] = (6.0, 3.0)) -> str:
     """A chart as an `<svg>` element that takes the page's colours, font and width. `size` in inches."""
-    with matplotlib.rc_context({**STYLE, "svg.hashsalt": name}):
+    with matplotlib.rc_context({**STYLE, **TRANSPARENT, "svg.hashsalt": name}):
         figure = Figure(figsize=size, layout="constrained")
         draw(figure.add_subplot())
         buffer = io.StringIO()
-        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+        # Not by `savefig`, which draws everything once before it does.
+        FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None, "Creator": None})
     text = re.sub(r"^.*?(?=<svg)|<metadata>.*?</metadata>", "", buffer.getvalue(), flags=re.DOTALL)
     text = re.sub(r' id="[a-zA-Z0-9.]+_\d+"', "", text)  # figure_1, axes_1 ...: an id may stand in a page only once
     text = re.sub(r'<svg [^>]*?viewBox="([^"]+)"[^>]*>', rf'<svg viewBox="\1" role="img" aria-label="{name}">', text)

@@ -16,6 +16,7 @@ from racro.schema import DroppedRow
 from racro.storage import artifacts, attempts, leases
 from racro.storage.files import create_file
 from tests.support import s3
+from tests.support.examples import examples
 from tests.unit.storage.test_attempts import read, record, rows
 from tests.unit.storage.test_leases import SOON, STEPS, Machine, one_record_counts, started
 
@@ -92,7 +93,7 @@ def test_a_frozen_holder_is_overtaken_and_what_it_writes_then_counts_for_nothing
     assert kept is not None and left(store, folder) == {"record.json", kept.place}
 
 
-@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(8), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=STEPS)
 def test_whatever_happens_one_record_counts(steps: list[tuple[str, str]], store: s3.Store) -> None:
     one_record_counts(steps, f"s3://{s3.BUCKET}/artifacts/{uuid4().hex}")

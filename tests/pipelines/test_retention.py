@@ -24,6 +24,7 @@ from racro.storage.retention import Checkpoint, Freed, expendable, find
 from racro.summary import Summary
 from tests.conftest import EMBEDDED_RECIPE, TINY
 from tests.support import forkserver, s3
+from tests.support.examples import examples
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
@@ -48,7 +49,7 @@ def depth(one: Checkpoint, by_node: dict[str, Checkpoint]) -> int:
     return 1 + (depth(by_node[one.parent], by_node) if one.parent in by_node else 0)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(trees(), st.integers(1, 4), st.integers(0, 4), st.data())
 def test_what_must_stay_stays_and_everything_else_goes(
     tree: list[Checkpoint], last: int, every: int, data: st.DataObject

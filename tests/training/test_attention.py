@@ -18,13 +18,14 @@ from racro.training.bins import Row
 from racro.training.grouped import PADDING, Packed, block_mask, visible
 from racro.training.passes import BinInputs
 from racro.training.prompts import PromptEncoder
+from tests.support.examples import examples
 from tests.support.tiny_training import G, TinyTraining
 
 CAPTIONER = EMBEDDED / "captioner"
 CPU = torch.device("cpu")
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=examples(50), deadline=None)
 @given(st.lists(st.lists(st.integers(1, 5), min_size=1, max_size=5), min_size=1, max_size=3))
 def test_a_block_mask_says_the_same_as_a_tensor(lengths: list[list[int]]) -> None:
     """Of segments of any lengths, with padding."""

@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from racro.models.folders import EMBEDDED
 from racro.training import replay
 from racro.training.optimizer import OffloadedAdamW
+from tests.support.examples import examples
 from tests.support.tiny_training import TinyTraining
 
 CAPTIONER = EMBEDDED / "captioner"
@@ -47,7 +48,7 @@ def test_moments_in_main_memory_give_the_same_policy(
         assert torch.equal(one, other) and not torch.equal(one, weights(CAPTIONER))
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=examples(20), deadline=None)
 @given(st.integers(0, 2**31), st.floats(1e-4, 1e-1), st.floats(0, 0.5), st.integers(1, 4))
 def test_steps_are_those_of_torch(seed: int, rate: float, decay: float, steps: int) -> None:
     """Also with a rate that changes, and a parameter without a gradient."""

@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from racro import environment
+from tests.support.examples import examples
 
 
 @pytest.mark.parametrize("statement", ["import racro", "import tasks", "import flows", "import racro.schema"])
@@ -35,7 +36,7 @@ def test_what_is_set_stays(monkeypatch: pytest.MonkeyPatch) -> None:
 HOSTS = st.lists(st.sampled_from(["example.org", "10.0.0.0/8", "127.0.0.1", "localhost"]), max_size=3)
 
 
-@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(30), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(given_lower=HOSTS, given_upper=HOSTS, proxy=st.sampled_from(["http_proxy", "HTTP_PROXY", "ALL_PROXY"]))
 def test_loopback_never_goes_through_a_proxy(
     given_lower: list[str], given_upper: list[str], proxy: str, monkeypatch: pytest.MonkeyPatch

@@ -32,6 +32,7 @@ from tasks.running.policies import RUNTIME, Identity
 from tasks.select import select
 from tasks.update import update
 from tests.support.cases import problem
+from tests.support.examples import examples
 
 EVALUATION = (load, describe, attempt, answer, grade, aggregate)
 TRAINING = (prepare, fingerprint_stage, parity, select, caption, solve, *REWARDS.values(), compose, profile, update)
@@ -236,7 +237,7 @@ def test_keys_are_equal_exactly_where_the_inputs_are(stage: str) -> None:
     runtimes = st.builds(config.Runtime, device=st.text(), caption_batch=st.integers(1), retries=st.integers(0))
     draws = st.fixed_dictionaries(CHANGES[stage] | {"seed": st.integers(0, 3), "runtime": runtimes, "root": st.text()})
 
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=examples(60), deadline=None)
     @given(draws, draws)
     def check(one: dict[str, Any], other: dict[str, Any]) -> None:
         same = all(one[name] == other[name] for name in one if name not in ("runtime", "root"))
@@ -274,7 +275,7 @@ plain = st.recursive(
 )
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=examples(30), deadline=None)
 @given(st.dictionaries(st.text(max_size=5), plain, max_size=5), st.randoms(use_true_random=False))
 def test_the_order_of_a_dict_is_of_no_account(value: dict[str, Any], dice: Any) -> None:
     items = list(value.items())

@@ -12,6 +12,7 @@ from racro.config import Recipe, RolloutSettings, loading
 from racro.config.loading import BadRecipe
 from racro.identity import computed, fingerprint
 from racro.schedule import rounds
+from tests.support.examples import examples
 
 STAGES = st.lists(
     st.fixed_dictionaries(
@@ -25,7 +26,7 @@ STAGES = st.lists(
 )
 
 
-@settings(max_examples=25)
+@settings(max_examples=examples(25))
 @given(STAGES, st.integers(0, 1))
 def test_captions_are_at_most_one_update_old_and_those_that_begin_a_stage_are_not(stages: list[dict], lag: int) -> None:
     if stages:

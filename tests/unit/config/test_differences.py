@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from racro.config import Recipe, differences, loading
+from tests.support.examples import examples
 
 CHANGES = (
     "seed=1",
@@ -25,7 +26,7 @@ CHANGES = (
 )
 
 
-@settings(max_examples=40)
+@settings(max_examples=examples(40))
 @given(st.sampled_from(loading.names()), st.lists(st.sampled_from(CHANGES), unique=True))
 def test_what_is_shown_is_the_same_recipe_and_every_key_is_there(name: str, changes: list[str]) -> None:
     if any(change.startswith("runtime.judges") for change in changes):

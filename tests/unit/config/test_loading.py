@@ -23,6 +23,7 @@ from racro.config import (
 )
 from racro.config.loading import BadRecipe
 from tests.conftest import EMBEDDED_RECIPE, REPOSITORY, TINY
+from tests.support.examples import examples
 
 SHIPPED = sorted((REPOSITORY / "racro" / "recipes").glob("*.yaml"), key=lambda file: file.stem)
 
@@ -410,7 +411,7 @@ sections = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(sections)
 def test_a_recipe_that_is_written_and_read_is_the_same(content: dict[str, Any]) -> None:
     recipe = Recipe.model_validate(content)
@@ -420,7 +421,7 @@ def test_a_recipe_that_is_written_and_read_is_the_same(content: dict[str, Any]) 
         assert loading.load(file.name) == recipe
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(
     st.recursive(
         st.none() | st.booleans() | st.integers() | st.floats() | words,

@@ -22,6 +22,7 @@ from racro.data.cells import Unreadable, Unusable
 from racro.data.problems import Prepared
 from racro.data.rows import Files, check, draft_row, with_placeholders
 from racro.data.sources import BadSource
+from tests.support.examples import examples
 from tests.unit.data.test_problems import everything, jsonl, numbered, row
 
 COLUMNS = Columns(uid="uid", kind="kind", category="category", origin="origin", choices="choices", pass_rate="rate")
@@ -61,7 +62,7 @@ def written(cell: Any) -> list[str]:
     return [text for part in cell for text in written(part)] if isinstance(cell, list) else []
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=examples(400), deadline=None)
 @given(st.data())
 def test_any_cell_gives_a_problem_or_a_reason(data: st.DataObject) -> None:
     hostile = data.draw(st.lists(st.sampled_from(sorted(GOOD)), min_size=1, max_size=3, unique=True))
@@ -89,7 +90,7 @@ json_cells = st.recursive(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(
     st.lists(st.fixed_dictionaries({}, optional={n: json_cells for n in GOOD if n != "image"}), min_size=1, max_size=12)
 )

@@ -17,6 +17,7 @@ from racro import config
 from racro.data.contamination import MIN_WORDS, NEAR, Index, fingerprints, look, normal_text
 from racro.data.problems import load
 from racro.schema import Fingerprint, Problem
+from tests.support.examples import examples
 from tests.support.virl39k import drawing, encoded
 
 
@@ -40,14 +41,14 @@ COPIES = {
 
 
 @pytest.mark.parametrize("copy", COPIES)
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=examples(15), deadline=None)
 @given(seed=st.integers(0, 10**6))
 def test_a_copy_looks_the_same(copy: str, seed: int) -> None:
     image = drawing(seed, (240, 180))
     assert bits_apart(image, COPIES[copy](image)) <= NEAR
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(st.lists(st.integers(0, 10**6), min_size=2, max_size=2, unique=True))
 def test_another_picture_does_not(seeds: list[int]) -> None:
     first, second = (drawing(seed, (240, 180)) for seed in seeds)

@@ -17,6 +17,7 @@ from PIL import Image
 from racro.data import images
 from racro.data.images import BadImage, decode, image_bytes, open_image
 from racro.schema import ImageRef
+from tests.support.examples import examples
 
 
 def encoded(image: Image.Image, form: str = "PNG", **options: Any) -> bytes:
@@ -245,7 +246,7 @@ SOUND = {
 }
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(
     st.sampled_from(FORMS),
     st.lists(st.tuples(st.floats(0, 1), st.binary(min_size=1, max_size=6)), max_size=4),

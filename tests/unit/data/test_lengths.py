@@ -20,6 +20,7 @@ from racro.models.folders import EMBEDDED, max_positions
 from racro.prompts import caption_messages, reasoner_messages
 from racro.schema import PromptReader
 from tests.support.asking import generations, refusal
+from tests.support.examples import examples
 from tests.unit.data.test_problems import jsonl, row
 
 
@@ -32,7 +33,7 @@ def engine() -> TransformersEngine:
     return TransformersEngine.captioner(str(EMBEDDED / "captioner"), "float32", "cpu", 1)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=examples(15), deadline=None)
 @given(st.lists(st.tuples(st.integers(20, 300), st.integers(20, 300)), max_size=3), st.text("ab <>\n12é", max_size=90))
 def test_the_count_is_the_engines(engine: TransformersEngine, sizes: list[tuple[int, int]], question: str) -> None:
     images = tuple(Image.effect_noise(size, 50).convert("RGB") for size in sizes)
@@ -44,7 +45,7 @@ def test_the_count_is_the_engines(engine: TransformersEngine, sizes: list[tuple[
 
 
 @given(st.integers(1, 4000), st.integers(1, 4000))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=examples(30), deadline=None)
 def test_the_bound_of_an_image_is_one(width: int, height: int) -> None:
     if max(width, height) > 200 * min(width, height):
         return

@@ -26,6 +26,7 @@ from racro.data import sources, splits
 from racro.data.images import open_image, sha256
 from racro.data.problems import Prepared, TooManyBadRows, load
 from racro.data.sources import BadSource
+from tests.support.examples import examples
 
 
 def picture(colour: Any, mode: str = "RGB", size: tuple[int, int] = (12, 8), form: str = "PNG") -> bytes:
@@ -330,7 +331,7 @@ def test_an_unknown_protocol_and_a_broken_dataset_folder(tmp_path: Path) -> None
 # --- the split --------------------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(
     shown=st.lists(st.lists(st.integers(0, 30), min_size=1, max_size=3), min_size=1, max_size=40),
     seed=st.integers(0, 9),

@@ -27,6 +27,7 @@ from racro.errors import BadInput
 from racro.prompts import caption_messages
 from tests.support.asking import answers, generations, refusal, requests
 from tests.support.eventually import eventually
+from tests.support.examples import examples
 from tests.support.talker import Reply, Talker, last_text, refused, said
 
 GREEDY = Sampling(temperature=0.0, max_tokens=32, deadline=30)
@@ -185,7 +186,7 @@ json_values = st.recursive(
 )
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(json_values.map(lambda value: json.dumps(value).encode()) | st.binary(max_size=20), st.booleans())
 def test_garbage_is_no_answer(answer: bytes, token_ids: bool) -> None:
     """Whatever a server sends, it is an answer with text, or it is refused as none."""
@@ -236,7 +237,7 @@ def test_a_server_that_names_a_time_is_left_alone_until_then(
     assert asked[1] - asked[0] >= 1
 
 
-@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(8), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.lists(st.lists(st.sampled_from([429, 500, 503, 200]), max_size=2), min_size=1, max_size=12),
     st.integers(1, 3),
@@ -553,7 +554,7 @@ def scoring_server(body: dict[str, Any], i: int) -> Reply:
 
 
 @given(given=st.text(min_size=1, max_size=8), lead=st.sampled_from(["", "The answer is"]))
-@settings(max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(10), suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_a_vllm_server_says_how_probable_a_text_is(
     talk: Callable[..., Talker], connect: Callable[..., Endpoint], given: str, lead: str
 ) -> None:

@@ -15,6 +15,7 @@ from racro.engines.prefetcher import Prefetcher
 from racro.engines.protocol import Engine, Generation, Prompt, Refusal, Request, Sampling
 from racro.models.folders import EMBEDDED
 from racro.prompts import reasoner_messages
+from tests.support.examples import examples
 
 RULES = (ScriptedReply(when=r"bar is (\d)", replies=(r"it is \1", "I do not know")),)
 CAPTIONS = [f"The red bar is {height}. " * times for height, times in ((3, 1), (4, 2), (5, 4), (6, 1))]
@@ -48,7 +49,7 @@ def engine(name: str, around: str) -> Engine:
 @pytest.mark.parametrize("around", ["alone", "prefetcher", "balanced"])
 @pytest.mark.parametrize("name", ["scripted", "transformers"])
 @given(data=st.data())
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=examples(12), deadline=None)
 def test_any_mix_of_good_and_bad_requests(name: str, around: str, data: st.DataObject) -> None:
     bad = BAD[name][:1] if around == "prefetcher" else BAD[name]  # a Prefetcher is for text
     goods = st.tuples(st.sampled_from(CAPTIONS).map(good), st.none())

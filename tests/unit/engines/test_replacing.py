@@ -15,6 +15,7 @@ from racro.engines.balanced import LOSSES, Balanced
 from racro.engines.protocol import Completion, Engine, EngineLost, Generation, Prompt, Request, Sampling
 from racro.engines.worker.main import Feed, Host
 from racro.processes.launcher import Placed
+from tests.support.examples import examples
 
 
 class Copy(Engine):
@@ -46,7 +47,7 @@ def asked(count: int) -> list[Request]:
     return [Request(i, Prompt([{"role": "user", "content": str(i)}]), Sampling(), i) for i in range(count)]
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(
     lives=st.lists(st.integers(0, 40), min_size=1, max_size=4),
     later=st.lists(st.integers(0, 60), max_size=4),

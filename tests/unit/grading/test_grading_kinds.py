@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from racro.grading import canary, equal, grade
 from racro.schema import AnswerKind, Gold, Verdict
+from tests.support.examples import examples
 
 SAME: list[tuple[AnswerKind, str, list[str]]] = [
     ("integer", "1200", ["1 200", r"1{,}200", r"1,\!200", r"1.2 \times 10^3", "1.2 x 10^3", "1.2e3", "10^3 + 200"]),
@@ -153,7 +154,7 @@ PIECES = [
 KINDS: tuple[AnswerKind, ...] = get_args(AnswerKind)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(st.lists(st.sampled_from(PIECES), max_size=12).map("".join), st.sampled_from(KINDS))
 @example("\\sum_{i=1}^{n}", "expression")
 @example("|(1, 2)\x000/0/", "expression")

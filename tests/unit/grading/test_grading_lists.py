@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from racro.grading import grade
 from racro.schema import Gold, Verdict
+from tests.support.examples import examples
 
 OPTIONS = ("red", "blue", "green", "12", "14")
 BETWEEN = ("; ", ", ", " / ", "/", " & ", " and ", "; and ", ", and ", " | ", " + ", ";\n", "\n")
@@ -15,7 +16,7 @@ SENTENCES = ("The answer is {}", "The answer is {}.", "Answer: {}", "**Final ans
 MARKS = ("{}", "({})", "**{}**", r"\text{{{}}}")
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=examples(60))
 @given(
     st.lists(st.sampled_from("ABCDE"), min_size=2, max_size=4, unique=True),
     st.sampled_from(BETWEEN),

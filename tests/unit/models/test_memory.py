@@ -21,6 +21,7 @@ from racro.models.memory import Need
 from racro.models.sizes import Sizes, Tower
 from racro.processes.gpus import GIB
 from tests.support import qwen
+from tests.support.examples import examples
 
 PUBLISHED = {"3b": 3_754_622_976, "7b": 8_292_166_656, "32b": 33_452_718_336}
 """Numbers of parameters of the checkpoints on Hugging Face."""
@@ -140,7 +141,7 @@ model = st.builds(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(model, st.integers(2, 64), st.integers(256, 65536), st.booleans())
 def test_the_need_follows_what_it_is_made_of(found: Sizes, count: int, tokens: int, checkpointed: bool) -> None:
     runtime = Runtime(trainer=TrainerPlacement(tokens=tokens), gradient_checkpointing=checkpointed)

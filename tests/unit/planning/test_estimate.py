@@ -14,6 +14,7 @@ from racro.planning import given as files
 from racro.planning.calls import Call, kind
 from racro.planning.estimate import Costs, Plan
 from racro.planning.measured import Line, Measured, Rate, read
+from tests.support.examples import examples
 
 SIZES = st.integers(1, 10_000)
 POSITIVE = st.floats(0.001, 1000)
@@ -42,7 +43,7 @@ def planned(root: Path, rate: Rate, *overrides: str) -> Plan:
     return Costs(every).estimate(recipe, [calls], remote=False)
 
 
-@settings(max_examples=25)
+@settings(max_examples=examples(25))
 @given(RATE, st.integers(16, 500), st.integers(2, 32))
 def test_cost_grows_with_problems_and_group_size(rate: Rate, problems: int, group: int) -> None:
     def cost(problems: int, group: int) -> tuple[float, int]:

@@ -15,6 +15,7 @@ from racro.planning.load import Load, Phase
 from racro.planning.roofline import Ask, Model, Update, generating, updating
 from racro.planning.simulation import Times, simulate
 from racro.planning.split import NoSplit, Search
+from tests.support.examples import examples
 
 RECIPE = loading.load("racro-7b")
 RATES = Rates()
@@ -50,7 +51,7 @@ def load(problems: int, group: int, captioner: Model, reasoner: Model) -> Load:
     return Load(RECIPE, models, (phase,), *heldout, sizes(captioner.parameters), Lengths(caption=400, answer=2000))
 
 
-@settings(max_examples=50)
+@settings(max_examples=examples(50))
 @given(GPUS, st.integers(1, 2000), st.integers(2, 16), st.sampled_from([SMALL, LARGE]), st.sampled_from([SMALL, LARGE]))
 def test_a_division_uses_no_more_gpus_than_there_are_and_everything_fits(
     gpus: Gpus, problems: int, group: int, captioner: Model, reasoner: Model

@@ -11,13 +11,14 @@ from PIL import Image
 
 from racro.reports.captions import Written, markdown
 from racro.schema import Verdict
+from tests.support.examples import examples
 
 
 def written(text: str = "a bar") -> Written:
     return Written(question=text, gold="3", caption=text, response=text, verdict=Verdict.CORRECT, reward=0.5)
 
 
-@settings(max_examples=30)
+@settings(max_examples=examples(30))
 @given(st.text(max_size=2000))
 def test_texts_stay_quotes_without_markup(text: str) -> None:
     page = markdown([written(text), written()], "captions")

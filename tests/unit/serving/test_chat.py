@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from racro.serving.chat import Inquiry, parse
 from racro.serving.errors import ApiError, public
 from racro.serving.limits import Limits
+from tests.support.examples import examples
 
 PIXEL = "data:image/png;base64,AA=="
 LIMITS = Limits(images=2, question=40)
@@ -98,7 +99,7 @@ JSON = st.recursive(
 FIELDS = ("model", "messages", "n", "stop", "stream_options", "temperature", "max_tokens", "tools", "metadata", "x")
 
 
-@settings(max_examples=50)
+@settings(max_examples=examples(50))
 @given(st.binary(max_size=40) | JSON.map(json.dumps).map(str.encode))
 def test_any_body_is_a_question_or_an_error(body: bytes) -> None:
     with pytest.raises(ApiError) as refused:
@@ -107,7 +108,7 @@ def test_any_body_is_a_question_or_an_error(body: bytes) -> None:
     json.dumps(refused.value.body)
 
 
-@settings(max_examples=100)
+@settings(max_examples=examples(100))
 @given(st.dictionaries(st.sampled_from(FIELDS), JSON, max_size=4))
 def test_any_field_is_honoured_or_refused(fields: dict[str, Any]) -> None:
     try:

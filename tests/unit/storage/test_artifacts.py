@@ -40,6 +40,7 @@ from racro.storage import artifacts
 from racro.storage.arrow import arrow_schema
 from racro.storage.artifacts import BadArtifact, Record, Shard, read_shard, read_table, table_digest, write_table
 from tests.support import cases
+from tests.support.examples import examples
 
 ROWS: tuple[type[Row], ...] = (Problem, DroppedRow, Rollout, ScoredRollout, ModelOutput, Result, Entry)
 
@@ -121,7 +122,7 @@ def problem(i: int = 0, **changes: Any) -> Problem:
 def test_any_rows_are_read_as_they_were_written(scheme: str, per_shard: int, tmp_path: Path) -> None:
     base = f"file://{tmp_path}" if scheme == "file" else "memory://artifacts-any"
 
-    @settings(max_examples=25, deadline=None)
+    @settings(max_examples=examples(25), deadline=None)
     @given(tables)
     def check(table: tuple[type[Row], list[Row]]) -> None:
         model, written = table
@@ -137,7 +138,7 @@ def test_any_rows_are_read_as_they_were_written(scheme: str, per_shard: int, tmp
     check()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(tables, st.randoms(use_true_random=False))
 def test_equal_rows_have_equal_digests_and_others_have_others(table: tuple[type[Row], list[Row]], dice: Any) -> None:
     model, written = table
@@ -275,7 +276,7 @@ def test_without_a_whole_record_a_folder_is_not_done(folder: str) -> None:
     assert artifacts.read_record(folder) == record(())
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=examples(25), deadline=None)
 @given(
     inputs=st.dictionaries(
         st.text(max_size=5), st.recursive(st.none() | st.integers() | st.text(max_size=5), st.lists)

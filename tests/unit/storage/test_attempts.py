@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from racro.schema import DroppedRow, QuestionTable
 from racro.storage import artifacts, attempts, leases
 from racro.storage.artifacts import Record
+from tests.support.examples import examples
 
 
 def rows(writer: int) -> list[DroppedRow]:
@@ -40,7 +41,7 @@ def write(folder: str, writer: int, machine: str) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("kind", ["file", "memory"])
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(20), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(order=st.permutations([0, 0, 0, 1, 1, 1]))
 def test_all_writers_end_with_the_files_of_one(order: list[int], kind: str, tmp_path: Path) -> None:
     folder = f"{tmp_path}/{uuid4().hex}" if kind == "file" else f"memory://attempts/{uuid4().hex}"

@@ -24,6 +24,7 @@ from racro.schema import Policy
 from racro.storage.artifacts import BadArtifact
 from racro.storage.downloads import Cache, Corrupt
 from tasks.running.downloads import on_disk
+from tests.support.examples import examples
 
 LIMIT = 10_000
 SIZES = st.integers(0, 4000)
@@ -133,7 +134,7 @@ class Uses(RuleBasedStateMachine):
 
 
 TestUses = Uses.TestCase
-TestUses.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+TestUses.settings = settings(max_examples=examples(60), stateful_step_count=30, deadline=None)
 
 
 def test_the_least_recently_used_goes_first(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from racro.storage import artifacts, attempts, leases
 from racro.storage.leases import Fenced, Lease
+from tests.support.examples import examples
 from tests.unit.storage.test_attempts import read, record, rows
 
 SOON = 120.0
@@ -133,7 +134,7 @@ def lease(folder: str, holder: str, pause: float = 3600.0) -> Lease:
 
 
 @pytest.mark.parametrize("kind", ["file", "memory"])
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(40), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=STEPS)
 def test_whatever_happens_one_record_counts_and_it_is_that_of_the_last_term(
     steps: list[tuple[str, str]], kind: str, tmp_path: Path

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from racro.storage import layout, runs
 from racro.storage.runs import NameTaken, Owner
+from tests.support.examples import examples
 
 TRAINING = Owner(kind="training", recipe="a" * 64)
 
@@ -56,7 +57,7 @@ def test_a_folder_that_is_no_run_is_not_overwritten(tmp_path: Path) -> None:
         runs.take(str(tmp_path), "data", TRAINING)
 
 
-@settings(max_examples=50)
+@settings(max_examples=examples(50))
 @given(st.text(min_size=1, max_size=400))
 def test_a_name_that_is_taken_fits_every_file_system(name: str) -> None:
     try:

@@ -14,6 +14,7 @@ from racro.identity import digest, fingerprint
 from racro.schema import Policy, RolloutTable
 from racro.storage import artifacts, usage
 from racro.storage.usage import Artifact, Claim, Graph
+from tests.support.examples import examples
 
 Steps = tuple[str, ...]
 """Settings of a run's updates, in order: runs with a common beginning share its policies."""
@@ -65,7 +66,7 @@ def trained(one: Artifact) -> bool:
 RUNS = st.lists(st.lists(st.sampled_from("ab"), max_size=4).map(tuple), min_size=2, max_size=5, unique=True)
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(RUNS, st.data())
 def test_what_goes_is_what_this_run_alone_used(runs: list[Steps], data: st.DataObject) -> None:
     gone, *others = map(run, runs)
@@ -80,7 +81,7 @@ def test_what_goes_is_what_this_run_alone_used(runs: list[Steps], data: st.DataO
     assert {*graph.removable(gone.claim, [one.claim for one in others], {champion})} == removed - kept
 
 
-@settings(max_examples=30)
+@settings(max_examples=examples(30))
 @given(RUNS)
 def test_with_the_last_run_everything_goes_and_an_unknown_claim_keeps_everything(runs: list[Steps]) -> None:
     used = [run(steps) for steps in runs]

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks.running.scratch import Scratch
+from tests.support.examples import examples
 
 
 def fill(place: Path) -> None:
@@ -26,7 +27,7 @@ def names(scratch: Scratch) -> set[str]:
 STEPS = st.lists(st.tuples(st.sampled_from(["make", "use", "leave"]), st.sampled_from("abcd"), st.sampled_from("xy")))
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=examples(50), deadline=None)
 @given(STEPS)
 def test_what_is_in_use_and_the_newest_of_each_kind_stay(
     tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[str, str, str]]

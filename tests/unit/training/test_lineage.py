@@ -12,11 +12,12 @@ from racro import config
 from racro.schema import Policy, ProblemTable, ScoredTable
 from racro.storage import layout
 from racro.training.lineage import Lineage, NoLineage
+from tests.support.examples import examples
 
 NAMES = st.text("abcdef0123456789", min_size=1, max_size=20)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=examples(30), deadline=None)
 @given(NAMES, NAMES, NAMES, st.booleans(), st.integers(0, 10**6))
 def test_a_root_that_was_moved_has_the_same_lineage(
     tmp_path_factory: pytest.TempPathFactory, one: str, other: str, model: str, first: bool, step: int

@@ -25,6 +25,7 @@ from racro.training.grouped import Packed
 from racro.training.passes import Prepared, Scored
 from racro.training.replay import ReplayTrainer
 from racro.training.trainer import Trainer, Training
+from tests.support.examples import examples
 from tests.support.losses import EACH, Caption, formula
 from tests.support.tiny_training import RUNTIME
 
@@ -139,7 +140,7 @@ steps = st.lists(st.tuples(st.integers(1, 6), st.booleans()), min_size=2, max_si
 
 
 @pytest.mark.parametrize("case", range(len(CASES)), ids=lambda case: " ".join(map(str, CASES[case].values())))
-@settings(max_examples=4, deadline=None)
+@settings(max_examples=examples(4), deadline=None)
 @given(seed=st.integers(0, 2**31), captions=steps)
 def test_a_loss_is_its_formula_however_the_step_is_divided(
     case: int, seed: int, captions: list[tuple[int, bool]]
