@@ -96,6 +96,7 @@ GROUPS = {
     "tests/station/test_people.py": "tests/station/test_station.py",
     "tests/station/test_queues.py": "tests/station/test_station.py",
     "tests/cluster/test_actors.py": "tests/cluster/test_training.py",
+    "tests/cluster/test_evaluating.py": "tests/cluster/test_training.py",
 }
 """File -> the file whose group it joins, because they use the same `racro up`, or the same cluster."""
 

@@ -168,6 +168,8 @@ def first_line(error: BaseException) -> str:
 
 def _connect(cluster: RayCluster) -> None:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    if _has_token():
+        os.environ.setdefault("RAY_AUTH_MODE", "token")  # read when Ray is imported
     try:
         import ray
     except ImportError as error:
@@ -190,6 +192,12 @@ def _connect(cluster: RayCluster) -> None:
         raise _no_cluster(cluster.address, error) from error
 
 
+def _has_token() -> bool:
+    """Is there a token for clusters? Nodes that are started where one is ask for it, and Ray sends it to no address."""
+    given = any(os.environ.get(name) for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"))
+    return given or (Path.home() / ".ray" / "auth_token").is_file()
+
+
 def _probe(address: str) -> None:
     """Raises NoCluster if nothing listens there; Ray itself would try for minutes."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
@@ -204,7 +212,7 @@ def _probe(address: str) -> None:
 def _no_cluster(address: str, error: Exception) -> NoCluster:
     return NoCluster(
         f"runtime.cluster.address: no Ray cluster answers at {address} ({first_line(error)}); start one (ray start "
-        "--head), or see docs/scaling.md"
+        "--head); if it asks for a token, put the one of its head in ~/.ray/auth_token here; see docs/scaling.md"
     )
 
 

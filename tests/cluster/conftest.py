@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from racro.cluster import session
 from racro.processes.child import free_port
 from tests.conftest import REPOSITORY
 
@@ -99,6 +100,13 @@ class Nodes:
     def settings(self, **more: Any) -> dict[str, Any]:
         """`runtime.cluster`."""
         return {"type": "ray", "address": self.address, "strategy": "spread", **more}
+
+
+@pytest.fixture(autouse=True)
+def ended() -> Iterator[None]:
+    """Nothing of a test stays on the cluster."""
+    yield
+    session.close()
 
 
 @pytest.fixture(scope="package")

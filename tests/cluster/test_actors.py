@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
@@ -24,7 +27,8 @@ from racro.engines.local.scripted import ScriptedEngine
 from racro.engines.opening import open_reasoner
 from racro.engines.protocol import Prompt, Request, Sampling
 from racro.engines.worker.client import Worker
-from tests.cluster.conftest import Nodes
+from racro.processes.child import free_port
+from tests.cluster.conftest import STORE, Nodes, ports
 
 SOON = 120.0
 RULES = (ScriptedReply(when=r"number (\d+)", replies=("it is \\1", "\\1, I think"), tokens=5, delay=0.01),)
@@ -40,6 +44,24 @@ session.belongs("root", scope)
 engine = open_reasoner(config.Reasoner.model_validate(section), "", config.Runtime.model_validate(runtime))
 print([worker.pid for worker in engine.engines], flush=True)
 time.sleep(3600)
+"""
+CONNECT = """
+import sys, time
+from racro.cluster import session
+from racro.config import RayCluster
+
+end = time.monotonic() + 120
+while True:
+    try:
+        session.session(RayCluster(type="ray", address=f"127.0.0.1:{sys.argv[1]}"))
+        print("connected")
+        break
+    except session.NoCluster as error:
+        if "refused" not in str(error) or time.monotonic() > end:  # it has not started yet
+            print(error)
+            break
+        time.sleep(0.5)
+session.close()
 """
 
 
@@ -63,13 +85,6 @@ def until(condition: Callable[[], bool], what: str) -> None:
     while not condition():
         assert time.monotonic() < end, what
         time.sleep(0.1)
-
-
-@pytest.fixture(autouse=True)
-def ended() -> Iterator[None]:
-    """Nothing of a test stays on the cluster."""
-    yield
-    session.close()
 
 
 def test_a_lost_node_s_prompts_are_answered_elsewhere_and_all_as_here(nodes: Nodes) -> None:
@@ -174,3 +189,33 @@ def test_a_cluster_that_does_not_answer_is_one_line(monkeypatch: pytest.MonkeyPa
     how = config.Runtime.model_validate({"cluster": {"type": "ray", "address": "127.0.0.1:1"}})
     with pytest.raises(NoCluster, match=r"^runtime.cluster.address: no Ray cluster answers at 127.0.0.1:1 \([^\n]+\)"):
         open_reasoner(SCRIPTED, "", how)
+
+
+def test_a_cluster_that_asks_for_a_token_gets_the_one_that_is_there(tmp_path: Path) -> None:
+    """Ray asks for one on nodes that are started where one is, and sends none to an address that is given."""
+    (tmp_path / "with" / ".ray").mkdir(parents=True)
+    (tmp_path / "without").mkdir()
+    (tmp_path / "with" / ".ray" / "auth_token").write_text("a" * 64)
+    mine = {name: value for name, value in os.environ.items() if not name.startswith("RAY_AUTH")}
+    port = free_port()
+    options = {"port": port, "num-cpus": 1, "object-store-memory": STORE, "include-dashboard": "false"}
+    options |= {name.replace("_", "-"): number for name, number in ports().items()}
+    given = [f"--{name}={value}" for name, value in options.items()]
+    command = [str(Path(sys.executable).with_name("ray")), "start", "--head", "--block", "--ray-client-server-port=0"]
+    home = {name: mine | {"HOME": str(tmp_path / name)} for name in ("with", "without")}
+    with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as folder:
+        head = psutil.Popen([*command, *given, f"--temp-dir={folder}"], env=home["with"], start_new_session=True)
+        try:
+            connect = [sys.executable, "-P", "-c", CONNECT, str(port)]
+            done = {
+                name: subprocess.run(connect, env=env, stdout=subprocess.PIPE, text=True) for name, env in home.items()
+            }
+        finally:
+            family = [head, *head.children(recursive=True)]
+            for one in family:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    one.kill()
+            psutil.wait_procs(family)
+    assert done["with"].stdout == "connected\n"
+    line = r"runtime.cluster.address: no Ray cluster answers .* the one of its head .*\n"
+    assert re.fullmatch(line, done["without"].stdout)

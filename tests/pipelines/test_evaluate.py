@@ -22,7 +22,7 @@ from flows.training import train
 from racro.config import Reasoner, Recipe, Server, loading
 from racro.engines.local.transformers import TransformersEngine
 from racro.engines.opening import open_reasoner
-from racro.engines.protocol import Engine, Generation, Prompt, Refusal, Request, Sampling
+from racro.engines.protocol import Engine, Generation, Refusal, Request, Sampling
 from racro.evaluation.compare import compare, read_results
 from racro.evaluation.results import NothingEvaluated
 from racro.models.folders import EMBEDDED
@@ -34,7 +34,7 @@ from tests.conftest import EMBEDDED_RECIPE, REPOSITORY, TINY
 from tests.support import benchmark_rows as made
 from tests.support.asked import PICTURE
 from tests.support.eventually import eventually
-from tests.support.talker import Reply, Talker, said
+from tests.support.talker import Reply, Talker, spoken_by
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
@@ -178,12 +178,7 @@ def test_reasoners_in_different_places_say_what_one_here_says(tmp_path: Path, ca
 def two_endpoints(model: Engine) -> Iterator[tuple[Talker, Talker]]:
     """Behind both is the same model; the first dies in the middle of its third answer."""
 
-    def answered(body: dict[str, Any], i: int) -> Reply:
-        how = Sampling(temperature=body["temperature"], max_tokens=body["max_tokens"])
-        messages = [{**one, "content": [{"type": "text", "text": one["content"]}]} for one in body["messages"]]
-        [made] = model.generate([Request(0, Prompt(messages), how, body["seed"])])
-        assert isinstance(made, Generation)
-        return said(made.completions[0].text, made.completions[0].finish_reason)
+    answered = spoken_by(model)
 
     def mortal(body: dict[str, Any], i: int) -> Reply:
         if i < 2:

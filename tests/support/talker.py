@@ -10,6 +10,8 @@ from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from racro.engines.protocol import Engine, Generation, Prompt, Request, Sampling
+
 Reply = tuple[int, dict[str, str], bytes] | None
 """Status, headers, body; None: no answer, ever."""
 
@@ -131,6 +133,19 @@ def said(text: str | None, finish_reason: str = "stop", usage: dict[str, int] | 
     """A chat completion."""
     choice = {"index": 0, "finish_reason": finish_reason, "message": {"role": "assistant", "content": text, **message}}
     return 200, {}, json.dumps({"choices": [choice], "usage": usage}).encode()
+
+
+def spoken_by(model: Engine) -> Callable[[dict[str, Any], int], Reply]:
+    """Replies with what a model writes, as an endpoint of that model would."""
+
+    def reply(body: dict[str, Any], i: int) -> Reply:
+        how = Sampling(temperature=body["temperature"], max_tokens=body["max_tokens"])
+        messages = [{**one, "content": [{"type": "text", "text": one["content"]}]} for one in body["messages"]]
+        [made] = model.generate([Request(0, Prompt(messages), how, body["seed"])])
+        assert isinstance(made, Generation)
+        return said(made.completions[0].text, made.completions[0].finish_reason)
+
+    return reply
 
 
 def refused(status: int, message: str, **headers: str) -> Reply:
