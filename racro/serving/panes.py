@@ -106,6 +106,10 @@ class Panes:
         )
         # The file as it was uploaded: what it is worth is decided where all images are decoded.
         image.preprocess = lambda upload: None if upload is None else upload.path
+        said = gr.HTML("", elem_id="racro-image-said")
+        quiet = {"show_progress": "hidden", "api_visibility": "private"}
+        image.change(self._look, [image], [image, said], **quiet)
+        image.clear(lambda: "", None, [said], **quiet)
         hint = "... or a link to an image: https://"
         link = gr.Textbox(show_label=False, placeholder=hint, max_lines=1, elem_id="racro-link")
         hint = "What do you want to know about the image?"
@@ -157,6 +161,15 @@ class Panes:
         more = len(names) > 1
         choices = gr.Dropdown([(title(name), name) for name in names], value="")
         return choices, gr.Checkbox(False, label=COMPARE if more else NOTHING_TO_COMPARE, interactive=more)
+
+    async def _look(self, image: str | None) -> tuple[Any, Any]:
+        """An upload that is no image is taken away again, with one line why, which stays until the next image."""
+        import gradio as gr
+
+        if image is None:
+            return gr.skip(), gr.skip()
+        said = await self.visit.looked_at(image)
+        return (None if said else gr.skip()), said
 
     async def _ask(self, *given: Any) -> AsyncIterator[list[Any]]:
         async for views in self.visit.ask(*given):

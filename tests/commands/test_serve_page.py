@@ -74,10 +74,14 @@ class Page:
 
     def upload(self, file: Path) -> None:
         """Choose a file, and wait until it has arrived."""
-        if self.driver.find_elements(By.CSS_SELECTOR, "#racro-image img"):
-            self.click("#racro-image button[aria-label='Clear'], #racro-image button[title='Clear']")
+        self.clear()
         self.send("#racro-image input[type=file]", str(file))
         self.find("#racro-image img")
+
+    def clear(self) -> None:
+        """Take the image away, if there is one."""
+        if self.driver.find_elements(By.CSS_SELECTOR, "#racro-image img"):
+            self.click("#racro-image button[aria-label='Clear'], #racro-image button[title='Clear']")
 
     def ask(self, question: str) -> None:
         """Type a question and press the button."""
@@ -121,6 +125,19 @@ def test_what_is_no_image_is_one_clear_line(page: Page, tmp_path: Path) -> None:
     page.send("#racro-link textarea, #racro-link input", "http://127.0.0.1:1/a.png")
     page.click("#racro-ask")
     assert "the link leads to an address that is not public" in page.shown(".racro-error")[0]
+
+
+def test_a_broken_upload_is_said_at_once_until_a_good_one_comes(page: Page, tmp_path: Path) -> None:
+    broken, good = tmp_path / "broken.png", tmp_path / "good.png"
+    PROBLEM.images()[0].save(good)
+    broken.write_bytes(good.read_bytes()[:100])
+    page.clear()
+    page.send("#racro-image input[type=file]", str(broken))
+    page.wait.until(lambda _: page.shown("#racro-image-said")[0].startswith("not a readable image"))
+    page.wait.until(lambda driver: not driver.find_elements(By.CSS_SELECTOR, "#racro-image img"))
+    page.upload(good)
+    page.wait.until(lambda _: page.shown("#racro-image-said") == [""])
+    assert page.driver.find_elements(By.CSS_SELECTOR, "#racro-image img")
 
 
 def test_nothing_comes_from_elsewhere(page: Page) -> None:
