@@ -97,6 +97,10 @@ class ReportData(Frozen):
     """Where the recipe asked for more problems than there are."""
     settings: tuple[Setting, ...] = ()
     """The recipe, what differs from the defaults first."""
+    closest: str = ""
+    """Name of the shipped recipe that differs least; empty: none is close."""
+    changes: tuple[Setting, ...] = ()
+    """The keys in which it does, with its values in place of defaults."""
     facts: dict[str, dict[str, str]] = Field(default_factory=dict)
     """Title -> label -> text: cost, machine, versions."""
     links: dict[str, str] = Field(default_factory=dict)
@@ -122,7 +126,7 @@ def render(data: ReportData) -> str:
             gain=data.gain,
             charts=_charts(data),
             shown={name: [s for s in data.samples if s.outcome == name] for name in get_args(Outcome)},
-            captions=sum(i.captions for i in data.iterations),
+            captions=[i.captions for i in data.iterations],
             refresh=REFRESH,
         )
     )

@@ -70,7 +70,7 @@ def failed(message: str, title: str = "") -> str:
 
 def refused(message: str) -> str:
     """Why an upload cannot be used."""
-    return f'<div class="racro-error" role="alert">{escape(message)}</div>'
+    return f'<div class="racro-error" role="alert"><b>This file cannot be used:</b> {escape(message)}</div>'
 
 
 def stopped(html: str) -> str:

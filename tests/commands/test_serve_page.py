@@ -81,7 +81,7 @@ class Page:
     def clear(self) -> None:
         """Take the image away, if there is one."""
         if self.driver.find_elements(By.CSS_SELECTOR, "#racro-image img"):
-            self.click("#racro-image button[aria-label='Clear'], #racro-image button[title='Clear']")
+            self.click("#racro-image button[title='Remove Image']")
 
     def ask(self, question: str) -> None:
         """Type a question and press the button."""
@@ -133,7 +133,7 @@ def test_a_broken_upload_is_said_at_once_until_a_good_one_comes(page: Page, tmp_
     broken.write_bytes(good.read_bytes()[:100])
     page.clear()
     page.send("#racro-image input[type=file]", str(broken))
-    page.wait.until(lambda _: page.shown("#racro-image-said")[0].startswith("not a readable image"))
+    page.wait.until(lambda _: "cannot be used: damaged, or cut off" in page.shown("#racro-image-said")[0])
     page.wait.until(lambda driver: not driver.find_elements(By.CSS_SELECTOR, "#racro-image img"))
     page.upload(good)
     page.wait.until(lambda _: page.shown("#racro-image-said") == [""])
