@@ -151,10 +151,10 @@ def show_profile(summary: ProfileSummary) -> None:
         table.add_column(heading, justify="left" if heading in ("pass rate", "") else "right", no_wrap=True)
     for band in summary.bands:
         bar = "█" * round(20 * band.share.value)
-        table.add_row(band.name, str(band.problems), band.share.percent, band.share.range, str(band.share.n), bar)
+        table.add_row(band.name, str(band.problems), band.share.percent, band.share.range, f"{band.share.n:,}", bar)
     console.print(table)
     mean = Share(value=summary.pass_rate, stderr=summary.stderr, n=summary.n)
-    console.print(f"mean {mean.percent} % (n = {summary.n} problems)")
+    console.print(f"mean {mean.percent} % (n = {summary.n:,} problems)")
     if summary.unmeasured:
         console.print(f"{summary.unmeasured} problems have no scored caption")
     console.print(_stages(summary.stages, f"stages, in a run of {summary.seconds:.0f} s"))
@@ -180,7 +180,7 @@ def show_sweep(summary: SweepSummary, report: str) -> None:
         accuracy = f"{s.share.percent} %" if s.share else "-"
         values = [f"{value:g}" if isinstance(value, float) else str(value) for value in s.values.values()]
         counts = [str(count or "") for count in (s.stopped, s.diverged, s.failed)]
-        place = [str(s.rank or "-"), *values, accuracy, str(s.seeds), str(s.n)]
+        place = [str(s.rank or "-"), *values, accuracy, str(s.seeds), f"{s.n:,}"]
         ranking.add_row(*place, *counts, f"{s.seconds:.1f}", style="bold" if s.rank == 1 else None)
     console.print(ranking)
     console.print(_stages(summary.stages, f"stages of finished children: {summary.seconds:.0f} s for the sweep"))
@@ -209,7 +209,7 @@ def show_evaluation(summary: EvaluationSummary, report: str) -> None:
         repeated = [m for m in entry.metrics if m.name.startswith(("pass@", "majority"))]
         for metric in (*entry.metrics[:1], *repeated):
             who = entry.benchmark, entry.mode, entry.reasoner or "-"
-            figures = [f"{metric.percent} %", *([metric.range] if interval else []), str(metric.n)]
+            figures = [f"{metric.percent} %", *([metric.range] if interval else []), f"{metric.n:,}"]
             table.add_row(*who, metric.name, *figures, lost)
     console.print(table)
     for benchmark, n in summary.dropped.items():
@@ -256,11 +256,11 @@ def show_agreement(found: Agreement, judges: Sequence[str]) -> None:
         table.add_column(heading, justify="right" if heading else "left", no_wrap=True)
     accuracy = found.accuracy
     shown = (f"{accuracy.percent} %", accuracy.range) if accuracy else ("-", "-")
-    table.add_row("accuracy", *shown, str(found.n))
+    table.add_row("accuracy", *shown, f"{found.n:,}")
     low_high = "–".join(f"{end:.2f}" for end in found.kappa_interval) if found.kappa_interval else "-"
-    table.add_row("Cohen's kappa", "-" if found.kappa is None else f"{found.kappa:.2f}", low_high, str(found.n))
-    table.add_row("only the judge: good", str(found.counts["judge"]), "", str(found.n))
-    table.add_row("only the label: good", str(found.counts["label"]), "", str(found.n))
+    table.add_row("Cohen's kappa", "-" if found.kappa is None else f"{found.kappa:.2f}", low_high, f"{found.n:,}")
+    table.add_row("only the judge: good", str(found.counts["judge"]), "", f"{found.n:,}")
+    table.add_row("only the label: good", str(found.counts["label"]), "", f"{found.n:,}")
     table.add_row("without a value", str(found.unscored), "", str(found.n + found.unscored))
     console.print(table)
     for fault, count in found.faults.items():
@@ -291,6 +291,6 @@ def _cells(score: Score) -> list[str]:
     return [
         f"{score.share.percent} %",
         score.share.range,
-        str(score.n),
+        f"{score.n:,}",
         *("-" if share is None else f"{100 * share:.1f} %" for share in shares),
     ]

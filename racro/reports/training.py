@@ -155,7 +155,8 @@ def _charts(data: ReportData) -> dict[str, Markup]:
     """The charts for which there are data, by name."""
     evaluations, iterations = data.evaluations, data.iterations
     first, last = evaluations[0], evaluations[-1] if len(evaluations) > 1 else None
-    made = {"accuracy": charts.svg(charts.accuracy(evaluations), "held-out accuracy", (9.6, 3.1))}
+    sizes = {"accuracy": (9.6, 3.1), "accuracy_narrow": (4.6, 3.1)}
+    made = {name: charts.svg(charts.accuracy(evaluations), "held-out accuracy", size) for name, size in sizes.items()}
     if any(v is not None for e in evaluations for v in (e.truthful, e.states_asked, e.leaks)):
         made["oracle"] = charts.svg(charts.oracle(evaluations), "what captions say")
     if first.by_category and len(evaluations) > 2:

@@ -74,12 +74,12 @@ def _cost(made: Made) -> dict[str, str]:
     """Of this command, but for what is counted when it was made."""
     wall = time.time() - made.started
     found = {
-        "wall time": duration(wall),
+        "wall time of this command": duration(wall),
         "stages executed, from the cache": (
             f"{sum(total.executed for total in made.stages.totals.values())}, "
             f"{sum(total.cached for total in made.stages.totals.values())}"
         ),
-        "iterations, stages added up": duration(sum(sum(point.seconds.values()) for point in made.points)),
+        "iterations, when they ran": duration(sum(sum(point.seconds.values()) for point in made.points)),
         "CPU time, with all processes": duration(machine.cpu_seconds()),
     }
     if gpus := _gpus(made.recipe):
