@@ -42,7 +42,7 @@ def trend(iterations: Sequence[IterationPoint], values: Sequence[float | None], 
         axes.yaxis.set_major_locator(MaxNLocator(4))
         axes.margins(y=0.2)
         if all(v >= 0 for _, v in known) and axes.get_ylim()[0] < 0:
-            axes.set_ylim(bottom=0)
+            axes.set_ylim(bottom=-0.05 * axes.get_ylim()[1])
         stage_lines(axes, iterations)
         iteration_axis(axes, [i.iteration for i in iterations], label=False)
 
