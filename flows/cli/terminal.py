@@ -15,6 +15,7 @@ from rich.table import Table
 from flows.cli.typed import typed
 from racro.evaluation.compare import Comparison
 from racro.pace import Row
+from racro.prompts import plain_question
 from racro.rewards.agreement import Agreement
 from racro.schema import Share, Verdict
 from racro.storage.retention import Freed
@@ -222,16 +223,17 @@ def show_evaluation(summary: EvaluationSummary, report: str) -> None:
 def show_comparisons(comparisons: Sequence[Comparison], first: str, second: str) -> None:
     """Two evaluations: accuracies, flips, and whether that may be chance."""
     table = Table(title=f"{first} -> {second}: accuracy, %", title_justify="left")
-    for heading in ("answers", "first", "second", "gain", "fixed", "broken", "p", "n"):
+    for heading in ("answers", "first", "second", "gain", "fixed,\nbroken", "p", "n"):
         table.add_column(heading, justify="left" if heading == "answers" else "right", no_wrap=heading != "answers")
     for c in comparisons:
         arms = dict.fromkeys(" ".join(filter(None, arm)) for arm in (c.first, c.second))
         shares = (share.percent if share else "-" for share in (c.first_accuracy, c.second_accuracy))
-        counts = (c.outcomes["fixed"], c.outcomes["broken"], f"{c.p:.2g}", sum(c.outcomes.values()))
-        table.add_row(" -> ".join(arms), *shares, c.gain.percent if c.gain else "-", *map(str, counts))
+        flipped = f"{c.outcomes['fixed']:,}, {c.outcomes['broken']:,}"
+        gain = c.gain.percent if c.gain else "-"
+        table.add_row(" -> ".join(arms), *shares, gain, flipped, f"{c.p:.2g}", f"{sum(c.outcomes.values()):,}")
         if c.unscored or c.unpaired:
             table.caption = "not compared: failed in one of the runs, or asked in one only"
-            table.add_row("", *[""] * 6, f"+ {c.unscored + c.unpaired}")
+            table.add_row("", *[""] * 5, f"+ {c.unscored + c.unpaired}")
     console.print(table)
     flips = Table(title=f"answers that flipped, {FLIPS} at most of each; all with --json", title_justify="left")
     for heading in ("benchmark", "question", "right", "first says", "second says"):
@@ -242,7 +244,7 @@ def show_comparisons(comparisons: Sequence[Comparison], first: str, second: str)
                 f"{s.verdict.value}: {s.extracted}" if s.extracted else s.verdict.value
                 for s in (flip.first, flip.second)
             )
-            flips.add_row(*map(escape, (c.first.benchmark, flip.question[:160], flip.gold, *said)))
+            flips.add_row(*map(escape, (c.first.benchmark, plain_question(flip.question)[:160], flip.gold, *said)))
     if flips.row_count:
         console.print(flips)
 
