@@ -62,7 +62,9 @@ def test_a_run_on_postgres_and_s3_and_the_same_again_from_the_cache(
     assert sum(stage.executed for stage in again.stages.values()) == 0
     assert any(key.startswith("team/mlflow/") and undisturbed.mlflow_run_id in key for key in store.objects())
     assert not list(place.folder.iterdir()) and not list(place.home.rglob("*.db"))
-    assert {"station", "station.json", "prefect", "engines"} <= {path.name for path in place.home.iterdir()}
+    assert {"station", "station.json", "prefect", "mlflow", "locks", "scratch"} <= {
+        path.name for path in place.home.iterdir()
+    }
     assert place.up().returncode == 0
 
 
