@@ -10,8 +10,9 @@ import re
 import string
 from collections.abc import Sequence
 
-from racro.grading import choices, expressions, numbers
+from racro.grading import choices, expressions, figures, numbers
 from racro.grading.asking import relevant
+from racro.grading.moments import told
 from racro.grading.quantities import announced, concluded_number
 from racro.grading.restating import answers
 from racro.grading.sentences import LISTED, LONGEST, REFUSAL, copies_options, sentences
@@ -36,6 +37,8 @@ def conclusion(text: str, gold: Gold) -> str | None:
             return concluded_number(read, gold)
         case "expression" | "list" | "set" if is_empty(gold.answer):
             return next(filter(is_empty, read), None)
+        case "expression" if figures.is_figure(gold):
+            return next(filter(figures.said, read), None) or next(filter(None, map(formula, read)), None)
         case "expression":
             return next(filter(None, map(formula, read)), None) or concluded_number(read, gold)
         case "yesno":
@@ -44,6 +47,8 @@ def conclusion(text: str, gold: Gold) -> str | None:
         case "text":
             if is_empty(gold.answer) and (none := next(filter(is_empty, read), None)):
                 return none
+            if moment := next((sentence for sentence in read if told(sentence, gold.answer)), None):
+                return moment
             return next((sentence for sentence in read if answers(sentence, gold.question)), None)
         case _:
             return None
@@ -246,7 +251,7 @@ def readable(text: str, gold: Gold) -> bool:
         case "choices":
             return choices.letters(text, gold.choices) is not None
         case "integer" | "float":
-            return numbers.number(text) is not None or expressions.computable(text)
+            return numbers.number(text) is not None or expressions.computable(text) or expressions.counted(text)
         case "yesno":
             return yes_or_no(text) is not None
         case _:
