@@ -19,7 +19,7 @@ from racro.grading.words import words
 _FILLING = (
     "a an the is are was were be been being am do does did has have had of in on at to it its this that these those "
     "there here he she they his her their him them i we you my your our s re so thus therefore hence then and by with "
-    "as for from which who what whom whose when where how why will would should could can must may think believe see "
+    "as for from which who what whom whose when where how why will would should could can must think believe see "
     "say know seems seem appears appear looks look shown given based image picture figure photo graph chart diagram "
     "answer correct final clearly definitely indeed also just only simply called named one as thing"
 )
@@ -114,7 +114,7 @@ def one_count(sentence: str, question: str) -> str:
 
     if _says_none(sentence, question):
         return "0"
-    if not numerals.counts(sentence):
+    if not numerals.counts(sentence) or ((whole := numerals.spelled(sentence.strip(" ."))) and not whole[1]):
         return sentence
     sentence = _COUNTS.sub(chosen, sentence)
     if compared := _MORE.search(question.lower()):  # "2 more"

@@ -19,9 +19,11 @@ _DIGITS, _TENS = list(WORDS)[1:10], list(WORDS)[20:]
 BELOW_100 = rf"(?:(?:{'|'.join(_TENS)})[ -](?:{'|'.join(_DIGITS)})|{'|'.join(sorted(WORDS, key=len, reverse=True))})\b"
 _SCALE, _LARGE = ("|".join(scales) for scales in (SCALES, LARGE))
 _HUNDREDS = rf"(?: hundred\b(?:(?: and)? {BELOW_100})?)?"
+_MAY_BEGIN = r"(?=[aefnostz])(?=an? |on|tw|th[ir]|fo|fi|si|se|ei|ni|te|el|ze)"
+"""A look at the first letters, which ends most attempts at once."""
 ENGLISH = (
-    rf"(?:an?(?= (?:{_SCALE})\b)|{BELOW_100}){_HUNDREDS}"
-    rf"(?: (?:{_LARGE})\b(?:(?:,? and|,)? {BELOW_100}{_HUNDREDS}(?: (?:{_LARGE})\b)?){{0,3}})?"
+    rf"{_MAY_BEGIN}(?:an?(?= (?:{_SCALE})\b)|{BELOW_100}){_HUNDREDS}"
+    rf"(?: (?:{_LARGE})\b(?:(?:,? and|,)? {BELOW_100}{_HUNDREDS}(?: (?:{_LARGE})\b)?){{0,4}})?"
 )
 """A whole number in words; "a" is one before a scale."""
 
@@ -44,8 +46,8 @@ SHARE = rf"(?:(?:(?:{ENGLISH}|\d{{1,3}}|an?)[ -])(?:{_PARTS})s?|half|quarter)\b"
 """A part of one: "two thirds", "5 eighths", "half"."""
 _MIXED = re.compile(rf"(\d{{1,9}}|{ENGLISH}) and ({SHARE}|\d{{1,3}}/[1-9]\d{{0,2}}\b)", re.IGNORECASE)
 _PART_OF = re.compile(rf"({SHARE})(?: of)?(?: (?:an?|one))? (?=[a-z])", re.IGNORECASE)
-MIXED = rf"(?:\d{{1,9}}|{ENGLISH}) and {SHARE}|half(?: an?)?(?= (?:{_SCALE})\b)"
-"""Numbers that begin like another one: "two and a half", "half a (dozen)"."""
+IN_PROSE = rf"(?:{ENGLISH}(?: and {SHARE})?|half(?: an?)?(?= (?:{_SCALE})\b))"
+"""A number in words, also "two and a half", and "half a" before a dozen."""
 _DIGIT = rf"(?:{'|'.join(['zero', *_DIGITS])})\b"
 _POINT = re.compile(rf"({ENGLISH}) point ({_DIGIT}(?: {_DIGIT})*)", re.IGNORECASE)
 _SCORES = re.compile(rf"({'|'.join(_DIGITS[1:])}) ?score(?: and ({BELOW_100}))?", re.IGNORECASE)

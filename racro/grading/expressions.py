@@ -31,10 +31,11 @@ def same_quantity(found: str, gold: Gold) -> bool:
         return True
     if monomial(found) and not shortened(clean(found), gold.question):
         return False
-    if portion := _PORTION.fullmatch(clean(found)):
+    plain = clean(found)
+    if " " in plain and (portion := _PORTION.fullmatch(plain)):
         found = portion[1] if gold.kind == "integer" else _quotient(portion)
         theirs = number(found)
-    if (place := rank(clean(found))) is not None and gold.kind == "integer":
+    elif gold.kind == "integer" and plain[-1:].isalpha() and (place := rank(plain)) is not None:
         theirs = Number(Fraction(place))
     if _ORDINAL.match(gold.answer) and same_text(found, gold.answer):
         return True

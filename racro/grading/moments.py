@@ -59,7 +59,9 @@ _LOOSE = tuple(
 )
 """What only beside a time of day is one: "five thirty", "10 to 4"."""
 _HINT = re.compile(
-    r"\d|past|o['’]?clock|noon|midday|midnight|quarter|half|minutes|\b(?:to|before|after|till?)\b|of ", re.I
+    r"\d[:./-]\d|\d\s?[ap]\.?\s?m|o['’]?clock|noon|mid(?:day|night)|\b(?:past|to|before|after|till?)\b"
+    rf"|{'|'.join(calendar.month_abbr[1:])}",
+    re.IGNORECASE,
 )
 _BEFORE = re.compile(
     r"\b(?:before|after|until|till?|by|since|than|from|between|past|to|and|minutes?|hours?)\s(?:the |about |around )?$",
@@ -89,8 +91,10 @@ def same_moment(found: str, answer: str) -> bool | None:
     A time without "AM" or "PM" may be either. What is found may be a sentence that says one.
     """
     if (ours := _moment(answer)) is None:
-        return True if (loose := _loose(answer)) and (theirs := _moment(found)) and _same(loose, theirs) else None
-    theirs = _moment(found) or (_loose(found) if isinstance(ours, _Time) else None) or told(found, answer)
+        spoken = _whole(clean(answer), _LOOSE[:1]) if answer[:1].isalpha() else None
+        return True if spoken and (theirs := _moment(found)) and _same(spoken, theirs) else None
+    loose = _whole(clean(found), _LOOSE) if isinstance(ours, _Time) else None
+    theirs = _moment(found) or loose or told(found, answer)
     if theirs is None:
         return False if isinstance(ours, _Date) and clean(found).isdigit() else None
     return _same(ours, theirs)
@@ -133,10 +137,6 @@ def _moment(text: str) -> _Date | _Time | None:
     if not plain[:1].isalnum():
         return None
     return _whole(plain, (*_DATES, _DIGITAL, *_SPOKEN))
-
-
-def _loose(text: str) -> _Date | _Time | None:
-    return _whole(clean(text), _LOOSE)
 
 
 def _whole(plain: str, forms: tuple[re.Pattern[str], ...]) -> _Date | _Time | None:

@@ -58,6 +58,7 @@ _RATE = re.compile(r"^(?!\s?(?:/|per\b)).*|(.+)", re.DOTALL)
 _ROUNDED = re.compile(r"≈|≃|\\(?:approx|simeq)(?![a-zA-Z])")
 _PERCENT = re.compile(r"(?:%|per\s?cent(?:age)?s?\b|pct\b)\s?", re.IGNORECASE)
 _LONGER = re.compile(rf"(?:([A-Za-z°]{{1,12}}\.?),?\s(?:and\s)?|(')\s?)((?:\d|{english.ENGLISH}).*)", re.IGNORECASE)
+_ONE = re.compile(r"an? (?=[a-z])", re.IGNORECASE)
 _AND_A_PART = re.compile(rf"([A-Za-z]+) and ({english.SHARE})", re.IGNORECASE)
 _ARC = re.compile(r"°\s?(?=\d)|(?<=\d)\s?(?:(''|\")|')\s?")
 _NOUN = re.compile(r"-?[A-Za-z]{2,}(?:[ -][A-Za-z]{2,}){0,3}|[€£¥₹]|[\u4e00-\u9fff]+")
@@ -114,6 +115,9 @@ def _counted(text: str, currency: str = "") -> Number | None:
     sign = text[:1] == "-"
     if in_words := numerals.spelled(text[sign:]):
         return _followed(in_words[0] * (-1 if sign else 1), 0, in_words[1])
+    if text[:1] in ("a", "A") and (one := _ONE.match(text)):
+        found = _followed(Fraction(1), 0, text[one.end() :])
+        return found if found and found.units else None
     match = _MIXED.match(text) or _NUMBER.match(text)
     if match is None or sum(map(str.isdigit, match[0])) > DIGITS:
         return None
@@ -125,7 +129,7 @@ def _counted(text: str, currency: str = "") -> Number | None:
     rest = after.strip()
     if currency and (short := scales.letter(rest, money=True)):
         found = _followed(value * short[0], 0, short[1])
-    elif short := scales.letter(after):
+    elif after and (short := scales.letter(after)):
         larger = _followed(value * short[0], 0, short[1])
         found = _followed(value, decimals, rest)
         if larger is not None:
@@ -143,6 +147,8 @@ def _followed(value: Fraction, decimals: int, rest: str) -> Number | None:
         return Number(value, True, decimals, following=rest) if not rest or noun(rest) else None
     if scale := scales.named(rest):
         value, decimals, rest = value * scale[0], 0, scale[1]
+        if rest == "and a half":
+            return Number(value + Fraction(scale[0], 2))
         if not rest:
             return Number(value)
     if known := unit(rest) or recased(rest):
@@ -236,7 +242,7 @@ def same_number(found: Number, gold: Number, asked: Gold) -> bool:
     where no tolerance is asked for. Units that are both known are converted; of one dimension they must be. 50 % equals
     0.5 and equals 50: questions for a percentage have golds of both forms.
     """
-    if any(same_number(one, other, asked) for one, other in _rescaled(found, gold)):
+    if (found.scaled or gold.scaled) and any(same_number(*pair, asked) for pair in _rescaled(found, gold)):
         return True
     if opposed(found.following, gold.following):
         return False

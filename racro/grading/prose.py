@@ -197,6 +197,7 @@ def _content(text: str) -> frozenset[str]:
 SHORT = 60
 """Characters of a line that may be an answer and nothing else."""
 _FORMULA = re.compile(r"\\\[(.{1,400}?)\\\]|\\\((.{1,400}?)\\\)")
+_DENIED = re.compile(r"(?:\b(?:not|never|neither|nor)|n['’]t)\s(?:equal to\s)?$")
 _POINT = re.compile(r"\b(?:is|are|at|be)\s([(\[][^()\[\]]{1,60},[^()\[\]]{1,60}[)\]])[.\s]*$")
 """Coordinates or an interval without the signs of a formula: "The point is (3, -4)."."""
 _FORMULAS = re.compile(r"\$[^$]+\$(?:\s?(?:,|;|,? ?(?:and|or)\b)\s?\$[^$]+\$)+\.?")
@@ -209,11 +210,11 @@ def formula(sentence: str) -> str | None:
     """The last formula of a sentence."""
     dollars = re.split(r"\$\$?", sentence)
     if len(dollars) > 2:  # from the end: one that is missing at the beginning does no harm
-        return dollars[-2]
-    found = _FORMULA.findall(sentence)
+        return None if _DENIED.search(dollars[-3]) else dollars[-2]
+    found = [formula for formula in _FORMULA.finditer(sentence) if not _DENIED.search(sentence[: formula.start()])]
     if not found and (point := _POINT.search(sentence)):
         return point[1]
-    return next(filter(None, found[-1]), None) if found else None
+    return found[-1][1] or found[-1][2] if found else None
 
 
 def whole_lines(text: str, gold: Gold) -> list[str]:

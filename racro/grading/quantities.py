@@ -23,14 +23,16 @@ CONCLUDING = re.compile(
 
 _TOKEN = re.compile(
     rf"(?:(?<![\w.,^_{{:-])|(?<=[\u4e00-\u9fff]))"
-    rf"(?:-?(?:[$€£]\s?)?{numbers.DECIMAL}(?:\s?/\s?\d+)?(?![\d_^:]|-\d)\s?(?:%|°(?![CF]))?|{english.MIXED}|{english.ENGLISH})",
+    rf"(?:\d{{1,9}} and {english.SHARE}"
+    rf"|-?(?:[$€£]\s?)?{numbers.DECIMAL}(?:\s?/\s?\d+)?(?![\d_^:]|-\d)\s?(?:%|°(?![CF]))?|{english.IN_PROSE})",
     re.IGNORECASE,
 )
 _BESIDE = re.compile(r"[^\s,;:!?=|<>\u4e00-\u9fff]+")
 _SCALED = re.compile(rf"(?i:\s?{scales.NAMED})|{scales.LETTER}")
 _UNIT_WORDS, LONGEST_UNIT = 4, 60
 _ANNOUNCED = re.compile(
-    r"(?:=|\b(?:is|are|was|were|be|equals?|needs?|costs?|has|have|had|get|gives?|makes?|contain(?:s|ing)?|see"
+    r"(?:=|\btotal of"
+    r"|\b(?:is|are|was|were|be|equals?|needs?|costs?|has|have|had|get|gives?|makes?|contain(?:s|ing)?|see"
     r"|count(?:ed)?))"
     r"\s(?:\w+\s){0,2}$|(?:[是为得有]|等于)\s?$"
 )

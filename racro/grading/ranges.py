@@ -12,6 +12,7 @@ from fractions import Fraction
 from racro.grading.plain import clean
 
 _VALUE = r"([$€£]?)(\d{1,3}(?:,\d{3})+|\d+(?:\.\d+)?)\s?"
+_JOINED = re.compile(r"-|\b(?:to|and|through|until)\b", re.IGNORECASE)
 _UNIT = r"([%°]?(?:[A-Za-z]{1,12}(?: [a-z]{2,12})?)?)"
 _RANGE = re.compile(
     rf"(?:(between)\s|from\s)?{_VALUE}{_UNIT}\s?(?:(?<=[\s\w%°])(-|to\b|and\b|through\b|until\b))\s?{_VALUE}{_UNIT}",
@@ -29,6 +30,8 @@ def same_range(found: str, answer: str) -> bool | None:
 
 def spread(text: str) -> tuple[Fraction, Fraction, str] | None:
     """Where a range begins and ends, and its unit as it is written."""
+    if not _JOINED.search(text):
+        return None
     match = _RANGE.fullmatch(clean(text)) if text[-1:].isalnum() or text[-1:] in "%°." else None
     if match is None or (match[1] is None) == (match[5].lower() == "and"):
         return None

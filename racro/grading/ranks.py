@@ -6,6 +6,7 @@ Not numbers of things ("3 weeks") and not parts ("a third"). Called by `racro.gr
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 from racro.grading.english import ENGLISH, ORDINAL, ORDINALS, whole
 
@@ -22,10 +23,11 @@ _LAST = re.compile(
 
 def rank(text: str) -> int | None:
     """The number of "third", "the 21st", "the third floor"."""
-    found = _FIRST.fullmatch(text)
+    found = None if text[-1:].isdigit() else _FIRST.fullmatch(text)
     return found and _value(found)
 
 
+@lru_cache(4096)
 def ranked(text: str) -> tuple[str, int] | None:
     """What is counted and the number of one: ("week", 3) of "the 3rd week" and of "week three"."""
     found = _FIRST.fullmatch(text) or _LAST.fullmatch(text)

@@ -21,6 +21,7 @@ _SIGNS = re.compile(r"[\d+*/^|\\-]|(?<![A-Za-z])[A-Za-z]!|[A-Za-z)]\s?\(|[^\x00-
 """Without one of these a text is neither a quantity nor algebra."""
 _ALGEBRA = re.compile(
     r"(?=.*[A-Za-z])(?=.*(?:[-+*/^|·×÷]|(?<![A-Za-z])[A-Za-z]!|\)!|\d\s?[A-Za-z(]|[A-Za-z)]\s?\(|\\))(?!.*[A-Za-z]\d)"
+    r"(?!.*(?:\b(?:to|of|in|at|by|or)\b|\d(?:st|nd|rd|th)\b))"
     r"(?:[A-Za-z](?![A-Za-z]{2})|[\s\d.()\[\]{}+*/^|!_,·×÷π√-])+"
 )
 """Letters and numbers with an operator between them, and no words."""

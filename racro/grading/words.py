@@ -38,7 +38,7 @@ def same_text(found: str, answer: str) -> bool:
         return True
     if (place := ranked(ours)) is not None and place == ranked(theirs):
         return True
-    if ":" in answer and (ratio := _ratio(answer)) is not None:
+    if (":" in answer or ":" in found) and (ratio := _ratio(answer)) is not None:
         return ratio == _ratio(found, may_be_time=False)
     gold = number(answer)
     value = gold and number(found)
