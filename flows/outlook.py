@@ -31,8 +31,8 @@ def lines(plan: Plan) -> list[str]:
     cached = sum(part.cached for part in plan.parts)
     runs = ", ".join(f"{part.name} {part.runs}" for part in plan.parts if part.runs)
     if plan.nothing:
-        return [f"all {cached} stages are on the root already, and nothing will run"]
-    found = [f"{cached} stages are on the root already; to run: {runs}"]
+        return [f"all {cached} stages are done already, and nothing will run"]
+    found = [f"{cached} stages are done already; to run: {runs}"]
     size = "" if plan.bytes is None else f"; {plan.bytes / 1e6:,.1f} MB will be written"
     if plan.seconds is not None:
         found.append(f"about {duration(plan.seconds)}, by the records of this root{size}")

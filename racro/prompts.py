@@ -152,7 +152,7 @@ def question_parts(template: str, question: str, images: int) -> list[dict[str, 
     pieces = question.split(IMAGE_TAG)
     tags = len(pieces) - 1
     if tags not in (0, images):
-        raise ValueError(f"{tags} {IMAGE_TAG} placeholders in the question, but {images} images")
+        raise ValueError(f"{tags} {IMAGE_TAG} placeholders in the question, but {images} image{'s' * (images != 1)}")
     parts: list[dict[str, str]] = [] if tags else [{"type": "image"}] * images
     filled = template.format(q=question)
     for i, text in enumerate(filled.split(IMAGE_TAG)):

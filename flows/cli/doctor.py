@@ -81,7 +81,7 @@ def show(findings: dict[str, Finding]) -> None:
         table = Table.grid(padding=(0, 2))
         for width in (len("problem"), max(map(len, findings))):
             table.add_column(min_width=width, no_wrap=True)
-        table.add_column()
+        table.add_column(overflow="fold")  # a path stays whole
         for name, finding in findings.items():
             text = Text(finding.found)
             if finding.remedy:

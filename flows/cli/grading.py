@@ -45,7 +45,7 @@ def _table(columns: dict[str, Verdicts], scores: dict[str, Scores]) -> list[str]
     lines = ["".ljust(WIDTH) + "".join(verdict.value.rjust(11) for verdict in Verdict)]
     for name, verdicts in columns.items():
         given = counts(verdict for verdict in verdicts if verdict is not None)
-        headline = next((f"{m.name} {m.percent} % (n {m.n})" for m in scores[name].metrics[:1]), "nothing scored")
+        headline = next((f"{m.name} {m.percent} % (n {m.n:,})" for m in scores[name].metrics[:1]), "nothing scored")
         lines.append(name.ljust(WIDTH) + "".join(str(count).rjust(11) for count in given.values()) + f"   {headline}")
     return lines
 
@@ -83,7 +83,7 @@ def _parts(scores: dict[str, Scores]) -> list[str]:
     rows: dict[str, dict[str, str]] = {}
     for name, found in scores.items():
         for metric in found.metrics[1:]:
-            rows.setdefault(metric.name, {})[name] = f"{metric.percent} % ({metric.n})"
+            rows.setdefault(metric.name, {})[name] = f"{metric.percent} % ({metric.n:,})"
     if not rows:
         return []
     wide = max(map(len, rows)) + 2

@@ -84,7 +84,7 @@ def show_compared(found: Compared) -> None:
         table.add_column(heading, justify="left" if heading == "run" else "right", overflow="fold")
     for name in found.runs:
         share, gain = found.accuracy[name], found.gains[name]
-        figures = (share.percent, share.range, str(share.n)) if share else ("-", "-", "-")
+        figures = (share.percent, share.range, f"{share.n:,}") if share else ("-", "-", "-")
         table.add_row(escape(name), *figures, gain.percent if gain and name != first else "")
     console.print(table)
     if not found.recipes:

@@ -15,6 +15,7 @@ from rich.table import Table
 from flows.cli.typed import typed
 from racro.evaluation.compare import Comparison
 from racro.pace import Row
+from racro.prompts import plain_question
 from racro.rewards.agreement import Agreement
 from racro.schema import Share, Verdict
 from racro.storage.retention import Freed
@@ -151,10 +152,10 @@ def show_profile(summary: ProfileSummary) -> None:
         table.add_column(heading, justify="left" if heading in ("pass rate", "") else "right", no_wrap=True)
     for band in summary.bands:
         bar = "█" * round(20 * band.share.value)
-        table.add_row(band.name, str(band.problems), band.share.percent, band.share.range, str(band.share.n), bar)
+        table.add_row(band.name, str(band.problems), band.share.percent, band.share.range, f"{band.share.n:,}", bar)
     console.print(table)
     mean = Share(value=summary.pass_rate, stderr=summary.stderr, n=summary.n)
-    console.print(f"mean {mean.percent} % (n = {summary.n} problems)")
+    console.print(f"mean {mean.percent} % (n = {summary.n:,} problems)")
     if summary.unmeasured:
         console.print(f"{summary.unmeasured} problems have no scored caption")
     console.print(_stages(summary.stages, f"stages, in a run of {summary.seconds:.0f} s"))
@@ -180,7 +181,7 @@ def show_sweep(summary: SweepSummary, report: str) -> None:
         accuracy = f"{s.share.percent} %" if s.share else "-"
         values = [f"{value:g}" if isinstance(value, float) else str(value) for value in s.values.values()]
         counts = [str(count or "") for count in (s.stopped, s.diverged, s.failed)]
-        place = [str(s.rank or "-"), *values, accuracy, str(s.seeds), str(s.n)]
+        place = [str(s.rank or "-"), *values, accuracy, str(s.seeds), f"{s.n:,}"]
         ranking.add_row(*place, *counts, f"{s.seconds:.1f}", style="bold" if s.rank == 1 else None)
     console.print(ranking)
     console.print(_stages(summary.stages, f"stages of finished children: {summary.seconds:.0f} s for the sweep"))
@@ -209,7 +210,7 @@ def show_evaluation(summary: EvaluationSummary, report: str) -> None:
         repeated = [m for m in entry.metrics if m.name.startswith(("pass@", "majority"))]
         for metric in (*entry.metrics[:1], *repeated):
             who = entry.benchmark, entry.mode, entry.reasoner or "-"
-            figures = [f"{metric.percent} %", *([metric.range] if interval else []), str(metric.n)]
+            figures = [f"{metric.percent} %", *([metric.range] if interval else []), f"{metric.n:,}"]
             table.add_row(*who, metric.name, *figures, lost)
     console.print(table)
     for benchmark, n in summary.dropped.items():
@@ -222,16 +223,17 @@ def show_evaluation(summary: EvaluationSummary, report: str) -> None:
 def show_comparisons(comparisons: Sequence[Comparison], first: str, second: str) -> None:
     """Two evaluations: accuracies, flips, and whether that may be chance."""
     table = Table(title=f"{first} -> {second}: accuracy, %", title_justify="left")
-    for heading in ("answers", "first", "second", "gain", "fixed", "broken", "p", "n"):
+    for heading in ("answers", "first", "second", "gain", "fixed,\nbroken", "p", "n"):
         table.add_column(heading, justify="left" if heading == "answers" else "right", no_wrap=heading != "answers")
     for c in comparisons:
         arms = dict.fromkeys(" ".join(filter(None, arm)) for arm in (c.first, c.second))
         shares = (share.percent if share else "-" for share in (c.first_accuracy, c.second_accuracy))
-        counts = (c.outcomes["fixed"], c.outcomes["broken"], f"{c.p:.2g}", sum(c.outcomes.values()))
-        table.add_row(" -> ".join(arms), *shares, c.gain.percent if c.gain else "-", *map(str, counts))
+        flipped = f"{c.outcomes['fixed']:,}, {c.outcomes['broken']:,}"
+        gain = c.gain.percent if c.gain else "-"
+        table.add_row(" -> ".join(arms), *shares, gain, flipped, f"{c.p:.2g}", f"{sum(c.outcomes.values()):,}")
         if c.unscored or c.unpaired:
             table.caption = "not compared: failed in one of the runs, or asked in one only"
-            table.add_row("", *[""] * 6, f"+ {c.unscored + c.unpaired}")
+            table.add_row("", *[""] * 5, f"+ {c.unscored + c.unpaired}")
     console.print(table)
     flips = Table(title=f"answers that flipped, {FLIPS} at most of each; all with --json", title_justify="left")
     for heading in ("benchmark", "question", "right", "first says", "second says"):
@@ -242,7 +244,7 @@ def show_comparisons(comparisons: Sequence[Comparison], first: str, second: str)
                 f"{s.verdict.value}: {s.extracted}" if s.extracted else s.verdict.value
                 for s in (flip.first, flip.second)
             )
-            flips.add_row(*map(escape, (c.first.benchmark, flip.question[:160], flip.gold, *said)))
+            flips.add_row(*map(escape, (c.first.benchmark, plain_question(flip.question)[:160], flip.gold, *said)))
     if flips.row_count:
         console.print(flips)
 
@@ -256,11 +258,11 @@ def show_agreement(found: Agreement, judges: Sequence[str]) -> None:
         table.add_column(heading, justify="right" if heading else "left", no_wrap=True)
     accuracy = found.accuracy
     shown = (f"{accuracy.percent} %", accuracy.range) if accuracy else ("-", "-")
-    table.add_row("accuracy", *shown, str(found.n))
+    table.add_row("accuracy", *shown, f"{found.n:,}")
     low_high = "–".join(f"{end:.2f}" for end in found.kappa_interval) if found.kappa_interval else "-"
-    table.add_row("Cohen's kappa", "-" if found.kappa is None else f"{found.kappa:.2f}", low_high, str(found.n))
-    table.add_row("only the judge: good", str(found.counts["judge"]), "", str(found.n))
-    table.add_row("only the label: good", str(found.counts["label"]), "", str(found.n))
+    table.add_row("Cohen's kappa", "-" if found.kappa is None else f"{found.kappa:.2f}", low_high, f"{found.n:,}")
+    table.add_row("only the judge: good", str(found.counts["judge"]), "", f"{found.n:,}")
+    table.add_row("only the label: good", str(found.counts["label"]), "", f"{found.n:,}")
     table.add_row("without a value", str(found.unscored), "", str(found.n + found.unscored))
     console.print(table)
     for fault, count in found.faults.items():
@@ -291,6 +293,6 @@ def _cells(score: Score) -> list[str]:
     return [
         f"{score.share.percent} %",
         score.share.range,
-        str(score.n),
+        f"{score.n:,}",
         *("-" if share is None else f"{100 * share:.1f} %" for share in shares),
     ]

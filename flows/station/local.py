@@ -1,8 +1,8 @@
 """This machine: where local state lives, and servers that last as long as one command.
 
-All state stays under `.racro/` in the working directory; PREFECT_API_URL and MLFLOW_TRACKING_URI are respected when
-set. `settle` must run before prefect, mlflow or transformers are imported, so this module imports none of them.
-Called by `flows.cli`; a worker or a deployment brings its own environment.
+All state stays in one folder (`racro.home`); PREFECT_API_URL and MLFLOW_TRACKING_URI are respected when set. `settle`
+must run before prefect, mlflow or transformers are imported, so this module imports none of them. Called by
+`flows.cli`; a worker or a deployment brings its own environment.
 """
 
 from __future__ import annotations
@@ -21,10 +21,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from flows.station import servers
+from racro import home as state
 from racro.errors import BadInput
 from racro.processes.child import SAFE_PATH, Child, ending, free_port, python
-
-HOME = Path(".racro")
 
 QUIET = {
     # load bars would break ours
@@ -71,26 +70,28 @@ class NoServer(BadInput):
     """There is no server at PREFECT_API_URL or MLFLOW_TRACKING_URI."""
 
 
-def settle(home: Path = HOME) -> Path:
+def settle(home: Path | None = None) -> Path:
     """Point every library's state under `home`, unless the environment says otherwise. Returns the absolute home.
 
-    Where a station runs (`racro up`), its servers are used. Raises NoHome.
+    home: None: what `racro.home` says. Where a station runs there (`racro up`), its servers are used. Raises NoHome.
     """
-    home = home.resolve()
+    home = (home or state.home()).resolve()
     try:
         home.mkdir(parents=True, exist_ok=True)
         (home / ".gitignore").write_text("*\n")
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise
-        raise NoHome(f"{home}: {error.strerror}; start racro in a folder that this user may write to") from error
+        raise NoHome(
+            f"{home}: {error.strerror}; start racro in a folder that this user may write to, or name one in RACRO_HOME"
+        ) from error
+    os.environ["RACRO_HOME"] = str(home)
     defaults = {
         **QUIET,
         **SAFE_PATH,
         "PREFECT_HOME": str(home / "prefect"),
         "PREFECT_RESULTS_LOCAL_STORAGE_PATH": str(home / "prefect" / "storage"),  # does not follow PREFECT_HOME
         "MLFLOW_TRACKING_URI": f"sqlite:///{home / 'mlflow' / 'mlflow.db'}",
-        "RACRO_HOME": str(home),
         "MPLCONFIGDIR": str(home / "matplotlib"),
         "TORCHINDUCTOR_CACHE_DIR": str(home / "torchinductor"),
         "HF_DATASETS_CACHE": str(home / "datasets"),

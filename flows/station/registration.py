@@ -13,8 +13,11 @@ import os
 import subprocess
 import tempfile
 import time
+from collections.abc import Iterator
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import yaml
 from prefect import get_client
@@ -23,7 +26,7 @@ from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import WorkPoolCreate, WorkPoolUpdate
 from prefect.client.schemas.objects import StateType, WorkerStatus
 from prefect.events.actions import ChangeFlowRunState
-from prefect.exceptions import ObjectAlreadyExists
+from prefect.exceptions import ObjectAlreadyExists, PrefectHTTPStatusError
 from prefect.workers.process import ProcessWorker
 
 from flows.station import notifying
@@ -119,7 +122,7 @@ def register_notifications(client: SyncPrefectClient, notify: str) -> None:
         return
     for name in notifying.NAMES:
         for known in client.read_automations_by_name(name):
-            client.delete_automation(known.id)
+            _remove(client, known.id)
 
 
 def register_automations(client: SyncPrefectClient, silence: int) -> None:
@@ -168,11 +171,27 @@ def _register_automation(client: SyncPrefectClient, automation: AutomationCore) 
         known = client.read_automations_by_name(automation.name)
     kept, *duplicates = sorted(known, key=lambda one: str(one.id))
     for duplicate in duplicates:
-        client.delete_automation(duplicate.id)
+        _remove(client, duplicate.id)
     automation.enabled = any(one.enabled for one in known)
     # Only when needed: a change can hang a server on sqlite that `racro up` did not start (PrefectHQ/prefect#23055).
     if _content(automation) != _content(kept):
-        client.update_automation(kept.id, AutomationCore.model_validate(_content(automation)))
+        changed = AutomationCore.model_validate(_content(automation))
+        with _if_there():  # else another one registers now, and removed it as a duplicate of its own
+            client.update_automation(kept.id, changed)
+
+
+def _remove(client: SyncPrefectClient, automation: UUID) -> None:
+    with _if_there():  # else removed by a request whose answer was lost, or by another one that registers now
+        client.delete_automation(automation)
+
+
+@contextlib.contextmanager
+def _if_there() -> Iterator[None]:
+    try:
+        yield
+    except PrefectHTTPStatusError as error:  # the client says that it takes 404 for done, and raises
+        if error.response.status_code != HTTPStatus.NOT_FOUND:
+            raise
 
 
 def _content(automation: AutomationCore) -> dict[str, Any]:

@@ -47,6 +47,10 @@ class Group:
         assert isinstance(runtime.cluster, RayCluster)
         self.cluster, self.role, self.copies = runtime.cluster, role, copies
         self.session = session(self.cluster)
+        if runtime.device.startswith("cuda") and not self.session.has_gpus:
+            raise NoCluster(
+                f"runtime.device: {runtime.device}: no node of the cluster has a GPU; leave it auto, or cpu"
+            )
         bundle = {"CPU": self.cluster.cpus, **self.cluster.resources.get(role, {})}
         self.gpus = gpus if runtime.device != "cpu" and self.session.has_gpus else 0
         """Of each copy."""

@@ -225,7 +225,7 @@ class Runtime(Config):
     between them are replayed from their stored rewards, without asking a model. The last iteration's is written too."""
     scratch: str | None = None
     """Folder of this machine for weights on their way from trainer to engines, for example /dev/shm. None: a folder of
-    the working directory's state (`.racro`)."""
+    this machine's state (`.racro`, or `RACRO_HOME`)."""
     gradient_checkpointing: bool = True
     """Recompute activations in the backward pass: about a third more computation, much less memory."""
     request_deadline: Seconds = 1800.0

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from racro.config import loading
 from racro.config.recipe import Recipe
 
 
@@ -29,6 +31,27 @@ def settings(recipe: Recipe) -> list[Setting]:
         for key, value in leaves(recipe.model_dump(mode="json"))
     ]
     return sorted(found, key=lambda setting: not setting.differs)
+
+
+def changes(recipe: Recipe) -> tuple[str, list[Setting]]:
+    """The shipped recipe that differs least, and the keys in which it does, with its values in place of defaults.
+
+    Empty where that says no less than the defaults do.
+    """
+    own = dict(leaves(recipe.model_dump(mode="json")))
+
+    def differing(name: str) -> list[Setting]:
+        theirs = _shipped(name)
+        keys = (key for key in own | theirs if own.get(key) != theirs.get(key))
+        return [Setting(key, own.get(key, ""), theirs.get(key, ""), True) for key in keys]
+
+    name, found = min(((name, differing(name)) for name in loading.names()), key=lambda both: len(both[1]))
+    return (name, found) if len(found) < sum(one.differs for one in settings(recipe)) else ("", [])
+
+
+@functools.cache
+def _shipped(name: str) -> dict[str, str]:
+    return dict(leaves(loading.load(name).model_dump(mode="json")))
 
 
 def leaves(value: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:

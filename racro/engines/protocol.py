@@ -195,12 +195,13 @@ class BadPrompt(BadInput):
         super().__init__(" ".join(str(why).split()))
 
 
+SHORTER = "ask a shorter question, show a smaller image, or lower max_tokens"
+"""What helps where a prompt is too long, for whoever reads it: a visitor of a page, or the owner of a data set."""
+
+
 def too_long(tokens: int, max_tokens: int, room: str) -> BadPrompt:
     """A prompt that leaves no room for `max_tokens`. Prompts are never cut: the question would go first."""
-    return BadPrompt(
-        f"a prompt of {tokens} tokens and max_tokens {max_tokens} exceed {room}; lower max_tokens, or leave this "
-        "problem out"
-    )
+    return BadPrompt(f"a prompt of {tokens} tokens and max_tokens {max_tokens} exceed {room}; {SHORTER}")
 
 
 class EngineLost(RuntimeError):

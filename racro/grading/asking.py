@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 from typing import NamedTuple
 
-from racro.grading import numerals
+from racro.grading import english, numerals
 from racro.grading.plain import clean
 from racro.grading.units import unit
 from racro.grading.words import words
@@ -19,7 +19,7 @@ from racro.grading.words import words
 _FILLING = (
     "a an the is are was were be been being am do does did has have had of in on at to it its this that these those "
     "there here he she they his her their him them i we you my your our s re so thus therefore hence then and by with "
-    "as for from which who what whom whose when where how why will would should could can must may think believe see "
+    "as for from which who what whom whose when where how why will would should could can must think believe see "
     "say know seems seem appears appear looks look shown given based image picture figure photo graph chart diagram "
     "answer correct final clearly definitely indeed also just only simply called named one as thing"
 )
@@ -28,6 +28,7 @@ FILLERS = frozenset(_FILLING.split())
 _ATTRIBUTE = "color colour shape size material texture name kind type sort value letter label word title brand"
 _ATTRIBUTES = frozenset(_ATTRIBUTE.split())
 _ENDINGS = re.compile(r"(?:ing|ed|es|s)$")
+_PLURAL = re.compile(r"(?<=\w{3})(?<!s)s$")
 _ASKS = re.compile(r"\b(?:which|what|who|whose|where|when|how)\b")
 _SENTENCE = re.compile(r"(?<=[.?!;])\s|\n")
 _BESIDE = re.compile(
@@ -38,16 +39,16 @@ _SUBJECT = re.compile(r"([^.,:;]{1,80}?)['’]?\s(?:is|are|was|were)\s")
 _CLAUSES = re.compile(
     r"(?:,? (?:and|while|whereas|but)|[.,;]) (?=(?:the|an?)\s[^,.;]{1,40}?\s(?:is|are|was|were)\b)", re.IGNORECASE
 )
-_COUNTED = rf"\b(?:\d+|{numerals.ENGLISH}) (?:[a-z]+ ){{0,2}}?([a-z]+)"
+_COUNTED = rf"\b(?:\d+|{english.ENGLISH}) (?:[a-z]+ ){{0,2}}?([a-z]+)"
 _COUNTS = re.compile(rf"{_COUNTED}(?:(?:,|,? and|,? or| \+) {_COUNTED})+", re.IGNORECASE)
-_SCALES = ("hundred", "thousand", "million", "billion", "trillion", "percent")
+_SCALES = ("hundred", "thousand", "million", "billion", "trillion", "dozen", "percent")
 _COUNT = re.compile(_COUNTED, re.IGNORECASE)
-_NUMBER = re.compile(rf"^(?:\d+|{numerals.ENGLISH}) ", re.IGNORECASE)
+_NUMBER = re.compile(rf"^(?:\d+|{english.ENGLISH}) ", re.IGNORECASE)
 
 
 def stem(word: str) -> str:
     """A word without its ending: "roll" of "rolls" and "rolling"."""
-    return _ENDINGS.sub("", word) if len(word) > 4 else word
+    return _ENDINGS.sub("", word) if len(word) > 4 else _PLURAL.sub("", word)
 
 
 class _Asked(NamedTuple):
@@ -113,7 +114,7 @@ def one_count(sentence: str, question: str) -> str:
 
     if _says_none(sentence, question):
         return "0"
-    if not numerals.counts(sentence):
+    if not numerals.counts(sentence) or ((whole := numerals.spelled(sentence.strip(" ."))) and not whole[1]):
         return sentence
     sentence = _COUNTS.sub(chosen, sentence)
     if compared := _MORE.search(question.lower()):  # "2 more"
@@ -126,9 +127,9 @@ _STOP = (
     r"|of|in|on|at|to|by|for|from|with|and|or|if|when|while|behind|near|next|above|below|under)\b)"
 )
 _WORDS = rf"((?: {_STOP}[a-z]+){{1,4}})"
-_COUNT_OF = re.compile(rf"\b(?:\d+|{numerals.ENGLISH})(?: more)?{_WORDS}", re.IGNORECASE)
+_COUNT_OF = re.compile(rf"\b(?:\d+|{english.ENGLISH})(?: more)?{_WORDS}", re.IGNORECASE)
 _MORE = re.compile(r"\bhow (?:many|much) (more|fewer|less)\b")
-_HOW_MANY = re.compile(rf"\bhow many(?: more| fewer)?{_WORDS}(?! (?:and|or)\b)")
+_HOW_MANY = re.compile(rf"\bhow many(?: more| fewer)?{_WORDS}\b(?! (?:and|or)\b)")
 _LISTED = re.compile(rf"\b([a-z]+),? (?:and|or|than) (?={_STOP})(?:[a-z]+ ){{0,2}}?([a-z]+)\b")
 _EXCLUSIVE = tuple(
     frozenset(map(stem, kind.split()))

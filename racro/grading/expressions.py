@@ -6,8 +6,11 @@ import re
 from fractions import Fraction
 
 from racro.grading import symbolic
+from racro.grading.english import ENGLISH, whole
 from racro.grading.numbers import Number, attached, monomial, noun, number, same_number
 from racro.grading.plain import NESTED, balanced, clean, nested, undressed
+from racro.grading.ranks import rank
+from racro.grading.scales import shortened
 from racro.grading.units import Readings, unit
 from racro.grading.words import same_text
 from racro.schema import Gold
@@ -26,8 +29,14 @@ def same_quantity(found: str, gold: Gold) -> bool:
     ours, theirs = number(gold.answer), number(found)
     if clean(found) == clean(gold.answer):
         return True
-    if monomial(found):
+    if monomial(found) and not shortened(clean(found), gold.question):
         return False
+    plain = clean(found)
+    if " " in plain and (portion := _PORTION.fullmatch(plain)):
+        found = portion[1] if gold.kind == "integer" else _quotient(portion)
+        theirs = number(found)
+    elif gold.kind == "integer" and plain[-1:].isalpha() and (place := rank(plain)) is not None:
+        theirs = Number(Fraction(place))
     if _ORDINAL.match(gold.answer) and same_text(found, gold.answer):
         return True
     if ours is None and not _MATHS.search(gold.answer):
@@ -51,6 +60,8 @@ def same_quantity(found: str, gold: Gold) -> bool:
 
 
 _ORDINAL = re.compile(r"\d+(?:st|nd|rd|th)\b")
+_PORTION = re.compile(rf"(\d{{1,6}}|{ENGLISH}) (?:out of|in)(?: every)? (\d{{1,6}}|{ENGLISH})", re.IGNORECASE)
+"""A part of a number of things: "3 out of 4", "one in five"."""
 _E_NOTATION = re.compile(r"[-+]?\d+(?:\.\d+)?[eE][-+]?\d{1,3}")
 _PI = re.compile(r"π|\\pi(?![a-zA-Z])|\bpi\b")
 
@@ -60,6 +71,16 @@ def _angle(text: str, units: Readings, other: Readings) -> Readings:
     if units or not other or not _PI.search(text) or not set(other) & set(unit("degree")):
         return units
     return unit("rad")
+
+
+def _quotient(portion: re.Match[str]) -> str:
+    return f"{whole(portion[1])}/{whole(portion[2])}"
+
+
+def counted(text: str) -> bool:
+    """Is a text an ordinal or a part of a number of things: "the third floor", "3 out of 4"?"""
+    plain = clean(text)
+    return rank(plain) is not None or _PORTION.fullmatch(plain) is not None
 
 
 _NAME = re.compile(r"[\w\s\\$()]*")
@@ -125,6 +146,8 @@ _POINT = re.compile(r"^\s*[A-Z]'?\s?=?\s?(?=(?:\\left)?\([^()]*,)")
 def same_expression(found: str, gold: Gold) -> bool:
     """Do two expressions, equations or intervals say the same? Raises GraderFailed."""
     answer = gold.answer
+    if portion := _PORTION.fullmatch(clean(found)):
+        found = _quotient(portion)
     if answer[:1] == "(":
         found = _POINT.sub("", found)
     ours, theirs = _squeeze(answer), _squeeze(found)

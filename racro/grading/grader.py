@@ -16,11 +16,14 @@ from racro.grading.capitals import with_capitals
 from racro.grading.choices import letter, letters
 from racro.grading.expressions import same_expression, same_list, same_quantity, same_set
 from racro.grading.extraction import Tagged, all_boxed, bare, boxed, final_part, stated, tagged
+from racro.grading.figures import same_figure
 from racro.grading.moments import same_moment
 from racro.grading.normalise import normalised
 from racro.grading.plain import unstyled
 from racro.grading.prose import conclusion, is_prose, options_in_lines, readable, whole_lines
+from racro.grading.ranges import same_range
 from racro.grading.restating import same_answer
+from racro.grading.scales import without_asked
 from racro.grading.solutions import is_empty, same_solutions
 from racro.grading.symbolic import GraderFailed
 from racro.grading.target import target
@@ -31,6 +34,8 @@ SEVERAL = ("choices", "expression", "list", "set")
 """Kinds of which an answer may stand in several boxes."""
 SOLUTIONS = ("text", "expression", "list", "set")
 """Kinds that "no solution" may be."""
+NAMED = ("text", "expression")
+"""Kinds that the name of a figure or a range may be."""
 DATED = ("text", "integer", "float")
 """Kinds of which a date or a time of day may be: "March 3", "7 pm"."""
 LONGEST_ANSWER = 1_000
@@ -153,11 +158,17 @@ def equal(found: str, gold: Gold) -> bool:
         return False
     if gold.kind in SOLUTIONS and is_empty(gold.answer) and is_empty(found):
         return True
+    if gold.kind in NAMED and (same := same_figure(found, gold)) is not None:
+        return same
+    if gold.kind in NAMED and (same := same_range(found, gold.answer)) is not None:
+        return same
     if gold.kind in DATED and (same := same_moment(found, gold.answer)) is not None:
         return same
     match gold.kind:
         case "integer" | "float":
-            return same_quantity(one_count(found, gold.question), gold)
+            found = one_count(found, gold.question)
+            asked = without_asked(found, gold.question)
+            return same_quantity(found, gold) or (asked != found and same_quantity(asked, gold))
         case "choice":
             named = letter(gold.answer, gold.choices)
             return same_text(found, gold.answer) if named is None else letter(found, gold.choices) == named

@@ -9,10 +9,10 @@ from __future__ import annotations
 import re
 from fractions import Fraction
 from functools import lru_cache
-from itertools import combinations
 from typing import NamedTuple
 
-from racro.grading import numerals
+from racro.grading import english, numerals, scales
+from racro.grading.directions import opposed
 from racro.grading.plain import clean
 from racro.grading.units import Readings, converted, recased, unit
 from racro.schema import Gold
@@ -37,6 +37,8 @@ class Number(NamedTuple):
     """Written with a decimal point or a power of ten, and so perhaps not exact."""
     following: str = ""
     """What stands after the number, a percent sign aside."""
+    scaled: tuple[Number, ...] = ()
+    """The other reading, where the letter behind the number may be a scale: of "1.5M" 1,500,000."""
 
 
 _ROUNDING = re.compile(r"[.eE]|\d,\d{1,2}(?!\d)")
@@ -54,20 +56,15 @@ _LEADING = re.compile(
 _PAID = re.compile(r"(?:([-+])\s?)?(?:US)?([$€£¥₹]|(?:USD|EUR|GBP|CNY|RMB|INR)\b)\s?([-+])?")
 _RATE = re.compile(r"^(?!\s?(?:/|per\b)).*|(.+)", re.DOTALL)
 _ROUNDED = re.compile(r"≈|≃|\\(?:approx|simeq)(?![a-zA-Z])")
-_SCALES = {
-    **{"thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12},
-    **{"百": 10**2, "千": 10**3, "万": 10**4, "亿": 10**8},
-}
-_SCALE = re.compile(r"(thousand|million|billion|trillion|[万亿]|[百千](?![米克瓦帕焦伏卡]))(?![a-z])\s?", re.IGNORECASE)
-_SHORT_SCALES = {"K": "thousand", "M": "million", "B": "billion"}
-_SHORT_SCALE = re.compile(r"[kKMB](?![A-Za-z])")
 _PERCENT = re.compile(r"(?:%|per\s?cent(?:age)?s?\b|pct\b)\s?", re.IGNORECASE)
-_LONGER = re.compile(r"(?:([A-Za-z°]{1,12}\.?),?\s(?:and\s)?|(')\s?)(\d.*)")
+_LONGER = re.compile(rf"(?:([A-Za-z°]{{1,12}}\.?),?\s(?:and\s)?|(')\s?)((?:\d|{english.ENGLISH}).*)", re.IGNORECASE)
+_ONE = re.compile(r"an? (?=[a-z])", re.IGNORECASE)
+_AND_A_PART = re.compile(rf"([A-Za-z]+) and ({english.SHARE})", re.IGNORECASE)
 _ARC = re.compile(r"°\s?(?=\d)|(?<=\d)\s?(?:(''|\")|')\s?")
 _NOUN = re.compile(r"-?[A-Za-z]{2,}(?:[ -][A-Za-z]{2,}){0,3}|[€£¥₹]|[\u4e00-\u9fff]+")
 _NO_NOUN = re.compile(
-    r"\b(?:and|or|to|plus|minus|times|over|pi|e|half|halves|third|quarter|hundred|dozen|sqrt|root|more|less|fewer|below|but|than|not"
-    r"|mod|factorial|squared|cubed|degree)\b",
+    r"\b(?:and|or|to|plus|minus|times|over|pi|e|half|halves|third|quarter|sqrt|root|more|less|fewer|below|but|than|not"
+    rf"|past|after|out|{'|'.join(english.SCALES)}|mod|factorial|squared|cubed|degree)\b",
     re.IGNORECASE,
 )
 
@@ -118,6 +115,9 @@ def _counted(text: str, currency: str = "") -> Number | None:
     sign = text[:1] == "-"
     if in_words := numerals.spelled(text[sign:]):
         return _followed(in_words[0] * (-1 if sign else 1), 0, in_words[1])
+    if text[:1] in ("a", "A") and (one := _ONE.match(text)):
+        found = _followed(Fraction(1), 0, text[one.end() :])
+        return found if found and found.units else None
     match = _MIXED.match(text) or _NUMBER.match(text)
     if match is None or sum(map(str.isdigit, match[0])) > DIGITS:
         return None
@@ -125,10 +125,17 @@ def _counted(text: str, currency: str = "") -> Number | None:
     if value is None:
         return None
     rounded = bool(_ROUNDING.search(match[0]))
-    rest = text[match.end() :].strip().rstrip(".")
-    if currency and (short := _SHORT_SCALE.match(rest)):
-        rest = _SHORT_SCALES[short[0].upper()] + rest[short.end() :]
-    found = _followed(value, decimals, rest)
+    after = text[match.end() :].rstrip(" .")
+    rest = after.strip()
+    if currency and (short := scales.letter(rest, money=True)):
+        found = _followed(value * short[0], 0, short[1])
+    elif after and (short := scales.letter(after)):
+        larger = _followed(value * short[0], 0, short[1])
+        found = _followed(value, decimals, rest)
+        if larger is not None:
+            found = (found or larger._replace(following=rest))._replace(scaled=(larger,))
+    else:
+        found = _followed(value, decimals, rest)
     return found and found._replace(rounded=rounded)
 
 
@@ -138,12 +145,17 @@ def _followed(value: Fraction, decimals: int, rest: str) -> Number | None:
     if percent := _PERCENT.match(rest):
         rest = rest[percent.end() :]
         return Number(value, True, decimals, following=rest) if not rest or noun(rest) else None
-    if scale := _SCALE.match(rest):
-        value, decimals, rest = value * _SCALES[scale[1].lower()], 0, rest[scale.end() :]
+    if scale := scales.named(rest):
+        value, decimals, rest = value * scale[0], 0, scale[1]
+        if rest == "and a half":
+            return Number(value + Fraction(scale[0], 2))
         if not rest:
             return Number(value)
     if known := unit(rest) or recased(rest):
         return Number(value, False, decimals, known, following=rest)
+    if half := _AND_A_PART.fullmatch(rest):
+        part = numerals.spelled(half[2])
+        return Number(value + part[0], units=unit(half[1]), following=half[1]) if part and unit(half[1]) else None
     if both := _LONGER.match(rest):
         large, small = Number(value, False, decimals, unit(both[1] or both[2]), following=rest), _number(both[3])
         if small and not small.following and both[2]:
@@ -230,7 +242,9 @@ def same_number(found: Number, gold: Number, asked: Gold) -> bool:
     where no tolerance is asked for. Units that are both known are converted; of one dimension they must be. 50 % equals
     0.5 and equals 50: questions for a percentage have golds of both forms.
     """
-    if _opposed(found.following, gold.following):
+    if (found.scaled or gold.scaled) and any(same_number(*pair, asked) for pair in _rescaled(found, gold)):
+        return True
+    if opposed(found.following, gold.following):
         return False
     ours = gold.units or (unit(clean(asked.unit)) if asked.unit else ())
     if found.units and ours:
@@ -244,41 +258,14 @@ def same_number(found: Number, gold: Number, asked: Gold) -> bool:
     return any(_near(found.value * scale, gold, asked) for scale in scales)
 
 
-_OPPOSITES = (
-    *combinations(("north", "east", "south", "west"), 2),
-    ("up", "down"),
-    ("upward", "downward"),
-    ("upwards", "downwards"),
-    ("left", "right"),
-    ("forward", "backward"),
-    ("increase", "decrease"),
-    ("more", "less"),
-    ("rise", "fall"),
-    ("gain", "loss"),
-    ("profit", "loss"),
-    ("above", "below"),
-    ("clockwise", "counterclockwise"),
-    ("clockwise", "anticlockwise"),
-    ("am", "pm"),
-    ("bc", "ad"),
-    *combinations("东南西北", 2),
-)
+def _rescaled(found: Number, gold: Number) -> list[tuple[Number, Number]]:
+    """Other readings of two numbers, by letters that may be scales; a scale is none beside a unit of measurement."""
 
+    def may_be(one: Number, other: Number) -> bool:
+        return not other.units or not converted(one.value, one.units, other.units)
 
-_DIRECTIONS = frozenset(word for pair in _OPPOSITES for word in pair)
-
-
-def _opposed(one: str, other: str) -> bool:
-    """Do the words behind two numbers contradict each other: "5 m north" and "5 m south"?"""
-    if not one or not other or not (first := _directions(one)) or not (second := _directions(other)):
-        return False
-    first, second = first - second, second - first
-    return any((a in first and b in second) or (b in first and a in second) for a, b in _OPPOSITES)
-
-
-@lru_cache(4096)
-def _directions(text: str) -> frozenset[str]:
-    return _DIRECTIONS.intersection(re.findall(r"[a-z]+|[\u4e00-\u9fff]", text.lower().replace(".", "")))
+    pairs = [(one, gold) for one in found.scaled if may_be(found, gold)]
+    return pairs + [(found._replace(scaled=()), one) for one in gold.scaled if may_be(gold, found)]
 
 
 def _near(value: Fraction, gold: Number, asked: Gold, rounding: Fraction = Fraction(0)) -> bool:

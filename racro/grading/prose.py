@@ -10,8 +10,9 @@ import re
 import string
 from collections.abc import Sequence
 
-from racro.grading import choices, expressions, numbers
+from racro.grading import choices, expressions, figures, numbers
 from racro.grading.asking import relevant
+from racro.grading.moments import told
 from racro.grading.quantities import announced, concluded_number
 from racro.grading.restating import answers
 from racro.grading.sentences import LISTED, LONGEST, REFUSAL, copies_options, sentences
@@ -36,6 +37,8 @@ def conclusion(text: str, gold: Gold) -> str | None:
             return concluded_number(read, gold)
         case "expression" | "list" | "set" if is_empty(gold.answer):
             return next(filter(is_empty, read), None)
+        case "expression" if figures.is_figure(gold):
+            return next(filter(figures.said, read), None) or next(filter(None, map(formula, read)), None)
         case "expression":
             return next(filter(None, map(formula, read)), None) or concluded_number(read, gold)
         case "yesno":
@@ -44,6 +47,8 @@ def conclusion(text: str, gold: Gold) -> str | None:
         case "text":
             if is_empty(gold.answer) and (none := next(filter(is_empty, read), None)):
                 return none
+            if moment := next((sentence for sentence in read if told(sentence, gold.answer)), None):
+                return moment
             return next((sentence for sentence in read if answers(sentence, gold.question)), None)
         case _:
             return None
@@ -192,6 +197,7 @@ def _content(text: str) -> frozenset[str]:
 SHORT = 60
 """Characters of a line that may be an answer and nothing else."""
 _FORMULA = re.compile(r"\\\[(.{1,400}?)\\\]|\\\((.{1,400}?)\\\)")
+_DENIED = re.compile(r"(?:\b(?:not|never|neither|nor)|n['’]t)\s(?:equal to\s)?$")
 _POINT = re.compile(r"\b(?:is|are|at|be)\s([(\[][^()\[\]]{1,60},[^()\[\]]{1,60}[)\]])[.\s]*$")
 """Coordinates or an interval without the signs of a formula: "The point is (3, -4)."."""
 _FORMULAS = re.compile(r"\$[^$]+\$(?:\s?(?:,|;|,? ?(?:and|or)\b)\s?\$[^$]+\$)+\.?")
@@ -204,11 +210,11 @@ def formula(sentence: str) -> str | None:
     """The last formula of a sentence."""
     dollars = re.split(r"\$\$?", sentence)
     if len(dollars) > 2:  # from the end: one that is missing at the beginning does no harm
-        return dollars[-2]
-    found = _FORMULA.findall(sentence)
+        return None if _DENIED.search(dollars[-3]) else dollars[-2]
+    found = [formula for formula in _FORMULA.finditer(sentence) if not _DENIED.search(sentence[: formula.start()])]
     if not found and (point := _POINT.search(sentence)):
         return point[1]
-    return next(filter(None, found[-1]), None) if found else None
+    return found[-1][1] or found[-1][2] if found else None
 
 
 def whole_lines(text: str, gold: Gold) -> list[str]:
@@ -246,7 +252,7 @@ def readable(text: str, gold: Gold) -> bool:
         case "choices":
             return choices.letters(text, gold.choices) is not None
         case "integer" | "float":
-            return numbers.number(text) is not None or expressions.computable(text)
+            return numbers.number(text) is not None or expressions.computable(text) or expressions.counted(text)
         case "yesno":
             return yes_or_no(text) is not None
         case _:

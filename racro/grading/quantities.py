@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
-from racro.grading import numbers, numerals
+from racro.grading import english, numbers, scales
 from racro.grading.asking import one_count
 from racro.grading.plain import clean
 from racro.grading.units import unit
@@ -23,14 +23,16 @@ CONCLUDING = re.compile(
 
 _TOKEN = re.compile(
     rf"(?:(?<![\w.,^_{{:-])|(?<=[\u4e00-\u9fff]))"
-    rf"(?:-?(?:[$€£]\s?)?{numbers.DECIMAL}(?:\s?/\s?\d+)?(?![\d_^:]|-\d)\s?(?:%|°(?![CF]))?|{numerals.ENGLISH})",
+    rf"(?:\d{{1,9}} and {english.SHARE}"
+    rf"|-?(?:[$€£]\s?)?{numbers.DECIMAL}(?:\s?/\s?\d+)?(?![\d_^:]|-\d)\s?(?:%|°(?![CF]))?|{english.IN_PROSE})",
     re.IGNORECASE,
 )
 _BESIDE = re.compile(r"[^\s,;:!?=|<>\u4e00-\u9fff]+")
-_SCALED = re.compile(r"\s?(?:(?:thousand|million|billion|trillion)\b|[万亿])")
+_SCALED = re.compile(rf"(?i:\s?{scales.NAMED})|{scales.LETTER}")
 _UNIT_WORDS, LONGEST_UNIT = 4, 60
 _ANNOUNCED = re.compile(
-    r"(?:=|\b(?:is|are|was|were|be|equals?|needs?|costs?|has|have|had|get|gives?|makes?|contain(?:s|ing)?|see"
+    r"(?:=|\btotal of"
+    r"|\b(?:is|are|was|were|be|equals?|needs?|costs?|has|have|had|get|gives?|makes?|contain(?:s|ing)?|see"
     r"|count(?:ed)?))"
     r"\s(?:\w+\s){0,2}$|(?:[是为得有]|等于)\s?$"
 )
@@ -77,7 +79,7 @@ def concluded_number(read: Sequence[str], gold: Gold) -> str | None:
     whole = gold.kind == "integer" and not gold.unit and not (answer and answer.units)
 
     def fits(found: numbers.Number) -> bool:
-        return not whole or found.percent or found.value.denominator == 1
+        return not whole or found.percent or any(one.value.denominator == 1 for one in (found, *found.scaled))
 
     return next(filter(None, (rule(sentence, fits) for rule in _RULES for sentence in read)), None)
 
@@ -176,7 +178,7 @@ def announced(sentence: str, fits: Fits = bool) -> str | None:
 
 def _only(sentence: str, fits: Fits) -> str | None:
     """The one number of a sentence."""
-    tokens = [token for token in _tokens(clean(sentence), fits) if token.text.lower() not in numerals.WORDS]
+    tokens = [token for token in _tokens(clean(sentence), fits) if token.text.lower() not in english.WORDS]
     return tokens[0].text if len({(t.read.value, t.read.percent) for t in tokens if t.read}) == 1 else None
 
 

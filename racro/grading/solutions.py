@@ -41,6 +41,7 @@ def is_empty(text: str) -> bool:
 
 # --- inequalities -----------------------------------------------------------------------------------------------------
 
+_INCLUSIVE = re.compile(r"(?:between|from) (\S{1,40}) (?:and|to) (\S{1,40}?),? \(?(in|ex)clusive\)?\.?", re.IGNORECASE)
 _SIGNS = tuple(
     (re.compile(pattern), new)
     for pattern, new in (
@@ -94,6 +95,9 @@ class _Bounds(NamedTuple):
 @lru_cache(4096)
 def solutions(text: str) -> Solutions | None:
     """The set that inequalities in one variable, or a union of intervals, describe; None for all other texts."""
+    if said := _INCLUSIVE.fullmatch(text):
+        sign = "≤" if said[3].lower() == "in" else "<"
+        text = f"{said[1]} {sign} x {sign} {said[2]}"
     if len(text) > LONGEST or not re.search(r"[<>≤≥∪\[(]|\\[lg](?:eq?|t)|\\cup", text):
         return None
     text = undressed(text)

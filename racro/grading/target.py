@@ -12,6 +12,7 @@ from functools import lru_cache
 from racro.grading.normalise import normalised
 from racro.grading.numbers import attached, monomial, number
 from racro.grading.plain import clean, unstyled
+from racro.grading.scales import shortened
 from racro.grading.units import unit
 from racro.schema import AnswerKind, Gold
 
@@ -20,6 +21,7 @@ _SIGNS = re.compile(r"[\d+*/^|\\-]|(?<![A-Za-z])[A-Za-z]!|[A-Za-z)]\s?\(|[^\x00-
 """Without one of these a text is neither a quantity nor algebra."""
 _ALGEBRA = re.compile(
     r"(?=.*[A-Za-z])(?=.*(?:[-+*/^|·×÷]|(?<![A-Za-z])[A-Za-z]!|\)!|\d\s?[A-Za-z(]|[A-Za-z)]\s?\(|\\))(?!.*[A-Za-z]\d)"
+    r"(?!.*(?:\b(?:to|of|in|at|by|or)\b|\d(?:st|nd|rd|th)\b))"
     r"(?:[A-Za-z](?![A-Za-z]{2})|[\s\d.()\[\]{}+*/^|!_,·×÷π√-])+"
 )
 """Letters and numbers with an operator between them, and no words."""
@@ -35,7 +37,9 @@ def target(gold: Gold) -> Gold:
     """The gold answer as it is compared with."""
     answer = unstyled(normalised(gold.answer)).rstrip("。 ")
     kind = _kind(answer, gold.answer) if gold.kind == "text" else gold.kind
-    if kind in ("integer", "float") and monomial(answer):
+    if kind in ("text", "expression", "integer", "float") and shortened(answer, gold.question):
+        kind = "integer" if kind == "integer" else "float"
+    elif kind in ("integer", "float") and monomial(answer):
         kind = "expression"
     choices, measured_in = tuple(map(normalised, gold.choices)), gold.unit and normalised(gold.unit)
     return Gold(answer, kind, choices, gold.precision, gold.tolerance, measured_in, normalised(gold.question))

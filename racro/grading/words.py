@@ -8,9 +8,10 @@ import unicodedata
 from fractions import Fraction
 from functools import lru_cache
 
-from racro.grading import numerals
+from racro.grading import english
 from racro.grading.numbers import number, same_number
 from racro.grading.plain import clean
+from racro.grading.ranks import ranked
 from racro.schema import Gold
 
 YES, NO = (
@@ -35,7 +36,9 @@ def same_text(found: str, answer: str) -> bool:
         return True
     if ours[:1] == theirs[:1] and _joined(ours) == _joined(theirs) != "":
         return True
-    if ":" in answer and (ratio := _ratio(answer)) is not None:
+    if (place := ranked(ours)) is not None and place == ranked(theirs):
+        return True
+    if (":" in answer or ":" in found) and (ratio := _ratio(answer)) is not None:
         return ratio == _ratio(found, may_be_time=False)
     gold = number(answer)
     value = gold and number(found)
@@ -70,8 +73,10 @@ def _ratio(text: str, may_be_time: bool = True) -> tuple[Fraction, ...] | None:
 _ACCENTS = re.compile(r"(?<=[a-z])[\u0300-\u036f]+")
 _PRIMES = re.compile(r"(?<![\w'\"])([a-z])('{1,3})(?!\w)")
 """A' is another point than A."""
+_FIGURES = {"∠": "angle", "△": "triangle", "▵": "triangle", "∥": "parallel", "⊥": "perpendicular"}
+_FIGURE = re.compile(rf"[{''.join(_FIGURES)}]")
 _ORDINAL = re.compile(r"\b(\d{1,2})(?:st|nd|rd|th)\b")
-_PUNCTUATION = re.compile(r"(?<=[^\W\d])-(?=[^\W\d])|[^\w\s./%+<>=°^-]|\.(?!\d)")
+_PUNCTUATION = re.compile(r"(?<=[^\W\d])-(?=[^\W\d])|[^\w\s./%+<>=°^\u2200-\u2218\u221a-\u22ff-]|\.(?!\d)")
 _ARTICLE = re.compile(r"^(?:an?|the)\s(?=.)")
 _INDEX = re.compile(r"(?<=[a-z)])\s?_\s?\{?(\d+)\}?(?:\s(?=[a-z(](?![a-z]{2})))?")
 
@@ -86,9 +91,11 @@ def words(text: str) -> str:
     if "'" in text:
         text = _PRIMES.sub(lambda letter: letter[1] + "prime" * len(letter[2]), text)
     text = text.replace("grey", "gray")
+    if not text.isascii():
+        text = _FIGURE.sub(lambda sign: f" {_FIGURES[sign[0]]} ", text)
     if "_" in text:
         text = _INDEX.sub(r"\1", text)
-    text = _ORDINAL.sub(lambda number: numerals.ORDINALS.get(int(number[1]), number[0]), text)
+    text = _ORDINAL.sub(lambda number: english.ORDINALS.get(int(number[1]), number[0]), text)
     if not text.replace(" ", "").isalnum():
         text = _PUNCTUATION.sub(" ", text)
     return _ARTICLE.sub("", " ".join(text.split()))

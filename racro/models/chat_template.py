@@ -131,7 +131,9 @@ class ChatTemplate:
         """
         written = "\n".join(plain_text(message) for message in messages)
         if found := next((token for token in self.special if token in written), None):
-            raise ValueError(f"special token in the text: {found} means more than text to {self.model}")
+            raise ValueError(
+                f"special token in the text: {found} means more than text to {self.model}; write it otherwise"
+            )
         try:
             text = self._render(messages)
         except TemplateError as error:

@@ -32,7 +32,7 @@ def verdicts(iterations: Sequence[IterationPoint]) -> Draw:
 
 
 def trend(iterations: Sequence[IterationPoint], values: Sequence[float | None], colour: str = "one") -> Draw:
-    """One small curve; iterations without a value are left out."""
+    """One small curve; iterations without a value are left out. What is never negative has no axis below 0."""
 
     def draw(axes: Any) -> None:
         known = [
@@ -41,6 +41,8 @@ def trend(iterations: Sequence[IterationPoint], values: Sequence[float | None], 
         axes.plot(*zip(*known, strict=True), "-" if len(known) > CROWD else "o-", color=LIGHT[colour], lw=1.6, ms=3.5)
         axes.yaxis.set_major_locator(MaxNLocator(4))
         axes.margins(y=0.2)
+        if all(v >= 0 for _, v in known) and axes.get_ylim()[0] < 0:
+            axes.set_ylim(bottom=-0.05 * axes.get_ylim()[1])
         stage_lines(axes, iterations)
         iteration_axis(axes, [i.iteration for i in iterations], label=False)
 

@@ -97,6 +97,10 @@ class ReportData(Frozen):
     """Where the recipe asked for more problems than there are."""
     settings: tuple[Setting, ...] = ()
     """The recipe, what differs from the defaults first."""
+    closest: str = ""
+    """Name of the shipped recipe that differs least; empty: none is close."""
+    changes: tuple[Setting, ...] = ()
+    """The keys in which it does, with its values in place of defaults."""
     facts: dict[str, dict[str, str]] = Field(default_factory=dict)
     """Title -> label -> text: cost, machine, versions."""
     links: dict[str, str] = Field(default_factory=dict)
@@ -122,7 +126,7 @@ def render(data: ReportData) -> str:
             gain=data.gain,
             charts=_charts(data),
             shown={name: [s for s in data.samples if s.outcome == name] for name in get_args(Outcome)},
-            captions=sum(i.captions for i in data.iterations),
+            captions=[i.captions for i in data.iterations],
             refresh=REFRESH,
         )
     )
@@ -151,7 +155,8 @@ def _charts(data: ReportData) -> dict[str, Markup]:
     """The charts for which there are data, by name."""
     evaluations, iterations = data.evaluations, data.iterations
     first, last = evaluations[0], evaluations[-1] if len(evaluations) > 1 else None
-    made = {"accuracy": charts.svg(charts.accuracy(evaluations), "held-out accuracy", (9.6, 3.1))}
+    sizes = {"accuracy": (9.6, 3.1), "accuracy_narrow": (4.6, 3.1)}
+    made = {name: charts.svg(charts.accuracy(evaluations), "held-out accuracy", size) for name, size in sizes.items()}
     if any(v is not None for e in evaluations for v in (e.truthful, e.states_asked, e.leaks)):
         made["oracle"] = charts.svg(charts.oracle(evaluations), "what captions say")
     if first.by_category and len(evaluations) > 2:

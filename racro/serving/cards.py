@@ -68,6 +68,11 @@ def failed(message: str, title: str = "") -> str:
     return _card(title, f'<div class="racro-error"><b>No answer.</b> {escape(message)}</div>')
 
 
+def refused(message: str) -> str:
+    """Why an upload cannot be used."""
+    return f'<div class="racro-error" role="alert"><b>This file cannot be used:</b> {escape(message)}</div>'
+
+
 def stopped(html: str) -> str:
     """A card that was being written, as it is when its visitor does not wait for the rest."""
     return html.replace(" racro-busy", "").replace("racro-part racro-now", "racro-part racro-later")

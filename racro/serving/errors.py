@@ -57,7 +57,8 @@ def unavailable(message: str, code: str, retry_after: int = 5) -> ApiError:
 
 def too_late(seconds: float) -> ApiError:
     """The time limit of a request is over."""
-    return ApiError(504, f"no answer within {seconds:g} s; ask for fewer tokens", kind="server_error", code="timeout")
+    message = f"no answer within {seconds:g} s; ask for less (max_tokens), or again when the server has less to do"
+    return ApiError(504, message, kind="server_error", code="timeout")
 
 
 def public(text: str) -> str:

@@ -85,7 +85,9 @@ async def _request(client: httpx.AsyncClient, url: httpx.URL, name: str, limits:
         refuse(f"{name}: the host of the link is not known")
     addresses = [ipaddress.ip_address(str(place[0]).partition("%")[0]) for *_, place in found]
     if not limits.private_links and not all(map(is_public, addresses)):
-        refuse(f"{name}: the link leads to an address that is not public; send the image as a data: URL")
+        refuse(
+            f"{name}: the link leads to an address that is not public; send the image itself, by upload or data: URL"
+        )
     return client.build_request(
         "GET",
         url.copy_with(host=str(addresses[0])),

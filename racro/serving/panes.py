@@ -22,6 +22,11 @@ CHOICE: tuple[tuple[Vote, str], ...] = (("up", "Good answer"), ("down", "Bad ans
 COMPARE = "Compare with the captioner before training"
 NOTHING_TO_COMPARE = "Compare: there is no trained captioner here yet"
 
+FOLLOW = """() => {
+  if (window.innerWidth < 800) document.querySelector("#racro-answer-0").scrollIntoView({behavior: "smooth"});
+}"""
+"""On a phone the answer stands below the question: who asks is taken there."""
+
 
 @dataclass(frozen=True)
 class Example:
@@ -84,6 +89,7 @@ class Panes:
                 event(self._ask, inputs, outputs, concurrency_limit=None, **private)
                 for event in (self.button.click, self.question.submit)
             ]
+            self.button.click(None, None, None, js=FOLLOW)
             shown = [side.card for side in sides]
             self.stop.click(lambda *html: [*map(cards.stopped, html)], shown, shown, cancels=asking, **private)
             for side in sides:
@@ -106,6 +112,10 @@ class Panes:
         )
         # The file as it was uploaded: what it is worth is decided where all images are decoded.
         image.preprocess = lambda upload: None if upload is None else upload.path
+        said = gr.HTML("", visible=False, elem_id="racro-image-said")
+        quiet = {"show_progress": "hidden", "api_visibility": "private"}
+        image.change(self._look, [image], [image, said], **quiet)
+        image.clear(lambda: gr.HTML("", visible=False), None, [said], **quiet)
         hint = "... or a link to an image: https://"
         link = gr.Textbox(show_label=False, placeholder=hint, max_lines=1, elem_id="racro-link")
         hint = "What do you want to know about the image?"
@@ -157,6 +167,15 @@ class Panes:
         more = len(names) > 1
         choices = gr.Dropdown([(title(name), name) for name in names], value="")
         return choices, gr.Checkbox(False, label=COMPARE if more else NOTHING_TO_COMPARE, interactive=more)
+
+    async def _look(self, image: str | None) -> tuple[Any, Any]:
+        """An upload that is no image is taken away again, with one line why, which stays until the next image."""
+        import gradio as gr
+
+        if image is None:
+            return gr.skip(), gr.skip()
+        said = await self.visit.looked_at(image)
+        return (None if said else gr.skip()), gr.HTML(said, visible=bool(said))
 
     async def _ask(self, *given: Any) -> AsyncIterator[list[Any]]:
         async for views in self.visit.ask(*given):

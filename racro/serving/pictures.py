@@ -67,10 +67,15 @@ def decode_all(contents: Sequence[bytes], limits: Limits) -> tuple[Image.Image, 
     if total > limits.pixels:
         raise _bad(f"images of {total:,} pixels together; at most {limits.pixels:,}", 413)
     with _decoding:
-        try:
-            return tuple(decode(content, f"image {number}") for number, content in enumerate(contents, 1))
-        except BadImage as error:
-            raise _bad(str(error)) from error
+        return tuple(_decoded(content, number) for number, content in enumerate(contents, 1))
+
+
+def _decoded(content: bytes, number: int) -> Image.Image:
+    """An image whose header is sound."""
+    try:
+        return decode(content, f"image {number}")
+    except BadImage as error:
+        raise _bad(f"image {number}: damaged, or cut off on its way; save it anew and send it again") from error
 
 
 def _pixels(content: bytes, number: int, limits: Limits) -> int:

@@ -17,7 +17,7 @@ from PIL import Image
 from racro.answering.cases import CAPTIONER_STEPS, Answer, Step, Unanswerable
 from racro.answering.pipeline import Racro
 from racro.data.images import BadImage
-from racro.engines.protocol import Completion, EngineLost, Partial
+from racro.engines.protocol import SHORTER, Completion, EngineLost, Partial
 from racro.errors import BadInput
 from racro.serving import pictures
 from racro.serving.chat import Inquiry
@@ -110,7 +110,7 @@ class Service:
             threading.Thread(target=self.pairs.revive, name="revive", daemon=True).start()
             return unavailable("an engine was lost and is started again; try again in a moment", "engine_lost")
         if isinstance(error, BadImage | Unanswerable):
-            code = "context_length_exceeded" if "exceed" in str(error) else None
+            code = "context_length_exceeded" if str(error).endswith(SHORTER) else None
             return invalid(str(error), "messages", code)
         if isinstance(error, BadInput):
             LOG.error("a pair cannot be opened: %s", error)

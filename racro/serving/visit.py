@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from racro.schema import CHAMPION, INITIAL
-from racro.serving import cards
+from racro.serving import cards, pictures
 from racro.serving.chat import Inquiry
 from racro.serving.completion import Answered
 from racro.serving.errors import ApiError, invalid
@@ -58,6 +58,14 @@ class Visit:
         base = INITIAL if INITIAL in names else ""
         others = [name for name in (captioner, "", CHAMPION, *names) if name in names and name != base]
         return base, others[0] if others else base
+
+    async def looked_at(self, image: str) -> str:
+        """HTML that says why an upload is no image; empty: it is one."""
+        try:
+            await pictures.load([await asyncio.to_thread(Path(image).read_bytes)], self.service.limits)
+        except ApiError as error:
+            return cards.refused(str(error).removeprefix("image 1: "))
+        return ""
 
     async def ask(
         self, image: str | None, link: str, question: str, captioner: str, reasoner: str, compare: bool

@@ -8,6 +8,7 @@ holds the lease may write it (`racro.storage.leases`).
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import uuid
@@ -48,10 +49,17 @@ def _entries(folder: str) -> list[str]:
 
 
 def _remove(folder: str) -> None:
-    """Remove a folder with all that is in it, if it is there."""
+    """Remove a folder with all that is in it, if it is there; what its writer, who lives, adds meanwhile stays.
+
+    That writer finds the record, or another holder of the lease, and removes its own.
+    """
     fs, path = opened(folder)
     with contextlib.suppress(FileNotFoundError):
-        with_retries(lambda: fs.rm(path, recursive=True))
+        try:
+            with_retries(lambda: fs.rm(path, recursive=True))
+        except OSError as error:
+            if error.errno != errno.ENOTEMPTY:
+                raise
 
 
 def keep_only(folder: str, name: str) -> None:

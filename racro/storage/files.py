@@ -199,6 +199,10 @@ def write_file(uri: str, data: bytes) -> None:
         with_retries(lambda: fs.pipe_file(path, data))
 
 
+REMOVALS = 100
+"""How often a folder may be removed while a file is created in it."""
+
+
 def create_file(uri: str, data: bytes) -> bool:
     """As `write_file`, but only if there is no such file; False if there is one with another content."""
     fs, path = opened(uri)
@@ -208,11 +212,20 @@ def create_file(uri: str, data: bytes) -> bool:
             return True
         except FileExistsError:  # perhaps from an attempt of ours whose answer was lost
             return read_file(uri) == data
+    for _ in range(REMOVALS):
+        with contextlib.suppress(FileNotFoundError):  # another process has just removed the folder
+            return _linked(path, data)
+    return _linked(path, data)
+
+
+def _linked(path: str, data: bytes) -> bool:
     with _beside(path, data) as temporary:
         try:
             os.link(temporary, path)
         except FileExistsError:
             return False
+        except FileNotFoundError:
+            raise
         except OSError:  # a file system without hard links
             if Path(path).exists():
                 return False

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from racro.config import Recipe
-from racro.config.settings import settings
+from racro.config.settings import changes, settings
 from racro.summary import Summary
 from tasks.recording import addresses
 from tasks.recording.made import Made
@@ -31,11 +31,16 @@ def training(made: Made, summary: Summary | None = None) -> str:
 
 
 def differing(recipe: Recipe) -> str:
-    """The settings that are not at their defaults, as a table."""
-    found = [setting for setting in settings(recipe) if setting.differs]
+    """What was changed in the closest shipped recipe, or else what is not at its default, as a table."""
+    closest, found = changes(recipe)
+    if closest and not found:
+        return f"The recipe `{closest}` as it ships."
+    found = found or [setting for setting in settings(recipe) if setting.differs]
     rows = [f"| {one.key} | {_cell(one.value)} | {_cell(one.default)} |" for one in found[:SHOWN]]
     more = [f"And {len(found) - SHOWN} more in recipe.yaml."] if len(found) > SHOWN else []
-    return "\n".join(["| setting | value | default |", "|---|---|---|", *rows, "", *more])
+    return "\n".join(
+        [f"| setting | value | {f'in `{closest}`' if closest else 'default'} |", "|---|---|---|", *rows, "", *more]
+    )
 
 
 def _cell(text: str) -> str:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator, Sequence
 
 from racro.config import Recipe
-from racro.config.settings import settings
+from racro.config.settings import changes, settings
 from racro.data.images import BadImage, image_bytes, resolve
 from racro.embedded import oracle
 from racro.evaluation.outcomes import count_outcomes, outcome
@@ -31,6 +31,7 @@ GALLERY = {"fixed": 12, "broken": 6, "wrong": 6, "right": 4}
 def gather(made: Made, row: Row | None = None) -> report.ReportData:
     """All that is on the page. `row`: the state of a training that goes on; None: it is over."""
     recipe, heldout = made.recipe, made.judge.heldout
+    closest, changed = changes(recipe)
     answers = [list(artifacts.read_table(one.results, Result)) for one in _ends(made.evaluations)]
     verdicts = [{result.uid: result.verdict for result in rows} for rows in answers]
     return report.ReportData(
@@ -49,6 +50,8 @@ def gather(made: Made, row: Row | None = None) -> report.ReportData:
         samples=tuple(_samples(heldout, answers[0], answers[1:])),
         shortages=tuple(_shortages(made)),
         settings=tuple(report.Setting(**setting._asdict()) for setting in settings(recipe)),
+        closest=closest,
+        changes=tuple(report.Setting(**setting._asdict()) for setting in changed),
         facts={"Cost": _cost(made), "Machine": machine.machine(), "Versions": machine.versions()},
         links={label: address for label, address in _links(made).items() if not address.startswith("file:")},
     )
@@ -71,7 +74,7 @@ def _cost(made: Made) -> dict[str, str]:
     """Of this command, but for what is counted when it was made."""
     wall = time.time() - made.started
     found = {
-        "wall time": duration(wall),
+        "wall time of this command": duration(wall),
         "stages executed, from the cache": (
             f"{sum(total.executed for total in made.stages.totals.values())}, "
             f"{sum(total.cached for total in made.stages.totals.values())}"

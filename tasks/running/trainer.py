@@ -262,7 +262,8 @@ def _training(line: Lineage, runtime: Runtime) -> Training:
 
     _warm.files.close()
     initial = _warm.files.enter_context(on_disk(_initial(line), runtime))
-    if runtime.trainer.gpus or (runtime.cluster.type == "ray" and runtime.device != "cpu"):  # numbered anew there
+    if runtime.trainer.gpus or (runtime.cluster.type == "ray" and runtime.device.startswith("cuda")):
+        # GPUs are numbered anew there.
         runtime = runtime.model_copy(update={"device": "cuda"})
     return Training(initial, line.captioner, line.temperature, line.config, runtime, line.seed)
 

@@ -1,7 +1,8 @@
-"""Memory and rate of preparing a data set of ViRL39K's size: `python -m tests.bench.preparation [ROWS]`.
+"""Memory and rate of preparing a data set of ViRL39K's size: `python -m tests.bench.preparation [ROWS | FOLDER]`.
 
 Makes ROWS rows (39,000) in the published schema in a temporary folder (45 KB a row), each with an image of its own of
-photographic size, and prepares the training problems in a process of its own.
+photographic size, and prepares the training problems in a process of its own; or those of a FOLDER that is there,
+which stays as it is. What is prepared goes to another temporary folder.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ def make(folder: Path, rows: int) -> None:
 
 
 def prepare(folder: Path) -> None:
-    """What the stage does, with as many fingerprints as the benchmarks have."""
+    """What the stage does, in a temporary folder, with as many fingerprints as the benchmarks have."""
     draw = random.Random(0)
     marks = [
         Fingerprint(
@@ -59,10 +60,11 @@ def prepare(folder: Path) -> None:
     start = time.monotonic()
     places = (str(EMBEDDED / role) for role in ("captioner", "reasoner"))
     readers = (PromptReader(uri=place, rows=0, digest="", room=2000) for place in places)
-    prepared = load(Virl39kProblems(source=str(folder)), str(folder / "out"), 0, fingerprints=marks, fit=Fit(*readers))
-    artifacts.write_table(str(folder / "out"), prepared.problems, Problem)
-    digest = prepared.digest()
-    seconds = time.monotonic() - start
+    with tempfile.TemporaryDirectory(prefix="racro-bench-") as out:
+        prepared = load(Virl39kProblems(source=str(folder)), out, 0, fingerprints=marks, fit=Fit(*readers))
+        artifacts.write_table(out, prepared.problems, Problem)
+        digest = prepared.digest()
+        seconds = time.monotonic() - start
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     rows = prepared.statistics.rows
     print(

@@ -184,6 +184,12 @@ def test_folders_reach_a_node_that_does_not_see_them_whole(nodes: Nodes, tmp_pat
     assert [entry.name for entry in (tmp_path / "made").iterdir()] == ["state"]
 
 
+def test_gpus_that_no_node_has_are_refused(nodes: Nodes) -> None:
+    wanted = runtime(nodes).model_copy(update={"device": "cuda"})
+    with pytest.raises(NoCluster, match=r"^runtime\.device: cuda: no node of the cluster has a GPU"):
+        open_reasoner(SCRIPTED, "", wanted)
+
+
 def test_a_cluster_that_does_not_answer_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ray.is_initialized", lambda: False)
     how = config.Runtime.model_validate({"cluster": {"type": "ray", "address": "127.0.0.1:1"}})
@@ -199,7 +205,7 @@ def test_a_cluster_that_asks_for_a_token_gets_the_one_that_is_there(tmp_path: Pa
     mine = {name: value for name, value in os.environ.items() if not name.startswith("RAY_AUTH")}
     port = free_port()
     options = {"port": port, "num-cpus": 1, "object-store-memory": STORE, "include-dashboard": "false"}
-    options |= {name.replace("_", "-"): number for name, number in ports().items()}
+    options |= {name.replace("_", "-"): number for name, number in ports().items() if name != "metrics_agent_port"}
     given = [f"--{name}={value}" for name, value in options.items()]
     command = [str(Path(sys.executable).with_name("ray")), "start", "--head", "--block", "--ray-client-server-port=0"]
     home = {name: mine | {"HOME": str(tmp_path / name)} for name in ("with", "without")}

@@ -88,7 +88,8 @@ def test_two_ranks_on_two_nodes_make_the_policy_of_two_processes_here(
     monkeypatch.setattr(Processes, "update", seen)
     nodes.spare(2)
     away = nodes.settings(resources={"trainer": {"spare": 0.6}})  # of 1 that a node has
-    there = trained(tmp_path / "there", "there", *pair, f"runtime.cluster={json.dumps(away)}")
+    more = ("runtime.device=auto", f"runtime.cluster={json.dumps(away)}")  # no node has a GPU
+    there = trained(tmp_path / "there", "there", *pair, *more)
     assert [len(set(pair)) for pair in places] == [2]
     one, other = weights(here), weights(there)
     assert max((one[name] - other[name]).abs().max().item() for name in one) < 1e-6

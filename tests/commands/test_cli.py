@@ -144,18 +144,22 @@ def test_mistakes_leave_nothing_outside_the_working_directory(mistakes: dict[str
 # --- a run, with the server that the command starts for itself --------------------------------------------------------
 
 
-def test_a_run_exits_with_0_and_keeps_everything_in_the_working_directory(tmp_path: Path) -> None:
+@pytest.mark.parametrize("home", ["work/.racro", "state"], ids=["by default", "by RACRO_HOME"])
+def test_a_run_exits_with_0_and_keeps_everything_in_its_places(home: str, tmp_path: Path) -> None:
+    set_by_user = {"RACRO_HOME": "../state"} if home == "state" else {}
     answers = "reasoner.engine={type: scripted, rules: [{replies: [unknown]}]}"
-    done = racro(tmp_path, "train", EMBEDDED_RECIPE, *SETS, "--set", SCRIPTED, "--set", answers, "--run", "mine")
+    command = ["train", EMBEDDED_RECIPE, *SETS, "--set", SCRIPTED, "--set", answers, "--run", "mine"]
+    done = racro(tmp_path, *command, **set_by_user)
     assert done.code == 0, done.err[-3000:]
     summary = Summary.model_validate_json((tmp_path / "work" / "runs" / "mine" / "summary.json").read_text())
     assert summary.policy.uri in done.out and "runs/mine/report.html" in done.out
     assert "Traceback" not in done.err
-    assert {path.name for path in (tmp_path / "work").iterdir()} == {".racro", "runs"}
+    work = {path.name for path in (tmp_path / "work").iterdir()}
+    assert work == ({"runs"} if set_by_user else {".racro", "runs"})
     assert {path.name for path in (tmp_path / "work" / "runs").iterdir()} == {"artifacts", "mine"}
     assert left(tmp_path / "home") == []
     assert left(tmp_path / "tmp") == []
-    state = {path.name for path in (tmp_path / "work" / ".racro").iterdir()}
+    state = {path.name for path in (tmp_path / home).iterdir()}
     assert {"prefect", "mlflow", ".gitignore"} <= state
-    assert (tmp_path / "work" / ".racro" / "prefect" / "prefect.db").is_file()
-    assert (tmp_path / "work" / ".racro" / "mlflow" / "mlflow.db").is_file()
+    assert (tmp_path / home / "prefect" / "prefect.db").is_file()
+    assert (tmp_path / home / "mlflow" / "mlflow.db").is_file()

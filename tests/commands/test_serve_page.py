@@ -20,6 +20,19 @@ from tests.support.served import Served
 
 PROBLEM = next(problem for problem in world.generate("heldout", 3, 40) if problem.category == "value")
 
+COLOURS = """
+const context = document.createElement("canvas").getContext("2d", {willReadFrequently: true});
+const rgba = colour => {
+  context.clearRect(0, 0, 1, 1); context.fillStyle = colour; context.fillRect(0, 0, 1, 1);
+  const [red, green, blue, alpha] = context.getImageData(0, 0, 1, 1).data;
+  return [red, green, blue, alpha / 255];
+};
+const style = selector => getComputedStyle(document.querySelector(selector));
+const answer = style(".racro-answer");
+return [style(".racro-answer strong").color, answer.backgroundColor, style("body").backgroundColor].map(rgba);
+"""
+"""Colours of an answer's letters, of what is behind them, and of the page behind that."""
+
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
@@ -74,10 +87,14 @@ class Page:
 
     def upload(self, file: Path) -> None:
         """Choose a file, and wait until it has arrived."""
-        if self.driver.find_elements(By.CSS_SELECTOR, "#racro-image img"):
-            self.click("#racro-image button[aria-label='Clear'], #racro-image button[title='Clear']")
+        self.clear()
         self.send("#racro-image input[type=file]", str(file))
         self.find("#racro-image img")
+
+    def clear(self) -> None:
+        """Take the image away, if there is one."""
+        if self.driver.find_elements(By.CSS_SELECTOR, "#racro-image img"):
+            self.click("#racro-image button[title='Remove Image']")
 
     def ask(self, question: str) -> None:
         """Type a question and press the button."""
@@ -121,6 +138,48 @@ def test_what_is_no_image_is_one_clear_line(page: Page, tmp_path: Path) -> None:
     page.send("#racro-link textarea, #racro-link input", "http://127.0.0.1:1/a.png")
     page.click("#racro-ask")
     assert "the link leads to an address that is not public" in page.shown(".racro-error")[0]
+
+
+def test_a_broken_upload_is_said_at_once_until_a_good_one_comes(page: Page, tmp_path: Path) -> None:
+    broken, good = tmp_path / "broken.png", tmp_path / "good.png"
+    PROBLEM.images()[0].save(good)
+    broken.write_bytes(good.read_bytes()[:100])
+    page.clear()
+    page.send("#racro-image input[type=file]", str(broken))
+    page.wait.until(lambda _: "cannot be used: damaged, or cut off" in page.shown("#racro-image-said")[0])
+    page.wait.until(lambda driver: not driver.find_elements(By.CSS_SELECTOR, "#racro-image img"))
+    page.upload(good)
+    page.wait.until(lambda driver: not driver.find_elements(By.CSS_SELECTOR, "#racro-image-said"))
+    assert page.driver.find_elements(By.CSS_SELECTOR, "#racro-image img")
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_an_answer_can_be_read_on_a_light_and_on_a_dark_page(theme: str, page: Page, served: Served) -> None:
+    wanted = {"features": [{"name": "prefers-color-scheme", "value": theme}]}
+    page.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", wanted)
+    page.driver.get(f"{served.url}/")
+    page.click("#racro-examples tbody tr")
+    page.find("#racro-image img")
+    page.click("#racro-ask")
+    page.shown(".racro-facts")
+    letters, wash, behind = page.driver.execute_script(COLOURS)
+    assert contrast(letters, mixed(wash, behind)) >= 4.5, "what WCAG 2 asks of text"
+
+
+def mixed(over: list[float], under: list[float]) -> list[float]:
+    """Red, green and blue of a colour with an opacity, over another."""
+    return [over[3] * one + (1 - over[3]) * other for one, other in zip(over[:3], under[:3], strict=True)]
+
+
+def contrast(one: list[float], other: list[float]) -> float:
+    """Of two colours, by WCAG 2."""
+
+    def luminance(colour: list[float]) -> float:
+        linear = [v / 12.92 if v <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4 for v in (c / 255 for c in colour[:3])]
+        return sum(weight * v for weight, v in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+    dark, light = sorted((luminance(one), luminance(other)))
+    return (light + 0.05) / (dark + 0.05)
 
 
 def test_nothing_comes_from_elsewhere(page: Page) -> None:

@@ -12,6 +12,7 @@ from prefect.automations import AutomationCore, EventTrigger, Posture
 from prefect.events.actions import DoNothing
 
 from flows.station import registration
+from flows.station.servers import NOBODY
 
 NAMES = ("racro: a silent run has crashed", "racro: a crashed run is resumed")
 
@@ -39,6 +40,34 @@ def test_one_that_was_switched_off_stays_off() -> None:
         [again] = client.read_automations_by_name(NAMES[1])
         assert again.enabled is False
         client.resume_automation(known.id)
+
+
+@pytest.mark.usefixtures("prefect_server")
+def test_several_that_register_at_once_end_with_each_automation_once() -> None:
+    together, failed = threading.Barrier(4), list[Exception]()
+
+    def register() -> None:
+        with get_client(sync_client=True) as client:
+            together.wait()
+            try:
+                registration.register_pool(client, "at-once")
+                registration.register_automations(client, 60)
+                registration.register_notifications(client, "https://example.invalid/hook")
+                registration.register_notifications(client, NOBODY)
+            except Exception as error:
+                failed.append(error)
+
+    with get_client(sync_client=True) as client:
+        for _ in range(3):
+            for known in [one for name in NAMES for one in client.read_automations_by_name(name)]:
+                client.delete_automation(known.id)
+            others = [threading.Thread(target=register) for _ in range(4)]
+            for other in others:
+                other.start()
+            for other in others:
+                other.join()
+            found = [one.name for name in NAMES for one in client.read_automations_by_name(name)]
+            assert not failed and found == [*NAMES]
 
 
 @pytest.mark.usefixtures("prefect_server")

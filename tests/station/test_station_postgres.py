@@ -34,8 +34,10 @@ def store() -> Iterator[s3.Store]:
 
 @pytest.fixture(scope="module")
 def place(database: Postgres, store: s3.Store, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workplace]:
+    """Its state is elsewhere too, by RACRO_HOME."""
     options = ("--postgres", database.url, "--artifacts", f"s3://{s3.BUCKET}/team")
-    yield from opened(tmp_path_factory.mktemp("postgres"), *options)
+    folder = tmp_path_factory.mktemp("postgres")
+    yield from opened(folder / "work", *options, home=folder / "state")
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +61,10 @@ def test_a_run_on_postgres_and_s3_and_the_same_again_from_the_cache(
     again = train(place, store)
     assert sum(stage.executed for stage in again.stages.values()) == 0
     assert any(key.startswith("team/mlflow/") and undisturbed.mlflow_run_id in key for key in store.objects())
-    assert not (place.folder / "runs").exists() and not list(place.folder.rglob("*.db"))
+    assert not list(place.folder.iterdir()) and not list(place.home.rglob("*.db"))
+    assert {"station", "station.json", "prefect", "mlflow", "locks", "scratch"} <= {
+        path.name for path in place.home.iterdir()
+    }
     assert place.up().returncode == 0
 
 
@@ -111,7 +116,7 @@ def test_a_run_goes_on_when_a_server_dies_under_it(
 
 def test_the_password_is_in_no_command_line_and_no_file(place: Workplace) -> None:
     assert not [process for process in place.processes() if PASSWORD in " ".join(process.cmdline())]
-    files = [file for file in place.folder.rglob("*") if file.is_file()]
+    files = [file for file in place.home.rglob("*") if file.is_file()]
     assert files and not [file for file in files if PASSWORD.encode() in file.read_bytes()]
     workers = [process for process in place.processes() if "worker" in process.cmdline()]
     assert workers and not [worker for worker in workers if PASSWORD in str(worker.environ())]

@@ -16,6 +16,7 @@ from typing import Any
 import httpx
 import psutil
 
+from flows.station import servers
 from racro.config import loading
 from racro.processes.child import free_port
 from tests.conftest import EMBEDDED_RECIPE, TINY
@@ -35,10 +36,12 @@ def tiny(*overrides: str) -> str:
 class Workplace:
     """Commands in a folder of their own, with ports of their own."""
 
-    def __init__(self, folder: Path, *options: str, program: Path | None = None) -> None:
-        """`program`: the command, if it is not the one of this environment."""
+    def __init__(self, folder: Path, *options: str, program: Path | None = None, home: Path | None = None) -> None:
+        """`program`: the command, if it is not the one of this environment. `home`: what its user set RACRO_HOME to."""
         folder.mkdir(exist_ok=True)
         self.folder, self.options, self.program = folder, options, program
+        self.home = home or folder / ".racro"
+        self.set = {"RACRO_HOME": str(home)} if home else {}
         self.ports = free_port(), free_port()
         self.api = f"http://127.0.0.1:{self.ports[0]}/api"
         self.mlflow = f"http://127.0.0.1:{self.ports[1]}"
@@ -50,7 +53,7 @@ class Workplace:
         return subprocess.run(
             [self.program or forkserver.shared().racro, *arguments],
             cwd=self.folder,
-            env=clean | IMPATIENT | environment,
+            env=clean | IMPATIENT | self.set | environment,
             capture_output=True,
             text=True,
             timeout=1000,
@@ -75,7 +78,7 @@ class Workplace:
 
     def station(self) -> dict[str, Any]:
         """What runs here, as it is recorded."""
-        content: dict[str, Any] = json.loads((self.folder / ".racro" / "station.json").read_text())
+        content: dict[str, Any] = json.loads(servers.file(self.home).read_text())
         return content
 
     def summary(self, run: str) -> dict[str, Any]:
@@ -173,9 +176,9 @@ class Workplace:
         return "\n".join(line["message"] for line in self.post("/logs/filter", logs=chosen).json())
 
 
-def opened(folder: Path, *options: str, program: Path | None = None) -> Iterator[Workplace]:
+def opened(folder: Path, *options: str, program: Path | None = None, home: Path | None = None) -> Iterator[Workplace]:
     """A workplace that is up; afterwards it is taken down, says so, and nothing of it may live on."""
-    place = Workplace(folder, *options, program=program)
+    place = Workplace(folder, *options, program=program, home=home)
     try:
         done = place.up()
         assert done.returncode == 0, done.stdout + done.stderr
@@ -187,6 +190,6 @@ def opened(folder: Path, *options: str, program: Path | None = None) -> Iterator
             process.kill()
         assert not left
     assert (done.returncode, done.stdout) == (0, "stopped\n")
-    assert not (place.folder / ".racro" / "station.json").exists()
+    assert not servers.file(place.home).exists()
     for port in place.ports:
         socket.create_server(("127.0.0.1", port)).close()

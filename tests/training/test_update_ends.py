@@ -66,6 +66,32 @@ def test_nothing_of_the_trainer_is_left(
         service.export("next", tmp_path)
 
 
+def test_nothing_of_a_trainer_that_diverged_is_left(
+    tiny: TinyTraining, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: dict[str, weakref.ref[Any]] = {}
+    replay = ReplayTrainer.replay
+
+    def watched(self: ReplayTrainer, *arguments: Any) -> Any:
+        seen.update(trainer=weakref.ref(self), model=weakref.ref(self.model))
+        return replay(self, *arguments)
+
+    monkeypatch.setattr(ReplayTrainer, "replay", watched)
+    rows = tiny.rollouts(CAPTIONER)
+    work = planning.plan(rows, tiny.problems, rows[0].policy, 2)
+    section = config.Captioner(model="embedded", dtype="float32")
+    service = Inline()
+    gc.collect()
+    before = tensor_bytes()
+    settings = SETTINGS.model_copy(update={"learning_rate": 1e30})
+    service.begin(Training(CAPTIONER, section, 1.0, settings, RUNTIME, 0), None, "initial")
+    with pytest.raises(Diverged):
+        service.update("initial", "next", work, str(tiny.table), 0, lambda done, total: None)
+    service.close()
+    assert len(seen) == 2 and {name for name, held in seen.items() if held() is not None} == set()
+    assert tensor_bytes() - before < (CAPTIONER / "model.safetensors").stat().st_size / 4
+
+
 @pytest.mark.parametrize("learning_rate", [10.0, 1e30])
 @pytest.mark.parametrize("mini_batch", [2, 4], ids=["several steps", "one step"])
 def test_a_training_that_diverges_ends_in_one_line_and_writes_nothing(

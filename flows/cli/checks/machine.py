@@ -12,7 +12,7 @@ import urllib.request
 from pathlib import Path
 
 from flows.cli.checks.finding import GIB, Finding
-from flows.station import local
+from racro.home import home
 
 ANSWER_DEADLINE = 5.0
 """Seconds for a server or a storage to answer."""
@@ -76,7 +76,7 @@ def prefect() -> Finding:
 
 def mlflow() -> Finding:
     """The store that runs are recorded in."""
-    default = f"sqlite:///{local.HOME.resolve() / 'mlflow' / 'mlflow.db'}"
+    default = f"sqlite:///{home().resolve() / 'mlflow' / 'mlflow.db'}"
     uri = os.environ.get("MLFLOW_TRACKING_URI", default)
     if uri.startswith(("http://", "https://")):
         return _answers(f"{uri.rstrip('/')}/health", "MLFLOW_TRACKING_URI", uri)

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple, TypeVar
 import httpx
 
 from racro.config import EnginePlacement
-from racro.engines.protocol import BadPrompt, Generation, Request, Role, Sampling
+from racro.engines.protocol import SHORTER, BadPrompt, Generation, Request, Role, Sampling
 from racro.engines.remote import chat, scoring
 from racro.engines.remote.chat import BadAnswer
 from racro.engines.remote.fleet import Fleet
@@ -188,7 +188,7 @@ class Exchange:
         if "not JSON compliant" in said:  # NaN and infinity are not
             raise FloatingPointError(chat.DIVERGED)
         if chat.too_long(answer.content):
-            raise BadPrompt(f"{server.url} refuses a prompt as too long, lower max_tokens or leave it out: {said}")
+            raise BadPrompt(f"the prompt is too long for {server.url} ({said}); {SHORTER}")
         refusal = f"{self.role}: {server.url} refuses a request ({answer.status_code}): {said}"
         raise BadPrompt(refusal) if answer.status_code in ABOUT_THE_PROMPT else BadInput(refusal)
 

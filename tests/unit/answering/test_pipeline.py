@@ -190,7 +190,7 @@ def test_who_ran_out_of_time_gives_no_answer_and_the_reasoner_is_not_asked_about
 BAD: list[tuple[Question, type[BadInput], str]] = [
     (Question([WHITE], " \n"), BadInput, "the question is empty; ask something"),
     (Question([], "How many?"), BadInput, "no image; a question needs one at least"),
-    (Question([WHITE], "<image><image>?"), BadInput, "2 <image> placeholders in the question, but 1 images; give as"),
+    (Question([WHITE], "<image><image>?"), BadInput, "2 <image> placeholders in the question, but 1 image; give as"),
     (
         Question(["/nowhere.png"], "?"),
         BadImage,

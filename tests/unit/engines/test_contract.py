@@ -32,7 +32,7 @@ def good(caption: str) -> Prompt:
 BAD: dict[str, list[tuple[Prompt, str]]] = {
     "scripted": [(Prompt([{"role": "user", "content": "hello"}]), "no rule of the scripted engine matches 'hello'")],
     "transformers": [
-        (good("The red bar is 3. " * 1000), "exceed the model's 2048 positions; lower max_tokens"),
+        (good("The red bar is 3. " * 1000), "exceed the model's 2048 positions; ask a shorter question"),
         (Prompt(good("").messages, (PICTURE,)), "this model reads text only, the prompt has images"),
     ],
 }

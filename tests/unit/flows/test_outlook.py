@@ -17,7 +17,7 @@ MODELS = Models(Policy(uri=PROMISED, rows=0, digest="policy"), FrozenModel(uri=P
 
 def test_a_root_without_records_tells_what_will_run_and_not_how_long(tmp_path: Path) -> None:
     first, second, *_ = outlook(RECIPE, str(tmp_path), MODELS)
-    assert first.startswith("0 stages are on the root already; to run: ") and "update 1" in first
+    assert first.startswith("0 stages are done already; to run: ") and "update 1" in first
     assert second.startswith("how long is not known: this root has no records of preparation, captions, ")
 
 

@@ -195,6 +195,19 @@ def test_settings_that_differ_come_first_and_facts_are_told() -> None:
     assert all(text in page for text in ("wall time", "12 s", "torch", "2.13"))
 
 
+def test_what_was_changed_in_the_closest_shipped_recipe_is_told_before_all_settings() -> None:
+    change = Setting(key="update.learning_rate", value="3e-05", default="0.0005", differs=True)
+    page = render(report(closest="embedded", changes=(change,), settings=(change,)))
+    changed, _ = page.split("<b>Settings</b>")
+    assert "<code>embedded</code> with 1 key changed" in changed and "in embedded" in changed
+    assert "learning_rate" in changed and "3e-05" in changed and "0.0005" in changed
+    assert "key changed" not in render(report(closest="embedded")) and "Changed" not in render(report())
+
+
+def test_shares_have_the_error_that_they_can_have_at_most() -> None:
+    assert "standard errors of at most 5.0 points" in page_of("complete"), "n = 100"
+
+
 def test_accuracy_by_category_is_a_curve_once_there_are_points_between() -> None:
     title = "Accuracy by category, over iterations"
     assert title in page_of("complete") and title not in page_of("no oracle")

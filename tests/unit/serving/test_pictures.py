@@ -55,7 +55,7 @@ BAD = {
     "postscript": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", 400, "not a readable image"),
     "text": (b"text", 400, "not a readable image"),
     "empty": (b"", 400, "image 1: empty"),
-    "truncated": (saved(RED.resize((99, 99)), "PNG")[:-40], 400, "image 1: not a readable image"),
+    "truncated": (saved(RED.resize((99, 99)), "PNG")[:-40], 400, "image 1: damaged, or cut off on its way"),
 }
 
 

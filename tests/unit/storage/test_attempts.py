@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import contextlib
+import shutil
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from uuid import uuid4
 
@@ -14,6 +17,7 @@ from hypothesis import strategies as st
 from racro.schema import DroppedRow, QuestionTable
 from racro.storage import artifacts, attempts, leases
 from racro.storage.artifacts import Record
+from racro.storage.files import create_file
 from tests.support.examples import examples
 
 
@@ -90,3 +94,43 @@ def test_a_pruned_attempt_is_known_by_its_folder_and_by_its_files(tmp_path: Path
     assert [file.name for file in Path(folder).rglob("*")] == ["pruned.json"]
     with pytest.raises(artifacts.Pruned, match=r"pruned\.json files in .*/\* and"):
         artifacts.require_files(place)
+
+
+@contextlib.contextmanager
+def meanwhile(work: Callable[[int], object]) -> Iterator[None]:
+    """What another writer does, again and again."""
+    over = threading.Event()
+
+    def act() -> None:
+        at = 0
+        while not over.is_set():
+            with contextlib.suppress(OSError):
+                work(at := at + 1)
+
+    thread = threading.Thread(target=act)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def test_the_files_of_a_writer_that_lives_stop_nobody(tmp_path: Path) -> None:
+    folder, other = tmp_path / "artifact", tmp_path / "artifact" / "attempt-00000001-0a0a0a0a"
+
+    def write(at: int) -> None:
+        other.mkdir(parents=True, exist_ok=True)
+        (other / f"part-{at:05d}").write_bytes(b"rows")
+
+    with meanwhile(write):
+        for _ in range(200):
+            attempts.keep_only(str(folder), "attempt-00000002-0b0b0b0b")
+    with leases.held(str(folder), "here"), meanwhile(write):
+        for _ in range(200):
+            attempts.new(str(folder))
+
+
+def test_a_file_is_created_also_while_its_folder_is_removed(tmp_path: Path) -> None:
+    with meanwhile(lambda _: shutil.rmtree(tmp_path / "lease")):
+        assert all(create_file(f"{tmp_path}/lease/term-{term:08d}.claim", b"mine") for term in range(300))
