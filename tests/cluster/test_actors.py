@@ -204,10 +204,16 @@ def test_a_cluster_that_asks_for_a_token_gets_the_one_that_is_there(tmp_path: Pa
     (tmp_path / "with" / ".ray" / "auth_token").write_text("a" * 64)
     mine = {name: value for name, value in os.environ.items() if not name.startswith("RAY_AUTH")}
     port = free_port()
-    options = {"port": port, "num-cpus": 1, "object-store-memory": STORE, "include-dashboard": "false"}
+    options = {
+        "port": port,
+        "ray-client-server-port": free_port(),
+        "num-cpus": 1,
+        "object-store-memory": STORE,
+        "include-dashboard": "false",
+    }
     options |= {name.replace("_", "-"): number for name, number in ports().items() if name != "metrics_agent_port"}
     given = [f"--{name}={value}" for name, value in options.items()]
-    command = [str(Path(sys.executable).with_name("ray")), "start", "--head", "--block", "--ray-client-server-port=0"]
+    command = [str(Path(sys.executable).with_name("ray")), "start", "--head", "--block"]
     home = {name: mine | {"HOME": str(tmp_path / name)} for name in ("with", "without")}
     with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as folder:
         head = psutil.Popen([*command, *given, f"--temp-dir={folder}"], env=home["with"], start_new_session=True)
