@@ -199,7 +199,7 @@ def write_file(uri: str, data: bytes) -> None:
         with_retries(lambda: fs.pipe_file(path, data))
 
 
-REMOVALS = 100
+REMOVALS = 10
 """How often a folder may be removed while a file is created in it."""
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import fsspec
@@ -131,6 +133,26 @@ def test_the_files_of_a_writer_that_lives_stop_nobody(tmp_path: Path) -> None:
             attempts.new(str(folder))
 
 
-def test_a_file_is_created_also_while_its_folder_is_removed(tmp_path: Path) -> None:
-    with meanwhile(lambda _: shutil.rmtree(tmp_path / "lease")):
-        assert all(create_file(f"{tmp_path}/lease/term-{term:08d}.claim", b"mine") for term in range(300))
+def test_a_file_is_created_also_while_its_folder_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another process removes it before the file has its content, and before it has its name."""
+    removals = {"fsync": 2, "link": 2}
+
+    def removing(name: str) -> Callable[..., None]:
+        real = getattr(os, name)
+
+        def call(*arguments: Any) -> None:
+            if removals[name]:
+                removals[name] -= 1
+                shutil.rmtree(tmp_path / "lease")
+            real(*arguments)
+
+        return call
+
+    for name in removals:
+        monkeypatch.setattr(os, name, removing(name))
+    assert create_file(f"{tmp_path}/lease/term-00000001.claim", b"mine")
+    assert not create_file(f"{tmp_path}/lease/term-00000001.claim", b"yours")
+    assert not any(removals.values())
+    assert [(file.name, file.read_bytes()) for file in (tmp_path / "lease").iterdir()] == [
+        ("term-00000001.claim", b"mine")
+    ]
