@@ -128,8 +128,14 @@ LONGEST = (
     "tests/engines/test_smollm2.py",
     "tests/pipelines/test_lora.py",
     "tests/pipelines/test_vllm_training.py",
+    "tests/unit/reports/test_report.py",
+    "tests/unit/storage/test_leases.py",
+    "tests/unit/models/test_colocation.py",
+    "tests/unit/grading/test_grading_symbolic.py",
+    "tests/unit/test_architecture.py",
+    "tests/unit/training/test_losses.py",
 )
-"""Groups that take minutes, longest first. They begin first, so that no process waits for another at the end."""
+"""Groups that take longest, also of unit tests. They begin first, so that no process waits for another at the end."""
 
 
 def group(nodeid: str) -> str:
