@@ -144,8 +144,9 @@ def group(nodeid: str) -> str:
     return GROUPS.get(file, file)
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    """Failures are said at once, by the process that others report to."""
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Failures are said at once, by the process that others report to. At `pytest_configure` it has no terminal yet."""
+    config = session.config
     if (terminal := config.pluginmanager.get_plugin("terminalreporter")) and not hasattr(config, "workerinput"):
         config.pluginmanager.register(Aloud(terminal))
 
