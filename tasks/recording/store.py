@@ -34,9 +34,9 @@ def client() -> MlflowClient:
         if uri.startswith(("http://", "https://")):
             _wait_for(f"{uri.rstrip('/')}/health", end)
         if uri.startswith("sqlite:"):  # making a new database takes its time on a busy machine
-            _look_up()
+            _look_up(uri)
         else:
-            in_time(_look_up, max(1.0, end - time.monotonic()))
+            in_time(lambda: _look_up(uri), max(1.0, end - time.monotonic()))
     except MlflowException as error:
         reason = str(error).split(". ")[0]
         raise NoStore(
@@ -48,11 +48,11 @@ def client() -> MlflowClient:
         raise NoStore(
             f"MLFLOW_TRACKING_URI: {plain(uri)} does not answer ({reason}); start it, or unset the variable"
         ) from error
-    return MlflowClient()
+    return MlflowClient(uri)
 
 
-def _look_up() -> None:
-    MlflowClient().get_experiment_by_name(EXPERIMENT)
+def _look_up(uri: str) -> None:
+    MlflowClient(uri).get_experiment_by_name(EXPERIMENT)
 
 
 def _wait_for(url: str, end: float) -> None:
