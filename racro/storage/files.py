@@ -211,7 +211,9 @@ def create_file(uri: str, data: bytes) -> bool:
             with_retries(lambda: fs.pipe_file(path, data, mode="create"))
             return True
         except FileExistsError:  # perhaps from an attempt of ours whose answer was lost
-            return read_file(uri) == data
+            with contextlib.suppress(FileNotFoundError):  # another's, which is gone by now
+                return read_file(uri) == data
+            return False
     for _ in range(REMOVALS):
         with contextlib.suppress(FileNotFoundError):  # another process has just removed the folder
             return _linked(path, data)

@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from racro.schema import DroppedRow, QuestionTable
-from racro.storage import artifacts, attempts, leases
+from racro.storage import artifacts, attempts, files, leases
 from racro.storage.artifacts import Record
 from racro.storage.files import create_file
 from tests.support.examples import examples
@@ -156,3 +156,15 @@ def test_a_file_is_created_also_while_its_folder_is_removed(tmp_path: Path, monk
     assert [(file.name, file.read_bytes()) for file in (tmp_path / "lease").iterdir()] == [
         ("term-00000001.claim", b"mine")
     ]
+
+
+def test_a_file_of_another_that_is_gone_when_it_is_read_was_not_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    uri, read = f"memory://{uuid4().hex}/claim", files.read_file
+
+    def gone(uri: str) -> bytes:
+        fsspec.filesystem("memory").rm(uri)
+        return read(uri)
+
+    assert create_file(uri, b"theirs")
+    monkeypatch.setattr(files, "read_file", gone)
+    assert not create_file(uri, b"ours")
