@@ -11,6 +11,7 @@ import logging
 import os
 import queue
 import socket
+import sys
 import threading
 import time
 import uuid
@@ -168,8 +169,8 @@ def first_line(error: BaseException) -> str:
 
 def _connect(cluster: RayCluster) -> None:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    if _has_token():
-        os.environ.setdefault("RAY_AUTH_MODE", "token")  # read when Ray is imported
+    if "ray" not in sys.modules and _has_token():  # Ray reads it when it is imported, and nodes when they start
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
     try:
         import ray
     except ImportError as error:
