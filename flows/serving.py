@@ -52,8 +52,9 @@ class Catalogue:
         self._listed: tuple[float, list[str]] = (-FRESH, [])
 
     def find(self, captioner: str, reasoner: str) -> Racro:
-        """The pair that is meant, not loaded. Raises Unknown, BadInput."""
+        """The pair that is meant, not loaded. Raises Unknown, BadInput; NoStore where nobody says who is champion."""
         from racro.serving.pairs import Unknown
+        from tasks.recording.store import NoStore
 
         models = dataclasses.replace(self.models, reasoner=self.minds[reasoner])
         if captioner == INITIAL:
@@ -65,7 +66,7 @@ class Catalogue:
         try:
             return engine_pair.open_racro(models, self.recipe)
         except BadInput as error:
-            if not captioner:
+            if not captioner or isinstance(error, NoStore):
                 raise
             raise Unknown(str(error)) from error
 

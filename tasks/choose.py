@@ -71,17 +71,18 @@ def champion(recipe: Recipe | None, judge: Judge | None = None) -> Policy:
 
     Each registered model has a champion, of those policies that the same reasoner judged on the same problems. `judge`
     says which; without it, it is the one that judged last for a recipe that judges as `recipe` does. Without a recipe
-    there must be one champion only. Raises NoPolicy.
+    there must be one champion only. Raises NoPolicy, NoStore.
     """
     client = store.client()
-    if judge is not None:
-        names = [name for name in [registry.find(client, judge)] if name]
-    else:
-        names = [model.name for model in registry.crowned(client)]
-        if recipe is not None:
-            last = _last_judged(client, recipe)
-            names = [name for name in [last] if name in names]
-    crowned = [version for name in names if (version := registry.champion(client, name))]
+    with store.answering():
+        if judge is not None:
+            names = [name for name in [registry.find(client, judge)] if name]
+        else:
+            names = [model.name for model in registry.crowned(client)]
+            if recipe is not None:
+                last = _last_judged(client, recipe)
+                names = [name for name in [last] if name in names]
+        crowned = [version for name in names if (version := registry.champion(client, name))]
     if not crowned:
         raise _no_champion(recipe)
     if len(crowned) > 1:

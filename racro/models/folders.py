@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from racro.config import PixelRange
 from racro.errors import BadInput
+from racro.models import making
 from racro.models.adapters import WEIGHTS as ADAPTER_WEIGHTS
 from racro.models.adapters import Adapter, BadAdapter, attach
 from racro.models.pixels import UNLIMITED, limit
@@ -216,26 +217,32 @@ def load_processor(folder: Path, pixels: PixelRange = UNLIMITED) -> Any:
 
 
 def load_captioner(folder: Path, dtype: str, device: torch.device) -> PreTrainedModel:
-    """The vision-language model in evaluation mode; with its adapter, if `folder` is one. Raises BadAdapter."""
+    """The vision-language model in evaluation mode; with its adapter, if `folder` is one.
+
+    Raises BadAdapter, NotWhole.
+    """
     from transformers import AutoModelForImageTextToText
 
     _no_bars()
     base = base_folder(folder)
-    model = AutoModelForImageTextToText.from_pretrained(base, dtype=dtype)
+    model = making.from_folder(AutoModelForImageTextToText, base, dtype)
     if base != folder:
         model = attach(model, folder).get_base_model()
     return model.to(device).eval()
 
 
 def load_reasoner(folder: Path, dtype: str, device: torch.device) -> PreTrainedModel:
-    """The frozen model in evaluation mode: a text-only one, or a vision-language model that is shown no images."""
+    """The frozen model in evaluation mode: a text-only one, or a vision-language model that is shown no images.
+
+    Raises NotWhole.
+    """
     from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
 
     _no_bars()
     kind = type(AutoConfig.from_pretrained(folder))
     causal = kind in AutoModelForCausalLM._model_mapping
     auto = AutoModelForCausalLM if causal else AutoModelForImageTextToText
-    return auto.from_pretrained(folder, dtype=dtype).to(device).eval()
+    return making.from_folder(auto, folder, dtype).to(device).eval()
 
 
 def _no_bars() -> None:

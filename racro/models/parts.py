@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from racro.config import Part
 from racro.errors import BadInput
+from racro.models import making
 from racro.models.adapters import Adapter
 from racro.models.folders import base_folder
 
@@ -70,9 +71,7 @@ def require(folder: Path, names: tuple[Part, ...]) -> None:
         return
     if Adapter.read(folder):
         raise NoSuchPart("update.freeze: captioner.model is an adapter, which never changes these parts; leave it out")
-    import torch
     from transformers import AutoConfig, AutoModelForImageTextToText
 
-    with torch.device("meta"):
-        model = AutoModelForImageTextToText.from_config(AutoConfig.from_pretrained(base_folder(folder)))
+    model = making.without_weights(AutoModelForImageTextToText, AutoConfig.from_pretrained(base_folder(folder)))
     freeze(model, names)

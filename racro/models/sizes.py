@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from racro.config import Lora, ModelSection, Part
+from racro.models import making
 from racro.models.adapters import Adapter
 from racro.models.folders import base_folder, embedded
 
@@ -82,8 +83,8 @@ def captioner(folder: Path, lora: Lora | None, freeze: tuple[Part, ...]) -> Size
     from racro.models import adapters
     from racro.models.parts import freeze as frozen
 
+    model = making.without_weights(AutoModelForImageTextToText, AutoConfig.from_pretrained(base_folder(folder)))
     with torch.device("meta"):
-        model = AutoModelForImageTextToText.from_config(AutoConfig.from_pretrained(base_folder(folder)))
         base, shape = _parameters(model), _shape(model)
         adapted = lora is not None or Adapter.read(folder) is not None
         if adapted:
@@ -112,13 +113,11 @@ def captioner(folder: Path, lora: Lora | None, freeze: tuple[Part, ...]) -> Size
 @functools.lru_cache
 def parameters(folder: Path) -> int:
     """Number of parameters of a model of any kind. Raises what transformers raises for its config."""
-    import torch
     from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
 
     config = AutoConfig.from_pretrained(base_folder(folder))
     auto = AutoModelForCausalLM if type(config) in AutoModelForCausalLM._model_mapping else AutoModelForImageTextToText
-    with torch.device("meta"):
-        return _parameters(auto.from_config(config))
+    return _parameters(making.without_weights(auto, config))
 
 
 def quantized(folder: Path) -> bool:

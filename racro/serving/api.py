@@ -19,6 +19,8 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
+from racro.engines.protocol import EngineLost
+from racro.errors import BadInput
 from racro.serving import bodies, webhooks
 from racro.serving.chat import Inquiry
 from racro.serving.completion import Answered, Completion, as_json, sse
@@ -66,6 +68,11 @@ def build(service: Service, key: str = "", votes: Votes | None = None) -> FastAP
     @app.exception_handler(ApiError)
     async def _api_error(request: Request, error: ApiError) -> Response:
         return failed(error)
+
+    @app.exception_handler(BadInput)
+    @app.exception_handler(EngineLost)
+    async def _cannot_answer(request: Request, error: Exception) -> Response:
+        return failed(service.explained(error))
 
     @app.exception_handler(HTTPException)
     async def _no_such_page(request: Request, error: HTTPException) -> Response:

@@ -159,11 +159,12 @@ class Pairs:
         """What a name means, remembered until `reload`. Loads no model. Raises ApiError 404, BadInput."""
         if name.reasoner and name.reasoner not in self.reasoners:
             raise no_model(str(name))
-        if name not in self._known:
+        known = self._known.get(name)
+        if known is None:
             with self._finding:
-                if name not in self._known:
-                    self._known[name] = self._find(name)
-        return self._known[name]
+                known = self._known.get(name) or self._find(name)
+                self._known[name] = known
+        return known
 
     @contextlib.contextmanager
     def use(self, name: Name) -> Iterator[Pair]:
@@ -197,7 +198,8 @@ class Pairs:
     def reload(self) -> None:
         """Look all names up anew, because a champion may have changed, and open the default pair.
 
-        Answers on their way go on. Engines that no name means any more are closed when they are idle.
+        Answers on their way go on. Engines that no name means any more are closed when they are idle. All stays as it
+        is where a name cannot be looked up now. Raises BadInput, EngineLost.
         """
         with self._finding:
             found = {}

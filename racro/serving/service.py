@@ -74,7 +74,7 @@ class Service:
         except ApiError:
             raise
         except Exception as error:
-            raise self._explained(error) from error
+            raise self.explained(error) from error
         finally:
             if job is not None:
                 job.leave()
@@ -103,7 +103,7 @@ class Service:
         self.running -= 1
         self._turn.release()
 
-    def _explained(self, error: Exception) -> ApiError:
+    def explained(self, error: Exception) -> ApiError:
         """What a client may know of it; the rest is in the log."""
         if isinstance(error, EngineLost):
             LOG.warning("an engine was lost: %s", error)

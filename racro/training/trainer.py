@@ -21,7 +21,7 @@ from transformers import AutoModelForImageTextToText, PrinterCallback, set_seed
 
 from racro import config as recipes
 from racro.engines.protocol import prompt_seed
-from racro.models import adapters, attention, parts, pixels
+from racro.models import adapters, attention, making, parts, pixels
 from racro.models.folders import (
     READER_SUFFIXES,
     base_folder,
@@ -211,7 +211,7 @@ class Trainer:
     def _reference(self) -> nn.Module:
         """The frozen model that the KL is measured to, in the engine's precision."""
         training = self.training
-        model = AutoModelForImageTextToText.from_pretrained(training.initial, dtype=training.captioner.dtype)
+        model = making.from_folder(AutoModelForImageTextToText, training.initial, training.captioner.dtype)
         add_fused_lm_head(model, temperature=training.temperature)
         return model.requires_grad_(False).eval()
 
@@ -270,9 +270,9 @@ def _trainee(captioner: recipes.Captioner, initial: Path) -> tuple[Any, Any]:
     """
     found = adapters.Adapter.read(initial)
     if found is None and captioner.lora is None:
-        return AutoModelForImageTextToText.from_pretrained(initial, dtype=torch.float32), None
+        return making.from_folder(AutoModelForImageTextToText, initial, torch.float32), None
     # Weights that are not trained need no more precision than the engine has.
-    model = AutoModelForImageTextToText.from_pretrained(base_folder(initial), dtype=captioner.dtype)
+    model = making.from_folder(AutoModelForImageTextToText, base_folder(initial), captioner.dtype)
     if found is None and captioner.lora is not None:
         return model, adapters.fresh(captioner.lora, model)
     return adapters.attach(model, initial, trainable=True), None

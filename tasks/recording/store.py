@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
 
 from mlflow import MlflowClient, get_tracking_uri
 from mlflow.exceptions import MlflowException
@@ -30,13 +32,22 @@ def client() -> MlflowClient:
         logging.getLogger(noisy).setLevel(logging.ERROR)
     uri = get_tracking_uri()
     end = time.monotonic() + DEADLINE
-    try:
+    with answering():
         if uri.startswith(("http://", "https://")):
             _wait_for(f"{uri.rstrip('/')}/health", end)
         if uri.startswith("sqlite:"):  # making a new database takes its time on a busy machine
             _look_up(uri)
         else:
             in_time(lambda: _look_up(uri), max(1.0, end - time.monotonic()))
+    return MlflowClient(uri)
+
+
+@contextlib.contextmanager
+def answering() -> Iterator[None]:
+    """Within it, whatever MLflow fails with is NoStore."""
+    uri = get_tracking_uri()
+    try:
+        yield
     except MlflowException as error:
         reason = str(error).split(". ")[0]
         raise NoStore(
@@ -48,7 +59,6 @@ def client() -> MlflowClient:
         raise NoStore(
             f"MLFLOW_TRACKING_URI: {plain(uri)} does not answer ({reason}); start it, or unset the variable"
         ) from error
-    return MlflowClient(uri)
 
 
 def _look_up(uri: str) -> None:

@@ -42,7 +42,9 @@ def asked(place: Workplace, said: dict[str, Any]) -> dict[str, Any]:
     waiting = place.wait(run, "PAUSED", "COMPLETED", "FAILED")
     assert waiting["state"]["type"] == "PAUSED", place.log(run)
     keys = waiting["state"]["state_details"]["run_input_keyset"]
-    form = place.get(f"/flow_runs/{run}/input/{keys['schema']}")
+    path = f"/flow_runs/{run}/input/{keys['schema']}"
+    assert eventually(lambda: place.ask("GET", path).is_success), "Prefect pauses first and makes the form then"
+    form = place.get(path)
     assert form["properties"].keys() == {"approved", "note"}
     answer = place.post(f"/flow_runs/{run}/resume", run_input=said)
     assert answer.json()["status"] == "ACCEPT", answer.text

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from racro.models.adapters import WEIGHTS
 from racro.models.folders import (
@@ -16,11 +19,13 @@ from racro.models.folders import (
     OTHER_WEIGHTS,
     READER_SUFFIXES,
     ModelNotFound,
+    load_captioner,
     load_reasoner,
     max_positions,
     model_digest,
     model_folder,
 )
+from racro.models.making import NotWhole
 
 
 def folder(place: Path, *weights: str) -> Path:
@@ -118,3 +123,32 @@ def test_how_a_model_reads_prompts_does_not_depend_on_its_weights(tmp_path: Path
 def test_positions_are_those_of_the_language_model(tmp_path: Path, config: object, positions: int | None) -> None:
     (tmp_path / "config.json").write_text(json.dumps(config))
     assert max_positions(tmp_path) == positions
+
+
+def test_models_that_are_loaded_at_the_same_time_are_those_that_are_loaded_alone() -> None:
+    """As a server does for two clients. transformers alone breaks so, and stays broken."""
+    cpu, before = torch.device("cpu"), sys.getswitchinterval()
+    jobs = [(load_captioner, "captioner", "float32"), (load_reasoner, "reasoner", "bfloat16")] * 3
+    sys.setswitchinterval(1e-5)
+    try:
+        with ThreadPoolExecutor(len(jobs)) as pool:
+            made = list(pool.map(lambda job: job[0](EMBEDDED / job[1], job[2], cpu).state_dict(), jobs))
+    finally:
+        sys.setswitchinterval(before)
+    for weights, (load, name, dtype) in zip(made, jobs, strict=True):
+        alone = load(EMBEDDED / name, dtype, cpu).state_dict()
+        assert weights.keys() == alone.keys()
+        assert all(torch.equal(value, alone[key]) and value.dtype == alone[key].dtype for key, value in weights.items())
+
+
+@pytest.mark.parametrize(("role", "load"), [("captioner", load_captioner), ("reasoner", load_reasoner)])
+def test_a_checkpoint_that_lacks_weights_is_refused(tmp_path: Path, role: str, load: Any) -> None:
+    """Random values in their place would train and answer, badly."""
+    shutil.copytree(EMBEDDED / role, tmp_path / "model")
+    file = tmp_path / "model" / "model.safetensors"
+    weights = load_file(file)
+    gone = next(name for name in sorted(weights) if name.endswith("self_attn.q_proj.weight"))
+    del weights[gone]
+    save_file(weights, file, {"format": "pt"})
+    with pytest.raises(NotWhole, match=r"model: the checkpoint lacks 1 of the weights of Qwen2.*self_attn\.q_proj\.we"):
+        load(tmp_path / "model", "float32", torch.device("cpu"))

@@ -12,6 +12,7 @@ from racro import config
 from racro.answering.pipeline import Racro
 from racro.config import Scripted, ScriptedReply
 from racro.engines.protocol import EngineLost
+from racro.errors import BadInput
 from racro.serving.chat import Inquiry
 from racro.serving.completion import Answered
 from racro.serving.errors import ApiError
@@ -28,9 +29,11 @@ class Models:
     """Captioners that say their name; the champion's may change."""
 
     def __init__(self, delay: float = 0.0) -> None:
-        self.champion, self.delay = "first", delay
+        self.champion, self.delay, self.away = "first", delay, False
 
     def find(self, captioner: str, reasoner: str) -> Racro:
+        if self.away:
+            raise BadInput("http://tracking.secret does not answer")
         if captioner == "gone":
             raise Unknown("no such run in /secret/place")
         said = self.champion if captioner == "champion" else captioner or "default"
@@ -99,6 +102,22 @@ def test_a_reload_finds_the_new_champion_and_closes_the_old() -> None:
     assert ask(service, "racro:champion").answer.final == "first", "not before it is told"
     pairs.reload()
     assert old.shared is None and ask(service, "racro:champion").answer.final == "second"
+
+
+def test_while_nobody_says_who_is_champion_the_one_that_is_known_answers() -> None:
+    models = Models()
+    pairs = models.pairs()
+    service = Service(pairs, Limits())
+    assert ask(service, "racro:champion").answer.final == "first"
+    models.away, models.champion = True, "second"
+    with pytest.raises(BadInput, match="does not answer"):
+        pairs.reload()
+    assert ask(service, "racro:champion").answer.final == "first"
+    error = refusal(service, "racro:another")
+    assert (error.status, error.code) == (503, "model_not_loaded") and "secret" not in str(error)
+    models.away = False
+    pairs.reload()
+    assert ask(service, "racro:champion").answer.final == "second"
 
 
 def test_a_lost_engine_is_opened_again() -> None:
