@@ -21,9 +21,9 @@ from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.wait import WebDriverWait
 
-from racro.processes.child import free_port
 from tests.support.browser import browser
 from tests.support.eventually import eventually
+from tests.support.ports import reserve
 
 DEADLINE = 300
 EXAMPLE = 3
@@ -77,7 +77,7 @@ def pictures(driver: webdriver.Chrome, url: str) -> Iterator[tuple[str, bytes]]:
 @contextmanager
 def served(work: Path, root: str, run: str, mode: str) -> Iterator[str]:
     """Address of `racro serve` on a run."""
-    port = free_port()
+    port = reserve()
     command = [sys.executable, "-P", "-m", "flows.cli.main", "serve", "--port", str(port), "--root", root, "--run", run]
     with subprocess.Popen([*command, "--mode", mode, "--votes", str(work / "votes.jsonl")], cwd=work) as server:
         try:
