@@ -53,6 +53,9 @@ MLFLOW = "mlflow"
 """The place of votes that is no file."""
 GRACE = 5
 """Seconds for answers on their way when the server ends."""
+IDLE = 75
+"""Seconds for which an idle connection stays open: longer than at clients and proxies (5 to 60), so that none of them
+sends a request on one that is being closed here."""
 START_DEADLINE = 60.0
 
 
@@ -248,6 +251,7 @@ def _serving(app: FastAPI, address: Address) -> Iterator[None]:
         access_log=False,
         server_header=False,
         timeout_graceful_shutdown=GRACE,
+        timeout_keep_alive=IDLE,
     )
     server = uvicorn.Server(settings)
     thread = threading.Thread(target=server.run, name="http", daemon=True)

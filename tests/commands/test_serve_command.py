@@ -7,6 +7,8 @@ One server for all tests, with the captioner in a worker process, so that it can
 from __future__ import annotations
 
 import base64
+import contextlib
+import http.client
 import json
 import os
 import re
@@ -17,6 +19,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import openai
@@ -196,6 +199,16 @@ def test_who_leaves_or_never_finishes_holds_nobody_up(served: Served, client: op
         return "racro_running 0.0" in metrics and "racro_waiting 0.0" in metrics
 
     served.until(idle)
+
+
+def test_a_connection_outlives_the_time_for_which_clients_keep_it(served: Served) -> None:
+    address = urlsplit(served.url)
+    assert address.hostname is not None
+    with contextlib.closing(http.client.HTTPConnection(address.hostname, address.port, timeout=60)) as connection:
+        for pause in (0, 6):  # httpx keeps one for five seconds
+            time.sleep(pause)
+            connection.request("GET", "/health")
+            assert json.loads(connection.getresponse().read()) == {"status": "ok"}
 
 
 def test_a_killed_engine_is_an_error_and_then_it_is_back(served: Served, client: openai.OpenAI) -> None:
