@@ -26,6 +26,9 @@ from racro.serving.sharing import Shared
 
 LOG = logging.getLogger(__name__)
 
+PATIENCE = 1.0
+"""Seconds at the end for an engine that is just being opened."""
+
 
 class Unknown(BadInput):
     """No captioner has this name."""
@@ -101,6 +104,14 @@ class Slot:
         with self.opening:
             if not (idle and self.users):
                 self._close()
+
+    def end(self) -> None:
+        """Close the engine because the process ends; one that is being opened, for minutes perhaps, ends with it."""
+        if self.opening.acquire(timeout=PATIENCE):
+            try:
+                self._close()
+            finally:
+                self.opening.release()
 
     def _close(self) -> None:
         if self.shared is not None and self.model.engine is None:
@@ -229,9 +240,9 @@ class Pairs:
         return sum(slot.restarts for slot in self._all())
 
     def close(self) -> None:
-        """Close all engines."""
+        """Close all engines: this process ends."""
         for slot in self._all():
-            slot.close()
+            slot.end()
 
     def _find(self, name: Name) -> Pair:
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -11,10 +12,13 @@ import pytest
 from PIL import Image
 
 from racro import config
+from racro.answering.engine_pair import Model
 from racro.answering.pipeline import Racro
 from racro.config import Scripted, ScriptedReply
-from racro.engines.protocol import EngineLost
+from racro.engines.local.scripted import ScriptedEngine
+from racro.engines.protocol import Engine, EngineLost
 from racro.errors import BadInput
+from racro.serving import pairs as pairs_module
 from racro.serving.chat import Inquiry
 from racro.serving.completion import Answered
 from racro.serving.errors import ApiError
@@ -159,6 +163,26 @@ def test_a_lost_engine_is_opened_again() -> None:
         assert pairs.restarts == 1
     finally:
         type(engine).lost = before  # type: ignore[method-assign]
+
+
+def test_an_engine_that_is_being_opened_does_not_hold_up_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pairs_module, "PATIENCE", 0.01)
+    opening, go_on = threading.Event(), threading.Event()
+
+    def slowly(*_: object) -> Engine:
+        opening.set()
+        assert go_on.wait(60)
+        return ScriptedEngine(())
+
+    monkeypatch.setattr(Model, "open", slowly)
+    pairs = Models().pairs()
+    asking = threading.Thread(target=pairs.use(Name()).__enter__)
+    asking.start()
+    assert opening.wait(60)
+    pairs.close()
+    assert asking.is_alive(), "it is still being opened"
+    go_on.set()
+    asking.join()
 
 
 def test_who_waits_too_long_is_told_so_and_gives_the_turn_back() -> None:
