@@ -8,6 +8,7 @@ Called by `flows.cli` and `flows.sweep_child`. Imports nothing but the standard 
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import signal
@@ -88,7 +89,21 @@ def _unraisable(dropped: sys.UnraisableHookArgs) -> None:
 
 def end() -> NoReturn:
     """As `leave`, once everything is closed."""
+    _flush()
+    leave()
+
+
+def finish() -> NoReturn:
+    """End a command that is done, although threads may still work.
+
+    Python's own end stops them inside of torch, which then aborts the process.
+    """
+    atexit._run_exitfuncs()
+    _flush()
+    os._exit(0)
+
+
+def _flush() -> None:
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError):
             stream.flush()
-    leave()

@@ -5,11 +5,13 @@ Which pairs there are is `flows.serving`, the server itself `racro.serving`. Cal
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
+import socket
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -51,8 +53,8 @@ if TYPE_CHECKING:
 EXTRA = "pip install 'racro[serve]'"
 MLFLOW = "mlflow"
 """The place of votes that is no file."""
-GRACE = 5
-"""Seconds for answers on their way when the server ends."""
+GRACE, TELLING = 4, 1
+"""Seconds for answers on their way when the server ends, and to tell the others."""
 IDLE = 75
 """Seconds for which an idle connection stays open: longer than at clients and proxies (5 to 60), so that none of them
 sends a request on one that is being closed here."""
@@ -105,7 +107,7 @@ def serve(
     clues: Clues = None,
     shots: Shots = None,
     examples: Examples = None,
-    keep: Annotated[int, typer.Option(min=1, help="Captioners that stay loaded: 2 to compare.")] = 2,
+    keep: Annotated[int, typer.Option(min=1, help="Captioners loaded at most: 2 to compare.")] = 2,
     concurrency: Annotated[int, typer.Option(min=1, help="Questions that are worked on at once.")] = 16,
     queue: Annotated[int, typer.Option(min=0, help="Requests that wait besides; more get status 429.")] = 64,
     timeout: Annotated[float, typer.Option(min=1, help="Seconds for an answer, waiting included.")] = 300.0,
@@ -149,6 +151,7 @@ def serve(
         private_links=allow_private_links,
     )
     start(models, reasoner or [], Address(host, port, api_key), limits, keep, not no_page, votes or [])
+    interruption.finish()
 
 
 def start(
@@ -174,18 +177,20 @@ def start(
     ballots = _votes(votes, models.root, home)
     catalogue = Catalogue(models, reasoners, recipe)
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    with imports.quick(), _opened(catalogue, limits, keep) as service:
-        from racro.serving import api
+    with contextlib.ExitStack() as running:
+        with imports.quick():
+            service = running.enter_context(_opened(catalogue, limits, keep))
+            from racro.serving import api
 
-        app = api.build(service, address.key, ballots)
-        shown = page and _page(app, service, catalogue, ballots, address.key)
-        with _serving(app, address):
-            engine_pair.warn(models, recipe)
-            if address.open:
-                print("racro: everybody who reaches this address may ask; --api-key KEY limits that", file=sys.stderr)
-            print(f"Page     {address.url}/" if shown else f"Page     none; {_why_none(page)}")
-            print(f"API      {address.url}/v1\nCtrl-C ends both.", flush=True)
-            interruption.wait()
+            app = api.build(service, address.key, ballots)
+            shown = page and _page(app, service, catalogue, ballots, address.key)
+        running.enter_context(_serving(app, address, service.end))
+        engine_pair.warn(models, recipe)
+        if address.open:
+            print("racro: everybody who reaches this address may ask; --api-key KEY limits that", file=sys.stderr)
+        print(f"Page     {address.url}/" if shown else f"Page     none; {_why_none(page)}")
+        print(f"API      {address.url}/v1\nCtrl-C ends both.", flush=True)
+        interruption.wait()
 
 
 @contextlib.contextmanager
@@ -238,9 +243,17 @@ def _votes(places: Sequence[str], root: str, home: Path) -> Votes:
 
 
 @contextlib.contextmanager
-def _serving(app: FastAPI, address: Address) -> Iterator[None]:
-    """The server in a thread: signals stay with the command. Raises RuntimeError if it does not start."""
+def _serving(app: FastAPI, address: Address, end: Callable[[], None]) -> Iterator[None]:
+    """The server in a thread: signals stay with the command. Raises RuntimeError if it does not start.
+
+    `end`: called when answers on their way have had their time.
+    """
     import uvicorn
+
+    class Server(uvicorn.Server):
+        async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+            asyncio.get_running_loop().call_later(GRACE, end)
+            await super().shutdown(sockets)
 
     settings = uvicorn.Config(
         app,
@@ -250,10 +263,10 @@ def _serving(app: FastAPI, address: Address) -> Iterator[None]:
         log_level="warning",
         access_log=False,
         server_header=False,
-        timeout_graceful_shutdown=GRACE,
+        timeout_graceful_shutdown=GRACE + TELLING,
         timeout_keep_alive=IDLE,
     )
-    server = uvicorn.Server(settings)
+    server = Server(settings)
     thread = threading.Thread(target=server.run, name="http", daemon=True)
     thread.start()
     waited = threading.Event()
@@ -267,4 +280,4 @@ def _serving(app: FastAPI, address: Address) -> Iterator[None]:
         yield
     finally:
         server.should_exit = True
-        thread.join(GRACE + 5)
+        thread.join(GRACE + TELLING + 5)

@@ -139,7 +139,11 @@ def _prefect_server(home: Path, port: int, meanwhile: Callable[[], None]) -> Ite
         meanwhile()
 
     try:
-        with _serving("Prefect's server", command, environment, log, f"{url}/health", ASK, use):
+        with (
+            _alone_with_new(home / "prefect" / "prefect.db") as made,
+            _serving("Prefect's server", command, environment, log, f"{url}/health", ASK, use),
+        ):
+            made()
             try:
                 yield url
             finally:
@@ -148,6 +152,18 @@ def _prefect_server(home: Path, port: int, meanwhile: Callable[[], None]) -> Ite
         os.environ.pop("PREFECT_API_URL", None)
         if os.environ.get("PREFECT_UI_URL") == RACRO_UI:
             del os.environ["PREFECT_UI_URL"]
+
+
+@contextlib.contextmanager
+def _alone_with_new(database: Path) -> Iterator[Callable[[], None]]:
+    """While the database is not there, one command at a time makes it, until it calls what this yields."""
+    from tasks.running.locks import in_turn
+
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(in_turn("prefect"))
+        if database.exists():
+            stack.close()
+        yield stack.close
 
 
 def require_tracking() -> None:

@@ -1,7 +1,8 @@
 """Names of models -> open engines: `racro`, `racro:champion`, `racro:initial`, `racro:RUN`, each with `@REASONER`.
 
 Which captioner a name means is said by whoever serves (`flows.serving`). Engines are opened at the first question and
-stay; of captioners only the last few used. A lost engine is opened again. Called by `racro.serving.service`.
+stay; of captioners only the last few used, and a question for one more waits. A lost engine is opened again. Called by
+`racro.serving.service`.
 """
 
 from __future__ import annotations
@@ -24,6 +25,9 @@ from racro.serving.errors import ApiError
 from racro.serving.sharing import Shared
 
 LOG = logging.getLogger(__name__)
+
+PATIENCE = 1.0
+"""Seconds at the end for an engine that is just being opened."""
 
 
 class Unknown(BadInput):
@@ -101,6 +105,14 @@ class Slot:
             if not (idle and self.users):
                 self._close()
 
+    def end(self) -> None:
+        """Close the engine because the process ends; one that is being opened, for minutes perhaps, ends with it."""
+        if self.opening.acquire(timeout=PATIENCE):
+            try:
+                self._close()
+            finally:
+                self.opening.release()
+
     def _close(self) -> None:
         if self.shared is not None and self.model.engine is None:
             self.shared.engine.close()
@@ -141,13 +153,15 @@ class Pairs:
         """`find(captioner, reasoner)` says what a pair is; it raises Unknown for a captioner that is not there.
 
         `reasoners`: names, the default first. `captioners` lists names besides the default. `keep`: captioners that
-        stay open.
+        are open at most.
         """
         self.find, self.reasoners, self.captioners, self.keep, self.log = find, tuple(reasoners), captioners, keep, log
         self._slots: dict[str, Slot] = {}
         self._known: dict[Name, Pair] = {}
-        self._lock = threading.Lock()
-        """Guards the two, and the numbers of users; never held for long."""
+        self._lock = threading.Condition()
+        """Guards the two, and the numbers of users; never held for long. Notified when a user has gone."""
+        self._door = threading.Lock()
+        """Held by who waits for room: those of an open captioner that came later do not keep it open for ever."""
         self._finding = threading.Lock()
 
     def names(self) -> list[Name]:
@@ -168,16 +182,21 @@ class Pairs:
 
     @contextlib.contextmanager
     def use(self, name: Name) -> Iterator[Pair]:
-        """The pair with its engines open, which are not closed meanwhile. Raises ApiError 404, BadInput, EngineLost."""
+        """The pair with its engines open, which are not closed meanwhile. Waits while `keep` other captioners are used.
+
+        Raises ApiError 404, BadInput, EngineLost.
+        """
         pair = self.find_pair(name)
-        with self._lock:
-            for slot in pair.slots:
-                slot.users += 1
-                slot.used = time.monotonic()
-            spare = self._spare()
-        try:
+        with self._door:
+            with self._lock:
+                self._lock.wait_for(lambda: self._has_room(pair.captioner))
+                for slot in pair.slots:
+                    slot.users += 1
+                    slot.used = time.monotonic()
+                spare = self._spare()
             for slot in spare:
                 slot.close(idle=True)
+        try:
             for slot in pair.slots:
                 slot.open()
             yield pair
@@ -185,6 +204,7 @@ class Pairs:
             with self._lock:
                 for slot in pair.slots:
                     slot.users -= 1
+                self._lock.notify_all()
 
     def revive(self) -> None:
         """Start lost engines again, without waiting for the next question. Call it in a thread."""
@@ -220,9 +240,9 @@ class Pairs:
         return sum(slot.restarts for slot in self._all())
 
     def close(self) -> None:
-        """Close all engines."""
+        """Close all engines: this process ends."""
         for slot in self._all():
-            slot.close()
+            slot.end()
 
     def _find(self, name: Name) -> Pair:
         try:
@@ -241,12 +261,19 @@ class Pairs:
         key = f"{model.role} {content} {model.folder} {model.place(runtime).model_dump_json()}"
         return self._slots.setdefault(key, Slot(model, runtime, self.log))
 
+    def _has_room(self, captioner: Slot) -> bool:
+        """May this captioner be opened, once idle ones are closed?"""
+        others = [slot for slot in self._captioners() if slot.users and slot is not captioner]
+        return len(others) < self.keep
+
     def _spare(self) -> list[Slot]:
         """Captioners that must go, so that no more than `keep` are open: those that were idle longest."""
-        captioners = [slot for slot in self._slots.values() if slot.model.role == "captioner"]
-        opened = [slot for slot in captioners if slot.shared or slot.users]
+        opened = [slot for slot in self._captioners() if slot.shared or slot.users]
         idle = sorted((slot for slot in opened if not slot.users), key=lambda slot: slot.used)
         return idle[: max(0, len(opened) - self.keep)]
+
+    def _captioners(self) -> list[Slot]:
+        return [slot for slot in self._slots.values() if slot.model.role == "captioner"]
 
     def _all(self) -> list[Slot]:
         with self._lock:

@@ -42,6 +42,8 @@ class Service:
         self.pairs, self.limits, self.metrics = pairs, limits, Metrics()
         self.inside = self.running = 0
         self._turn = asyncio.Semaphore(limits.concurrency)
+        self._jobs: set[_Job] = set()
+        self._ending = False
 
     def enter(self) -> None:
         """Take a place in the queue, for `leave` to give back. Raises ApiError 429."""
@@ -53,6 +55,14 @@ class Service:
         """Give the place back."""
         self.inside -= 1
 
+    def end(self) -> None:
+        """The server ends: who still waits is told so."""
+        self._ending = True
+        for job in self._jobs:
+            job.wake()
+        for _ in range(self.inside - self.running):
+            self._turn.release()
+
     async def ask(self, inquiry: Inquiry) -> AsyncIterator[Written | Answered | None]:
         """What is written so far, each time there is more; None every QUIET seconds without; at last the answer.
 
@@ -62,7 +72,9 @@ class Service:
         job: _Job | None = None
         try:
             job = await self._begin(inquiry, asyncio.get_running_loop().time() + self.limits.timeout)
+            self._jobs.add(job)
             while not job.over:
+                self._require_going_on()
                 left = self.limits.timeout - (time.monotonic() - begun)
                 if left <= 0:
                     raise TimeoutError
@@ -78,6 +90,7 @@ class Service:
             raise self.explained(error) from error
         finally:
             if job is not None:
+                self._jobs.discard(job)
                 job.leave()
 
     async def _begin(self, inquiry: Inquiry, until: float) -> _Job:
@@ -88,12 +101,18 @@ class Service:
             await self._turn.acquire()
             self.running += 1
             try:
+                self._require_going_on()
                 images = await pictures.load(inquiry.images, self.limits)
                 left = until - asyncio.get_running_loop().time()
                 return _Job(self.pairs, name, inquiry, images, left, self._done)
             except BaseException:  # no thread gives the turn back; raised again
                 self._over()
                 raise
+
+    def _require_going_on(self) -> None:
+        """Raises ApiError 503."""
+        if self._ending:
+            raise unavailable("the server ends; try again in a moment", "server_ends")
 
     def _done(self, job: _Job) -> None:
         """Its thread has ended."""
@@ -176,6 +195,10 @@ class _Job:
             return None
         self._changed.clear()
         return self.written
+
+    def wake(self) -> None:
+        """Whoever waits for news looks again."""
+        self._changed.set()
 
     def leave(self) -> None:
         """Nobody waits any more."""

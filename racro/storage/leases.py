@@ -152,7 +152,8 @@ def held(place: str, machine: str, name: str = LEASE, pause: float = PAUSE, look
     try:
         yield lease
     finally:
-        _held.pop(place, None)
+        if name == LEASE:
+            del _held[place]
         try:
             lease.release()
         except Exception as error:  # the work is done or has failed by now; others will count the holder as dead

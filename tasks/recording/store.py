@@ -14,6 +14,7 @@ from mlflow.exceptions import MlflowException
 
 from racro.errors import BadInput
 from racro.storage.files import in_time
+from tasks.running.locks import in_turn
 
 EXPERIMENT = "racro"
 HEALING = ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED")
@@ -36,7 +37,8 @@ def client() -> MlflowClient:
         if uri.startswith(("http://", "https://")):
             _wait_for(f"{uri.rstrip('/')}/health", end)
         if uri.startswith("sqlite:"):  # making a new database takes its time on a busy machine
-            _look_up(uri)
+            with in_turn("mlflow"):  # two that made it at once would leave it broken
+                _look_up(uri)
         else:
             in_time(lambda: _look_up(uri), max(1.0, end - time.monotonic()))
     return MlflowClient(uri)

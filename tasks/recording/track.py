@@ -37,6 +37,7 @@ from tasks.recording import events, registry, store
 from tasks.recording.registry import Judge, Move
 from tasks.recording.store import EXPERIMENT
 from tasks.recording.undisturbed import undisturbed
+from tasks.running.locks import in_turn
 from tasks.running.telemetry import attempt
 
 TRAINING = "racro.training"
@@ -118,12 +119,13 @@ def open_run(recipe: Recipe, recipe_digest: str, run: str, root: str) -> str:
     experiment = experiment_id(client)
     identity = {"racro.run": run, "racro.root": root, "racro.recipe_digest": recipe_digest}
     query = " and ".join(f"tags.`{key}` = '{value}'" for key, value in identity.items())
-    found = client.search_runs([experiment], query, max_results=1)
+    with in_turn("mlflow"):  # the same command may be starting beside this one
+        found = client.search_runs([experiment], query, max_results=1)
+        made = found[0] if found else client.create_run(experiment, tags=identity, run_name=run)
+    run_id = made.info.run_id
     if found:
-        run_id = found[0].info.run_id
         client.update_run(run_id, status="RUNNING")
     else:
-        run_id = client.create_run(experiment, tags=identity, run_name=run).info.run_id
         client.log_batch(run_id, params=[Param(k, v[:500]) for k, v in leaves(recipe.model_dump(mode="json"))])
     client.set_tag(run_id, TRAINING, " ".join(training_digests(recipe)))
     client.set_tag(run_id, JUDGING, judging_digest(recipe))

@@ -136,7 +136,8 @@ def engine_log(role: str) -> Path:
 
 
 def _reasoners() -> list[Role]:
-    return [role for role in _cached if role == "reasoner" or role.startswith(REASONERS)]
+    # A copy, because threads beside this one open engines meanwhile.
+    return [role for role in list(_cached) if role == "reasoner" or role.startswith(REASONERS)]
 
 
 def _engine(

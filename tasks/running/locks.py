@@ -29,13 +29,20 @@ def alone(root: str, key: str, needed: Callable[[], bool], lease: str = leases.L
 
     `needed`: is there anything to make? If not, no lease is taken. `lease`: its name, if the folder has several.
     """
-    folder = home() / "locks"
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / digest([root, key])[:DIGITS], "ab") as held, contextlib.ExitStack() as stack:
-        fcntl.flock(held, fcntl.LOCK_EX)
+    with in_turn(digest([root, key])[:DIGITS]) as folder, contextlib.ExitStack() as stack:
         if needed():
             stack.enter_context(leases.held(f"{root}/{key}", _machine(folder), lease))
         yield
+
+
+@contextlib.contextmanager
+def in_turn(name: str) -> Iterator[Path]:
+    """Hold a lock of this machine; waits while another process or thread does. Yields the folder of the locks."""
+    folder = home() / "locks"
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / name, "ab") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        yield folder
 
 
 def _machine(folder: Path) -> str:

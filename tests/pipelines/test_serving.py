@@ -96,7 +96,7 @@ def votes(tmp_path: Path) -> Votes:
 @pytest.fixture
 def server(champions: MlflowClient, votes: Votes) -> Iterator[Server]:
     made = Server(votes)
-    with _serving(made.app, made.address):
+    with _serving(made.app, made.address, made.service.end):
         yield made
     made.service.pairs.close()
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -30,6 +33,16 @@ from racro.storage import artifacts
 from racro.summary import Score, Summary
 from tasks.recording import registry, track
 from tests.conftest import EMBEDDED_RECIPE, TINY
+
+BEGIN = """
+import sys
+from pathlib import Path
+from racro.config import Recipe
+from tasks.recording import track
+
+recipe = Recipe.model_validate_json(Path(sys.argv[1]).read_text())
+print(track.open_run.fn(recipe, "digest", "twin", sys.argv[2]))
+"""
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
@@ -372,6 +385,19 @@ def test_prefect_shows_the_result_and_samples(first: Summary) -> None:
 
 
 # --- failure ----------------------------------------------------------------------------------------------------------
+
+
+def test_commands_that_start_at_once_make_one_store_and_one_run(recipe: Recipe, tmp_path: Path) -> None:
+    """In a new folder. A database that two had made at once stayed broken."""
+    (tmp_path / "recipe.json").write_text(recipe.model_dump_json())
+    store = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    command = [sys.executable, "-c", BEGIN, str(tmp_path / "recipe.json"), str(tmp_path)]
+    environment = {**os.environ, "MLFLOW_TRACKING_URI": store, "RACRO_HOME": str(tmp_path)}
+    commands = [subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    said = [one.communicate(timeout=300)[0].strip() for one in commands]
+    assert [one.returncode for one in commands] == [0, 0]
+    [run] = {*said}
+    assert MlflowClient(store).get_run(run).info.run_name == "twin"
 
 
 def test_a_failed_run_is_marked_and_the_next_attempt_takes_it_up(tmp_path: Path) -> None:

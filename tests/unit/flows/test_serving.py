@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from pathlib import Path
 
+import httpx
 import pytest
+import yaml
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
-from flows.cli.serving import Address, _page
+from flows import interruption
+from flows.cli.serving import Address, _page, start
 from flows.engine_pair import BadOption, Models
 from flows.serving import Catalogue, content, shown
+from flows.station import local
 from racro.config import loading
 from racro.models.folders import EMBEDDED
 from racro.serving import api
@@ -19,6 +24,7 @@ from racro.serving.limits import Limits
 from racro.serving.pairs import Pairs, Unknown
 from racro.serving.service import Service
 from racro.serving.votes import Votes
+from tests.support.ports import Reserved
 
 
 def test_a_client_names_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -73,3 +79,20 @@ def test_with_a_key_the_page_is_for_those_who_have_it(tmp_path: Path) -> None:
         assert visitor.post("/login", data={"username": "me", "password": "sesame"}).status_code == 200
         assert "racro-ask" in visitor.get("/").text
         assert visitor.get("/v1/models").status_code == 401, "the API wants the key itself"
+
+
+def test_a_server_collects_its_garbage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Imports go without; a server that did so too would grow with each question."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(local, "settle", lambda: tmp_path)
+    scripted = {"engine": {"type": "scripted", "rules": [{"replies": ["yes"]}]}}
+    Path("recipe.yaml").write_text(yaml.safe_dump({"captioner": scripted, "reasoner": scripted}))
+    port, collects = Reserved(), []
+
+    def wait() -> None:
+        httpx.get(f"http://127.0.0.1:{port.number}/health").raise_for_status()
+        collects.append(gc.isenabled())
+
+    monkeypatch.setattr(interruption, "wait", wait)
+    start(Models(recipe="recipe.yaml"), [], Address("127.0.0.1", port.release()), Limits(), 2, False, [])
+    assert collects == [True]

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import io
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from PIL import Image
 
 from racro import config
+from racro.answering.engine_pair import Model
 from racro.answering.pipeline import Racro
 from racro.config import Scripted, ScriptedReply
-from racro.engines.protocol import EngineLost
+from racro.engines.local.scripted import ScriptedEngine
+from racro.engines.protocol import Engine, EngineLost
 from racro.errors import BadInput
+from racro.serving import pairs as pairs_module
 from racro.serving.chat import Inquiry
 from racro.serving.completion import Answered
 from racro.serving.errors import ApiError
@@ -44,8 +50,8 @@ class Models:
             ),
         )
 
-    def pairs(self) -> Pairs:
-        return Pairs(self.find, ["mind", "other"], lambda: ["initial", "champion"])
+    def pairs(self, keep: int = 2) -> Pairs:
+        return Pairs(self.find, ["mind", "other"], lambda: ["initial", "champion"], keep)
 
 
 def ask(service: Service, model: str = "racro", **fields: int) -> Answered:
@@ -90,6 +96,22 @@ def test_the_captioners_that_were_used_last_stay_open() -> None:
     slots = {name: pairs.find_pair(Name(name)).captioner for name in "abc"}
     assert [slots[name].shared is not None for name in "abc"] == [True, False, True]
     assert ask(service, "racro:b").answer.final == "b", "it is opened again"
+
+
+def test_captioners_that_are_asked_at_once_take_turns() -> None:
+    """No more of them are open than may be, however they are asked, and each gets its turn."""
+    pairs = Models().pairs(keep=1)
+    opened = []
+
+    def use(name: str) -> None:
+        for _ in range(5):
+            with pairs.use(Name(name)):
+                opened.append([one for one in "abc" if pairs.find_pair(Name(one)).captioner.shared])
+                time.sleep(0.002)
+
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(use, "abcabc"))
+    assert len(opened) == 30 and all(len(one) == 1 for one in opened)
 
 
 def test_a_reload_finds_the_new_champion_and_closes_the_old() -> None:
@@ -143,6 +165,26 @@ def test_a_lost_engine_is_opened_again() -> None:
         type(engine).lost = before  # type: ignore[method-assign]
 
 
+def test_an_engine_that_is_being_opened_does_not_hold_up_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pairs_module, "PATIENCE", 0.01)
+    opening, go_on = threading.Event(), threading.Event()
+
+    def slowly(*_: object) -> Engine:
+        opening.set()
+        assert go_on.wait(60)
+        return ScriptedEngine(())
+
+    monkeypatch.setattr(Model, "open", slowly)
+    pairs = Models().pairs()
+    asking = threading.Thread(target=pairs.use(Name()).__enter__)
+    asking.start()
+    assert opening.wait(60)
+    pairs.close()
+    assert asking.is_alive(), "it is still being opened"
+    go_on.set()
+    asking.join()
+
+
 def test_who_waits_too_long_is_told_so_and_gives_the_turn_back() -> None:
     service = Service(Models(delay=0.5).pairs(), Limits(timeout=0.2, concurrency=1))
 
@@ -159,6 +201,32 @@ def test_who_waits_too_long_is_told_so_and_gives_the_turn_back() -> None:
         return statuses
 
     assert asyncio.run(twice()) == [504, 504]
+
+
+def test_who_still_waits_when_the_server_ends_is_told_so() -> None:
+    service = Service(Models(delay=0.5).pairs(), Limits(concurrency=1))
+
+    async def asked(service: Service) -> str | None:
+        service.enter()
+        try:
+            async for made in service.ask(Inquiry("racro", "What?", (PICTURE,))):
+                assert not isinstance(made, Answered)
+        except ApiError as error:
+            return f"{error.status} {error.code}"
+        finally:
+            service.leave()
+        return None
+
+    async def three() -> list[str | None]:
+        asking = asyncio.gather(*(asked(service) for _ in range(3)))
+        while service.running == 0:
+            await asyncio.sleep(0.01)
+        service.end()
+        told = await asyncio.wait_for(asking, 0.3)  # no answer is there yet
+        assert service.inside == 0
+        return [*told, await asked(service)]
+
+    assert asyncio.run(three()) == ["503 server_ends"] * 4
 
 
 def test_a_full_house_refuses_with_the_time_to_come_back() -> None:

@@ -188,3 +188,13 @@ def test_a_commit_with_the_lease_lost_says_so_if_the_other_is_not_done(tmp_path:
         with pytest.raises(Fenced, match="took this one for dead"):
             artifacts.write_record(place, record())
         assert artifacts.read_record(folder) is None and other.commit("{}")
+
+
+def test_a_lease_of_another_name_takes_none_away(tmp_path: Path) -> None:
+    """Where an artifact's weights are kept beside its record, another thread may be making it again."""
+    place = str(tmp_path / "artifact")
+    with leases.held(place, "here") as lease:
+        with leases.held(place, "here", "lease-keep"):
+            pass
+        assert leases.holding(place) is lease
+    assert leases.holding(place) is None

@@ -41,6 +41,22 @@ def test_each_judge_has_an_engine_that_stays_until_its_settings_change() -> None
     assert not engines._cached
 
 
+def test_a_judge_may_be_opened_while_the_reasoners_are_looked_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rewards side by side: another thread opens its judge at any moment."""
+
+    class Opened(str):
+        def startswith(self, *_: object) -> bool:
+            engines.judge_engine("another", judge("a"), MODEL, config.Runtime())
+            return False
+
+    engines.judge_engine("one", judge("a"), MODEL, config.Runtime())
+    monkeypatch.setitem(engines._cached, Opened("judges.meanwhile"), engines._cached["judges.one"])
+    engines.judge_engine("two", judge("a"), MODEL, config.Runtime())
+    reasoner = config.Reasoner(engine=config.Scripted(rules=(ScriptedReply(replies=("a",)),)))
+    assert engines.reasoner_engine(reasoner, MODEL, config.Runtime()) is not None
+    assert "judges.another" in engines._cached
+
+
 def test_a_judge_in_another_process_answers_and_has_a_log_of_its_own() -> None:
     runtime = config.Runtime(judges={"one": config.EnginePlacement(worker=True)})
     engine = engines.judge_engine("one", judge("yes"), MODEL, runtime)
