@@ -5,6 +5,7 @@ Called by `flows.sweep` and `flows.cli.main`.
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 from racro.config import Recipe, loading
 from racro.identity import computed, digest
 from racro.storage import layout
-from racro.sweeps.axes import Axis, BadAxis, Grid, Optuna, Point, Random, Sweep, extremes, parse_axes
+from racro.sweeps.axes import Axis, BadAxis, Grid, Optuna, Point, Random, Sweep, extremes, parse_axes, propose
 
 OPTION = "--axis"
 LONGEST = 100
@@ -40,6 +41,18 @@ def check(recipe: Recipe, plan: Sweep) -> tuple[Axis, ...]:
     for point in extremes(axes):
         loading.override(recipe, point, OPTION)
     return axes
+
+
+def expected(axes: Sequence[Axis], plan: Sweep, recipe: Recipe) -> list[Point]:
+    """The points that a sweep will try; of those that depend on accuracies, others as many in their place."""
+    proposals = propose(axes, plan.search, recipe.seed)
+    batch = next(proposals)
+    found = [*batch]
+    with contextlib.suppress(StopIteration):
+        while True:
+            batch = proposals.send([None] * len(batch))
+            found += batch
+    return found
 
 
 def require_room(name: str) -> None:

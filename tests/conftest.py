@@ -57,16 +57,16 @@ sys.dont_write_bytecode = False
 from flows.station import local  # noqa: E402
 from tests.support import forkserver  # noqa: E402
 from tests.support.aloud import Aloud  # noqa: E402
-from tests.support.ports import Reserved  # noqa: E402
+from tests.support.ports import reserve  # noqa: E402
 
 os.environ.setdefault(forkserver.SHARED, str(HOME))  # the first process's, whose children take its environment
 os.environ.setdefault(forkserver.OWNER, str(os.getpid()))
 
 local.settle(HOME)
 
-PREFECT_PORT = Reserved()
+PREFECT_PORT = reserve()
 # Prefect reads this once, when test modules import it, and starts its own server where nothing is set.
-os.environ["PREFECT_API_URL"] = f"http://127.0.0.1:{PREFECT_PORT.number}/api"
+os.environ["PREFECT_API_URL"] = f"http://127.0.0.1:{PREFECT_PORT}/api"
 
 # The same examples in every run, so that a failure can be repeated. `--hypothesis-profile=explore` draws new ones, and
 # `--hypothesis-profile=quick` a fifth (`tests/support/examples.py`).
@@ -185,7 +185,7 @@ def plain_captioner() -> TransformersEngine:
 @pytest.fixture(scope="session")
 def prefect_server() -> Iterator[str]:
     """API URL of a real Prefect server, in PREFECT_API_URL while the session lasts."""
-    with local.prefect_server(HOME, PREFECT_PORT.release()) as url:
+    with local.prefect_server(HOME, PREFECT_PORT) as url:
         yield url
 
 

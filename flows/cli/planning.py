@@ -34,6 +34,7 @@ def plan(
         list[str] | None, typer.Option("--axis", metavar="PATH=V1,V2", help="Plan a sweep over these values.")
     ] = None,
     random: Annotated[int | None, typer.Option(min=1, metavar="N", help="Of the sweep: draw N points.")] = None,
+    optuna: Annotated[int | None, typer.Option(min=1, metavar="N", help="Of the sweep: N points by Optuna.")] = None,
     seeds: Annotated[int, typer.Option(min=1, metavar="S", help="Of the sweep: trainings per point.")] = 1,
     as_json: Json = False,
 ) -> None:
@@ -41,10 +42,11 @@ def plan(
     os.environ["HF_HUB_OFFLINE"] = "1"  # before the hub's library is imported: what is not here is not looked for
     loaded = loading.load(recipe, overrides or [])
     from racro.planning import given, measured
+    from racro.sweeps.axes import BATCH
 
     machines = given.cluster(cluster) if cluster else None
     known = given.rates(rates)
-    variants = _variants(loaded, axis or [], random, seeds)
+    variants = _variants(loaded, axis or [], random, optuna, seeds)
     with imports.quick():
         from flows.rehearsal import rehearse
     from flows.cli import plan_page
@@ -59,6 +61,8 @@ def plan(
     made = Costs(there, load, found).estimate(loaded, trainings, not is_local(opened(place)[0]))
     if found is not None and len(variants) > 1:
         said.append("every training of the sweep takes as long as the recipe itself")
+    if optuna and optuna > BATCH:
+        said.append(f"of Optuna's points the first {BATCH} are known; the others depend on what these reach")
     if found is None:
         said.append("times are those of earlier stages with the same models on this root, as if by the same machine")
     memory, gpus = _memory(loaded, load, found, machines)
@@ -72,17 +76,13 @@ def plan(
         plan_page.show(made, memory, _split(found), recipe, root, rate)
 
 
-def _variants(recipe: Recipe, axes: list[str], drawn: int | None, seeds: int) -> list[Recipe]:
+def _variants(recipe: Recipe, axes: list[str], drawn: int | None, proposed: int | None, seeds: int) -> list[Recipe]:
     """The recipes of the trainings: the one, or all of a sweep. Raises BadAxis, BadRecipe."""
     points = [recipe]
-    if axes:
-        from racro.sweeps.axes import propose
-
-        sweep = sweep_plan.planned(axes, drawn, None, seeds, 1, stop_hopeless=False)
+    if axes or drawn or proposed:
+        sweep = sweep_plan.planned(axes, drawn, proposed, seeds, 1, stop_hopeless=False)
         parsed = sweep_plan.check(recipe, sweep)
-        points = [
-            one for _, one in sweep_plan.distinct(recipe, parsed, next(propose(parsed, sweep.search, recipe.seed)))
-        ]
+        points = [one for _, one in sweep_plan.distinct(recipe, parsed, sweep_plan.expected(parsed, sweep, recipe))]
     return [one.model_copy(update={"seed": one.seed + more}) for one in points for more in range(seeds)]
 
 

@@ -23,7 +23,7 @@ from pathlib import Path
 from flows.station import servers
 from racro import home as state
 from racro.errors import BadInput
-from racro.processes.child import SAFE_PATH, Child, ending, free_port, python
+from racro.processes.child import SAFE_PATH, Child, ending, python, reserved_port
 
 QUIET = {
     # load bars would break ours
@@ -118,7 +118,11 @@ def prefect_server(home: Path, port: int | None = None, meanwhile: Callable[[], 
         meanwhile()
         yield configured
         return
-    port = port or free_port()
+    with contextlib.nullcontext(port) if port else reserved_port() as port:
+        yield from _prefect_server(home, port, meanwhile)
+
+
+def _prefect_server(home: Path, port: int, meanwhile: Callable[[], None]) -> Iterator[str]:
     environment = {f"PREFECT_SERVER_SERVICES_{name}_ENABLED": "false" for name in SERVICES_OFF}
     environment |= {
         "PREFECT_UI_API_URL": f"http://127.0.0.1:{port}/api",

@@ -14,7 +14,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from racro.processes.supervisor import ASK, KILL
@@ -132,6 +132,21 @@ def joined(printed: bytes, lines: int) -> str:
 def ending(status: int) -> str:
     """An exit status in words."""
     return f"killed by signal {-status}" if status < 0 else f"exit status {status}"
+
+
+@contextlib.contextmanager
+def reserved_port() -> Iterator[int]:
+    """A TCP port of the loopback interface that nobody gets but a server that sets SO_REUSEADDR, as asyncio's do.
+
+    Only Linux lets two sockets be bound to a port of which none listens. Elsewhere it is `free_port`.
+    """
+    with socket.socket() as held:
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        held.bind(("127.0.0.1", 0))
+        port: int = held.getsockname()[1]
+        if sys.platform != "linux":
+            held.close()
+        yield port
 
 
 def free_port() -> int:

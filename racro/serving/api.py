@@ -186,7 +186,7 @@ class _Answering:
                 task.cancel()
             await asyncio.gather(work, leaving, return_exceptions=True)
             await self.answers.aclose()
-        completion = Completion(self.inquiry.model, answered.mode)
+        completion = Completion(self.inquiry.model)
         self.done(200, answered, completion.number)
         return Json(completion.whole(answered))
 
@@ -207,7 +207,6 @@ class _Answering:
                 completion = Completion(self.inquiry.model)
                 yield completion.begin()
             if isinstance(made, Answered):
-                completion.mode = made.mode
                 for event in completion.end(made, self.inquiry.include_usage):
                     yield event
                 self.done(200, made, completion.number)

@@ -9,8 +9,9 @@ import re
 from html import escape
 
 from racro.answering.cases import Step
+from racro.schema import Mode
 from racro.serving.completion import Answered
-from racro.serving.narration import Written
+from racro.serving.narration import SECOND_TITLES, Written
 
 HEAD = """
 <header class="racro-head">
@@ -29,19 +30,19 @@ EMPTY = """
   <p>Click an example, or bring an image of your own. Then press <b>Ask</b>.</p>
 </div>
 """
-PARTS: tuple[tuple[Step, str, str], ...] = (
-    ("caption", "Caption", "The captioner describes the image"),
-    ("attempt", "Tentative answer", "The captioner tries by itself; the reasoner may disagree"),
-    ("answer", "Reasoning", "The reasoner thinks about the text; it does not see the image"),
-)
+SECOND: dict[Mode, str] = {
+    "joint": "The captioner tries by itself; the reasoner may disagree",
+    "clues": "The reasoner asks for details; the captioner answers",
+    "check": "The captioner looks again where the reasoner is in doubt",
+}
+"""What the captioner's second text is, in the modes that have one."""
 BOX = re.compile(r"\\boxed\{([^{}]*)\}")
 """How models mark an answer; on the page it gets a box."""
-NOTHING = Written({}, frozenset())
 
 
-def waiting(title: str = "") -> str:
+def waiting(mode: Mode, title: str = "") -> str:
     """Asked, and nothing is written yet."""
-    return _card(title, _lines(NOTHING, "Waiting for the models"), busy=True)
+    return _card(title, _lines(Written({}, frozenset(), mode), "Waiting for the models"), busy=True)
 
 
 def writing(written: Written, title: str = "") -> str:
@@ -84,15 +85,19 @@ def _card(title: str, content: str, busy: bool = False) -> str:
 
 
 def _lines(written: Written, hint: str = "") -> str:
-    """Caption, tentative answer, reasoning; those that are still to come in grey."""
-    current = next((step for step, _, _ in PARTS if step not in written.finished), None)
+    """Caption, the second text of modes that have one, reasoning; those that are still to come in grey."""
+    parts: list[tuple[Step, str, str]] = [("caption", "Caption", "The captioner describes the image")]
+    if written.mode in SECOND:
+        parts.append(("attempt", SECOND_TITLES[written.mode], SECOND[written.mode]))
+    parts.append(("answer", "Reasoning", "The reasoner thinks about the text; it does not see the image"))
+    current = next((step for step, _, _ in parts if step not in written.finished), None)
     rows = []
-    for step, name, what in PARTS:
+    for step, name, what in parts:
         thoughts, text = written.thoughts(step), written.spoken(step)
         shown = "\n\n".join(filter(None, (thoughts if step == "answer" else "", text))).strip()
         state = "done" if step in written.finished else "now" if step == current else "later"
         if state == "done" and not shown:
-            continue  # the mode has no such text
+            continue  # none was needed
         body = BOX.sub(r"<b class='racro-box'>\1</b>", escape(shown)) or (escape(hint) if state == "now" else "")
         rows.append(
             f'<div class="racro-part racro-{state}" data-part="{step}"><h3>{name}<small>{what}</small></h3>'

@@ -52,7 +52,6 @@ class Answered:
     written: Written
     usage: Usage
     seconds: float
-    mode: str = "joint"
 
     @property
     def finish_reason(self) -> str:
@@ -73,7 +72,6 @@ class Completion:
     """One completion on its way to a client."""
 
     model: str
-    mode: str = "joint"
     number: str = field(default_factory=lambda: f"chatcmpl-{uuid.uuid4().hex}")
     created: int = field(default_factory=lambda: int(time.time()))
     _reasoning: Growing = field(default_factory=Growing)
@@ -84,7 +82,7 @@ class Completion:
         message = {
             "role": "assistant",
             "content": narration.content(answered.written),
-            "reasoning_content": narration.reasoning(answered.written, self.mode),
+            "reasoning_content": narration.reasoning(answered.written),
             "refusal": None,
         }
         choice = {"index": 0, "message": message, "finish_reason": answered.finish_reason, "logprobs": None}
@@ -96,7 +94,7 @@ class Completion:
 
     def pieces(self, written: Written) -> Iterator[str]:
         """Events for what is new."""
-        if new := self._reasoning.more(narration.reasoning(written, self.mode)):
+        if new := self._reasoning.more(narration.reasoning(written)):
             yield self._event({"reasoning_content": new})
         if new := self._content.more(narration.content(written)):
             yield self._event({"content": new})

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 
 from racro.answering.cases import STEPS, Step
 from racro.rollouts.thoughts import CLOSE, OPEN
+from racro.schema import Mode
 
-TITLES: dict[str, str] = {"caption": "Caption", "attempt": "Tentative answer", "thinking": "Thinking"}
-SECOND_TITLES = {"clues": "Sub-questions", "check": "Second caption"}
-"""Of the captioner's second text, in modes where it is no answer."""
+SECOND_TITLES: dict[Mode, str] = {"joint": "Tentative answer", "clues": "Sub-questions", "check": "Second caption"}
+"""Of the captioner's second text, in the modes that have one."""
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,7 @@ class Written:
 
     texts: Mapping[Step, str]
     finished: AbstractSet[Step]
+    mode: Mode = "joint"
 
     def thoughts(self, step: Step) -> str:
         """What a thinking model thinks."""
@@ -59,16 +60,14 @@ def _without_beginning(text: str) -> str:
     return text
 
 
-def reasoning(written: Written, mode: str = "joint") -> str:
+def reasoning(written: Written) -> str:
     """Everything before the answer."""
     parts: list[str] = []
     for step in STEPS:
         text = written.thoughts("answer") if step == "answer" else written.spoken(step).strip()
-        title = TITLES["thinking"] if step == "answer" else TITLES[step]
-        if step == "attempt":
-            title = SECOND_TITLES.get(mode, title)
+        titles = {"caption": "Caption", "attempt": SECOND_TITLES.get(written.mode, ""), "answer": "Thinking"}
         if text:
-            parts.append(f"{title}:\n{text}")
+            parts.append(f"{titles[step]}:\n{text}")
         if step not in written.finished and step in written.texts:
             break
     return "\n\n".join(parts)

@@ -19,6 +19,7 @@ from racro.answering.pipeline import Racro
 from racro.data.images import BadImage
 from racro.engines.protocol import SHORTER, Completion, EngineLost, Partial
 from racro.errors import BadInput
+from racro.schema import Mode
 from racro.serving import pictures
 from racro.serving.chat import Inquiry
 from racro.serving.completion import Answered, Usage
@@ -68,7 +69,7 @@ class Service:
                 news = await job.news(min(QUIET, left))
                 if not job.over:
                     yield news
-            yield Answered(job.answer(), job.written, job.usage, time.monotonic() - begun, job.mode)
+            yield Answered(job.answer(), job.written, job.usage, time.monotonic() - begun)
         except TimeoutError as error:
             raise too_late(self.limits.timeout) from error
         except ApiError:
@@ -133,7 +134,7 @@ class _Job:
     ) -> None:
         """`done` is called in this event loop when the thread ends."""
         self.pairs, self.name, self.inquiry, self.images, self.seconds = pairs, name, inquiry, images, seconds
-        self.mode = "joint"
+        self.mode: Mode = "joint"
         self.over = False
         self._left = False
         self._texts: dict[Step, str] = {}
@@ -150,7 +151,7 @@ class _Job:
     @property
     def written(self) -> Written:
         """Texts up to now."""
-        return Written(dict(self._texts), frozenset(self._finished))
+        return Written(dict(self._texts), frozenset(self._finished), self.mode)
 
     @property
     def usage(self) -> Usage:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from racro.schema import CHAMPION, INITIAL
+from racro.schema import CHAMPION, INITIAL, Mode
 from racro.serving import cards, pictures
 from racro.serving.chat import Inquiry
 from racro.serving.completion import Answered
@@ -45,6 +45,11 @@ class Visit:
         """Their names, the default first."""
         return self.service.pairs.reasoners
 
+    @property
+    def mode(self) -> Mode:
+        """How this server answers."""
+        return self.service.pairs.find_pair(Name()).how.mode
+
     def captioners(self) -> list[str]:
         """Names, the default first. `initial` is left out where it is the default."""
         pairs = self.service.pairs
@@ -76,7 +81,7 @@ class Visit:
             asked = await asyncio.to_thread(self.compared, captioner)
         names = [Name(one, "" if reasoner == self.reasoners[0] else reasoner) for one in asked]
         titles = [TITLES[INITIAL], title(asked[1]) if asked[1] else "trained"] if compare else [""]
-        views = [View(cards.waiting(one)) for one in titles]
+        views = [View(cards.waiting(self.mode, one)) for one in titles]
         yield views
         try:
             source = await asyncio.to_thread(self._source, image, link, question)

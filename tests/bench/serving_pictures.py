@@ -2,7 +2,8 @@
 
 python -m tests.bench.serving_pictures FOLDER ROOT RUN
 
-RUN is a training of the embedded recipe under ROOT, whose captioner is compared with the one before training.
+RUN is a training of the embedded recipe under ROOT, whose captioner is compared with the one before training: by
+captions alone, because the embedded captioner always knows the answer itself.
 """
 
 from __future__ import annotations
@@ -20,9 +21,9 @@ from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.wait import WebDriverWait
 
-from racro.processes.child import free_port
 from tests.support.browser import browser
 from tests.support.eventually import eventually
+from tests.support.ports import reserve
 
 DEADLINE = 300
 EXAMPLE = 3
@@ -32,13 +33,12 @@ BUSY = ".racro-busy, [data-testid=status-tracker].translucent"
 
 def main(folder: Path, root: str, run: str) -> None:
     """Serve the run, and take the pictures."""
-    with (
-        tempfile.TemporaryDirectory() as work,
-        served(Path(work), root, run) as url,
-        browser(Path(work) / "chromium", offline=True) as driver,
-    ):
-        for name, png in pictures(driver, url):
-            (folder / f"{name}.png").write_bytes(png)
+    with tempfile.TemporaryDirectory() as work, browser(Path(work) / "chromium", offline=True) as driver:
+        for mode, names in (("joint", ("serve-before", "serve-after")), ("caption", ("serve-compare",))):
+            with served(Path(work), root, run, mode) as url:
+                for name, png in pictures(driver, url):
+                    if name in names:
+                        (folder / f"{name}.png").write_bytes(png)
 
 
 def pictures(driver: webdriver.Chrome, url: str) -> Iterator[tuple[str, bytes]]:
@@ -75,11 +75,11 @@ def pictures(driver: webdriver.Chrome, url: str) -> Iterator[tuple[str, bytes]]:
 
 
 @contextmanager
-def served(work: Path, root: str, run: str) -> Iterator[str]:
+def served(work: Path, root: str, run: str, mode: str) -> Iterator[str]:
     """Address of `racro serve` on a run."""
-    port = free_port()
+    port = reserve()
     command = [sys.executable, "-P", "-m", "flows.cli.main", "serve", "--port", str(port), "--root", root, "--run", run]
-    with subprocess.Popen([*command, "--votes", str(work / "votes.jsonl")], cwd=work) as server:
+    with subprocess.Popen([*command, "--mode", mode, "--votes", str(work / "votes.jsonl")], cwd=work) as server:
         try:
             url = f"http://127.0.0.1:{port}"
             assert eventually(lambda: answers(f"{url}/health"), DEADLINE)

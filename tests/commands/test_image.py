@@ -19,7 +19,7 @@ import pytest
 from tests.conftest import REPOSITORY
 from tests.support import pages
 from tests.support.eventually import eventually
-from tests.support.ports import Reserved
+from tests.support.ports import reserve
 
 DOCKERFILE = REPOSITORY / "infra" / "Dockerfile"
 PLACE = "/racro"
@@ -97,19 +97,19 @@ def test_a_container_trains(image: Image) -> None:
 
 
 def test_a_container_serves(image: Image) -> None:
-    port = Reserved()
-    server = image.typed("racro", "serve", "--host", "0.0.0.0", "--port", str(port.release()))
+    port = reserve()
+    server = image.typed("racro", "serve", "--host", "0.0.0.0", "--port", str(port))
 
     def healthy() -> bool:
         assert server.poll() is None, server.communicate()[0]
         try:
-            return httpx.get(f"http://127.0.0.1:{port.number}/health").status_code == 200
+            return httpx.get(f"http://127.0.0.1:{port}/health").status_code == 200
         except httpx.TransportError:
             return False
 
     try:
         assert eventually(healthy, 300)
-        page = httpx.get(f"http://127.0.0.1:{port.number}/", timeout=60)
+        page = httpx.get(f"http://127.0.0.1:{port}/", timeout=60)
         assert (page.status_code, "RACRO" in page.text) == (200, True)
     finally:
         server.terminate()

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from racro.processes.child import free_port
 from tasks.recording import store
 from tasks.recording.store import NoStore
 from tests.commands.test_cli import racro
+from tests.support.ports import reserve
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def test_a_tracking_store_that_cannot_be_used_is_one_line_within_half_a_minute(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(store, "DEADLINE", 4.0)
     uri = {
-        "dead": f"http://user:secret@127.0.0.1:{free_port()}",
+        "dead": f"http://user:secret@127.0.0.1:{reserve()}",
         "silent": silent,
         "folder": "./mlruns",
         "unknown": "nonsense://x",
@@ -49,7 +49,7 @@ def test_a_tracking_store_that_cannot_be_used_is_one_line_within_half_a_minute(
 def test_the_ui_takes_no_port_that_another_program_has(option: str, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        ports = {"--prefect-port": free_port(), "--mlflow-port": free_port(), option: port}
+        ports = {"--prefect-port": reserve(), "--mlflow-port": reserve(), option: port}
         done = racro(tmp_path, "ui", *(str(part) for pair in ports.items() for part in pair))
     assert (done.code, done.out) == (2, "")
     assert done.err == (

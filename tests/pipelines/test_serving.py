@@ -31,7 +31,7 @@ from racro.serving.votes import Votes
 from tasks.recording import store, track
 from tasks.running import telemetry
 from tests.support.eventually import eventually
-from tests.support.ports import Reserved
+from tests.support.ports import reserve
 
 KEY, MODEL = "sesame", "captioner-that-is-served"
 BEARER = {"Authorization": f"Bearer {KEY}"}
@@ -41,8 +41,7 @@ class Server:
     """On a port of its own, with the champion that MLflow names."""
 
     def __init__(self, votes: Votes) -> None:
-        port = Reserved()
-        self.address = Address("127.0.0.1", port.release(), KEY)
+        self.address = Address("127.0.0.1", reserve(), KEY)
         self.url = self.address.url
         self.service = Service(Pairs(find, ["mind"], lambda: ["champion"]), Limits())
         self.app = api.build(self.service, KEY, votes)

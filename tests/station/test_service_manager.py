@@ -11,14 +11,14 @@ from pathlib import Path
 import pytest
 
 from flows.station.service_manager import Kept
-from racro.processes.child import free_port
 from tests.support.eventually import eventually
+from tests.support.ports import reserve
 
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Kept]:
     """A real server of the standard library, as the service manager keeps Prefect's and MLflow's."""
-    port = free_port()
+    port = reserve()
     command = [sys.executable, "-m", "http.server", "--bind", "127.0.0.1", "--directory", str(tmp_path), str(port)]
     kept = Kept("a server", command, {}, tmp_path / "log", f"http://127.0.0.1:{port}/")
     kept.start()

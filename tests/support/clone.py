@@ -14,9 +14,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from types import MappingProxyType
 
-from racro.processes.child import free_port
 from tests.support import forkserver
 from tests.support.pages import REPOSITORY, Block, Page, typed
+from tests.support.ports import reserve
 
 OURS = ("PREFECT_", "MLFLOW_", "RACRO_", "HF_", "MAKE", "PYTEST_")
 """Beginnings of variables that are the tests' own and not a user's."""
@@ -70,7 +70,7 @@ class Clone:
             commands = commands.replace("make demo", "true")
         commands = TESTS.sub(r"make --dry-run \1 > /dev/null", commands)
         commands = SERVERS.sub(
-            lambda found: f"{found[0]} --prefect-port {free_port()} --mlflow-port {free_port()}", commands
+            lambda found: f"{found[0]} --prefect-port {reserve()} --mlflow-port {reserve()}", commands
         )
         if "racro ui" in commands:
             assert len(commands.splitlines()) == 1, f"{block}: `racro ui` runs until Ctrl-C; nothing can follow it"

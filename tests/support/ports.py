@@ -1,19 +1,14 @@
-"""A port that no other program gets until the server that is meant for it starts."""
+"""Ports that no other program gets: a server that is meant for one may take seconds to start."""
 
 from __future__ import annotations
 
-import socket
+import contextlib
+
+from racro.processes.child import reserved_port
+
+_HELD = contextlib.ExitStack()
 
 
-class Reserved:
-    """A TCP port of the loopback interface, bound from now on and not listened on."""
-
-    def __init__(self) -> None:
-        self._socket = socket.socket()
-        self._socket.bind(("127.0.0.1", 0))
-        self.number: int = self._socket.getsockname()[1]
-
-    def release(self) -> int:
-        """Free the port for the server that is about to start, and return it."""
-        self._socket.close()
-        return self.number
+def reserve() -> int:
+    """A TCP port of the loopback interface, for a server that sets SO_REUSEADDR, until this process ends."""
+    return _HELD.enter_context(reserved_port())

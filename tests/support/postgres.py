@@ -11,8 +11,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from racro.processes.child import free_port
 from tests.support.debian import required
+from tests.support.ports import reserve
 
 PASSWORD = "planted-4711"
 
@@ -23,7 +23,7 @@ class Postgres:
     def __init__(self) -> None:
         self.programs = _programs()
         self.user = "postgres" if os.geteuid() == 0 else None
-        self.folder, self.port = Path(tempfile.mkdtemp(prefix="racro-postgres-")), free_port()
+        self.folder, self.port = Path(tempfile.mkdtemp(prefix="racro-postgres-")), reserve()
         self.url = f"postgresql://racro:{PASSWORD}@127.0.0.1:{self.port}/racro"
         secret = self.folder / "password"
         secret.write_text(PASSWORD)

@@ -15,7 +15,7 @@ import httpx
 import pytest
 import s3fs
 
-from racro.processes.child import free_port
+from tests.support.ports import reserve
 
 BUCKET = "bucket"
 REGION = "us-east-1"
@@ -60,7 +60,7 @@ class Store:
 @contextlib.contextmanager
 def served() -> Iterator[Store]:
     """A store for as long as the context lasts."""
-    port = free_port()
+    port = reserve()
     server = subprocess.Popen(
         [sys.executable, "-m", "moto.server", "-p", str(port)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )

@@ -24,7 +24,7 @@ from tests.conftest import EMBEDDED_RECIPE
 from tests.support import forkserver
 from tests.support.eventually import eventually
 from tests.support.finished import summary
-from tests.support.ports import Reserved
+from tests.support.ports import reserve
 
 KEY = "sesame"
 DEADLINE = 600.0
@@ -50,8 +50,8 @@ class Served:
             train(folder, worker)
 
     def __enter__(self) -> Self:
-        port = Reserved()
-        self.url = f"http://127.0.0.1:{port.number}"
+        port = reserve()
+        self.url = f"http://127.0.0.1:{port}"
         self._log = (self.folder / "serve.log").open("w+")
         environment = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT", "MLFLOW"))}
         self.process = subprocess.Popen(
@@ -59,7 +59,7 @@ class Served:
                 self.program or forkserver.shared().racro,
                 "serve",
                 "--port",
-                str(port.release()),
+                str(port),
                 "--run",
                 "mine",
                 *self.options,

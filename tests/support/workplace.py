@@ -18,10 +18,10 @@ import psutil
 
 from flows.station import servers
 from racro.config import loading
-from racro.processes.child import free_port
 from tests.conftest import EMBEDDED_RECIPE, TINY
 from tests.support import forkserver
 from tests.support.eventually import eventually
+from tests.support.ports import reserve
 
 IMPATIENT = {"PREFECT_WORKER_QUERY_SECONDS": "1", "PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "5"}
 STATE = ("PREFECT", "MLFLOW", "RACRO")
@@ -42,7 +42,7 @@ class Workplace:
         self.folder, self.options, self.program = folder, options, program
         self.home = home or folder / ".racro"
         self.set = {"RACRO_HOME": str(home)} if home else {}
-        self.ports = free_port(), free_port()
+        self.ports = reserve(), reserve()
         self.api = f"http://127.0.0.1:{self.ports[0]}/api"
         self.mlflow = f"http://127.0.0.1:{self.ports[1]}"
         self.client = httpx.Client(timeout=30)  # one, because each reads all certificates of the machine

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.server
 import socket
 import threading
@@ -12,7 +13,7 @@ import pytest
 
 from flows.station import local
 from flows.station.local import NoServer, prefect_server, require_tracking
-from racro.processes.child import free_port
+from racro.processes.child import free_port, reserved_port
 
 
 class Answers(http.server.BaseHTTPRequestHandler):
@@ -91,3 +92,25 @@ def test_a_place_that_cannot_hold_our_state_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(local.NoHome, match=r"file/\.racro: .*; start racro in a folder .* RACRO_HOME$"):
         local.settle(tmp_path / "file" / ".racro")
+
+
+def test_a_port_that_is_reserved_is_for_its_server_alone() -> None:
+    """On a busy machine another program's server took the port before Prefect's could."""
+    with reserved_port() as port:
+        with socket.socket() as other, pytest.raises(OSError, match="in use"):
+            other.bind(("127.0.0.1", port))
+        others = [free_port() for _ in range(1000)]
+        assert port not in others
+
+        async def serve() -> bytes:
+            async def answer(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+                writer.write(b"here")
+                writer.close()
+
+            async with await asyncio.start_server(answer, "127.0.0.1", port):
+                reader, writer = await asyncio.open_connection("127.0.0.1", port)
+                said = await reader.read()
+                writer.close()
+                return said
+
+        assert asyncio.run(serve()) == b"here"

@@ -41,3 +41,15 @@ def test_a_sweep_is_planned_as_a_whole(tmp_path: Path) -> None:
     updates = next(part for part in found["parts"] if part["name"] == "update")
     captions = next(part for part in found["parts"] if part["name"] == "captions")
     assert (found["trainings"], updates["runs"], captions["runs"]) == (4, 4, 2), "a seed's captions are shared"
+
+
+@pytest.mark.parametrize("search", ["random", "optuna"])
+def test_points_that_are_drawn_or_proposed_are_planned_too(tmp_path: Path, search: str) -> None:
+    axis = ("--axis", "update.learning_rate=1e-5..1e-3")
+    arguments = ("smoke", "--root", str(tmp_path), f"--{search}", "6", "--json")
+    found = json.loads(said(*arguments, *axis))
+    updates = next(part for part in found["parts"] if part["name"] == "update")
+    assert found["trainings"] == updates["runs"] == 6
+    guessed = "of Optuna's points the first 4 are known; the others depend on what these reach"
+    assert (guessed in found["assumptions"]) == (search == "optuna")
+    assert "--axis: is required" in str(CliRunner().invoke(app, ["plan", *arguments]).exception)

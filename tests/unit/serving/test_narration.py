@@ -56,7 +56,7 @@ def test_parts_stand_in_order_under_their_titles() -> None:
     whole = Written(texts, frozenset(STEPS))
     assert reasoning(whole) == "Caption:\nA bar.\n\nTentative answer:\nThree?\n\nThinking:\nHm."
     assert content(whole) == "\\boxed{3}"
-    assert "Second caption:\nThree?" in reasoning(whole, "check")
+    assert "Second caption:\nThree?" in reasoning(Written(texts, frozenset(STEPS), "check"))
 
 
 @given(st.text("<think>/ab ", max_size=30), st.integers(0, 30))
