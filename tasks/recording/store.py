@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import logging
+import os
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from pathlib import Path
 
 from mlflow import MlflowClient, get_tracking_uri
 from mlflow.exceptions import MlflowException
@@ -36,7 +39,8 @@ def client() -> MlflowClient:
         if uri.startswith(("http://", "https://")):
             _wait_for(f"{uri.rstrip('/')}/health", end)
         if uri.startswith("sqlite:"):  # making a new database takes its time on a busy machine
-            _look_up(uri)
+            with _alone(uri, end):
+                _look_up(uri)
         else:
             in_time(lambda: _look_up(uri), max(1.0, end - time.monotonic()))
     return MlflowClient(uri)
@@ -59,6 +63,28 @@ def answering() -> Iterator[None]:
         raise NoStore(
             f"MLFLOW_TRACKING_URI: {plain(uri)} does not answer ({reason}); start it, or unset the variable"
         ) from error
+
+
+@contextlib.contextmanager
+def _alone(uri: str, end: float) -> Iterator[None]:
+    """The only one on this machine who looks at a database: two that find it new would both migrate it, and one fails.
+
+    From `end` on (a monotonic time) without waiting any longer.
+    """
+    folder = Path(uri.removeprefix("sqlite:///").partition("?")[0]).parent
+    if not folder.is_dir():
+        yield
+        return
+    held = os.open(folder, os.O_RDONLY)
+    try:
+        while time.monotonic() < end:
+            with contextlib.suppress(BlockingIOError):
+                fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            time.sleep(0.1)
+        yield
+    finally:
+        os.close(held)
 
 
 def _look_up(uri: str) -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -393,3 +396,11 @@ def test_a_failed_run_is_marked_and_the_next_attempt_takes_it_up(tmp_path: Path)
     mended = loading.load(EMBEDDED_RECIPE, [*TINY, *quick, f"reasoner.engine={never_mind}"])
     train(mended, run="another", root=place)  # another reasoner: another training, which takes another name
     assert Counter(run.info.status for run in runs_of(place)) == {"FAILED": 1, "FINISHED": 1}
+
+
+def test_several_that_find_a_new_database_all_get_a_client(tmp_path: Path) -> None:
+    """Not one of them meets a migration of another."""
+    environment = os.environ | {"MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db"}
+    command = [sys.executable, "-c", "from tasks.recording import store; store.client()"]
+    asking = [subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) for _ in range(3)]
+    assert [(one.communicate(timeout=180)[1][-500:], one.returncode) for one in asking] == [("", 0)] * 3
