@@ -73,14 +73,18 @@ class _Reader:
 
     def count(self, messages: list[Message], sizes: Sequence[Size]) -> int:
         """Tokens of a prompt. Blank images stand for its images: a processor goes by their size."""
-        from racro.models.encoding import encode  # late: it loads torch
+        import torch  # late, as what follows loads it too
+
+        from racro.models.encoding import Takes, encode
 
         try:
             text = self.template.fill(messages, len(sizes))
         except ValueError as error:
             raise Unusable("prompt refused", str(error)) from error
         images = [Image.new("RGB", size) for size in sizes]
-        inputs = encode(self.processor, self.tokenizer, [text], [images], frozenset(["input_ids"]))
+        inputs = encode(
+            self.processor, self.tokenizer, [text], [images], Takes(frozenset(["input_ids"]), torch.float32)
+        )
         return int(inputs["input_ids"].shape[1])
 
     @cached_property

@@ -12,7 +12,7 @@ from racro.grading.plain import NESTED, balanced, clean, nested, undressed
 from racro.grading.ranks import rank
 from racro.grading.scales import shortened
 from racro.grading.units import Readings, unit
-from racro.grading.words import same_text
+from racro.grading.words import same_product, same_text
 from racro.schema import Gold
 
 SIX_DIGITS = Fraction(5, 10**6)
@@ -114,6 +114,7 @@ _PRODUCT = re.compile(r"[a-z]{2,3}")
 _JOINED = re.compile(r"\S$|\\[a-z]+\s$")
 """The end of a text where letters go on with a product; the space behind a command of LaTeX is none."""
 _LONE = re.compile(r"[A-Za-z](?:\^\{?-?\d\}?)?")
+_OPERATORS = "+-*/=·× "  # behind one stands a term and no unit: "ab + cd"
 _UPRIGHT = re.compile(
     r"\\(?:text|math|mbox|rm|operatorname|Omega|circ|degree)|[°Ω/]|(?<![A-Za-z])[A-Za-zµμ]{2,}(?![A-Za-z])"
 )
@@ -129,7 +130,7 @@ def measured(text: str) -> tuple[str, Readings]:
     while found is not None:
         before, last = plain[: found.start()], found[1]
         lone = _LONE.fullmatch(last) and plain[found.start(1) - 1].isspace() and computable(before)
-        if (lone or _UPRIGHT.search(last)) and balanced(last) and before.strip():
+        if (lone or _UPRIGHT.search(last)) and balanced(last) and before.rstrip(_OPERATORS) == before.rstrip() != "":
             if known := unit(clean(last)):
                 return before.rstrip("^"), known  # 30^\circ
             product = _PRODUCT.fullmatch(last) and _JOINED.search(plain[: found.start(1)])
@@ -159,7 +160,7 @@ def same_expression(found: str, gold: Gold) -> bool:
         if one and other and not attached(other, found) and (spelled or not attached(one, answer)):
             return same_number(other, one, _asked(gold, one, other))
     if _WORDS.fullmatch(clean(answer)):
-        return same_text(found, answer)
+        return same_text(found, answer) or same_product(found, gold)
     if nested(found) > NESTED:
         return False
     (answer, ours_in), (found, theirs_in) = measured(answer), measured(found)

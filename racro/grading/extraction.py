@@ -20,9 +20,9 @@ LONGEST = 20_000
 """Characters at the end of an output in which the answer is looked for."""
 
 
-_THOUGHT = re.compile(r"</(?i:think|thinking|thoughts?|reasoning)>")
+_THOUGHT = re.compile(r"</(?i:(?:seed:)?think|thinking|thoughts?|reasoning)>")
 _THOUGHTS = ("[/THINK]", "◁/think▷", "<|end_of_thought|>", "<|channel|>final<|message|>")
-_THINKING = re.compile(r"<(?i:think|thinking|thought)>|<\|begin_of_thought\|>")
+_THINKING = re.compile(r"<(?i:(?:seed:)?think|thinking|thought)>|<\|begin_of_thought\|>")
 _BRACKETED = re.compile(r"\[(?:(?i:EOS|EOT|PAD|\|endofturn\|)|END|/INST|UNUSED_TOKEN_\d+)\]")
 _BOX_TOKEN = re.compile(r"<\|(begin|end)_of_(?:box|solution|answer)\|>")
 _END_TOKEN = re.compile(
@@ -146,7 +146,8 @@ _STATED = re.compile(
 """Looks at one character before it tries the words: it begins at each word of a long text."""
 _STATED_IN_CHINESE = re.compile(
     r"(?:答案|结果|正确的?选项)(?:应该?|应当)?(?:是|为|选|:)[ \t]?(?:选项)?[ \t]?:?[ \t]?([^\n。]{1,100})"
-    r"|(?<![可待备])选(?:择|项)?[ \t]?:?[ \t]?(\(?[A-J]{1,6}(?![A-Za-z])[^\n。]{0,60})"
+    r"|(?<![可待备不别])(?<!不[应能要会该])(?<!不应该)"
+    r"选(?:择|项)?[ \t]?:?[ \t]?(\(?[A-J]{1,6}(?![A-Za-z])[^\n。]{0,60})"
     r"|\[答案\][ \t]?([^\n。\[]{1,100})"
 )
 _QUOTES = " *`\t\"'“”<>"

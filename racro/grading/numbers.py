@@ -242,7 +242,9 @@ def same_number(found: Number, gold: Number, asked: Gold) -> bool:
     where no tolerance is asked for. Units that are both known are converted; of one dimension they must be. 50 % equals
     0.5 and equals 50: questions for a percentage have golds of both forms.
     """
-    if (found.scaled or gold.scaled) and any(same_number(*pair, asked) for pair in _rescaled(found, gold)):
+    if (found.scaled or gold.scaled) and any(
+        same_number(*pair, asked) for pair in _rescaled(found, gold, asked.answer)
+    ):
         return True
     if opposed(found.following, gold.following):
         return False
@@ -258,14 +260,19 @@ def same_number(found: Number, gold: Number, asked: Gold) -> bool:
     return any(_near(found.value * scale, gold, asked) for scale in scales)
 
 
-def _rescaled(found: Number, gold: Number) -> list[tuple[Number, Number]]:
+def _rescaled(found: Number, gold: Number, answer: str) -> list[tuple[Number, Number]]:
     """Other readings of two numbers, by letters that may be scales; a scale is none beside a unit of measurement."""
 
     def may_be(one: Number, other: Number) -> bool:
         return not other.units or not converted(one.value, one.units, other.units)
 
     pairs = [(one, gold) for one in found.scaled if may_be(found, gold)]
+    if not _SHORTENED.search(answer):  # "0.1 M" is molar
+        return pairs
     return pairs + [(found._replace(scaled=()), one) for one in gold.scaled if may_be(gold, found)]
+
+
+_SHORTENED = re.compile(r"\d[A-Za-z]")
 
 
 def _near(value: Fraction, gold: Number, asked: Gold, rounding: Fraction = Fraction(0)) -> bool:

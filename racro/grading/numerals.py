@@ -15,8 +15,10 @@ _FIRST = re.compile(rf"(?:an?|half|quarter|{'|'.join(WORDS)})\b|[零〇一二两
 _IN_DIGITS_AND_WORDS = re.compile(r"\d{1,9} and |\d{1,3} [a-z]+(?:th|rd|half|halve|quarter|third)s?$", re.IGNORECASE)
 _CHINESE = re.compile(r"[零〇一二两三四五六七八九十百千万亿]+")
 _CHINESE_SHARE = re.compile(rf"({_CHINESE.pattern}|\d+)分之({_CHINESE.pattern}|\d+)")
+_CHINESE_DECIMAL = re.compile(rf"({_CHINESE.pattern})点([零〇一二三四五六七八九]+)(?![分十])")
 _CHINESE_DIGITS = dict(zip("零〇一二两三四五六七八九", (0, 0, 1, 2, 2, 3, 4, 5, 6, 7, 8, 9), strict=True))
 _POWERS = {"十": 10, "百": 100, "千": 1000}
+_PARTS = {"百": 100, "千": 1000, "万": 10000}
 _MEASURE_WORDS = "个只条根张本件块人次元年月日天名位棵朵片双对份种辆"
 _REPEATING = re.compile(r"(\d{0,20})\.(\d{0,20})\\(?:overline|bar|dot)\s?\{\s?(\d{1,20})\s?\}")
 _DIGIT = re.compile(r"\d")
@@ -55,8 +57,11 @@ def spelled(text: str) -> tuple[Fraction, str] | None:
     if in_english := english.spelled(text):
         return in_english
     if share := _CHINESE_SHARE.fullmatch(text):
-        bottom, top = (int(part) if part.isdigit() else _chinese(part) for part in share.groups())
+        bottom, top = (int(part) if part.isdigit() else _PARTS.get(part) or _chinese(part) for part in share.groups())
         return (Fraction(top, bottom), "") if top is not None and bottom else None
+    if (decimal := _CHINESE_DECIMAL.match(text)) and (before := _chinese(decimal[1])) is not None:
+        digits = "".join(str(_CHINESE_DIGITS[char]) for char in decimal[2])
+        return Fraction(f"{before}.{digits}"), text[decimal.end() :].strip()
     if match := _CHINESE.match(text):
         value, rest = _chinese(match[0]), text[match.end() :]
         if value is not None and (not rest or rest[0] in _MEASURE_WORDS or not "\u4e00" <= rest[0] <= "\u9fff"):

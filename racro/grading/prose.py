@@ -198,7 +198,7 @@ SHORT = 60
 """Characters of a line that may be an answer and nothing else."""
 _FORMULA = re.compile(r"\\\[(.{1,400}?)\\\]|\\\((.{1,400}?)\\\)")
 _DENIED = re.compile(r"(?:\b(?:not|never|neither|nor)|n['’]t)\s(?:equal to\s)?$")
-_POINT = re.compile(r"\b(?:is|are|at|be)\s([(\[][^()\[\]]{1,60},[^()\[\]]{1,60}[)\]])[.\s]*$")
+_POINT = re.compile(r"(?:\b(?:is|are|at|be)\s|(?<!不)[是为])([(\[][^()\[\]]{1,60},[^()\[\]]{1,60}[)\]])[.。\s]*$")
 """Coordinates or an interval without the signs of a formula: "The point is (3, -4)."."""
 _FORMULAS = re.compile(r"\$[^$]+\$(?:\s?(?:,|;|,? ?(?:and|or)\b)\s?\$[^$]+\$)+\.?")
 """A line of formulas that are one answer: "$x<1$ or $x>2$"."""

@@ -28,7 +28,7 @@ _TOKEN = re.compile(
     re.IGNORECASE,
 )
 _BESIDE = re.compile(r"[^\s,;:!?=|<>\u4e00-\u9fff]+")
-_SCALED = re.compile(rf"(?i:\s?{scales.NAMED})|{scales.LETTER}")
+_SCALED = re.compile(rf"(?i:\s?{scales.NAMED})|{scales.LETTER}|\s[KM](?![\w/^°'])")
 _UNIT_WORDS, LONGEST_UNIT = 4, 60
 _ANNOUNCED = re.compile(
     r"(?:=|\btotal of"
@@ -74,7 +74,7 @@ def concluded_number(read: Sequence[str], gold: Gold) -> str | None:
     asked = _ASKED.findall(gold.question.partition("\nChoices")[0].lower())
     if asked and (named := next(filter(None, (_numbered(asked[-1], sentence) for sentence in read)), None)):
         return named
-    read = [one_count(sentence, gold.question) for sentence in read]
+    read = [one_count(_without_bounds(sentence, gold.question), gold.question) for sentence in read]
     answer = numbers.number(gold.answer)
     whole = gold.kind == "integer" and not gold.unit and not (answer and answer.units)
 
@@ -82,6 +82,18 @@ def concluded_number(read: Sequence[str], gold: Gold) -> str | None:
         return not whole or found.percent or any(one.value.denominator == 1 for one in (found, *found.scaled))
 
     return next(filter(None, (rule(sentence, fits) for rule in _RULES for sentence in read)), None)
+
+
+_BOUND = re.compile(
+    r"\b(after|before|since|until|till|prior to) (?:the year )?[12]\d{3}(?=[*\s]*(?:$|[.,;!)]))", re.IGNORECASE
+)
+"""A year that only bounds another: "It was built before 1999."."""
+
+
+def _without_bounds(sentence: str, question: str) -> str:
+    """A sentence without the years that only bound what it says, unless the question asks for a bound: "Since when"."""
+    asked = question.lower()
+    return _BOUND.sub(lambda year: year[0] if re.search(rf"\b{year[1].lower()}\b", asked) else year[1], sentence)
 
 
 _ASKED = re.compile(r"\b(?:which|what) (?!is\b|are\b|was\b|were\b|does\b|do\b|did\b|of\b|number\b)([a-z]{3,15})\b")

@@ -7,13 +7,16 @@ denies, or that names two of the question's alternatives, gives none. Called for
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from functools import lru_cache
 from itertools import pairwise
 
 from racro.grading.asking import FILLERS, relevant, stem
+from racro.grading.english import ORDINAL
 from racro.grading.plain import clean
+from racro.grading.ranks import rank
 from racro.grading.units import unit
-from racro.grading.words import same_text, words
+from racro.grading.words import same_product, same_text, words
 from racro.schema import Gold
 
 LONGEST = 6
@@ -23,7 +26,7 @@ _REASON = re.compile(
     r"|[,;(]\s?(?:which|who|where|whose|for|it|the|this|because|since|as)\s|\s\(|(?<=[a-z])[.]\s|,?因为|,?由于|。"
 )
 _OPENING = re.compile(
-    r"^(?:so|thus|therefore|hence|then|finally|overall|clearly|indeed|consequently|yes|in|on|from|based|looking|according"
+    r"^(?:so|between|among|of|thus|therefore|hence|then|finally|overall|clearly|indeed|consequently|yes|in|on|from|based|looking|according"
     r"|given|comparing|as)\b[^,]{0,60},\s",
     re.IGNORECASE,
 )
@@ -41,40 +44,43 @@ _DENIED = re.compile(
 _SUBJECT = re.compile(r"(?:it|this|that|they|he|she|these|those|there)(?:['’]s| is| are| was| were)\b", re.IGNORECASE)
 _ASKING = frozenset(["which", "what", "who", "whom", "whose", "where", "when", "how", "why"])
 _ARTICLES = frozenset(["the", "a", "an"])
+_PEOPLE = frozenset(["person", "people"])
 _GRADED = re.compile(r"\w{2,}(?:er|est)|more|most|less|least")
 _ALTERNATIVES = re.compile(r"\b(?:between|among|of|from)\s+([^?.;:]{3,120})", re.IGNORECASE)
 
 
 def same_answer(found: str, gold: Gold) -> bool:
     """Is a text the gold answer, or a sentence that gives it?"""
-    if same_text(found, gold.answer):
+    if same_text(found, gold.answer) and not _share_of(found, gold):
         return True
     spelled = words(found).split()
     if len(spelled) > 1 and all(len(word) == 1 for word in spelled) and "".join(spelled) == words(gold.answer):
         return True  # "x y"
     if (is_so := _IS_SO.fullmatch(clean(found))) and is_so[1] == gold.answer:
         return True
-    if _product(found, gold):
+    if same_product(found, gold):
         return True
     ours = unit(gold.answer)
     if ours and set(ours) & set(unit(clean(found))):
         return True
-    theirs = said(found, gold.question)
+    theirs = None if _share_of(found, gold) else said(found, gold.question)
     return theirs is not None and (same_text(theirs, gold.answer) or theirs == _named(gold.answer, gold.question))
 
 
-_IS_SO = re.compile(r"(?:[它这那]|答案)?[是为](?:一?[个只种条])?([\u4e00-\u9fff]+?)的?。?")
-_TIMES = re.compile(r"\s?(?:\*|·|×|\\cdot|\\times)\s?")
+_SHARE = re.compile(
+    rf"\b(?:an?|one|1)[ -]{ORDINAL}s?(?! (?!of\b|the\b)[a-z])|^{ORDINAL} of (?:it|them|the|an?|all)\b", re.IGNORECASE
+)
+_PART = re.compile(r"\b(?:fraction|share|part|proportion|portion|how much)\b", re.IGNORECASE)
 
 
-def _product(found: str, gold: Gold) -> bool:
-    """Are two texts the same product of letters, "ab" and "b * a"? Without a sign the question has the letters."""
-    factors, plain = clean(gold.answer).replace(" ", ""), clean(found)
-    theirs = _TIMES.sub("", plain).replace(" ", "")
-    if not (re.fullmatch(r"[a-z]{2,4}", factors) and sorted(factors) == sorted(theirs)):
+def _share_of(found: str, gold: Gold) -> bool:
+    """Is a text a part of something, "a third of it", where the answer is a place in a row, "third"?"""
+    if rank(words(gold.answer)) is None or _PART.search(gold.question) or _SHARE.search(clean(gold.answer)):
         return False
-    signed = len(_TIMES.findall(plain)) == len(factors) - 1
-    return signed or all(re.search(rf"(?<![A-Za-z]){letter}(?![A-Za-z])", gold.question) for letter in factors)
+    return _SHARE.search(clean(found)) is not None
+
+
+_IS_SO = re.compile(r"(?:[它这那]|答案)?[是为](?:一?[个只种条])?([\u4e00-\u9fff]+?)的?。?")
 
 
 def _named(answer: str, question: str) -> str:
@@ -109,21 +115,35 @@ def said(sentence: str, question: str) -> str | None:
     spoken = words(head).split()
     named = [one for one in alternatives if one & set(spoken)]
     meant = set[str]().union(*alternatives)
-    if len(named) > 1:
+    if len(named) > 1 or (named and _of_the_other(head, question)):
         return None
     last = len(spoken) - 1  # "vitamin A"
+    fillers = FILLERS | _PEOPLE if "who" in asked else FILLERS
     kept = [
         at
         for at, word in enumerate(spoken)
-        if word in meant or (stem(word) not in asked and (word not in FILLERS or (at == last and len(word) == 1)))
+        if word in meant or (stem(word) not in asked and (word not in fillers or (at == last and len(word) == 1)))
     ]
     if not kept or len(kept) > LONGEST:
         return None
     if named and any(spoken[at] not in named[0] for at in kept):
         return None
-    if any(spoken[at] not in FILLERS - {"and"} for a, b in pairwise(kept) for at in range(a + 1, b)):
+    if any(spoken[at] not in fillers - {"and"} for a, b in pairwise(kept) for at in range(a + 1, b)):
         return None
     return " ".join(spoken[at] for at in kept)
+
+
+_THAN = re.compile(r"\bor (?:\w+er|less \w+|more \w+) than (the [^?.,;]{1,40})")
+
+
+def _of_the_other(sentence: str, question: str) -> bool:
+    """Is a sentence about what the question compares with: "or shorter than the blue bar"?"""
+    compared = _THAN.search(question.lower())
+    if compared is None:
+        return False
+    rest = question.lower().replace(compared[1], " ")
+    other = {stem(word) for word in words(compared[1]).split()} - {stem(word) for word in words(rest).split()}
+    return bool(other & {stem(word) for word in words(sentence).split()})
 
 
 @lru_cache(1024)
@@ -133,8 +153,26 @@ def _asked(question: str) -> tuple[frozenset[str], tuple[frozenset[str], ...]]:
     asked = frozenset(map(stem, words(plain).split()))
     listed = _items(plain)
     shared = frozenset.intersection(*listed) if listed else frozenset()
-    own = [frozenset(word for word in item - shared if not _GRADED.fullmatch(word)) for item in listed]
+    own = [item - shared for item in listed]
+    if not all(_graded(item) for item in own):  # "larger or smaller"
+        own = [frozenset(word for word in item if not _graded({word})) for item in own]
     return asked, tuple(item for item in own if item)
+
+
+def _graded(words: Iterable[str]) -> bool:
+    return all(map(_GRADED.fullmatch, words))
+
+
+def _alternative(last: list[str], before: list[str]) -> list[str]:
+    """The last alternative without what the question goes on with: "outside" of "inside or outside the box"."""
+    other = before[-len(last) :]
+    for at, word in enumerate(last[1:], 1):
+        if word == "than" or (word in _ARTICLES and other[at : at + 1] != [word]):
+            last = last[:at]
+            break
+    while last[-1] in FILLERS and len(last) > 1:
+        last = last[:-1]
+    return last
 
 
 def _items(question: str) -> list[frozenset[str]]:
@@ -151,6 +189,8 @@ def _items(question: str) -> list[frozenset[str]]:
     while last and last[0] in FILLERS:
         last.pop(0)
     items = [part.split() for part in re.split(r"[,;:?.!(]|\b(?:among|between|of)\b", before) if part.strip()]
+    if bare and items and last:
+        last = _alternative(last, items[-1])
     length = max(1, len(last))
     chosen = [items[-1][-length:]] if items else []
     for item in items[-2::-1]:

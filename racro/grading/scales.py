@@ -22,7 +22,7 @@ NAMED = (
 _NAMED_SCALE = re.compile(rf"({NAMED})\s?", re.IGNORECASE)
 LETTERS = {"k": 10**3, "K": 10**3, "M": 10**6, "B": 10**9, "T": 10**12}
 LETTER = r"[kKMBT](?![\w/^°'])"
-_LETTER_SCALE = re.compile(rf"({LETTER})\s?")
+_LETTER_SCALE = re.compile(rf"({LETTER}|\s[KMB](?![\w/^°']))\s?")
 _OF_MONEY = re.compile(r"([kKmMBT])(?![A-Za-z])\s?")
 _ASKED = re.compile(
     rf"\bhow (?:many|much) ({'|'.join(SCALES)}) |\bin (?:units of )?({'|'.join(SCALES)})s?\b", re.IGNORECASE
@@ -42,7 +42,7 @@ def named(text: str) -> tuple[int, str] | None:
 def letter(text: str, money: bool = False) -> tuple[int, str] | None:
     """The scale of a single letter right behind a number, and what follows it: "k views". Of money "m" is one too."""
     if found := (_OF_MONEY if money else _LETTER_SCALE).match(text):
-        return LETTERS["M" if found[1] == "m" else found[1]], text[found.end() :]
+        return LETTERS["M" if found[1] == "m" else found[1].strip()], text[found.end() :]
     return None
 
 

@@ -28,6 +28,8 @@ _ALGEBRA = re.compile(
 _VALUES = re.compile(r"[(\[]?[^()\[\],]{1,40}(?:,[^()\[\],]{1,40})+[)\]]?")
 _WORD = re.compile(r"[^\W\d_]{2,}")
 _POLAR = re.compile(r"是的?|否|对的?|不对|错误?|正确|不是")
+_RANKED = re.compile(r"(?:the )?\d{1,4}(?:st|nd|rd|th)(?: [a-z]+)?", re.IGNORECASE)
+"""What one of a row is called: "5th", "19th century"."""
 _FACTORIAL = re.compile(r"\d{1,3}!")
 _DATE = re.compile(r"\d{1,4}([/.-])\d{1,2}\1\d{1,4}")
 
@@ -41,6 +43,8 @@ def target(gold: Gold) -> Gold:
         kind = "integer" if kind == "integer" else "float"
     elif kind in ("integer", "float") and monomial(answer):
         kind = "expression"
+    elif kind == "integer" and _RANKED.fullmatch(answer):
+        kind = "text"
     choices, measured_in = tuple(map(normalised, gold.choices)), gold.unit and normalised(gold.unit)
     return Gold(answer, kind, choices, gold.precision, gold.tolerance, measured_in, normalised(gold.question))
 

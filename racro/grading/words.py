@@ -54,6 +54,19 @@ def _joined(words: str) -> str:
     )
 
 
+_TIMES = re.compile(r"\s?(?:\*|·|×|\\cdot|\\times)\s?")
+
+
+def same_product(found: str, gold: Gold) -> bool:
+    """Are two texts the same product of letters, "ab" and "b * a"? Without a sign the question has the letters."""
+    factors, plain = clean(gold.answer).replace(" ", ""), clean(found)
+    theirs = _TIMES.sub("", plain).replace(" ", "")
+    if not (re.fullmatch(r"[a-z]{2,4}", factors) and sorted(factors) == sorted(theirs)):
+        return False
+    signed = len(_TIMES.findall(plain)) == len(factors) - 1
+    return signed or all(re.search(rf"(?<![A-Za-z]){letter}(?![A-Za-z])", gold.question) for letter in factors)
+
+
 _RATIO = re.compile(r"\d{1,9}(?:\.\d{1,9})?(?:\s?(?::|\bto\b)\s?\d{1,9}(?:\.\d{1,9})?)+")
 _TIME = re.compile(r"[01]?\d:[0-5]\d|2[0-4]:[0-5]\d")
 
@@ -104,6 +117,7 @@ def words(text: str) -> str:
 _CHINESE = re.compile(r"(?:答案)?(?:是|为)?:?(?:(是|对|正确|能|可以|会)|(?:否|不|错|没))(?![\u4e00-\u9fff]{4})")
 
 
+_BEFORE_YES = frozenset(["indeed", "so", "thus", "therefore", "hence", "well", "clearly"])
 _REFUSED = frozenset(["idea", "clue", "comment", "answer", "information", "info", "data", "context"])
 """After "no" these refuse an answer."""
 
@@ -120,6 +134,8 @@ def yes_or_no(text: str) -> bool | None:
     if (taken_back := CORRECTED.match(text)) and (second := yes_or_no(text[taken_back.end() :])) is not None:
         return second
     said = re.findall(r"[a-z]+", clean(text).lower())
+    if len(said) > 1 and said[0] in _BEFORE_YES:
+        said = said[1:]
     if said[:1] == ["no"] and said[1:2] and said[1] in _REFUSED:
         return None
     if not said and (chinese := _CHINESE.match(clean(text))):

@@ -24,11 +24,12 @@ if TYPE_CHECKING:
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 STAND_INS: dict[str, tuple[str, ...]] = {
-    "gate_proj": ("gate_up_proj",),
-    "up_proj": ("gate_up_proj",),
-    "q_proj": ("in_proj_qkv", "in_proj_qkvz"),
-    "k_proj": ("in_proj_qkv", "in_proj_qkvz"),
-    "v_proj": ("in_proj_qkv", "in_proj_qkvz", "in_proj_z"),
+    "gate_proj": ("gate_up_proj", "w1"),
+    "up_proj": ("gate_up_proj", "w3"),
+    "down_proj": ("w2",),
+    "q_proj": ("in_proj_qkv", "in_proj_qkvz", "in_proj"),
+    "k_proj": ("in_proj_qkv", "in_proj_qkvz", "in_proj"),
+    "v_proj": ("in_proj_qkv", "in_proj_qkvz", "in_proj_z", "in_proj"),
     "o_proj": ("out_proj",),
 }
 """Layers that take the part of others, in models that fuse them or have linear attention."""

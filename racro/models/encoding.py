@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from PIL import Image
@@ -19,20 +19,34 @@ Inputs = dict[str, torch.Tensor]
 """What a forward takes, by name; `input_ids` and `attention_mask` (B, L) among them."""
 
 
-def accepted(model: Any) -> frozenset[str]:
-    """Names of the inputs that a model's forward takes, or hands on to the model inside it."""
-    inner = getattr(model, "model", None)
-    forwards = [type(model).forward, *([type(inner).forward] if inner is not None else [])]
-    return frozenset(name for forward in forwards for name in inspect.signature(forward).parameters)
+HALF = (torch.bfloat16, torch.float16)
+"""What some processors make of pixels, whatever the model's weights are."""
+NOT_READ = frozenset(["labels"])
+"""What a forward takes for a loss of its own."""
+
+
+class Takes(NamedTuple):
+    """What a model takes."""
+
+    names: frozenset[str]
+    """Of inputs that its forward takes, or hands on to the model inside it."""
+    dtype: torch.dtype
+
+    @classmethod
+    def of(cls, model: Any) -> Takes:
+        """The model itself, without wrappers."""
+        inner = getattr(model, "model", None)
+        forwards = [type(model).forward, *([type(inner).forward] if inner is not None else [])]
+        names = frozenset(name for forward in forwards for name in inspect.signature(forward).parameters)
+        return cls(names - NOT_READ, model.dtype)
 
 
 def encode(
-    processor: Any, tokenizer: Any, texts: Sequence[str], images: Sequence[Sequence[Image.Image]], known: frozenset[str]
+    processor: Any, tokenizer: Any, texts: Sequence[str], images: Sequence[Sequence[Image.Image]], model: Takes
 ) -> Inputs:
     """Inputs of B prompts, padded left, on the CPU, without positions.
 
-    `processor` is None for a text-only model. `texts`: filled chat templates. `images`: those of each prompt. `known`:
-    what `accepted` says of the model.
+    `processor` is None for a text-only model. `texts`: filled chat templates. `images`: those of each prompt.
     """
     # The chat template has written the special tokens; a second beginning-of-text would shift the distribution.
     options = {"padding": True, "return_tensors": "pt", "add_special_tokens": False, "padding_side": "left"}
@@ -41,7 +55,11 @@ def encode(
     else:
         nested = [list(own) for own in images]
         made = dict(processor(images=nested if any(nested) else None, text=list(texts), **options))
-    return {name: value for name, value in made.items() if name in known}
+    return {
+        name: value.to(model.dtype) if value.dtype in HALF else value
+        for name, value in made.items()
+        if name in model.names
+    }
 
 
 def positions(model: Any, inputs: Inputs) -> torch.Tensor:

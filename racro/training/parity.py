@@ -8,6 +8,7 @@ after hours of training. `racro.training.replay` compares log-probs again in eac
 from __future__ import annotations
 
 import gc
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,7 +79,7 @@ def check(
     rows = in_order(list(made), problems)
     engine.sleep()  # the model may need the memory of its GPU
     try:
-        gaps = _gaps(rows, problems, images_base, folder, engine, captioner, rollout, device)
+        gaps = _gaps(rows, problems, images_base, folder, engine, captioner, rollout, device, max_gap)
     finally:
         _free()
     if not gaps:
@@ -89,8 +90,8 @@ def check(
         max_gap = min(max_gap, FLOAT32_GAP)
     if not gap.mean() <= max_gap:
         raise ParityBroken(
-            f"engine ({captioner.engine.type}) and trainer see the same prompts, but their log-probs differ by "
-            f"{gap.mean():.3g} per token (largest: {gap.max():.3g}; allowed: {max_gap:.3g}): "
+            f"{captioner.model}: engine ({captioner.engine.type}) and trainer see the same prompts, but their "
+            f"log-probs differ by {gap.mean():.3g} per token (largest: {gap.max():.3g}; allowed: {max_gap:.3g}): "
             "positions, pixels, precision or weights differ"
         )
     return Parity(len(rows), len(gap), float(gap.mean()), float(gap.max()))
@@ -105,14 +106,18 @@ def _gaps(
     captioner: Captioner,
     rollout: RolloutSettings,
     device: str,
+    max_gap: float,
 ) -> list[torch.Tensor]:
-    """Of each caption: |log-prob difference| (T,) between the trainer's model and the engine."""
+    """Of each caption: |log-prob difference| (T,) between the trainer's model and the engine. Raises ParityBroken."""
+    from racro.training.trl_without_vllm import add_fused_lm_head
+
     processor = load_processor(folder, captioner.pixels)
     model = load_captioner(folder, captioner.dtype, torch_device(device))
     encoder = PromptEncoder(processor, model, images_base, captioner.template_kwargs)
     banned = vision_token_ids(model.config, processor.tokenizer)
     by_uid = {problem.uid: problem for problem in problems}
     gaps: list[torch.Tensor] = []
+    add_fused_lm_head(model, temperature=rollout.temperature)
     for row in rows:
         inputs = encoder.encode([by_uid[row.uid]])
         if difference := first_difference(prompt_ids(inputs)[0], row.prompt_ids):
@@ -121,6 +126,12 @@ def _gaps(
                 f"{difference}; they must load the same tokenizer and processor files, with the same image sizes"
             )
         if row.completion_ids:
+            if not gaps and not head_gap(model, inputs, row, rollout.temperature) <= FLOAT32_GAP + max_gap:
+                raise ParityBroken(
+                    f"captioner.model: the trainer computes log-probs from hidden states, and those of "
+                    f"{captioner.model} ({model.config.model_type}) are then others than by the model's own forward; "
+                    "use a model of another family (docs/models.md)"
+                )
             ours = trainer_logprobs(model, inputs, row, rollout.temperature, banned)
             gaps.append((ours - torch.tensor(row.logprobs)).abs())
     return gaps
@@ -141,14 +152,37 @@ def trainer_logprobs(
 
     `banned`: ids that engines never sample.
     """
-    completion = torch.tensor([row.completion_ids])
-    ids = torch.cat([inputs["input_ids"], completion], dim=1)
-    prompt = torch.arange(ids.shape[1]) < inputs["input_ids"].shape[1]
-    joined = extended(inputs, ids, torch.ones_like(ids), prompt[None])
-    moved = {name: value.to(model.device) for name, value in joined.items()}
-    kept = completion.shape[1]
+    moved, kept = _joined(model, inputs, row), len(row.completion_ids)
     # Counted from the end: not every model keeps as few logits as it is asked to.
     logits = model(**moved, use_cache=False, logits_to_keep=kept + 1).logits[0, -kept - 1 : -1].float()
     logits = logits.index_fill(-1, torch.tensor(banned, dtype=torch.long, device=logits.device), -torch.inf)
     scaled = (logits / temperature).log_softmax(-1)
-    return scaled.gather(1, completion[0, :, None].to(scaled.device))[:, 0].cpu()
+    return scaled.gather(1, moved["input_ids"][0, -kept:, None])[:, 0].cpu()
+
+
+@torch.inference_mode()
+def head_gap(model: Any, inputs: Inputs, row: RolloutRow, temperature: float) -> float:
+    """Mean |difference| of the caption's log-probs by the model's own forward and by TRL's, which makes no logits.
+
+    A family may leave out in its forward what its configuration says of the output layer, as a scale. Infinite where
+    TRL's does not know the family.
+    """
+    moved, kept = _joined(model, inputs, row), len(row.completion_ids)
+    tokens = moved["input_ids"][0, -kept:]
+    logits = model(**moved, use_cache=False, logits_to_keep=kept + 1).logits[0, -kept - 1 : -1].float()
+    plain = (logits / temperature).log_softmax(-1).gather(1, tokens[:, None])[:, 0]
+    labels = torch.full_like(moved["input_ids"], -100)
+    labels[0, -kept - 1 : -1] = tokens
+    try:
+        fused = model(**moved, shift_labels=labels, fused_lm_head=True).log_probs[0, -kept - 1 : -1]
+    except (AttributeError, TypeError):  # what is inside the model gives no hidden states
+        return math.inf
+    return float((plain - fused.float()).abs().mean())
+
+
+def _joined(model: Any, inputs: Inputs, row: RolloutRow) -> Inputs:
+    """Inputs of one prompt with its caption, on the model's device."""
+    ids = torch.cat([inputs["input_ids"], torch.tensor([row.completion_ids])], dim=1)
+    prompt = torch.arange(ids.shape[1]) < inputs["input_ids"].shape[1]
+    joined = extended(inputs, ids, torch.ones_like(ids), prompt[None])
+    return {name: value.to(model.device) for name, value in joined.items()}

@@ -14,7 +14,7 @@ from PIL import Image
 from racro.config import Objective
 from racro.data.images import open_image
 from racro.models.chat_template import ChatTemplate
-from racro.models.encoding import Inputs, accepted, encode
+from racro.models.encoding import Inputs, Takes, encode
 from racro.prompts import WRITING
 from racro.schema import Problem
 
@@ -35,7 +35,7 @@ class PromptEncoder:
         `objective`: what the prompts ask for.
         """
         self.messages = WRITING[objective]
-        self.processor, self.images_base, self.known = processor, images_base, accepted(model)
+        self.processor, self.images_base, self.takes = processor, images_base, Takes.of(model)
         self.decoded = 0
         """How many images have been decoded so far."""
         self.opened: dict[str, list[Image.Image]] = {}
@@ -53,7 +53,7 @@ class PromptEncoder:
         images = [opened[problem.uid] for problem in problems]
         messages = [self.messages(problem.question, len(problem.images)) for problem in problems]
         texts = [self.template.fill(said, len(own)) for said, own in zip(messages, images, strict=True)]
-        return encode(self.processor, self.processor.tokenizer, texts, images, self.known)
+        return encode(self.processor, self.processor.tokenizer, texts, images, self.takes)
 
     def _decoded(self, problem: Problem) -> list[Image.Image]:
         self.decoded += len(problem.images)

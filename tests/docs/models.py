@@ -22,7 +22,7 @@ from the families that the tests build as tiny random models; a family that is n
 Before anything runs, the command checks that transformers knows the architecture, that the processor loads and that the
 chat template carries the prompts. What does not fit is refused in one line that names the model. Before the first
 iteration, engine and trainer are compared on prompts and log-probs of a few captions (stage parity); what differs stops
-the run.
+the run. Aya Vision and Llama 4 are refused there: transformers and TRL compute their log-probs in different ways.
 
 ## Captioners
 
@@ -61,8 +61,8 @@ are looked for after its thoughts.
 ## Adapters
 
 `captioner.lora.targets` names layers by what they do. Where a model fuses gate and up projection (`gate_up_proj`), or
-has linear attention (`in_proj_qkv`, `in_proj_z`, `out_proj`), those take the part of the named ones. Whether vLLM
-serves such an adapter is checked when it is loaded.
+has linear attention or convolutions (`in_proj_qkv`, `in_proj_z`, `in_proj`, `out_proj`), or calls its layers `w1` to
+`w3`, those take the part of the named ones. Whether vLLM serves such an adapter is checked when it is loaded.
 """
 
 SPECIAL = {
@@ -78,6 +78,8 @@ SPECIAL = {
     "gemma4": "sliding windows, input per layer",
     "llava_onevision": "tiles",
     "minicpmv4_6": "slices, recurrent states",
+    "mistral3": "Pixtral: images of any size, a row of tokens each",
+    "lfm2_vl": "convolutions that keep a state",
 }
 """By model_type."""
 

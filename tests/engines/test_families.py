@@ -9,7 +9,8 @@ from transformers import AutoModelForImageTextToText
 
 from racro.config import Lora, UpdateSettings
 from racro.models import sizes
-from tests.support.families import FAMILIES, Family, build
+from racro.training.parity import ParityBroken
+from tests.support.families import FAMILIES, REFUSED, Family, build
 from tests.support.tiny_training import TinyTraining
 
 
@@ -57,3 +58,14 @@ def test_its_parameters_are_counted(trained: TinyTraining) -> None:
     assert [tower.trained for tower in found.towers] == [True, True], "language model and vision tower"
     assert [tower.trained for tower in adapted.towers] == [True, False]
     assert [tower.width for tower in adapted.towers] == [tower.width for tower in found.towers]
+
+
+@pytest.mark.parametrize("family", REFUSED, ids=lambda family: family.kind)
+def test_what_the_trainer_would_compute_otherwise_is_refused_before_the_first_iteration(
+    family: Family, tmp_path: Path
+) -> None:
+    trained = TinyTraining(build(family, tmp_path / "model"), tmp_path)
+    with pytest.raises(
+        ParityBroken, match=rf"captioner\.model: .*model \({family.kind}\) .*use a model of another fam"
+    ):
+        trained.parity()

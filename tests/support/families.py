@@ -396,6 +396,110 @@ def _minicpm(words: Any) -> tuple[Any, Any]:
     return config, hf.MiniCPMV4_6Processor(images, videos, words, words.chat_template)
 
 
+# --- Mistral, Liquid --------------------------------------------------------------------------------------------------
+
+PIXTRAL_TOKENS = {"picture": "[IMG]", "row_end": "[IMG_BREAK]", "picture_end": "[IMG_END]"}
+LFM2_TOKENS = {
+    "image_token": "<image>",
+    "image_start_token": "<|image_start|>",
+    "image_end_token": "<|image_end|>",
+    "image_thumbnail": "<|img_thumbnail|>",
+}
+
+
+def _mistral3(words: Any) -> tuple[Any, Any]:
+    config = hf.Mistral3Config(
+        text_config=decoder(words, model_type="mistral", sliding_window=None),
+        vision_config=vision(image_size=2 * PIXELS, patch_size=14, model_type="pixtral", head_dim=HIDDEN // HEADS),
+        spatial_merge_size=2,
+        vision_feature_layer=-1,
+        tie_word_embeddings=True,
+        **ids(words, image_token_index="[IMG]"),
+    )
+    images = hf.PixtralImageProcessorPil(size={"longest_edge": 2 * PIXELS}, patch_size=14)
+    return config, hf.PixtralProcessor(
+        images, words, patch_size=14, spatial_merge_size=2, chat_template=words.chat_template
+    )
+
+
+def _lfm2(words: Any) -> tuple[Any, Any]:
+    layers = ["conv", "full_attention", "conv"]
+    config = hf.Lfm2VlConfig(
+        text_config=decoder(words, model_type="lfm2", num_hidden_layers=3, layer_types=layers),
+        vision_config=vision(num_patches=64, patch_size=14, model_type="siglip2_vision_model", vision_use_head=False),
+        downsample_factor=2,
+        tile_size=PIXELS,
+        tie_word_embeddings=True,
+        **ids(words, image_token_id="<image>"),
+    )
+    images = hf.Lfm2VlImageProcessor(
+        encoder_patch_size=14,
+        tile_size=PIXELS,
+        min_image_tokens=2,
+        max_image_tokens=16,
+        max_num_patches=64,
+        do_image_splitting=False,
+    )
+    return config, hf.Lfm2VlProcessor(images, words, chat_template=words.chat_template)
+
+
+# --- what is refused --------------------------------------------------------------------------------------------------
+
+AYA_TOKENS = {
+    "image_token": "<image>",
+    "patch": "<|IMG_PATCH|>",
+    "start": "<|START_OF_IMG|>",
+    "end": "<|END_OF_IMG|>",
+    "row_end": "<|IMG_LINE_BREAK|>",
+    "tile": "TILE",
+    "whole": "TILE_GLOBAL",
+}
+LLAMA4_TOKENS = {
+    "picture": "<|image|>",
+    "start": "<|image_start|>",
+    "end": "<|image_end|>",
+    "patch": "<|patch|>",
+    "x": "<|tile_x_separator|>",
+    "y": "<|tile_y_separator|>",
+}
+
+
+def _aya(words: Any) -> tuple[Any, Any]:
+    config = hf.AyaVisionConfig(
+        text_config=decoder(words, model_type="cohere2"),
+        vision_config=vision(image_size=PIXELS, patch_size=14, model_type="siglip_vision_model", vision_use_head=False),
+        downsample_factor=2,
+        alignment_intermediate_size=2 * HIDDEN,
+        tie_word_embeddings=True,
+        **ids(words, image_token_index="<|IMG_PATCH|>"),
+    )
+    images = hf.GotOcr2ImageProcessorPil(size={"height": PIXELS, "width": PIXELS})
+    return config, hf.AyaVisionProcessor(
+        images,
+        words,
+        patch_size=14,
+        img_size=PIXELS,
+        downsample_factor=2,
+        image_token="<|IMG_PATCH|>",
+        chat_template=words.chat_template,
+    )
+
+
+def _llama4(words: Any) -> tuple[Any, Any]:
+    """Its processor makes pixels of bfloat16 whatever the weights are."""
+    size = {"pixel_shuffle_ratio": 0.5, "vision_output_dim": 64, "projector_input_dim": 64, "projector_output_dim": 64}
+    config = hf.Llama4Config(
+        text_config=decoder(words, intermediate_size_mlp=64, num_local_experts=2, attention_chunk_size=64),
+        vision_config=vision(image_size=PIXELS, patch_size=14, intermediate_size=4 * HIDDEN, **size),
+        tie_word_embeddings=False,
+        **ids(words, boi_token_index="<|image_start|>", eoi_token_index="<|image_end|>", image_token_index="<|patch|>"),
+    )
+    images = hf.Llama4ImageProcessor(size={"height": PIXELS, "width": PIXELS}, max_patches=4)
+    return config, hf.Llama4Processor(
+        images, words, patch_size=14, pixel_shuffle_ratio=0.5, chat_template=words.chat_template
+    )
+
+
 GEMMA_TOKENS = {"boi_token": "<start_of_image>", "eoi_token": "<end_of_image>", "image_token": "<image_soft_token>"}
 GEMMA4_TOKENS = {
     "boi_token": "<|image>",
@@ -435,4 +539,11 @@ FAMILIES = (
         _llava_onevision,
     ),
     Family("MiniCPM-V 4.6", "minicpmv4_6", "<|image_pad|>", MINICPM_TOKENS, _minicpm),
+    Family("Mistral 3", "mistral3", "[IMG]", PIXTRAL_TOKENS, _mistral3),
+    Family("LFM2-VL", "lfm2_vl", "<image>", LFM2_TOKENS, _lfm2),
 )
+REFUSED = (
+    Family("Aya Vision", "aya_vision", "<image>", AYA_TOKENS, _aya),
+    Family("Llama 4", "llama4", "<|image|>", LLAMA4_TOKENS, _llama4),
+)
+"""Families whose log-probs TRL computes otherwise than the model, or not at all."""

@@ -37,7 +37,7 @@ from racro.engines.protocol import (
 )
 from racro.engines.templates import fill
 from racro.models.chat_template import ChatTemplate
-from racro.models.encoding import accepted, encode, positions
+from racro.models.encoding import Takes, encode, positions
 from racro.models.folders import load_captioner, load_processor, load_reasoner, load_tokenizer, torch_device
 from racro.models.pixels import UNLIMITED
 from racro.models.vision_tokens import vision_token_ids
@@ -66,7 +66,7 @@ class TransformersEngine(Engine):
         self.load, self.tokenizer, self.processor, self.batch = load, tokenizer, processor, batch
         self.template = ChatTemplate(folder, tokenizer, processor, template_kwargs)
         self.model = model = load(folder)
-        self.known = accepted(model)
+        self.takes = Takes.of(model)
         self.device = model.device
         self.turn = threading.Lock()
         eos = model.generation_config.eos_token_id
@@ -195,7 +195,7 @@ class TransformersEngine(Engine):
         """Model inputs of B prompts, padded left, with position ids. Raises BadPrompt if one cannot be asked."""
         texts, images = [text for _, text in members], [request.prompt.images for request, _ in members]
         try:
-            inputs = encode(self.processor, self.tokenizer, texts, images, self.known)
+            inputs = encode(self.processor, self.tokenizer, texts, images, self.takes)
         except ValueError as error:
             raise BadPrompt(f"the model's processor does not take this: {error}") from error
         longest = int(inputs["attention_mask"].sum(-1).max())
