@@ -22,6 +22,9 @@ from racro.engines.waiting import take
 GATHER = 0.02
 """Seconds during which requests are gathered for one call: fewer calls, and a delay that does not matter."""
 
+PATIENCE = 1.0
+"""Seconds to wait for an engine that is being opened when it should be closed."""
+
 Answer = Future[Generation | Refusal]
 
 
@@ -32,7 +35,7 @@ class Prefetcher(Engine):
         """`start` opens the engine. `calls`: how many calls it works on at the same time."""
         self.start, self.calls = start, calls
         self.engine: Engine | None = None
-        self.failed = False
+        self.failed = self.closed = False
         self.answers: dict[str, Answer] = {}
         """By what determines them: prompt, sampling and seed."""
         self.waiting: list[tuple[Request, Answer]] = []
@@ -41,14 +44,18 @@ class Prefetcher(Engine):
         self.opening = threading.Lock()
 
     def open(self) -> Engine:
-        """The engine behind this one, opened now unless it is open already. Raises what opening it raises."""
+        """The engine behind this one, opened now unless it is open. Raises what opening it raises, and EngineLost."""
         with self.opening:
-            if self.engine is None:
+            if self.engine is None and not self.closed:
                 try:
                     self.engine = self.start()
                 except BaseException:  # the engine is lost for any error; raised again
                     self.failed = True
                     raise
+            if self.closed:
+                self._close()
+            if self.engine is None:
+                raise EngineLost("the engine was closed before it was open")
             return self.engine
 
     @property
@@ -109,10 +116,20 @@ class Prefetcher(Engine):
             self.engine.sleep(discard)
 
     def close(self) -> None:
-        """See Engine. Calls that still wait get the error of the closed engine."""
-        with self.opening:
-            if self.engine is not None:
-                self.engine.close()
+        """See Engine. Calls that still wait get the error of the closed engine.
+
+        One that is just being opened, for minutes perhaps, is closed by the thread that opens it.
+        """
+        self.closed = True
+        if self.opening.acquire(timeout=PATIENCE):
+            try:
+                self._close()
+            finally:
+                self.opening.release()
+
+    def _close(self) -> None:
+        if self.engine is not None:
+            self.engine.close()
 
     def _call(self) -> None:
         """Take what waits and have it answered, until nothing waits. In a thread."""

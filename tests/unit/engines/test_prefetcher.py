@@ -110,3 +110,29 @@ def test_an_engine_that_forgets_a_request_is_an_error() -> None:
     prefetcher = Prefetcher(Forgetful, 1)
     with pytest.raises(EngineLost, match="did not answer everything"):
         list(prefetcher.generate([request("a")]))
+
+
+def test_closing_does_not_wait_for_an_engine_that_is_being_opened() -> None:
+    """Ctrl-C while vLLM loads a model for minutes."""
+    begun, loaded, closed = threading.Event(), threading.Event(), threading.Event()
+
+    class Slow(Counting):
+        def close(self) -> None:
+            closed.set()
+
+    def start() -> Engine:
+        begun.set()
+        assert loaded.wait(60)
+        return Slow()
+
+    prefetcher = Prefetcher(start, 1)
+    prefetcher.prefetch([request("a")])
+    assert begun.wait(60)
+    prefetcher.close()
+    assert not loaded.is_set()
+    loaded.set()
+    assert closed.wait(60), "the thread that opened it closes it"
+    never = Prefetcher(Counting, 1)
+    never.close()
+    with pytest.raises(EngineLost, match="closed before it was open"):
+        never.open()
