@@ -24,7 +24,7 @@ from racro.serving.limits import Limits
 from racro.serving.pairs import Pairs, Unknown
 from racro.serving.service import Service
 from racro.serving.votes import Votes
-from tests.support.ports import Reserved
+from tests.support.ports import reserve
 
 
 def test_a_client_names_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -87,12 +87,12 @@ def test_a_server_collects_its_garbage(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(local, "settle", lambda: tmp_path)
     scripted = {"engine": {"type": "scripted", "rules": [{"replies": ["yes"]}]}}
     Path("recipe.yaml").write_text(yaml.safe_dump({"captioner": scripted, "reasoner": scripted}))
-    port, collects = Reserved(), []
+    port, collects = reserve(), []
 
     def wait() -> None:
-        httpx.get(f"http://127.0.0.1:{port.number}/health").raise_for_status()
+        httpx.get(f"http://127.0.0.1:{port}/health").raise_for_status()
         collects.append(gc.isenabled())
 
     monkeypatch.setattr(interruption, "wait", wait)
-    start(Models(recipe="recipe.yaml"), [], Address("127.0.0.1", port.release()), Limits(), 2, False, [])
+    start(Models(recipe="recipe.yaml"), [], Address("127.0.0.1", port), Limits(), 2, False, [])
     assert collects == [True]

@@ -204,7 +204,7 @@ def test_who_waits_too_long_is_told_so_and_gives_the_turn_back() -> None:
 
 
 def test_who_still_waits_when_the_server_ends_is_told_so() -> None:
-    service = Service(Models(delay=0.5).pairs(), Limits(concurrency=1))
+    service = Service(Models(delay=20).pairs(), Limits(concurrency=1))
 
     async def asked(service: Service) -> str | None:
         service.enter()
@@ -222,7 +222,7 @@ def test_who_still_waits_when_the_server_ends_is_told_so() -> None:
         while service.running == 0:
             await asyncio.sleep(0.01)
         service.end()
-        told = await asyncio.wait_for(asking, 0.3)  # no answer is there yet
+        told = await asyncio.wait_for(asking, 15)  # no answer is there yet
         assert service.inside == 0
         return [*told, await asked(service)]
 
