@@ -24,6 +24,7 @@ from racro.serving.limits import Limits
 from racro.serving.pairs import Pairs, Unknown
 from racro.serving.service import Service
 from racro.serving.votes import Votes
+from tasks.recording import store
 from tests.support.ports import reserve
 
 
@@ -96,3 +97,11 @@ def test_a_server_collects_its_garbage(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(interruption, "wait", wait)
     start(Models(recipe="recipe.yaml"), [], Address("127.0.0.1", port), Limits(), 2, False, [])
     assert collects == [True]
+
+
+def test_where_nobody_says_who_is_champion_there_may_still_be_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Unknown, it would be forgotten by a reload."""
+    monkeypatch.setattr(store, "DEADLINE", 0.1)
+    monkeypatch.setattr(store, "get_tracking_uri", lambda: f"http://127.0.0.1:{reserve()}")
+    with pytest.raises(store.NoStore, match="does not answer"):
+        Catalogue(Models(), [], None).find("champion", "embedded")
