@@ -17,13 +17,10 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 
 from racro.engines.protocol import Engine, EngineLost, Generation, Refusal, Request
-from racro.engines.waiting import take
+from racro.engines.waiting import take, unless_opening
 
 GATHER = 0.02
 """Seconds during which requests are gathered for one call: fewer calls, and a delay that does not matter."""
-
-PATIENCE = 1.0
-"""Seconds to wait for an engine that is being opened when it should be closed."""
 
 Answer = Future[Generation | Refusal]
 
@@ -121,11 +118,9 @@ class Prefetcher(Engine):
         One that is just being opened, for minutes perhaps, is closed by the thread that opens it.
         """
         self.closed = True
-        if self.opening.acquire(timeout=PATIENCE):
-            try:
+        with unless_opening(self.opening) as held:
+            if held:
                 self._close()
-            finally:
-                self.opening.release()
 
     def _close(self) -> None:
         if self.engine is not None:

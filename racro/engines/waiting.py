@@ -6,15 +6,20 @@ holds it off, so engines wait for a short time only, again and again.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import queue
+import threading
 import time
+from collections.abc import Iterator
 from typing import TypeVar
 
 T = TypeVar("T")
 
 WAIT = 1.0
 """Seconds of waiting at a time."""
+PATIENCE = 1.0
+"""Seconds to wait for an engine that is being opened when it should be closed."""
 
 
 def take(items: queue.SimpleQueue[T], seconds: float = math.inf) -> T:
@@ -26,3 +31,14 @@ def take(items: queue.SimpleQueue[T], seconds: float = math.inf) -> T:
         except queue.Empty:
             if time.monotonic() >= until:
                 raise
+
+
+@contextlib.contextmanager
+def unless_opening(opening: threading.Lock) -> Iterator[bool]:
+    """Hold the lock under which an engine is opened, unless that takes longer: for minutes perhaps. Yields if it is."""
+    held = opening.acquire(timeout=PATIENCE)
+    try:
+        yield held
+    finally:
+        if held:
+            opening.release()

@@ -19,15 +19,13 @@ from racro import config
 from racro.answering.engine_pair import Model, resolve, shared
 from racro.answering.pipeline import Racro
 from racro.engines.opening import CONCURRENT_CALLS
+from racro.engines.waiting import unless_opening
 from racro.errors import BadInput
 from racro.serving.chat import DEFAULT
 from racro.serving.errors import ApiError
 from racro.serving.sharing import Shared
 
 LOG = logging.getLogger(__name__)
-
-PATIENCE = 1.0
-"""Seconds at the end for an engine that is just being opened."""
 
 
 class Unknown(BadInput):
@@ -107,11 +105,9 @@ class Slot:
 
     def end(self) -> None:
         """Close the engine because the process ends; one that is being opened, for minutes perhaps, ends with it."""
-        if self.opening.acquire(timeout=PATIENCE):
-            try:
+        with unless_opening(self.opening) as held:
+            if held:
                 self._close()
-            finally:
-                self.opening.release()
 
     def _close(self) -> None:
         if self.shared is not None and self.model.engine is None:

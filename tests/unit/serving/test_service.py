@@ -15,10 +15,10 @@ from racro import config
 from racro.answering.engine_pair import Model
 from racro.answering.pipeline import Racro
 from racro.config import Scripted, ScriptedReply
+from racro.engines import waiting
 from racro.engines.local.scripted import ScriptedEngine
 from racro.engines.protocol import Engine, EngineLost
 from racro.errors import BadInput
-from racro.serving import pairs as pairs_module
 from racro.serving.chat import Inquiry
 from racro.serving.completion import Answered
 from racro.serving.errors import ApiError
@@ -166,7 +166,7 @@ def test_a_lost_engine_is_opened_again() -> None:
 
 
 def test_an_engine_that_is_being_opened_does_not_hold_up_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pairs_module, "PATIENCE", 0.01)
+    monkeypatch.setattr(waiting, "PATIENCE", 0.01)
     opening, go_on = threading.Event(), threading.Event()
 
     def slowly(*_: object) -> Engine:
