@@ -26,8 +26,8 @@ _REASON = re.compile(
     r"|[,;(]\s?(?:which|who|where|whose|for|it|the|this|because|since|as)\s|\s\(|(?<=[a-z])[.]\s|,?因为|,?由于|。"
 )
 _OPENING = re.compile(
-    r"^(?:so|between|among|of|thus|therefore|hence|then|finally|overall|clearly|indeed|consequently|yes|in|on|from|based|looking|according"
-    r"|given|comparing|as)\b[^,]{0,60},\s",
+    r"^(?:so|between|among|of|thus|therefore|hence|then|finally|overall|clearly|indeed|consequently|yes|in|on|from"
+    r"|based|looking|according|given|comparing|as)\b[^,]{0,60},\s",
     re.IGNORECASE,
 )
 _SO = re.compile(r"[,;]\s(?:and )?(?:so|thus|therefore|hence)\s", re.IGNORECASE)
