@@ -22,6 +22,8 @@ def open_door(servers: "dict[str, str]", python: str, own: str) -> None:
     name, arguments = os.path.basename(sys.argv[0]), sys.argv[1:]
     if name == "racro":
         arguments = ["-P", "-m", "flows.cli.main", *arguments]
+    if name == "tester":
+        arguments = ["-P", "-m", "tests.support.tester"]
     at = arguments.index("-m") + 1 if "-m" in arguments else 0
     server = servers.get(arguments[at], "") if at and set(arguments[: at - 1]) <= HARMLESS else ""
     if not os.path.exists(f"{server}.started") or STATIONS.intersection(arguments[at + 1 : at + 2]):
