@@ -17,6 +17,7 @@ import atexit
 import contextlib
 import fcntl
 import functools
+import importlib
 import json
 import os
 import runpy
@@ -41,6 +42,8 @@ MODULES = {
     "flows.cli.main": COMMANDS,
     "flows.station.prefect_server": COMMANDS,
     "flows.sweep_child": COMMANDS,
+    "prefect": COMMANDS,
+    "prefect.engine": COMMANDS,
     "racro.training.rank": COMMANDS,
     "tests.support.tester": COMMANDS,
     "racro.engines.worker.main": ENGINES,
@@ -178,6 +181,9 @@ def become(module: str, arguments: list[str], folder: str, environment: dict[str
     from racro import environment as variables
 
     variables.apply()
+    if module.partition(".")[0] == "prefect":
+        importlib.import_module("prefect")  # runpy reads the code of what it runs, and this appears late
+        sys.modules.pop(module if "." in module else f"{module}.__main__", None)
     code = 0
     try:
         runpy.run_module(module, run_name="__main__", alter_sys=True)
@@ -208,8 +214,11 @@ class Doors(NamedTuple):
 
 
 def doors(folder: Path, servers: Path) -> Doors:
-    """The doors to the servers of a folder, made in another folder."""
-    made = Doors(*(folder / name for name in Doors._fields))
+    """The doors to the servers of a folder, made in another folder, which looks like an environment to Python."""
+    (folder / "bin").mkdir()
+    (folder / "lib").symlink_to(Path(sys.prefix, "lib"))
+    (folder / "pyvenv.cfg").write_bytes(Path(sys.prefix, "pyvenv.cfg").read_bytes())
+    made = Doors(*(folder / "bin" / name for name in Doors._fields))
     sockets = {module: str(servers / name) for module, name in MODULES.items()}
     for door in made:
         opened = f"open_door({sockets!r}, {sys.executable!r}, {str(made.python)!r})"
