@@ -40,6 +40,7 @@ def ui(
     if "PREFECT_API_URL" not in os.environ:
         servers.check_port("--prefect-port", "127.0.0.1", prefect_port)
     servers.check_port("--mlflow-port", "127.0.0.1", mlflow_port)
+    tracking.require()
     with local.prefect_server(home, prefect_port) as api, local.mlflow_ui(home, mlflow_port) as mlflow_url:
         print(f"Prefect  {api.removesuffix('/api')}\nMLflow   {mlflow_url}\nCtrl-C ends both.", flush=True)
         interruption.wait()

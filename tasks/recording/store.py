@@ -64,7 +64,9 @@ def answering() -> Iterator[None]:
 
 
 def _look_up(uri: str) -> None:
-    MlflowClient(uri).get_experiment_by_name(EXPERIMENT)
+    found = MlflowClient(uri).get_experiment_by_name(EXPERIMENT)
+    if found is not None and found.name != EXPERIMENT:
+        raise MlflowException("something else than MLflow answers there")
 
 
 def _wait_for(url: str, end: float) -> None:
