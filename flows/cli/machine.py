@@ -10,7 +10,7 @@ import typer
 from flows import interruption
 from flows.cli.options import Json, Notify, Overrides, Root, Silence
 from flows.cli.running import settle
-from flows.station import local, servers
+from flows.station import local, servers, tracking
 from racro.config import loading
 
 
