@@ -95,7 +95,7 @@ def prepare(
     return _written(output, problems.load(problems_config, output.folder, seed, heldout))
 
 
-@stage("prepare", version=3 + RULES)
+@stage("prepare", version=4 + RULES)
 def prepare_table(
     output: Output,
     problems_config: Problems,
