@@ -78,3 +78,11 @@ def test_the_ui_takes_no_port_that_another_program_has(option: str, tmp_path: Pa
     assert done.err == (
         f"racro: {option} {port}: is taken by another program on 127.0.0.1; stop that program, or choose another port\n"
     )
+
+
+@pytest.mark.parametrize("command", ["ui", "up"])
+def test_two_servers_share_no_port(command: str, tmp_path: Path) -> None:
+    port = reserve()
+    done = racro(tmp_path, command, "--prefect-port", str(port), "--mlflow-port", str(port))
+    said = f"racro: --prefect-port and --mlflow-port are both {port}; each server needs a port of its own\n"
+    assert (done.code, done.out, done.err) == (2, "", said)
