@@ -219,7 +219,8 @@ def log_files(run_id: str, texts: dict[str, str], pictures: dict[str, bytes] | N
 @recorded
 def link_prompts(run_id: str, recipe: Recipe) -> None:
     """The prompts of a recipe in the prompt registry, and in the run."""
-    registry.link_prompts(MlflowClient(), run_id, recipe)
+    with in_turn("mlflow"):  # two that registered one at once would fail
+        registry.link_prompts(MlflowClient(), run_id, recipe)
 
 
 def champion_moves(run_id: str) -> list[Move]:
