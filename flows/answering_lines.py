@@ -11,7 +11,7 @@ from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, FiniteFloat, ValidationError
 
 from flows.engine_pair import BadOption
 from racro.errors import BadInput
@@ -31,7 +31,7 @@ class Line(BaseModel):
 
     images: str | tuple[str, ...]
     question: str
-    gold: str | int | float | None = None
+    gold: str | bool | int | FiniteFloat | None = None
     id: str | int | None = None
 
 

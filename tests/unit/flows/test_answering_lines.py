@@ -24,6 +24,7 @@ def test_broken_characters_cost_one_line(tmp_path: Path) -> None:
             {"question": "How \ud83d many?"},
             {"question": "How \0 many?"},
             {"gold": "\udc00"},
+            {"gold": float("nan")},
             {"images": "\ud83d.png"},
             {"images": ["\ud83d.png"]},
             {"id": "\ud83d"},
@@ -39,9 +40,9 @@ def test_broken_characters_cost_one_line(tmp_path: Path) -> None:
     written = [json.loads(as_line(line).encode("utf-8")) for line in said]
     last = written[-1]["id"]
     assert last == "last \u2028\u2029\x85 of all"
-    assert [line["id"] for line in written] == ["first", 2, 3, 4, 5, 6, 7, "\ud83d", 9, last]
+    assert [line["id"] for line in written] == ["first", 2, 3, 4, 5, 6, 7, 8, "\ud83d", 10, last]
     assert ["final" in line for line in written] == [line["id"] in ("first", "\ud83d", last) for line in written]
-    assert "broken characters" in written[1]["error"] and "no path of a file" in written[5]["error"]
+    assert "broken characters" in written[1]["error"] and "no path of a file" in written[6]["error"]
 
 
 def test_broken_characters_in_a_file_of_predictions_cost_no_verdict(tmp_path: Path) -> None:
