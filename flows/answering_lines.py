@@ -11,7 +11,7 @@ from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, FiniteFloat, ValidationError
 
 from flows.engine_pair import BadOption
 from racro.errors import BadInput
@@ -31,7 +31,7 @@ class Line(BaseModel):
 
     images: str | tuple[str, ...]
     question: str
-    gold: str | int | float | None = None
+    gold: str | bool | int | FiniteFloat | None = None
     id: str | int | None = None
 
 
@@ -116,9 +116,14 @@ def plain(answer: Answer) -> dict[str, Any]:
     return answer.model_dump(mode="json", exclude_none=True)
 
 
+ENDS_OF_LINES = str.maketrans({end: f"\\u{ord(end):04x}" for end in "\x85\u2028\u2029"})
+"""Where readers end a line too, though JSON does not; the others it escapes by itself."""
+
+
 def as_line(content: dict[str, Any]) -> str:
     """One line of JSON. A lone surrogate, which UTF-8 cannot hold, stays the JSON escape that it was."""
-    return json.dumps(content, ensure_ascii=False).encode("utf-8", "backslashreplace").decode()
+    text = json.dumps(content, ensure_ascii=False).translate(ENDS_OF_LINES)
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def print_line(content: dict[str, Any]) -> None:

@@ -13,7 +13,7 @@ from racro.config import Recipe
 from racro.models import devices
 from racro.schema import ProblemTable
 from racro.storage import layout
-from tasks.prepare import adopt_captioner, adopt_reasoner
+from tasks.prepare import adopt_captioner, adopt_reasoner, frozen
 from tasks.recording import events, publish, report
 from tasks.running.stages import Stages
 
@@ -30,7 +30,8 @@ def prepare(recipe: Recipe, run: str | None = None, root: str = "runs") -> tuple
     devices.require(recipe)
     stages = Stages(layout.absolute(root), recipe.runtime)
     report.check_root(stages.root)
-    models = adopt_captioner(recipe.captioner, recipe.runtime), adopt_reasoner(recipe.reasoner, recipe.runtime)
+    captioner = adopt_captioner(recipe.captioner, recipe.runtime, frozen(recipe))
+    models = captioner, adopt_reasoner(recipe.reasoner, recipe.runtime)
     problems = prepare_problems(recipe, stages, heldout=None)
     heldout = prepare_problems(recipe, stages, heldout=recipe.evaluation.problems)
     publish.preparation(problems, heldout, models)

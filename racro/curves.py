@@ -61,3 +61,9 @@ class IterationPoint(Frozen):
     def informative(self) -> float:
         """Share of the informative groups."""
         return self.informative_groups / self.groups if self.groups else 0.0
+
+    @property
+    def reward(self) -> str:
+        """The mean reward with its standard error: "0.512 ± 0.020". Without one for a single problem."""
+        error = f" ± {self.reward_stderr:.3f}" if self.groups > 1 else ""
+        return f"{self.reward_mean:.3f}{error}"

@@ -79,7 +79,7 @@ class Row(NamedTuple):
         """All of it in one line."""
         parts = []
         if self.point is not None:
-            parts.append(f"reward {self.point.reward_mean:.3f} ± {self.point.reward_stderr:.3f}")
+            parts.append(f"reward {self.point.reward}")
             parts.append(f"{self.point.informative:.0%} of the groups informative")
         if self.score is not None:
             parts.append(f"accuracy {self.score.share.percent} % (n = {self.score.n:,})")

@@ -95,7 +95,7 @@ def prepare(
     return _written(output, problems.load(problems_config, output.folder, seed, heldout))
 
 
-@stage("prepare", version=3 + RULES)
+@stage("prepare", version=4 + RULES)
 def prepare_table(
     output: Output,
     problems_config: Problems,
@@ -199,10 +199,10 @@ class CannotTrain(BadInput):
 
 
 @task(cache_policy=NO_CACHE, persist_result=False)
-def adopt_captioner(config: Captioner, runtime: Runtime, freeze: tuple[Part, ...] = ()) -> Policy:
-    """The initial policy: the captioner as it was given. `freeze`: parts of it that will not be trained.
+def adopt_captioner(config: Captioner, runtime: Runtime, freeze: tuple[Part, ...] | None = None) -> Policy:
+    """The initial policy: the captioner as it was given. `freeze`: parts that will not be trained; None: no training.
 
-    Raises ModelNotFound, UnsupportedModel, NoPixelLimits, NoSuchPart and CannotTrain.
+    Raises ModelNotFound, UnsupportedModel, NoPixelLimits, NoSuchPart, OtherLogProbs and CannotTrain.
 
     A scripted engine needs no model, but the next policy is made from this one's files.
     """
@@ -223,7 +223,11 @@ def adopt_captioner(config: Captioner, runtime: Runtime, freeze: tuple[Part, ...
         )
     if config.engine.type != "scripted":
         _check("captioner", config, folder)
-    model_parts.require(folder, freeze)
+    model_parts.require(folder, freeze or ())
+    if freeze is not None and config.model != "embedded" and config.engine.type != "scripted":
+        from racro.training import output_layer  # torch and TRL
+
+        output_layer.require(config.model, folder)
     return Policy(uri=str(folder.resolve()), rows=0, digest=model_digest(folder))
 
 

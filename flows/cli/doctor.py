@@ -30,7 +30,7 @@ def run(root: str, as_json: bool, recipe: Recipe | None = None) -> int:
     if recipe is not None:
         plan = placement.plan(recipe)
         findings["placement"] = plan.finding
-        findings |= placement.overlap(recipe)
+        findings |= placement.overlap(recipe) | placement.models(recipe)
     if as_json:
         rows = [{"check": name, **asdict(finding)} for name, finding in findings.items()]
         if plan is not None:

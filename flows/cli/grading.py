@@ -5,10 +5,10 @@ Loads neither Prefect nor torch, so that it begins at once. Exit status as every
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from flows.answering_lines import as_line
 from racro import predictions
 from racro.benchmarks.metrics import Scores
 from racro.grading import Grade
@@ -106,7 +106,7 @@ def _write(out: Path, read: Sequence[Prediction], grades: Sequence[Grade | None]
         line = {"uid": prediction.question.uid, "verdict": grade and grade.verdict}
         line["extracted"] = grade and grade.extracted
         line |= {name: value for name, value in known.items() if value is not None}  # only what the file told
-        lines.append(json.dumps(line, ensure_ascii=False))
+        lines.append(as_line(line))
     try:
         out.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
     except OSError as error:

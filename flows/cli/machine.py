@@ -10,7 +10,7 @@ import typer
 from flows import interruption
 from flows.cli.options import Json, Notify, Overrides, Root, Silence
 from flows.cli.running import settle
-from flows.station import local, servers
+from flows.station import local, servers, tracking
 from racro.config import loading
 
 
@@ -29,17 +29,17 @@ def doctor(
 
 
 def ui(
-    prefect_port: Annotated[int, typer.Option(help="Port of the Prefect UI.")] = 4200,
-    mlflow_port: Annotated[int, typer.Option(help="Port of the MLflow UI.")] = 5000,
+    prefect_port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the Prefect UI.")] = 4200,
+    mlflow_port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the MLflow UI.")] = 5000,
 ) -> None:
     """Open the Prefect and MLflow UIs on what was recorded here; Ctrl-C ends them."""
     home = settle()
     if running := servers.running(home):
         print(f"Prefect  {running.options.prefect_url}\nMLflow   {running.options.mlflow_url}\nUntil `racro down`.")
         return
-    if "PREFECT_API_URL" not in os.environ:
-        servers.check_port("--prefect-port", "127.0.0.1", prefect_port)
-    servers.check_port("--mlflow-port", "127.0.0.1", mlflow_port)
+    own = {"--prefect-port": prefect_port} if "PREFECT_API_URL" not in os.environ else {}
+    servers.check_ports("127.0.0.1", {**own, "--mlflow-port": mlflow_port})
+    tracking.require()
     with local.prefect_server(home, prefect_port) as api, local.mlflow_ui(home, mlflow_port) as mlflow_url:
         print(f"Prefect  {api.removesuffix('/api')}\nMLflow   {mlflow_url}\nCtrl-C ends both.", flush=True)
         interruption.wait()
@@ -56,8 +56,8 @@ def up(
         str | None, typer.Option(metavar="URI", help="Put runs and MLflow's files below it. (default: runs, .racro)")
     ] = None,
     host: Annotated[str, typer.Option(help="Address to listen on; there are no passwords.")] = "127.0.0.1",
-    prefect_port: Annotated[int, typer.Option(help="Port of Prefect's UI and API.")] = 4200,
-    mlflow_port: Annotated[int, typer.Option(help="Port of MLflow's UI and API.")] = 5000,
+    prefect_port: Annotated[int, typer.Option(min=1, max=65535, help="Port of Prefect's UI and API.")] = 4200,
+    mlflow_port: Annotated[int, typer.Option(min=1, max=65535, help="Port of MLflow's UI and API.")] = 5000,
     workers: Annotated[int, typer.Option(min=0, help="Runs that are executed at once on this machine.")] = 1,
     gpus: Annotated[
         str | None,

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 
 from flows import interruption
-from flows.station import local
+from flows.station import local, tracking
 from racro import imports
 from racro.config import Recipe, loading
 from racro.errors import BadInput
@@ -56,7 +56,7 @@ def server(module: str) -> Iterator[None]:
     own = "PREFECT_API_URL" not in os.environ
     where = f"starting a Prefect server (log: {home}/prefect/server.log)" if own else "connecting to the Prefect server"
     print(f"racro: {where}, then the flow", file=sys.stderr, flush=True)
-    local.require_tracking()
+    tracking.require()
     with local.prefect_server(home, meanwhile=partial(_import, module)):
         if own:
             _hide_addresses_that_end_with_the_command()

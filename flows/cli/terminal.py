@@ -122,7 +122,7 @@ def _row(row: Row) -> tuple[str, ...]:
     point, score = row.point, row.score
     return (
         f"{row.number}/{row.total}",
-        f"{point.reward_mean:.3f} ± {point.reward_stderr:.3f}" if point else "",
+        point.reward if point else "",
         f"{point.informative:.0%}" if point else "",
         score.share.percent if score else "",
         "from cache" if row.cached else f"{row.seconds:.1f}",

@@ -15,7 +15,6 @@ import signal
 import sys
 import time
 import urllib.error
-import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -97,7 +96,8 @@ def settle(home: Path | None = None) -> Path:
         "HF_DATASETS_CACHE": str(home / "datasets"),
     }
     defaults |= servers.addresses(home)
-    if "MLFLOW_TRACKING_URI" not in os.environ:
+    if not os.environ.get("MLFLOW_TRACKING_URI", "").strip():
+        os.environ.pop("MLFLOW_TRACKING_URI", None)
         (home / "mlflow").mkdir(exist_ok=True)
     for name, value in defaults.items():
         os.environ.setdefault(name, value)
@@ -166,29 +166,20 @@ def _alone_with_new(database: Path) -> Iterator[Callable[[], None]]:
         yield stack.close
 
 
-def require_tracking() -> None:
-    """If MLFLOW_TRACKING_URI names a server, it must answer. Before anything starts; raises NoServer."""
-    url = os.environ.get("MLFLOW_TRACKING_URI", "")
-    if url.startswith(("http://", "https://")):
-        parts = urllib.parse.urlsplit(url)
-        shown = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()  # without the password
-        _first_answer(url, f"MLFLOW_TRACKING_URI: {shown} does not answer ({{}}); start it, or unset the variable")
-
-
 def _require_prefect(url: str) -> None:
     """Raises NoServer."""
     fault = (
         f"PREFECT_API_URL: {url} is no Prefect server that can be used ({{}}); give the address of its API, "
         "http://HOST:4200/api, or unset the variable"
     )
-    status, kind = _first_answer(url, fault)
+    status, kind = first_answer(url, fault)
     if status in (401, 403):
         return  # Prefect sends the key, and has words of its own for a wrong one
     if status != 200 or kind == "text/html":
         raise NoServer(fault.format(f"it answers {status}" if status != 200 else "it answers with a web page"))
 
 
-def _first_answer(url: str, fault: str) -> tuple[int, str]:
+def first_answer(url: str, fault: str) -> tuple[int, str]:
     """Status and content type of what a server says about its health. Raises NoServer: `fault` with the reason in it.
 
     A server that does not answer, or only with errors of its own, has AWAY_DEADLINE to get well.
@@ -205,7 +196,7 @@ def _first_answer(url: str, fault: str) -> tuple[int, str]:
         except OSError as error:
             reason = " ".join(str(getattr(error, "reason", error)).split())
         except (ValueError, http.client.HTTPException) as error:  # no URL, or no HTTP
-            raise NoServer(fault.format(error)) from error
+            raise NoServer(fault.format(" ".join(str(error).split()))) from error
         if time.monotonic() + 1 > end:
             raise NoServer(fault.format(reason))
         time.sleep(1)

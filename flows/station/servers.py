@@ -146,8 +146,7 @@ def up(home: Path, options: Options, postgres: str | None) -> Station:
             differing = [name for name, value in options if value != getattr(station.options, name)]
             raise BadOption(f"a station runs here already, with another {', '.join(differing)}; `racro down` first")
         return station
-    for option, port in (("--prefect-port", options.prefect_port), ("--mlflow-port", options.mlflow_port)):
-        check_port(option, options.host, port)
+    check_ports(options.host, {"--prefect-port": options.prefect_port, "--mlflow-port": options.mlflow_port})
     log = home / "station" / "service_manager.log"
     log.parent.mkdir(exist_ok=True)
     file(home).unlink(missing_ok=True)
@@ -209,6 +208,14 @@ def _environment(options: Options, postgres: str | None) -> dict[str, str]:
     if postgres is not None:
         ours["RACRO_POSTGRES"] = postgres
     return {**os.environ, **SAFE_PATH, **ours}
+
+
+def check_ports(host: str, ports: Mapping[str, int]) -> None:
+    """Ports by option. Raises BadOption for one that cannot be listened on, or that two servers would share."""
+    for option, port in ports.items():
+        check_port(option, host, port)
+    if len(set(ports.values())) < len(ports):
+        raise BadOption(f"{' and '.join(ports)} are both {port}; each server needs a port of its own")
 
 
 def check_port(option: str, host: str, port: int) -> None:

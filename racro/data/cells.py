@@ -65,7 +65,7 @@ def text_of(value: Any, name: str, numbers: bool = False) -> str:
     if value is None:
         return ""
     if isinstance(value, str):
-        return sound(value, name).strip()
+        return sound(value, name).strip().removeprefix("\ufeff").lstrip()
     if numbers and is_number(value):
         return str(value)
     raise Unusable(f"{name} is no text", quoted(value))

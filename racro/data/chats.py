@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 from typing import Any, NamedTuple
 
 from racro.data.cells import Unusable, quoted, sound
@@ -14,7 +15,13 @@ from racro.prompts import IMAGE_TAG
 
 _KEYS = (("role", "content"), ("from", "value"))
 _USER = ("user", "human")
-_OTHERS = ("system", "assistant", "gpt", "model")
+_OTHERS = ("system", "developer", "assistant", "gpt", "model")
+_WRAPPERS = ("messages", "conversations", "conversation")
+"""Keys under which whole conversations are kept."""
+_LIKE = re.compile(
+    r"\ufeff?\s*(?:\[\s*\{\s*[\"'](?:role|from|content|value)|\{\s*[\"'](?:role|messages|conversations?))[\"']\s*:"
+)
+"""How a text begins that holds messages; no question does."""
 _SOURCES = ("image", "image_url", "url", "path", "bytes")
 
 
@@ -28,12 +35,19 @@ class Asked(NamedTuple):
 
 
 def messages_in(cell: Any) -> list[dict[str, Any]] | None:
-    """The messages of a cell, which may hold them as JSON or Python text; None when it is something else."""
-    if isinstance(cell, str) and cell.lstrip().startswith("[{"):
-        cell = _parsed(cell.strip())
-    if not isinstance(cell, list) or not cell or not all(isinstance(message, dict) for message in cell):
-        return None
-    return cell if all(_keys(message) for message in cell) else None
+    """The messages of a cell, which may hold them as JSON or Python text; None when it is something else.
+
+    Raises Unusable for a text that begins like messages and is none.
+    """
+    written = isinstance(cell, str) and _LIKE.match(cell) is not None
+    found = _parsed(cell.strip("\ufeff \t\r\n")) if written else cell
+    if isinstance(found, dict):
+        found = next((found[key] for key in _WRAPPERS if found.get(key) is not None), [found])
+    if isinstance(found, list) and found and all(isinstance(message, dict) and _keys(message) for message in found):
+        return found
+    if written:
+        raise Unusable("unknown chat layout", f"question is {quoted(cell)}")
+    return None
 
 
 def asked_in(messages: list[dict[str, Any]]) -> Asked:

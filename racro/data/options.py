@@ -19,6 +19,8 @@ LETTERS = "ABCDEFGHIJ"
 
 _MARKER = re.compile(r"(?:^|(?<=[\s;]))\(?([A-J])[.):]\s*")
 _LETTERED = re.compile(r"\(?([A-Ja-j])[.):]\)?\s*(\S.*)", re.DOTALL)
+_BULLET = re.compile(r"\n\s*[-*•+]\s*$")
+"""What opens the line of the next option in Markdown."""
 _LABELS = ("label", "letter", "key", "id")
 _TEXTS = ("text", "content", "value", "option")
 
@@ -59,6 +61,9 @@ def read_options(cell: Any) -> Options:
     labels = [_LETTERED.fullmatch(text) for text in texts]
     if texts and all(labels):
         return _checked([(label[1], label[2]) for label in labels if label])
+    own = [label is not None and label[1].upper() == letter for label, letter in zip(labels, LETTERS, strict=False)]
+    if any(own):
+        raise BadGold("options are not lettered A, B, ...", f"some of {texts} are")
     return _checked([(None, text) for text in texts])._replace(numbers=all(map(is_number, cell)))
 
 
@@ -139,7 +144,9 @@ def options_in(text: str) -> tuple[str, ...]:
     if len(found) < 2:
         return ()
     ends = [*(marker.start() for marker in found[1:]), len(text)]
-    return tuple(text[marker.end() : end].strip(" ;\n\t") for marker, end in zip(found, ends, strict=True))
+    return tuple(
+        _BULLET.sub("", text[marker.end() : end]).strip(" ;\n\t") for marker, end in zip(found, ends, strict=True)
+    )
 
 
 def options_text(options: Sequence[Any]) -> str:

@@ -6,6 +6,7 @@ into the artifact's folder; the caller writes the table and, last, the record. C
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import io
 from collections import Counter
@@ -215,8 +216,9 @@ def _require_columns(source: Source, columns: config.Columns) -> list[str]:
     wanted = {key: name for key, name in columns.model_dump().items() if name is not None}
     if columns.image not in source.columns and columns.question in source.columns:
         first = next(iter(source.rows([columns.question])), {})
-        if messages_in(first.get(columns.question)):
-            del wanted["image"]  # chat messages bring their images along
+        with contextlib.suppress(Unusable):  # of that row alone
+            if messages_in(first.get(columns.question)):
+                del wanted["image"]  # chat messages bring their images along
     for key, name in wanted.items():
         if name not in source.columns:
             there = ", ".join(source.columns) or "none at all"

@@ -13,6 +13,7 @@ from typing import Any
 
 from racro.config import PixelRange
 from racro.errors import BadInput
+from racro.models import making
 from racro.models.chat_template import BadTemplate, ChatTemplate
 from racro.models.folders import base_folder, load_processor, load_tokenizer
 from racro.models.pixels import UNLIMITED, limit
@@ -65,12 +66,13 @@ def _require_architecture(role: str, name: str, folder: Path, shown: bool) -> No
     from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
 
     try:
-        kind = type(AutoConfig.from_pretrained(folder))
+        config = AutoConfig.from_pretrained(folder)
     except (ValueError, KeyError, OSError) as error:
         raise UnsupportedModel(
             f"{role}.model: transformers cannot load {name}: {_line(error)}; use a model that it supports without code "
             "of the model's own (docs/models.md)"
         ) from error
+    kind = type(config)
     sees = kind in AutoModelForImageTextToText._model_mapping
     if shown and not sees:
         purpose = "train" if role == "captioner" else "show images to"
@@ -82,6 +84,28 @@ def _require_architecture(role: str, name: str, folder: Path, shown: bool) -> No
         raise UnsupportedModel(
             f"{role}.model: {name} ({kind.model_type}) is no model that writes text; use one of those in docs/models.md"
         )
+    if reads := _reads_otherwise(config):
+        raise UnsupportedModel(
+            f"{role}.model: {name} ({kind.model_type}) {reads}, and here a model reads what it wrote as it reads its "
+            "prompt, from left to right; use one of those in docs/models.md"
+        )
+    if role == "captioner":
+        try:
+            making.without_weights(AutoModelForImageTextToText, config)
+        except Exception as error:  # each family has its own
+            raise UnsupportedModel(
+                f"{role}.model: transformers cannot make the model of {name} ({kind.model_type}): {_line(error)}; "
+                "install what is missing, or use one of those in docs/models.md"
+            ) from error
+
+
+def _reads_otherwise(config: Any) -> str | None:
+    """How a model reads its prompt, if not from left to right."""
+    if config.is_encoder_decoder:
+        return "has an encoder for its prompt"
+    if getattr(config.get_text_config(), "use_bidirectional_attention", None) is True:
+        return "reads its prompt in both directions"
+    return None
 
 
 def _line(error: Exception) -> str:

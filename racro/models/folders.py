@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 EMBEDDED = Path(__file__).parents[1] / "embedded" / "models"
 """The two tiny models that ship with the package: `captioner` and `reasoner`."""
 
-READER_SUFFIXES = (".json", ".jinja", ".model", ".txt")
+READER_SUFFIXES = (".json", ".jinja", ".model", ".txt", ".tiktoken", ".bpe")
 """The files of a model folder that say how it reads prompts: configuration, template, tokenizer, processor."""
 IDENTITY_SUFFIXES = (".safetensors", *READER_SUFFIXES)
 """The files that change what a model answers, its weights being in safetensors."""
@@ -147,7 +147,7 @@ def model_digest(folder: Path, suffixes: tuple[str, ...] = ()) -> str:
         digest.update(f"base:{model_digest(base, suffixes)}\n".encode())
     counted = suffixes or _identity_suffixes(folder)
     for file in sorted(folder.iterdir()):
-        if file.suffix in counted and file.name not in (RECORD, LINEAGE):
+        if file.suffix in counted and file.name not in (RECORD, LINEAGE) and file.is_file():
             with file.open("rb") as stream:
                 digest.update(f"{file.name}:{hashlib.file_digest(stream, 'sha256').hexdigest()}\n".encode())
     return digest.hexdigest()

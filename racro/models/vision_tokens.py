@@ -14,13 +14,14 @@ from typing import Any
 from racro.models.folders import base_folder, load_tokenizer
 
 TOKENS = ("<|vision_start|>", "<|vision_end|>", "<|vision_pad|>", "<|image_pad|>", "<|video_pad|>", "<image>")
-CONFIG = re.compile(r"(image|video|audio|vision|boi|eoi|boa|eoa)(_\w+)?_token_(id|index)")
+CONFIG = re.compile(r"(image|video|audio|vision|visual|boi|eoi|boa|eoa)(_\w+)?_token_(ids?|index)")
 
 
 def vision_token_ids(config: Any, tokenizer: Any) -> list[int]:
     """Sorted ids, from a model's configuration and its tokenizer's vocabulary; empty for a text-only model."""
-    ids = {getattr(config, name) for name in vars(config) if CONFIG.fullmatch(name)}
+    named = [getattr(config, name) for name in vars(config) if CONFIG.fullmatch(name)]
     vocabulary = tokenizer.get_vocab()
+    ids = {one for value in named for one in (value if isinstance(value, list | tuple) else [value])}
     ids |= {vocabulary.get(token) for token in TOKENS}
     return sorted(i for i in ids if isinstance(i, int))
 

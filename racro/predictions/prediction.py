@@ -100,7 +100,7 @@ def _mended(value: Any) -> Any:
 
 def _lines(file: Path, text: str) -> list[Any]:
     found = []
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(text.split("\n"), 1):
         try:
             if line.strip():
                 found.append(json.loads(line))

@@ -38,6 +38,8 @@ LIGHT = {
     "card": "#ffffff",
 }
 """Name of the CSS variable -> its value in the light theme; no value twice, the page replaces by value."""
+LONGEST_LABEL = 40
+"""Characters of a category in a chart."""
 CROWD = 30
 """Points above which error bars become a band and markers are left out."""
 COLOURS = ("one", "two", "three", "four", "five")
@@ -151,12 +153,18 @@ def by_category(evaluations: Sequence[EvalPoint]) -> Draw:
     return draw
 
 
+def _label(name: str) -> str:
+    """A category, which is anybody's words, on one line of a chart and not as mathematics."""
+    line = " ".join(name.split())
+    return (line if len(line) <= LONGEST_LABEL else f"{line[: LONGEST_LABEL - 1]}…").replace("$", r"\$")
+
+
 def _lines(axes: Any, at: Sequence[int], series: Mapping[str, Sequence[float]]) -> None:
     """One line for each name."""
     for number, (name, values) in enumerate(series.items()):
         style = {"color": LIGHT[COLOURS[number % len(COLOURS)]], "ls": DASHES[number // len(COLOURS) % len(DASHES)]}
         marker = "" if len(at) > CROWD else "o"
-        axes.plot(at, values, marker=marker, label=name.replace("$", r"\$"), lw=1.8, ms=3.5, **style)
+        axes.plot(at, values, marker=marker, label=_label(name), lw=1.8, ms=3.5, **style)
     iteration_axis(axes, at)
     legend(axes)
 
@@ -202,9 +210,10 @@ def categories(before: EvalPoint, after: EvalPoint | None) -> Draw:
             )
         counted = after or before
         labels = [
-            f"{name}  (n {counted.by_category[name].n})" if name in counted.by_category else name for name in names
+            f"{_label(name)}  (n {counted.by_category[name].n})" if name in counted.by_category else _label(name)
+            for name in names
         ]
-        axes.set_yticks(range(len(names)), [label.replace("$", r"\$") for label in labels], color=LIGHT["ink"])
+        axes.set_yticks(range(len(names)), labels, color=LIGHT["ink"])
         axes.set_xlim(0, 108)
         axes.grid(axis="y", visible=False)
         axes.grid(axis="x", visible=True)

@@ -21,7 +21,7 @@ class Diverged(BadInput):
         self.facts = what, step, total, learning_rate
         super().__init__(
             f"the update has diverged: {what} at optimizer step {step} of {total}; nothing was written. Lower "
-            f"update.learning_rate (now {learning_rate:g}) or update.max_grad_norm"
+            f"update.learning_rate (now {learning_rate:g}), update.beta, update.weight_decay or update.max_grad_norm"
         )
 
     def __reduce__(self) -> tuple[type[Diverged], tuple[str, int, int, float]]:

@@ -24,6 +24,7 @@ from racro.models.vision_tokens import vision_token_ids
 from racro.rollouts.captioner import caption, in_order
 from racro.schema import Problem
 from racro.schema import Rollout as RolloutRow
+from racro.training.output_layer import refusal
 from racro.training.prompts import PromptEncoder, first_difference, prompt_ids
 
 FLOAT32_GAP = 1e-4
@@ -127,11 +128,7 @@ def _gaps(
             )
         if row.completion_ids:
             if not gaps and not head_gap(model, inputs, row, rollout.temperature) <= FLOAT32_GAP + max_gap:
-                raise ParityBroken(
-                    f"captioner.model: the trainer computes log-probs from hidden states, and those of "
-                    f"{captioner.model} ({model.config.model_type}) are then others than by the model's own forward; "
-                    "use a model of another family (docs/models.md)"
-                )
+                raise ParityBroken(refusal(captioner.model, model.config.model_type))
             ours = trainer_logprobs(model, inputs, row, rollout.temperature, banned)
             gaps.append((ours - torch.tensor(row.logprobs)).abs())
     return gaps

@@ -178,7 +178,7 @@ class ReplayTrainer(GRPOTrainer):
         loss = self.accelerator.reduce(self._backward(step), reduction="mean").item()
         norm = self.accelerator.clip_grad_norm_(self.model.parameters(), self.config_.max_grad_norm)
         logged = {"loss": loss, "grad_norm": whole(norm).item(), "learning_rate": rate}
-        if what := not_finite(logged | {name: values[-1] for name, values in self._metrics["train"].items()}):
+        if what := not_finite({name: values[-1] for name, values in self._metrics["train"].items()} | logged):
             raise self._diverged(what, step + 1)
         self.optimizer.step()
         self.optimizer.zero_grad()

@@ -17,8 +17,9 @@ from racro.storage.files import in_time
 from tasks.running.locks import in_turn
 
 EXPERIMENT = "racro"
-HEALING = ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED")
-"""MLflow's codes for what another attempt may get past; it gives a lost connection the first."""
+HEALING = ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED", "RESOURCE_ALREADY_EXISTS")
+"""MLflow's codes for what another attempt may get past; it gives a lost connection the first. What somebody else made
+at the same moment is found the next time."""
 DEADLINE = 25.0
 """Seconds for the store to answer. A server that is being restarted comes back in time."""
 
@@ -64,7 +65,9 @@ def answering() -> Iterator[None]:
 
 
 def _look_up(uri: str) -> None:
-    MlflowClient(uri).get_experiment_by_name(EXPERIMENT)
+    found = MlflowClient(uri).get_experiment_by_name(EXPERIMENT)
+    if found is not None and found.name != EXPERIMENT:
+        raise MlflowException("something else than MLflow answers there")
 
 
 def _wait_for(url: str, end: float) -> None:

@@ -11,7 +11,6 @@ import functools
 import io
 import json
 import os
-import re
 import threading
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar
@@ -34,6 +33,7 @@ from racro.schema import EntryTable, Policy, ProblemTable
 from racro.storage.retention import training_digests
 from racro.summary import Score
 from tasks.recording import events, registry, store
+from tasks.recording.metric_names import named
 from tasks.recording.registry import Judge, Move
 from tasks.recording.store import EXPERIMENT
 from tasks.recording.undisturbed import undisturbed
@@ -219,7 +219,8 @@ def log_files(run_id: str, texts: dict[str, str], pictures: dict[str, bytes] | N
 @recorded
 def link_prompts(run_id: str, recipe: Recipe) -> None:
     """The prompts of a recipe in the prompt registry, and in the run."""
-    registry.link_prompts(MlflowClient(), run_id, recipe)
+    with in_turn("mlflow"):  # two that registered one at once would fail
+        registry.link_prompts(MlflowClient(), run_id, recipe)
 
 
 def champion_moves(run_id: str) -> list[Move]:
@@ -288,7 +289,5 @@ def _log(
     data: ProblemTable | None = None,
 ) -> None:
     tie = {"dataset_name": "problems-heldout", "dataset_digest": data.digest[:32]} if data else {}
-    # Names hold categories, which are anybody's words: "(GradeSchool) Geometric" is no name to MLflow.
-    named = {re.sub(r"[^\w/. :-]", "_", name): value for name, value in metrics.items()}
-    points = [Metric(k, v, int(finished * 1000), step, model_id=model_id, **tie) for k, v in named.items()]
+    points = [Metric(k, v, int(finished * 1000), step, model_id=model_id, **tie) for k, v in named(metrics).items()]
     MlflowClient().log_batch(run_id, metrics=points)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.server
 import socket
 import threading
 import time
@@ -23,15 +24,37 @@ def silent() -> Iterator[str]:
         yield f"http://127.0.0.1:{listener.getsockname()[1]}"
 
 
-@pytest.mark.parametrize("kind", ["dead", "silent", "folder", "unknown"])
+class Agrees(http.server.BaseHTTPRequestHandler):
+    """Answers whatever it is asked with an empty object."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("content-type", "application/json")
+        self.end_headers()
+        self.wfile.write(b"{}")
+
+    def log_message(self, *arguments: object) -> None:
+        pass
+
+
+@pytest.fixture
+def stranger() -> Iterator[str]:
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Agrees) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+
+
+@pytest.mark.parametrize("kind", ["dead", "silent", "stranger", "folder", "unknown"])
 def test_a_tracking_store_that_cannot_be_used_is_one_line_within_half_a_minute(
-    kind: str, silent: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    kind: str, silent: str, stranger: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(store, "DEADLINE", 4.0)
     uri = {
         "dead": f"http://user:secret@127.0.0.1:{reserve()}",
         "silent": silent,
+        "stranger": stranger,
         "folder": "./mlruns",
         "unknown": "nonsense://x",
     }[kind]
@@ -55,3 +78,11 @@ def test_the_ui_takes_no_port_that_another_program_has(option: str, tmp_path: Pa
     assert done.err == (
         f"racro: {option} {port}: is taken by another program on 127.0.0.1; stop that program, or choose another port\n"
     )
+
+
+@pytest.mark.parametrize("command", ["ui", "up"])
+def test_two_servers_share_no_port(command: str, tmp_path: Path) -> None:
+    port = reserve()
+    done = racro(tmp_path, command, "--prefect-port", str(port), "--mlflow-port", str(port))
+    said = f"racro: --prefect-port and --mlflow-port are both {port}; each server needs a port of its own\n"
+    assert (done.code, done.out, done.err) == (2, "", said)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.support.families import FAMILIES
+from tests.support.families import FAMILIES, REFUSED, UNREADABLE
 from tests.support.reasoners import REASONERS
 
 PAGE = Path(__file__).parents[2] / "docs" / "models.md"
@@ -22,7 +22,13 @@ from the families that the tests build as tiny random models; a family that is n
 Before anything runs, the command checks that transformers knows the architecture, that the processor loads and that the
 chat template carries the prompts. What does not fit is refused in one line that names the model. Before the first
 iteration, engine and trainer are compared on prompts and log-probs of a few captions (stage parity); what differs stops
-the run. Aya Vision and Llama 4 are refused there: transformers and TRL compute their log-probs in different ways.
+the run.
+
+Refused by name before anything is prepared, and found out from the code of transformers without weights, so other
+families are as well:
+
+- for a training, {refused}: transformers and TRL compute their log-probs in different ways;
+- everywhere, {unreadable}, whose prompt is read in both directions, and models with an encoder for their prompt.
 
 ## Captioners
 
@@ -80,6 +86,7 @@ SPECIAL = {
     "minicpmv4_6": "slices, recurrent states",
     "mistral3": "Pixtral: images of any size, a row of tokens each",
     "lfm2_vl": "convolutions that keep a state",
+    "ovis2": "tokens around an image that have features of their own",
 }
 """By model_type."""
 
@@ -91,7 +98,12 @@ def page() -> str:
         needs = f" `{family.needs}` " if family.needs else " "
         captioners.append(f"| {family.name} | `{family.kind}` | {SPECIAL[family.kind]} |{needs}|")
     reasoners = [f"| {reasoner.name} | {reasoner.special} |" for reasoner in REASONERS]
-    return TEXT.format(captioners="\n".join(captioners), reasoners="\n".join(reasoners))
+    return TEXT.format(
+        captioners="\n".join(captioners),
+        reasoners="\n".join(reasoners),
+        refused=" and ".join((", ".join(family.name for family in REFUSED[:-1]), REFUSED[-1].name)),
+        unreadable=", ".join(family.name for family in UNREADABLE),
+    )
 
 
 if __name__ == "__main__":

@@ -443,6 +443,32 @@ def _lfm2(words: Any) -> tuple[Any, Any]:
     return config, hf.Lfm2VlProcessor(images, words, chat_template=words.chat_template)
 
 
+# --- Ovis -------------------------------------------------------------------------------------------------------------
+
+OVIS_INDICATORS = ("<IMG_START>", "<IMG_GRID>", "<IMG_COL>", "<IMG_ROW>", "<IMG_END>")
+OVIS_TOKENS = {"image_token": "<image>", "atom": "<IMG_ATOM>"} | {token.strip("<>"): token for token in OVIS_INDICATORS}
+
+
+def _ovis2(words: Any) -> tuple[Any, Any]:
+    tower = hf.Ovis2VisionConfig(
+        **vision(image_size=PIXELS, patch_size=14),
+        vocab_size=64,
+        hidden_stride=2,
+        num_visual_indicator_tokens=len(OVIS_INDICATORS),
+    )
+    config = hf.Ovis2Config(
+        text_config=decoder(words, model_type="qwen2"),
+        vision_config=tower,
+        hidden_size=HIDDEN,
+        vocab_size=len(words),
+        visual_indicator_token_ids=words.convert_tokens_to_ids(OVIS_INDICATORS),
+        tie_word_embeddings=True,
+        **ids(words, image_token_id="<IMG_ATOM>"),
+    )
+    images = hf.Ovis2ImageProcessorPil(size={"height": PIXELS, "width": PIXELS})
+    return config, hf.Ovis2Processor(images, words, chat_template=words.chat_template, image_seq_length=4)
+
+
 # --- what is refused --------------------------------------------------------------------------------------------------
 
 AYA_TOKENS = {
@@ -500,6 +526,42 @@ def _llama4(words: Any) -> tuple[Any, Any]:
     )
 
 
+def _cohere2(words: Any) -> tuple[Any, Any]:
+    """What its processor calls patch_size are the tokens along a tile's side."""
+    config = hf.Cohere2VisionConfig(
+        text_config=decoder(words, model_type="cohere2"),
+        vision_config=vision(image_size=PIXELS, patch_size=14, model_type="siglip_vision_model", vision_use_head=False),
+        downsample_factor=2,
+        alignment_intermediate_size=2 * HIDDEN,
+        tie_word_embeddings=True,
+        **ids(words, image_token_id="<|IMG_PATCH|>"),
+    )
+    images = hf.Cohere2VisionImageProcessor(size={"height": PIXELS, "width": PIXELS}, patch_size=2)
+    return config, hf.Cohere2VisionProcessor(images, words, chat_template=words.chat_template)
+
+
+def _paligemma(words: Any) -> tuple[Any, Any]:
+    """Its prompts are read in both directions."""
+    config = hf.PaliGemmaConfig(
+        text_config=decoder(words, model_type="gemma"),
+        vision_config=vision(image_size=PIXELS, patch_size=14, model_type="siglip_vision_model", vision_use_head=False),
+        projection_dim=HIDDEN,
+        hidden_size=HIDDEN,
+        tie_word_embeddings=True,
+        **ids(words, image_token_index="<image>"),
+    )
+    images = hf.SiglipImageProcessorPil(size={"height": PIXELS, "width": PIXELS})
+    images.image_seq_length = 16
+    words.add_special_tokens({"bos_token": "<|im_start|>"})
+    return config, hf.PaliGemmaProcessor(images, words, chat_template=words.chat_template)
+
+
+COHERE_TOKENS = {
+    "image_token": "<|IMG_PATCH|>",
+    "boi_token": "<|START_OF_IMG|>",
+    "eoi_token": "<|END_OF_IMG|>",
+    "img_line_break_token": "<|IMG_LINE_BREAK|>",
+}
 GEMMA_TOKENS = {"boi_token": "<start_of_image>", "eoi_token": "<end_of_image>", "image_token": "<image_soft_token>"}
 GEMMA4_TOKENS = {
     "boi_token": "<|image>",
@@ -541,9 +603,13 @@ FAMILIES = (
     Family("MiniCPM-V 4.6", "minicpmv4_6", "<|image_pad|>", MINICPM_TOKENS, _minicpm),
     Family("Mistral 3", "mistral3", "[IMG]", PIXTRAL_TOKENS, _mistral3),
     Family("LFM2-VL", "lfm2_vl", "<image>", LFM2_TOKENS, _lfm2),
+    Family("Ovis2", "ovis2", "<image>", OVIS_TOKENS, _ovis2),
 )
 REFUSED = (
     Family("Aya Vision", "aya_vision", "<image>", AYA_TOKENS, _aya),
     Family("Llama 4", "llama4", "<|image|>", LLAMA4_TOKENS, _llama4),
+    Family("Command A Vision", "cohere2_vision", "<|IMG_PATCH|>", COHERE_TOKENS, _cohere2),
 )
 """Families whose log-probs TRL computes otherwise than the model, or not at all."""
+UNREADABLE = (Family("PaliGemma", "paligemma", "<image>", {"image_token": "<image>"}, _paligemma),)
+"""Families that read their prompts otherwise than they read what they write."""

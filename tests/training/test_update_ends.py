@@ -103,6 +103,13 @@ def test_a_training_that_diverges_ends_in_one_line_and_writes_nothing(
     assert not list((tmp_path / "policy").glob("*.safetensors"))
 
 
+def test_a_last_step_that_diverges_is_no_policy(tiny: TinyTraining, tmp_path: Path) -> None:
+    """The KL is 0 in the first of two steps, whatever its weight; in the second the gradient overflows."""
+    with pytest.raises(Diverged, match=r"diverged: the gradient norm is inf at optimizer step 2 of 2; nothing was"):
+        tiny.update(tmp_path / "policy", mini_batch=2, beta=1e30)
+    assert not list((tmp_path / "policy").glob("*.safetensors"))
+
+
 def test_the_first_number_that_is_not_finite_is_named() -> None:
     assert not_finite({"loss": 0.5, "grad_norm": 2.0}) is None
     assert not_finite({"loss": 0.5, "grad_norm": float("inf")}) == "the gradient norm is inf"

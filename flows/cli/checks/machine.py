@@ -12,6 +12,8 @@ import urllib.request
 from pathlib import Path
 
 from flows.cli.checks.finding import GIB, Finding
+from flows.station import tracking
+from flows.station.local import NoServer
 from racro.home import home
 
 ANSWER_DEADLINE = 5.0
@@ -77,11 +79,16 @@ def prefect() -> Finding:
 def mlflow() -> Finding:
     """The store that runs are recorded in."""
     default = f"sqlite:///{home().resolve() / 'mlflow' / 'mlflow.db'}"
-    uri = os.environ.get("MLFLOW_TRACKING_URI", default)
+    uri = os.environ.get("MLFLOW_TRACKING_URI", "").strip() or default
     if uri.startswith(("http://", "https://")):
         return _answers(f"{uri.rstrip('/')}/health", "MLFLOW_TRACKING_URI", uri)
     if not uri.startswith("sqlite:///"):
-        return Finding("note", f"{uri} is not looked at")
+        try:
+            tracking.require()
+        except NoServer as error:
+            found, _, remedy = str(error).partition("; ")
+            return Finding("problem", found, remedy)
+        return Finding("note", f"{tracking.plain(uri)} is not looked into")
     file = Path(uri.removeprefix("sqlite:///"))
     if not file.exists():
         return Finding("ok", f"{uri}, made by the first run")

@@ -1,4 +1,4 @@
-"""What does a recipe's training need of each GPU? A table for `racro doctor RECIPE`.
+"""What does a recipe's training need of each GPU, and can its models be used? For `racro doctor RECIPE`.
 
 Computed in `racro.models.memory` and `racro.models.colocation`, which also refuse a training. Nothing is downloaded:
 without a model's config.json there is no number.
@@ -7,16 +7,19 @@ without a model's config.json there is no number.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
 from flows.cli.checks.finding import GIB, Finding, State
-from racro.config import Recipe
+from racro.config import JUDGES, Captioner, ModelSection, Recipe
 from racro.errors import BadInput
-from racro.models import colocation, devices
+from racro.models import colocation, compatibility, devices, sizes
 from racro.models.colocation import Held, Placed
+from racro.models.folders import LOADABLE
+from racro.models.pixels import UNLIMITED
 from racro.processes.gpus import Memory, cpu_build, memories, visible
 from racro.rewards import places
 
@@ -101,6 +104,35 @@ def overlap(recipe: Recipe) -> dict[str, Finding]:
         return {"overlap": Finding("ok", "captions of the next iteration are made while the update runs")}
     why, _, remedy = reason.partition("; ")
     return {"overlap": Finding("note", f"update and captions run one after the other, because {why}", remedy)}
+
+
+def models(recipe: Recipe) -> dict[str, Finding]:
+    """Can the models that are on this machine be what the recipe makes of them? Those that are not say nothing."""
+    sections: dict[str, ModelSection] = {"captioner": recipe.captioner, "reasoner": recipe.reasoner}
+    sections |= {f"{JUDGES}{name}": recipe.judges[name] for name in recipe.judged()}
+    found = {}
+    for role, section in sections.items():
+        folder = sizes.config_folder(section)
+        if section.engine.type == "scripted" or folder is None or not _has_weights(folder):
+            continue
+        pixels = section.pixels if isinstance(section, Captioner) else UNLIMITED
+        try:
+            note = compatibility.check(
+                role, section.model, folder, section.template_kwargs, pixels, section.reads_images
+            )
+            if role == "captioner" and section.model != "embedded":
+                from racro.training import output_layer  # torch and TRL
+
+                output_layer.require(section.model, folder)
+        except BadInput as error:
+            found[role] = _divided("problem", str(error))
+        else:
+            found[role] = Finding("note", note) if note else Finding("ok", section.model)
+    return found
+
+
+def _has_weights(folder: Path) -> bool:
+    return any(file.suffix in LOADABLE for file in folder.iterdir())
 
 
 def gib(size: int | None) -> float:

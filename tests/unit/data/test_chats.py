@@ -40,6 +40,9 @@ LAYOUTS: dict[str, Any] = {
     "with nulls": [user({"type": "image", "image": "5.png", "text": None}, TEXT | {"image": None})],
     "ShareGPT": [{"from": "human", "value": "<image>\nHow many?"}, {"from": "gpt", "value": "Three."}],
     "JSON": json.dumps([user({"type": "image", "image": "5.png"}, TEXT)]),
+    "JSON over several lines": "\ufeff " + json.dumps([user({"type": "image", "image": "5.png"}, TEXT)], indent=1),
+    "one message": user({"type": "image", "image": "5.png"}, TEXT),
+    "a whole record, JSON": json.dumps({"messages": [{"role": "developer", "content": "Be brief."}, user(TEXT)]}),
     "Python text": str([user({"type": "image", "image": "5.png"}, TEXT)]),
 }
 
@@ -85,14 +88,14 @@ def test_a_table_of_chats_needs_no_column_of_images(tmp_path: Path) -> None:
         ("unknown chat layout", [{"role": "user", "content": {"text": "How many?"}}]),
         ("unknown chat layout", [user(TEXT), {"role": "tool", "content": "5"}]),
         ("missing image", [user({"type": "image", "image": "a.png"}, {"type": "image"}, TEXT)]),
+        ("unknown chat layout", json.dumps([user(TEXT)])[:-1]),
+        ("unknown chat layout", json.dumps([{"role": "user"}])),
         ("broken characters", [user({"type": "text", "text": "\ud83d"})]),
     ],
 )
 def test_other_conversations_are_refused(reason: str, chat: Any) -> None:
-    messages = messages_in(chat)
-    assert messages is not None
     with pytest.raises(Unusable) as caught:
-        asked_in(messages)
+        asked_in(messages_in(chat) or pytest.fail("no messages"))
     assert caught.value.reason == reason
 
 

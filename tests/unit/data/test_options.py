@@ -79,7 +79,9 @@ def test_texts_that_only_occur_in_the_question_are_no_list(question: str) -> Non
     assert with_options(question, ["1", "2", "3"]).endswith("\n(A) 1\n(B) 2\n(C) 3")
 
 
-@pytest.mark.parametrize("listed", ["A. 1\nB. 2", "(A) 1 (B) 2", "A) $1$; B) 2.", "Choices: A: 1 B: 2 Answer!"])
+@pytest.mark.parametrize(
+    "listed", ["A. 1\nB. 2", "(A) 1 (B) 2", "A) $1$; B) 2.", "Choices: A: 1 B: 2 Answer!", "\n- A. 1\n- B. 2"]
+)
 def test_a_question_that_lists_its_options_stays_as_it_is(listed: str) -> None:
     assert with_options(f"How many? {listed}", ["1", "2"]) == f"How many? {listed}"
 
@@ -113,6 +115,8 @@ BAD: dict[str, list[Any]] = {
         {"1": "x", "2": "y"},
         ["B. x", "A. y"],
         ["A. x", "C. y"],
+        ["A. x", "y"],
+        ["x", "(b) y", "z"],
         {"label": ["1", "2"], "text": ["x", "y"]},
         {"A": "x", "text": "y"},
     ],

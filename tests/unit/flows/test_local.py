@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import http.server
+import importlib.metadata
+import os
 import socket
+import socketserver
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from flows.station import local
-from flows.station.local import NoServer, prefect_server, require_tracking
+from flows.station import local, tracking
+from flows.station.local import NoServer, prefect_server
 from racro.processes.child import free_port, reserved_port
 
 
@@ -38,6 +41,21 @@ def address() -> Iterator[str]:
         server.shutdown()
 
 
+class Banner(socketserver.BaseRequestHandler):
+    """Says what it is at once, in two lines, and it is no server of HTTP."""
+
+    def handle(self) -> None:
+        self.request.sendall(b"SSH-2.0-OpenSSH_9.9\r\nbye\r\n")
+
+
+@pytest.fixture(scope="module")
+def stranger() -> Iterator[str]:
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Banner) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+
+
 @pytest.fixture(autouse=True)
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(local, "AWAY_DEADLINE", 0.5)
@@ -54,13 +72,14 @@ def test_a_server_that_answers_is_used(
 
 
 @pytest.mark.parametrize(
-    "answer", ["404/json", "500/json", "200/html", "dead", "silent", "htp://x/api", "127.0.0.1/api"]
+    "answer", ["404/json", "500/json", "200/html", "dead", "silent", "stranger", "htp://x/api", "127.0.0.1/api"]
 )
 def test_anything_else_there_is_one_line(
-    address: str, answer: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    address: str, stranger: str, answer: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         named = {
+            "stranger": f"{stranger}/api",
             "dead": f"http://127.0.0.1:{free_port()}/api",
             "silent": f"http://127.0.0.1:{silent.getsockname()[1]}/api",
         }
@@ -72,20 +91,60 @@ def test_anything_else_there_is_one_line(
     assert "\n" not in str(refused.value)
 
 
-@pytest.mark.parametrize("answer", ["200/json", "404/html", "401/json", "sqlite:///x.db", "databricks"])
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "200/json",
+        "404/html",
+        "401/json",
+        "sqlite:///x.db",
+        "databricks",
+        "databricks://profile",
+        "postgresql:///runs",
+        "",
+    ],
+)
 def test_a_tracking_server_must_only_answer(address: str, answer: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"{address}/{answer}" if answer[0].isdigit() else answer)
-    require_tracking()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"{address}/{answer}" if answer[:1].isdigit() else answer)
+    tracking.require()
 
 
-@pytest.mark.parametrize("answer", ["500/json", "dead"])
-def test_a_tracking_server_that_is_away_is_one_line(address: str, answer: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    host = f"127.0.0.1:{free_port()}" if answer == "dead" else f"{address.removeprefix('http://')}/{answer}"
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://user:secret@{host}")
+@pytest.mark.parametrize("kind", ["500/json", "dead", "stranger", "postgresql", "mysql+pymysql"])
+def test_a_tracking_server_that_is_away_is_one_line(
+    address: str, stranger: str, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dead = f"127.0.0.1:{free_port()}"
+    where = {"500/json": f"{address}/{kind}", "stranger": stranger, "dead": f"http://{dead}"}
+    scheme, _, host = where.get(kind, f"{kind}://{dead}").partition("://")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"{scheme}://user:secret@{host}")
     with pytest.raises(NoServer) as refused:
-        require_tracking()
-    assert str(refused.value).startswith(f"MLFLOW_TRACKING_URI: http://{host} does not answer (")
+        tracking.require()
+    assert str(refused.value).startswith(f"MLFLOW_TRACKING_URI: {scheme}://{host} does not answer (")
     assert "\n" not in str(refused.value) and "secret" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "uri",
+    ["ftp://u:secret@host/x", "htp://x", "s3://bucket", "file:relative", "./mlruns", "/a/b", "postgresql://h:x/d"],
+)
+def test_an_address_that_mlflow_cannot_use_is_refused_without_mlflow(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whose import takes seconds. With a package that adds such stores it is not."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    with pytest.raises(NoServer, match=r"^MLFLOW_TRACKING_URI: .* cannot be used \(.*\); name a database, ") as refused:
+        tracking.require()
+    assert "secret" not in str(refused.value)
+    if uri.startswith("s3"):
+        plugin = importlib.metadata.EntryPoint("s3", "package:store", tracking.PLUGINS)
+        monkeypatch.setattr(importlib.metadata, "entry_points", lambda group: [plugin] * (group == tracking.PLUGINS))
+        tracking.require()
+
+
+@pytest.mark.parametrize("blank", ["", "  "])
+def test_an_empty_address_is_none(blank: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """MLflow would take the working directory."""
+    monkeypatch.setattr(os, "environ", {**os.environ, "MLFLOW_TRACKING_URI": blank})
+    local.settle(tmp_path)
+    assert os.environ["MLFLOW_TRACKING_URI"].startswith(f"sqlite:///{tmp_path}")
 
 
 def test_a_place_that_cannot_hold_our_state_is_one_line(tmp_path: Path) -> None:

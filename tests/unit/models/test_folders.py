@@ -80,6 +80,17 @@ def test_a_folder_without_one_of_its_shards_is_refused(tmp_path: Path) -> None:
         model_folder(str(made), "reasoner")
 
 
+@pytest.mark.parametrize("name", ["qwen.tiktoken", "vocab.bpe", "spiece.model", "merges.txt"])
+def test_another_tokenizer_is_another_model(tmp_path: Path, name: str) -> None:
+    made = folder(tmp_path / "model", WEIGHTS, name)
+    before = model_digest(made)
+    (made / "kept.json").mkdir()
+    (made / "gone.json").symlink_to(tmp_path / "nowhere")
+    assert model_digest(made) == before, "folders and links to nowhere hold nothing"
+    (made / name).write_bytes(b"changed")
+    assert model_digest(made) != before
+
+
 def test_the_digests_of_the_embedded_models_are_those_of_their_recorded_files() -> None:
     """A root that was made with them must still be read."""
     assert model_digest(EMBEDDED / "captioner") == "32897a75de041280512e87d56765a5832e0559e6cdfe4e8b335e27b1e1eba518"
