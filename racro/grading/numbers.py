@@ -54,6 +54,10 @@ _LEADING = re.compile(
     re.IGNORECASE,
 )
 _PAID = re.compile(r"(?:([-+])\s?)?(?:US)?([$€£¥₹]|(?:USD|EUR|GBP|CNY|RMB|INR)\b)\s?([-+])?")
+_IN_WORDS = re.compile(
+    rf"minus|negative|an?\b|half|quarter|(?:US)?[$]|(?:USD|EUR|GBP|CNY|RMB|INR)\b|{'|'.join(english.WORDS)}", re.IGNORECASE
+)
+"""What a number begins with that begins with a letter."""
 _RATE = re.compile(r"^(?!\s?(?:/|per\b)).*|(.+)", re.DOTALL)
 _ROUNDED = re.compile(r"≈|≃|\\(?:approx|simeq)(?![a-zA-Z])")
 _PERCENT = re.compile(r"(?:%|per\s?cent(?:age)?s?\b|pct\b)\s?", re.IGNORECASE)
@@ -77,6 +81,8 @@ def number(text: str) -> Number | None:
 
     A unit, a percent sign, a currency, or a few words of what is counted may follow.
     """
+    if text.isascii() and "\\" not in text:
+        return _number(clean(text))
     if _EITHER.search(text):
         return None
     exact, *rounded = _ROUNDED.split(numerals.unrepeated(text) if "\\" in text else text)
@@ -102,6 +108,8 @@ def _number(text: str) -> Number | None:
     while (leading := _LEADING.match(text)) is not None:
         text = text[leading.end() :]
     if text[:1].isalpha():
+        if text.isascii() and not _IN_WORDS.match(text):
+            return None  # most texts
         text = numerals.signed(text)
     paid = _PAID.match(text)
     if paid is None:
@@ -119,7 +127,7 @@ def _counted(text: str, currency: str = "") -> Number | None:
         found = _followed(Fraction(1), 0, text[one.end() :])
         return found if found and found.units else None
     match = _MIXED.match(text) or _NUMBER.match(text)
-    if match is None or sum(map(str.isdigit, match[0])) > DIGITS:
+    if match is None or (len(match[0]) > DIGITS and sum(map(str.isdigit, match[0])) > DIGITS):
         return None
     value, decimals = _value(match)
     if value is None:
@@ -197,7 +205,8 @@ def _value(match: re.Match[str]) -> tuple[Fraction | None, int]:
         top, bottom = (int(n) for n in (match[3] or match[5], match[4] or match[6]))
         return (sign * (int(match[2]) + Fraction(top, bottom)) if bottom else None), 0
     top_text, bottom_text = match[3] or match[4], match[6] or match[7]
-    value = sign * _decimal(match[2], top_text)
+    value = _decimal(match[2], top_text)
+    value = -value if sign < 0 else value
     if bottom_text is None:
         mantissa = re.split("e", top_text, flags=re.IGNORECASE)
         return value, 0 if len(mantissa) > 1 else len(_point(top_text).partition(".")[2])
@@ -206,12 +215,20 @@ def _value(match: re.Match[str]) -> tuple[Fraction | None, int]:
 
 
 def _decimal(sign: str | None, text: str) -> Fraction:
-    return Fraction(_point(text)) * (-1 if sign == "-" else 1)
+    whole, _, part = _point(text).partition(".")
+    if (whole + part).isdecimal():
+        value = Fraction(int(whole + part), 10 ** len(part)) if part else Fraction(int(whole))
+    else:
+        value = Fraction(_point(text))
+    return -value if sign == "-" else value
+
+
+_COMMA = re.compile(r"\d+,\d{1,2}|0,\d+")
 
 
 def _point(text: str) -> str:
     """With a decimal point, and without separators of thousands."""
-    if re.fullmatch(r"(?:\d+,\d{1,2}|0,\d+)", text):
+    if "," in text and _COMMA.fullmatch(text):
         return text.replace(",", ".")
     return text.replace(",", "").replace(" ", "")
 
@@ -254,10 +271,10 @@ def same_number(found: Number, gold: Number, asked: Gold) -> bool:
         return any(_near(value, gold, asked, rounding) for value, rounding in values)
     if (found.percent and ours) or (gold.percent and found.units):
         return False
-    scales = [Fraction(1)]
-    if gold.percent != found.percent:
-        scales.append(Fraction(100) if gold.percent else Fraction(1, 100))
-    return any(_near(found.value * scale, gold, asked) for scale in scales)
+    if _near(found.value, gold, asked):
+        return True
+    scale = Fraction(100) if gold.percent else Fraction(1, 100)
+    return gold.percent != found.percent and _near(found.value * scale, gold, asked)
 
 
 def _rescaled(found: Number, gold: Number, answer: str) -> list[tuple[Number, Number]]:
@@ -276,7 +293,10 @@ _SHORTENED = re.compile(r"\d[A-Za-z]")
 
 
 def _near(value: Fraction, gold: Number, asked: Gold, rounding: Fraction = Fraction(0)) -> bool:
-    return abs(value - gold.value) <= max(_allowed(gold, asked), abs(gold.value) * rounding)
+    if value == gold.value:
+        return True
+    allowed = _allowed(gold, asked)
+    return abs(value - gold.value) <= (max(allowed, abs(gold.value) * rounding) if rounding else allowed)
 
 
 def _allowed(gold: Number, asked: Gold) -> Fraction:

@@ -51,22 +51,25 @@ _ALTERNATIVES = re.compile(r"\b(?:between|among|of|from)\s+([^?.;:]{3,120})", re
 
 def same_answer(found: str, gold: Gold) -> bool:
     """Is a text the gold answer, or a sentence that gives it?"""
-    if same_text(found, gold.answer) and not _share_of(found, gold):
+    is_share = _share_of(found, gold)
+    if not is_share and same_text(found, gold.answer):
         return True
-    spelled = words(found).split()
-    if len(spelled) > 1 and all(len(word) == 1 for word in spelled) and "".join(spelled) == words(gold.answer):
+    if _SPELLED.fullmatch(said_words := words(found)) and said_words.replace(" ", "") == words(gold.answer):
         return True  # "x y"
-    if (is_so := _IS_SO.fullmatch(clean(found))) and is_so[1] == gold.answer:
+    if not found.isascii() and (is_so := _IS_SO.fullmatch(clean(found))) and is_so[1] == gold.answer:
         return True
     if same_product(found, gold):
         return True
     ours = unit(gold.answer)
     if ours and set(ours) & set(unit(clean(found))):
         return True
-    theirs = None if _share_of(found, gold) else said(found, gold.question)
-    return theirs is not None and (same_text(theirs, gold.answer) or theirs == _named(gold.answer, gold.question))
+    theirs = None if is_share else said(found, gold.question)
+    if theirs is None or theirs == found:
+        return False
+    return same_text(theirs, gold.answer) or theirs == _named(gold.answer, gold.question)
 
 
+_SPELLED = re.compile(r"\S(?: \S)+")
 _SHARE = re.compile(
     rf"\b(?:an?|one|1)[ -]{ORDINAL}s?(?! (?!of\b|the\b)[a-z])|^{ORDINAL} of (?:it|them|the|an?|all)\b", re.IGNORECASE
 )
@@ -83,6 +86,7 @@ def _share_of(found: str, gold: Gold) -> bool:
 _IS_SO = re.compile(r"(?:[它这那]|答案)?[是为](?:一?[个只种条])?([\u4e00-\u9fff]+?)的?。?")
 
 
+@lru_cache(1024)
 def _named(answer: str, question: str) -> str:
     """A gold answer without the words that it shares with the question: "red" of "the red bar"."""
     asked, alternatives = _asked(question)
@@ -103,14 +107,18 @@ def answers(sentence: str, question: str) -> bool:
 @lru_cache(4096)
 def said(sentence: str, question: str) -> str | None:
     """What a sentence gives for an answer, in lower case; None where it gives none, or more than one."""
-    before, so, after = _SO.sub("\n", clean(sentence).rpartition("? ")[2]).rpartition("\n")
-    if so and (concluded := said(after, question)):
-        return concluded
-    plain = relevant(_OPENING.sub("", f"{before}, so {after}" if so else after), question)
-    head = _REASON.split(plain, maxsplit=1)[0]
-    head = _COMPARED.split(_BUT.split(head, maxsplit=1)[0], maxsplit=1)[0]
-    if _DENIED.search(head):
-        return None
+    plain = clean(sentence)
+    if _plain(plain):
+        head = relevant(plain, question)
+    else:
+        before, so, after = _SO.sub("\n", plain.rpartition("? ")[2]).rpartition("\n")
+        if so and (concluded := said(after, question)):
+            return concluded
+        plain = relevant(_OPENING.sub("", f"{before}, so {after}" if so else after), question)
+        head = _REASON.split(plain, maxsplit=1)[0]
+        head = _COMPARED.split(_BUT.split(head, maxsplit=1)[0], maxsplit=1)[0]
+        if _DENIED.search(head):
+            return None
     asked, alternatives = _asked(question)
     spoken = words(head).split()
     named = [one for one in alternatives if one & set(spoken)]
@@ -131,6 +139,18 @@ def said(sentence: str, question: str) -> str | None:
     if any(spoken[at] not in fillers - {"and"} for a, b in pairwise(kept) for at in range(a + 1, b)):
         return None
     return " ".join(spoken[at] for at in kept)
+
+
+_LETTERS = re.compile(r"[A-Za-z0-9 ]*")
+_TURNING = frozenset(
+    "because since as due given so rather instead unlike not than compared comparison neither nor no never none isn aren"
+    " wasn weren doesn don didn cannot without except but however or either maybe perhaps unless".split()
+)
+
+
+def _plain(sentence: str) -> bool:
+    """Has a sentence neither punctuation nor a word with which it goes on to reasons, comparisons or denials?"""
+    return _LETTERS.fullmatch(sentence) is not None and _TURNING.isdisjoint(sentence.lower().split())
 
 
 _THAN = re.compile(r"\bor (?:\w+er|less \w+|more \w+) than (the [^?.,;]{1,40})")

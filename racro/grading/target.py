@@ -66,10 +66,10 @@ def _kind(answer: str, written: str) -> AnswerKind:
         return "expression" if plain[0] in "([" else "set"
     if "/" in plain and unit(plain):
         return "text"
-    symbols = _FUNCTIONS.sub("x", plain)
     if _FACTORIAL.fullmatch(plain):
         return "expression"
-    return "expression" if len(plain) <= LONGEST_ALGEBRA and _ALGEBRA.fullmatch(symbols) else "text"
+    algebra = len(plain) <= LONGEST_ALGEBRA and _ALGEBRA.fullmatch(_FUNCTIONS.sub("x", plain))
+    return "expression" if algebra else "text"
 
 
 LONGEST_ALGEBRA = 80

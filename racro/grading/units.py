@@ -115,6 +115,12 @@ _REWRITES = tuple(
 _TERM = re.compile(
     r"\s*(?:(/)|(square|cubic)\b|(°[CFKcfk]?|[$€£¥₹¢]|['\"](?!\s?\d)|[A-Za-zµμΩ_]+|[\u4e00-\u9fff]+)(?:\s?\^\s?([-+]?\d)|([-+]?\d))?(?![\d.]))\s*"
 )
+_HEAD = re.compile(r"([A-Za-z]+)(?: |$)")
+_REWRITTEN = frozenset(
+    "per deg degs degree degrees cycle cycles r sq square cu cubic squared cubed light nautical fluid electron astronomical"
+    " mm fl ft foot k m g".split()
+)
+"""Words that begin something that `_REWRITES` changes."""
 _POWERS = {"square": 2, "cubic": 3}
 _SECONDS = ("s", "sec", "second", "seconds")
 _SYMBOLS = re.compile(r"k?N|[kM]?[JWV]|m?A|k?Pa|[CTmshg]")
@@ -126,6 +132,9 @@ def unit(text: str) -> Readings:
 
     What stands behind "/" is below the line until the next "/". Empty where a part is no unit.
     """
+    head = _HEAD.match(text)
+    if head and head[1].lower() not in _REWRITTEN and not _term(head[1], 1):
+        return ()  # most texts
     for pattern, new in _REWRITES:
         text = pattern.sub(new, text)
     found: list[Readings] = []
@@ -150,6 +159,7 @@ def unit(text: str) -> Readings:
     return product
 
 
+@lru_cache(4096)
 def _term(word: str, power: int) -> Readings:
     """A word raised to a power: one unit, or several that are written as one word ("Nm", "kWs")."""
     parts = _SYMBOLS.findall(word)
