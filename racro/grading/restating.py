@@ -64,9 +64,11 @@ def same_answer(found: str, gold: Gold) -> bool:
     if ours and set(ours) & set(unit(clean(found))):
         return True
     theirs = None if is_share else said(found, gold.question)
-    if theirs is None or theirs == found:
+    if theirs is None:
         return False
-    return same_text(theirs, gold.answer) or theirs == _named(gold.answer, gold.question)
+    if theirs != found and same_text(theirs, gold.answer):
+        return True
+    return theirs == _named(gold.answer, gold.question)
 
 
 _SPELLED = re.compile(r"\S(?: \S)+")
