@@ -38,8 +38,12 @@ _BESIDE = re.compile(
 )
 _SUBJECT = re.compile(r"([^.,:;]{1,80}?)['’]?\s(?:is|are|was|were)\s")
 _CLAUSES = re.compile(
-    r"(?:,? (?:and|while|whereas|but)|[.,;]) (?=(?:the|an?)\s[^,.;]{1,40}?\s(?:is|are|was|were)\b)", re.IGNORECASE
+    r"(?:,? (?:and|while|whereas|but)|[.,;]) (?=(?:(?:the|an?)\s[^,.;]{1,40}?"
+    r"|(?!(?:it|this|that|which|there|here|he|she|they|we|you|who|what|these|those|one|both|all|none|so)\b)[a-z]{2,20})"
+    r"\s(?:is|are|was|were)\b)",
+    re.IGNORECASE,
 )
+_POLAR = re.compile(r"(?:^|[.?!,;\n]\s?)(?:is|are|was|were|does|do|did|has|have) ([^.?!;\n]{1,80})\?")
 _COUNTED = rf"\b(?:\d+|{english.ENGLISH}) (?:[a-z]+ ){{0,2}}?([a-z]+)"
 _COUNTS = re.compile(rf"{_COUNTED}(?:(?:,|,? and|,? or| \+) {_COUNTED})+", re.IGNORECASE)
 _SCALES = ("hundred", "thousand", "million", "billion", "trillion", "dozen", "percent")
@@ -77,11 +81,28 @@ def _stems(text: str) -> frozenset[str]:
 
 def relevant(sentence: str, question: str) -> str:
     """A sentence without the clauses that are about something else in the question; empty where all of them are."""
-    if not _asked(question).beside:
-        return sentence
     parts = _CLAUSES.split(sentence)
-    kept = [part for part in parts if not _about_another(part, question)]
+    kept = [part for part in parts if not _about_another(part, question)] if _asked(question).beside else parts
+    if len(kept) > 1 and (topic := _topic(question)):
+        subjects = [_subject(part) for part in kept]
+        if any(subject & topic for subject in subjects):  # "Anna is left, Ben is right."
+            known = _stems(question)
+            kept = [part for part, who in zip(kept, subjects, strict=True) if not who or who & known]
     return sentence if len(kept) == len(parts) else ", ".join(kept)
+
+
+def _subject(clause: str) -> frozenset[str]:
+    """The stems of what a clause is about; empty where it does not say so."""
+    found = _SUBJECT.match(clause.lower().lstrip(" *"))
+    return _stems(_BESIDE.split(found[1], maxsplit=1)[0]) if found else frozenset()
+
+
+@lru_cache(1024)
+def _topic(question: str) -> frozenset[str]:
+    """The stems of what a question asks something of: "cube" of "What color is the cube?", "ben" of "Is Ben left?"."""
+    about = _asked(question).about - _ATTRIBUTES
+    asked = None if about else _POLAR.search(question.lower().partition("\nchoices")[0])
+    return _stems(_BESIDE.split(asked[1], maxsplit=1)[0]) if asked else about
 
 
 def _about_another(clause: str, question: str) -> bool:
@@ -89,8 +110,7 @@ def _about_another(clause: str, question: str) -> bool:
     found = _SUBJECT.match(clause.lower().lstrip(" *"))
     if found is None:
         return False
-    asked = _asked(question)
-    subject = _stems(_BESIDE.split(found[1], maxsplit=1)[0])
+    asked, subject = _asked(question), _subject(clause)
     told = _stems(clause[found.end() :])
     new = not told & (asked.about | asked.beside)
     return new and bool(subject & asked.beside) and not subject & (asked.about - _ATTRIBUTES)
@@ -105,7 +125,8 @@ def one_count(sentence: str, question: str) -> str:
 
     def chosen(counts: re.Match[str]) -> str:
         found = list(_COUNT.finditer(counts[0]))
-        if any(one[1].lower() in _SCALES or unit(one[1]) for one in found):
+        letters = all(len(one[1]) == 1 and one[1].isupper() for one in found)  # "3 M and 2 K"
+        if not letters and any(one[1].lower() in _SCALES or unit(one[1]) for one in found):
             return counts[0]  # "2 hours and 30 minutes"
         asked = [one for one in found if stem(one[1].lower()) in _asked(question).about]
         kept = asked[0] if len(asked) == 1 else None

@@ -20,7 +20,7 @@ SIX_DIGITS = Fraction(5, 10**6)
 NOISE = Fraction(1, 10**9)
 """Relative; what decimals that have an end may differ by: 0.30000000000000004 for 0.3."""
 
-_WORDS = re.compile(r"[^\W\d_]{2,}(?:[ '-][^\W\d_]+)*")
+_WORDS = re.compile(r"[^\W\d_]{2,}(?:(?:[ ']|(?<=\w{3})-|-(?=\w{3}))[^\W\d_]+)*")  # "ad-bc" is none
 _MATHS = re.compile(r"\d|\\[a-zA-Z]+|[πe√∞]")
 
 

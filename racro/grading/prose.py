@@ -29,6 +29,8 @@ def conclusion(text: str, gold: Gold) -> str | None:
             known = string.ascii_uppercase[: len(gold.choices)]
             ways = {yes_or_no(option): letter for letter, option in zip(known, gold.choices, strict=False)}
             if len(gold.choices) == 2 and ways.keys() == {True, False}:
+                if any(_mixed(sentence, gold.choices) for sentence in read):
+                    return None
                 return ways.get(stance(read, gold.question))
             return next(filter(None, (option_in(sentence, gold.choices, gold.question) for sentence in read)), None)
         case "choices":
@@ -81,9 +83,8 @@ def option_in(sentence: str, options: Sequence[str], question: str = "") -> str 
     known = string.ascii_uppercase[: len(options) or 26]
     if _NEGATED.search(sentence):
         return None
-    labelled = _LABELLED.fullmatch(sentence)
-    if labelled and (other := choices.letter(labelled[2], options)) and other != labelled[1]:
-        return None  # the letter of one option with the text of another
+    if _mixed(sentence, options):
+        return None
     marked = {letter for found in _MARKED.findall(sentence) for letter in found if letter and letter in known}
     if marked:
         return marked.pop() if len(marked) == 1 else None
@@ -97,6 +98,13 @@ def option_in(sentence: str, options: Sequence[str], question: str = "") -> str 
     if named:
         return named[0] if len(named) == 1 else None
     return _by_value(sentence, options)
+
+
+def _mixed(sentence: str, options: Sequence[str]) -> bool:
+    """Has a sentence the letter of one option with the text of another?"""
+    labelled = _LABELLED.fullmatch(sentence)
+    other = choices.letter(labelled[2], options) if labelled else None
+    return labelled is not None and other is not None and other != labelled[1]
 
 
 _CAPITALS = re.compile(r"(?<![\w'’&])([A-Z])(?![\w'’&])(?! [a-z]{2,} (?:is|was|has)\b)")
@@ -162,6 +170,10 @@ _FILLING = (
 _FILLERS = frozenset(_FILLING.split())
 _LABEL = re.compile(r"^\(?[A-Z](?:[).:]+\s|\n)")
 _NAMED = re.compile(r"\([A-Z]\)\s*([A-Za-z]+)")
+_JUDGED = re.compile(
+    r"\b(?:statement|claim|assertion|conclusion) (?:is|must be) (not )?(true|false|correct|incorrect|right|wrong)\b[^?]*$",
+    re.IGNORECASE,
+)
 _HEDGED = re.compile(r"\b(?:either\b.*\bor|chance|guess)\b", re.IGNORECASE)
 ECHO = 0.6
 """Share of a question's words that come again in a sentence that restates it."""
@@ -173,6 +185,8 @@ def stance(read: Sequence[str], question: str) -> bool | None:
         said = yes_or_no(_LABEL.sub("", CORRECTED.sub("", sentence)).partition(",")[0].partition(".")[0])
         if said is None and (named := _NAMED.findall(sentence)):
             said = yes_or_no(named[-1])
+        if said is None and (judged := _JUDGED.search(sentence)):
+            said = yes_or_no(judged[2]) != bool(judged[1])
         if said is not None:
             return said
     if any(_HEDGED.search(sentence) for sentence in read):
@@ -232,8 +246,9 @@ def whole_lines(text: str, gold: Gold) -> list[str]:
 
 
 def _refuses(line: str, gold: Gold) -> bool:
-    labelled = gold.kind in ("choice", "choices") and LISTED.match(line)  # "C) None of the others"
-    return not labelled and REFUSAL.search(line) is not None
+    if gold.kind in ("choice", "choices") and (LISTED.match(line) or choices.letter(line, gold.choices)):
+        return False  # "C) None of the others"
+    return REFUSAL.search(line) is not None
 
 
 _WORDS = re.compile(r"(?:\b[^\W\d_]{2,}\b[^\w\\{}]+){4}")

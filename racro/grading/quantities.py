@@ -47,7 +47,8 @@ _OPERATIONS = (
 _NOT_MEANT = re.compile(
     r"(?:\bnot|n['’]t|\b(?:more|greater|larger|less|fewer|smaller|higher|lower) than|\bat (?:least|most)|\bup to"
     rf"|\b{_OPERATIONS})"
-    r"\s(?:the number |exactly )?$",
+    r"\s(?:the number |exactly )?$"
+    r"|(?:不(?:是|为|等于|到|足|超过)?|并?非|[大小多少高低]于|超过|至[少多]|最[少多])\s?$",
     re.IGNORECASE,
 )
 """A number behind it is not what the sentence says."""

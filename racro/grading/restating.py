@@ -45,6 +45,9 @@ _SUBJECT = re.compile(r"(?:it|this|that|they|he|she|these|those|there)(?:['’]s
 _ASKING = frozenset(["which", "what", "who", "whom", "whose", "where", "when", "how", "why"])
 _ARTICLES = frozenset(["the", "a", "an"])
 _PEOPLE = frozenset(["person", "people"])
+_PLACES = frozenset(
+    "on in at to from by off out under over above below behind beside inside outside near".split()
+)
 _GRADED = re.compile(r"\w{2,}(?:er|est)|more|most|less|least")
 _ALTERNATIVES = re.compile(r"\b(?:between|among|of|from)\s+([^?.;:]{3,120})", re.IGNORECASE)
 
@@ -68,7 +71,15 @@ def same_answer(found: str, gold: Gold) -> bool:
         return False
     if theirs != found and same_text(theirs, gold.answer):
         return True
-    return theirs == _named(gold.answer, gold.question)
+    return theirs == _named(gold.answer, gold.question) or (
+        theirs == _meaning(gold.answer) and f" {words(gold.answer)} " in f" {words(found)} "
+    )
+
+
+@lru_cache(1024)
+def _meaning(answer: str) -> str:
+    """The words of a gold answer that mean something: "car" of "in the car"."""
+    return " ".join(word for word in words(answer).split() if word not in FILLERS)
 
 
 _SPELLED = re.compile(r"\S(?: \S)+")
@@ -93,7 +104,20 @@ def _named(answer: str, question: str) -> str:
     """A gold answer without the words that it shares with the question: "red" of "the red bar"."""
     asked, alternatives = _asked(question)
     meant = set[str]().union(*alternatives)
-    return " ".join(word for word in words(answer).split() if word in meant or stem(word) not in asked)
+    spelled = _as_asked(words(answer).split(), meant)
+    return " ".join(word for word in spelled if word in meant or stem(word) not in asked)
+
+
+def _as_asked(spoken: list[str], meant: set[str]) -> list[str]:
+    """Words in the form that a question's alternatives have: "peak" for "peaked"."""
+    forms = {_root(word): word for word in meant}
+    return [word if word in meant else forms.get(_root(word), word) for word in spoken] if forms else spoken
+
+
+def _root(word: str) -> str:
+    """A verb without its ending: "drop" of "dropped", "increas" of "increases"."""
+    bare = stem(word).rstrip("e")
+    return bare[:-1] if bare[-2:-1] == bare[-1:] else bare
 
 
 def answers(sentence: str, question: str) -> bool:
@@ -122,9 +146,11 @@ def said(sentence: str, question: str) -> str | None:
         if _DENIED.search(head):
             return None
     asked, alternatives = _asked(question)
-    spoken = words(head).split()
-    named = [one for one in alternatives if one & set(spoken)]
     meant = set[str]().union(*alternatives)
+    if meant & FILLERS:  # "on or under"
+        head = _IN_PICTURE.sub("", head)
+    spoken = _as_asked(words(head).split(), meant)
+    named = [one for one in alternatives if one & set(spoken)]
     if len(named) > 1 or (named and _of_the_other(head, question)):
         return None
     last = len(spoken) - 1  # "vitamin A"
@@ -143,6 +169,9 @@ def said(sentence: str, question: str) -> str | None:
     return " ".join(spoken[at] for at in kept)
 
 
+_IN_PICTURE = re.compile(
+    r"\b(?:in|on|from) (?:the|this) (?:image|picture|figure|photo|drawing|diagram|scene)\b", re.IGNORECASE
+)
 _LETTERS = re.compile(r"[A-Za-z0-9 ]*")
 _TURNING = frozenset(
     "because since as due given so rather instead unlike not than compared comparison neither nor no never none isn aren"
@@ -208,7 +237,9 @@ def _items(question: str) -> list[frozenset[str]]:
         before, _, after = between[1].rpartition(" and ")
     last = re.split(r"[?.,;:!)]", after)[0].split()[:LONGEST]
     bare = last[:1] and last[0] not in _ARTICLES
-    while last and last[0] in FILLERS:
+    if last and last[0] in _PLACES and before.split()[-1:] and before.split()[-1] in _PLACES:
+        last = last[:1]  # "under or on the shelf"
+    while len(last) > 1 and last and last[0] in FILLERS:
         last.pop(0)
     items = [part.split() for part in re.split(r"[,;:?.!(]|\b(?:among|between|of)\b", before) if part.strip()]
     if bare and items and last:
@@ -219,4 +250,5 @@ def _items(question: str) -> list[frozenset[str]]:
         if item[0] in _ASKING or (bare and item[-length - 1 : -length] and item[-length - 1] in _ARTICLES):
             break  # "is the ball, left or right"
         chosen.append(item[-length:])
-    return [frozenset(words(" ".join(item)).split()) - FILLERS for item in (*chosen, last)]
+    spoken = [frozenset(words(" ".join(item)).split()) for item in (*chosen, last)]
+    return [item - FILLERS or (item & _PLACES) for item in spoken]
