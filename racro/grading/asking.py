@@ -39,10 +39,11 @@ _BESIDE = re.compile(
 _SUBJECT = re.compile(r"([^.,:;]{1,80}?)['’]?\s(?:is|are|was|were)\s")
 _CLAUSES = re.compile(
     r"(?:,? (?:and|while|whereas|but)|[.,;]) (?=(?:(?:the|an?)\s[^,.;]{1,40}?"
-    r"|(?!(?:it|this|that|which|there|here|he|she|they|we|you|who|what|these|those|one|both|all|none|so)\b)[a-z]{2,20})"
+    r"|(?!(?:it|this|that|which|there|here|he|she|they|we|you|who|what|these|those|one|both|all|none|so)\b)[a-z]{2,20}(?:['’]s [a-z]{2,20})?)"
     r"\s(?:is|are|was|were)\b)",
     re.IGNORECASE,
 )
+_GRADED = re.compile(r"\w{3,}(?:er|est)")
 _POLAR = re.compile(r"(?:^|[.?!,;\n]\s?)(?:is|are|was|were|does|do|did|has|have) ([^.?!;\n]{1,80})\?")
 _COUNTED = rf"\b(?:\d+|{english.ENGLISH}) (?:[a-z]+ ){{0,2}}?([a-z]+)"
 _COUNTS = re.compile(rf"{_COUNTED}(?:(?:,|,? and|,? or| \+) {_COUNTED})+", re.IGNORECASE)
@@ -84,10 +85,13 @@ def relevant(sentence: str, question: str) -> str:
     parts = _CLAUSES.split(sentence)
     kept = [part for part in parts if not _about_another(part, question)] if _asked(question).beside else parts
     if len(kept) > 1 and (topic := _topic(question)):
-        subjects = [_subject(part) for part in kept]
-        if any(subject & topic for subject in subjects):  # "Anna is left, Ben is right."
-            known = _stems(question)
-            kept = [part for part, who in zip(kept, subjects, strict=True) if not who or who & known]
+        subjects, known = [_subject(part) for part in kept], _stems(question)
+        best = max((subject & topic for subject in subjects), key=len)  # "Anna is left, Ben is right."
+        pairs = zip(kept, subjects, strict=True)
+        kept = [part for part, who in pairs if not (who - known and who & topic < best)]
+        graded = {word for word in topic if _GRADED.fullmatch(word)}
+        if graded and any(graded & _stems(part) for part in kept):  # "The circle is smaller, the square is larger."
+            kept = [part for part in kept if graded & _stems(part)]
     return sentence if len(kept) == len(parts) else ", ".join(kept)
 
 
@@ -126,7 +130,8 @@ def one_count(sentence: str, question: str) -> str:
     def chosen(counts: re.Match[str]) -> str:
         found = list(_COUNT.finditer(counts[0]))
         letters = all(len(one[1]) == 1 and one[1].isupper() for one in found)  # "3 M and 2 K"
-        if not letters and any(one[1].lower() in _SCALES or unit(one[1]) for one in found):
+        scaled = any(one[1].lower() in _SCALES for one in found)
+        if not letters and (scaled or all(unit(one[1]) for one in found)):
             return counts[0]  # "2 hours and 30 minutes"
         asked = [one for one in found if stem(one[1].lower()) in _asked(question).about]
         kept = asked[0] if len(asked) == 1 else None

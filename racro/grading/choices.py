@@ -22,7 +22,7 @@ _ALIKE = re.compile(r"\b[ΑΒΕΗАВСЕН]\b")
 _LOOKS = dict(zip("ΑΒΕΗАВСЕН", (0, 1, 3, 4, 0, 1, 2, 3, 4), strict=True))
 """Greek and Cyrillic capitals that look like the letters of options."""
 _MATHS = re.compile(r"[√π^]|\\(?:[dtc]?frac|sqrt|pi)\b")
-_SEPARATOR = re.compile(r"\s?(?:,? (?:and|or) |[和与及或]|[,;/&+|]|\s)\s?", re.IGNORECASE)
+_SEPARATOR = re.compile(r"\s?(?:,? and |[和与及或]|[,;/&+|]|\s)\s?", re.IGNORECASE)
 
 
 def letter(text: str, choices: Sequence[str]) -> str | None:
@@ -37,6 +37,8 @@ def letter(text: str, choices: Sequence[str]) -> str | None:
     start = _LETTER.match(text)
     if start and (named := start[2].upper()) in letters:
         rest = text[start.end() :].lstrip("=:,-– ")
+        if rest[:1] in ("不", "错", "非"):
+            return None
         if not rest or (named in options and same_option(rest, options[named])):
             return named
         others = {key for key in letters if re.search(rf"(?<![A-Za-z0-9]){key}(?![A-Za-z0-9])", rest)} - {named}

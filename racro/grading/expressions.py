@@ -36,6 +36,8 @@ def same_quantity(found: str, gold: Gold) -> bool:
         found = portion[1] if gold.kind == "integer" else _quotient(portion)
         theirs = number(found)
     elif gold.kind == "integer" and plain[-1:].isalpha() and (place := rank(plain)) is not None:
+        if "how many" in gold.question.lower():
+            return False  # "3rd"
         theirs = Number(Fraction(place))
     if _ORDINAL.match(gold.answer) and same_text(found, gold.answer):
         return True
@@ -53,8 +55,11 @@ def same_quantity(found: str, gold: Gold) -> bool:
     ours, theirs = ours or _computed(gold.answer), theirs or _computed(found)
     if ours and theirs:
         ours, theirs = (
-            one._replace(units=_angle(text, one.units, other.units))
-            for one, other, text in ((ours, theirs, gold.answer), (theirs, ours, found))
+            one._replace(units=_angle(text, one.units, units))
+            for one, units, text in (
+                (ours, theirs.units, gold.answer),
+                (theirs, ours.units or (unit(clean(gold.unit)) if gold.unit else ()), found),
+            )
         )
     return ours is not None and theirs is not None and same_number(theirs, ours, gold)
 
@@ -113,6 +118,7 @@ _LAST_WORDS = re.compile(
 _PRODUCT = re.compile(r"[a-z]{2,3}")
 _JOINED = re.compile(r"\S$|\\[a-z]+\s$")
 """The end of a text where letters go on with a product; the space behind a command of LaTeX is none."""
+_COMMAND = re.compile(r"\\[a-z]+\s$")
 _LONE = re.compile(r"[A-Za-z](?:\^\{?-?\d\}?)?")
 _OPERATORS = "+-*/=·× "  # behind one stands a term and no unit: "ab + cd"
 _UPRIGHT = re.compile(
@@ -130,6 +136,8 @@ def measured(text: str) -> tuple[str, Readings]:
     while found is not None:
         before, last = plain[: found.start()], found[1]
         lone = _LONE.fullmatch(last) and plain[found.start(1) - 1].isspace() and computable(before)
+        if lone and last[0] not in "ms" and _COMMAND.search(plain[: found.start(1)]):
+            lone = None  # "4\\pi d"
         if (lone or _UPRIGHT.search(last)) and balanced(last) and before.rstrip(_OPERATORS) == before.rstrip() != "":
             if known := unit(clean(last)):
                 return before.rstrip("^"), known  # 30^\circ

@@ -19,7 +19,7 @@ _IN = re.compile(
     r"(?: (?:per|C|F|Celsius|Fahrenheit|squared|cubed|second|minute|hour|meter|hours?|square|cubic)){0,4})\)?"
     r"(?:[?.:]*$|, (?:rounded|to|correct)\b| (?:rounded|to the|correct to)\b)"
 )
-_HOW_MANY = re.compile(r"\bhow (?:many|much time in) ((?:(?:square|cubic) )?[a-z]{4,12})\b(?! (?:and|or|of)\b)", re.IGNORECASE)
+_HOW_MANY = re.compile(r"\bhow (?:many|much time in) ((?:(?:square|cubic) )?[a-z]{4,12})\b(?! (?:and|or|of|per)\b)", re.IGNORECASE)
 _TIME_IN = re.compile(r"\bhow (?:much time|long|far|high|tall|wide|heavy|fast)(?:,)? in ([a-z]{4,12})\b(?! (?:and|or)\b)", re.IGNORECASE)
 _PLAIN = frozenset("kelvin celsius fahrenheit hertz feet kelvins mph kph rpm ohms volts".split())
 _SYMBOLS = frozenset(

@@ -108,6 +108,7 @@ def _mixed(sentence: str, options: Sequence[str]) -> bool:
 
 
 _CAPITALS = re.compile(r"(?<![\w'’&])([A-Z])(?![\w'’&])(?! [a-z]{2,} (?:is|was|has)\b)")
+_EITHER = re.compile(r"(?<!\w)[A-Z]\)?,? or \(?[A-Z](?!\w)")
 _TITLE = re.compile(r"[A-Z][a-z]+ $")
 
 
@@ -121,7 +122,8 @@ def letters_in(sentence: str, options: Sequence[str]) -> str | None:
         if not (found.start() == 0 and re.match(r"A (?!and\b|or\b|as well)[a-z]", sentence))
         and not (sentence[found.end() : found.end() + 1] == ":" and _TITLE.search(sentence[: found.start()]))
     ]
-    return None if _NEGATED.search(sentence) else ", ".join(dict.fromkeys(named)) or None
+    refused = _NEGATED.search(sentence) or _EITHER.search(sentence)
+    return None if refused else ", ".join(dict.fromkeys(named)) or None
 
 
 _ITEM = re.compile(r"\s*(?:[-*•+]|\d{1,2}[.)])?\s*[*(\"']{0,3}(?:\\text\{)?([A-Z])[*)}\"'.,;]{0,5}\s*")
@@ -270,5 +272,7 @@ def readable(text: str, gold: Gold) -> bool:
             return numbers.number(text) is not None or expressions.computable(text) or expressions.counted(text)
         case "yesno":
             return yes_or_no(text) is not None
+        case "expression" if (ours := numbers.number(gold.answer)) and ours.units and " " in text:  # "2 h 30 min"
+            return numbers.number(text) is not None or "\\" in text
         case _:
             return True

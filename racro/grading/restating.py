@@ -48,6 +48,8 @@ _PEOPLE = frozenset(["person", "people"])
 _PLACES = frozenset(
     "on in at to from by off out under over above below behind beside inside outside near".split()
 )
+_ENDING = _ARTICLES | _PLACES | {"after", "before", "during", "when", "while", "since", "until"}
+"""What goes on behind the last alternative."""
 _GRADED = re.compile(r"\w{2,}(?:er|est)|more|most|less|least")
 _ALTERNATIVES = re.compile(r"\b(?:between|among|of|from)\s+([^?.;:]{3,120})", re.IGNORECASE)
 
@@ -218,7 +220,7 @@ def _alternative(last: list[str], before: list[str]) -> list[str]:
     """The last alternative without what the question goes on with: "outside" of "inside or outside the box"."""
     other = before[-len(last) :]
     for at, word in enumerate(last[1:], 1):
-        if word == "than" or (word in _ARTICLES and other[at : at + 1] != [word]):
+        if word == "than" or (word in _ENDING and other[at : at + 1] != [word]):
             last = last[:at]
             break
     while last[-1] in FILLERS and len(last) > 1:

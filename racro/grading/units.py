@@ -14,7 +14,7 @@ from fractions import Fraction
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple, cast
 
-from racro.grading.unit_names import CURRENCIES, FEW, METRIC, NAMES, NEVER, OTHER, PARTS, RARE, SINGLE
+from racro.grading.unit_names import CURRENCIES, FEW, METRIC, NAMES, NEVER, OTHER, PARTS, RARE, SINGLE, THINGS
 
 if TYPE_CHECKING:
     import pint
@@ -65,7 +65,7 @@ def _word(word: str) -> Readings:
 
 def _parsed(word: str) -> list[str]:
     """The units from the list that pint reads in a word, by pint's names; those without a prefix before the others."""
-    if not word.isidentifier() or (len(word) == 1 and word not in SINGLE):
+    if not word.isidentifier() or (len(word) == 1 and word not in SINGLE) or word in THINGS:
         return []
     found = []
     for prefix, name, _ in _registry().parse_unit_name(word):
