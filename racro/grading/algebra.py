@@ -126,7 +126,9 @@ _D = re.compile(r"\\[A-Za-z]+|[A-Za-z]{5,}|d")
 """A letter d, and what it is no factor in: a command or a word."""
 _FOLLOWING = re.compile(rf"\s*(?:[A-Za-z]|\\(?:{'|'.join(_GREEK)}|tau|eta|pi)(?![A-Za-z])|(\\[A-Za-z]))")
 """What math-verify takes for the variable of a differential; a function or an operator is none, "d\\sqrt{2}"."""
-_CALCULUS = re.compile(r"\\int|∫|\\(?:text|mathrm|operatorname|partial)|d[a-z]?\s?/\s?d|frac\s?\{\s?d[^{}]{0,3}\}\s?\{\s?d")
+_CALCULUS = re.compile(
+    r"\\int|∫|\\(?:text|mathrm|operatorname|partial)|d[a-z]?\s?/\s?d|frac\s?\{\s?d[^{}]{0,3}\}\s?\{\s?d"
+)
 
 
 def _with_factors(text: str, everywhere: bool = False) -> str:

@@ -14,39 +14,44 @@ from racro.grading.units import unit
 
 _SENTENCE = re.compile(r"(?<=[.?!])\s|\n")
 _ASKS = re.compile(r"\b(?:what|how|which|find|calculate|compute|determine|give|estimate|express)\b", re.IGNORECASE)
+_SHAPE = r"(?:(?:square|cubic) )?"
+_GO_ON = r"\b(?! (?:and|or|of|per)\b)"
 _IN = re.compile(
-    r"\bin (?:units of )?\(?((?:(?:square|cubic) )?[A-Za-z°µμΩ][\w°µμΩ^/·]{0,20}"
-    r"(?: (?:per|C|F|Celsius|Fahrenheit|squared|cubed|second|minute|hour|meter|hours?|square|cubic)){0,4})\)?"
-    r"(?:[?.:]*$|, (?:rounded|to|correct)\b| (?:rounded|to the|correct to)\b)"
+    rf"\bin (?:units of )?\(?({_SHAPE}[A-Za-z°µμΩ][\w°µμΩ^/·]{{0,20}}"
+    r"(?: (?:per|C|F|Celsius|Fahrenheit|squared|cubed|second|minute|hours?|meter|square|cubic)){0,4})\)?"
+    r"(?:[?.:]*$|,? (?:rounded|correct to|to the)\b)"
 )
-_HOW_MANY = re.compile(r"\bhow (?:many|much time in) ((?:(?:square|cubic) )?[a-z]{4,12})\b(?! (?:and|or|of|per)\b)", re.IGNORECASE)
-_TIME_IN = re.compile(r"\bhow (?:much time|long|far|high|tall|wide|heavy|fast)(?:,)? in ([a-z]{4,12})\b(?! (?:and|or)\b)", re.IGNORECASE)
-_PLAIN = frozenset("kelvin celsius fahrenheit hertz feet kelvins mph kph rpm ohms volts".split())
-_SYMBOLS = frozenset(
-    "cm mm km nm dm kg mg kHz Hz MHz GHz kPa Pa MPa kJ MJ kW MW kN kV mV mA eV keV MeV ms ns mL ml Ω kΩ µm μm °C °F".split()
+_HOW_MANY = re.compile(rf"\bhow many ({_SHAPE}[a-z]{{4,12}}){_GO_ON}", re.IGNORECASE)
+_HOW_MUCH_IN = re.compile(
+    rf"\bhow (?:much time|long|far|high|tall|wide|heavy|fast),? in ({_SHAPE}[a-z]{{4,12}}){_GO_ON}", re.IGNORECASE
 )
-_OTHER = frozenset("bars cups turns times points tons yards feet degrees pounds ounces".split())
+_PLAIN = frozenset(["kelvin", "celsius", "fahrenheit", "hertz", "feet", "mph", "kph", "rpm", "ohms"])
+_SHORT = (
+    "cm mm km nm dm kg mg kHz Hz MHz GHz kPa Pa MPa kJ MJ kW MW kN kV mV mA eV keV MeV ms ns mL ml Ω kΩ µm μm °C °F"
+)
+_SYMBOLS = frozenset(_SHORT.split())
+_COUNTED = "bars cups turns times points tons yards feet degrees pounds ounces"
+_THINGS = frozenset(_COUNTED.split())
 """Words that are counted as things more often than they measure."""
 
 
 @lru_cache(1024)
 def asked_unit(question: str) -> str | None:
-    """The unit in which a question wants its answer; None where it does not say, or says two."""
+    """The unit in which a question wants its answer; None where it does not say."""
     if "in " not in question and "ow many" not in question:
         return None
     asking = [part.strip() for part in _SENTENCE.split(question.partition("\nChoices")[0]) if _ASKS.search(part)]
     if not asking:
         return None
-    counted = _HOW_MANY.search(asking[-1])
-    if counted and counted[1].lower() not in _OTHER and counted[1][-1:] == "s" and unit(counted[1]):
-        return counted[1]
-    if counted is None and (found := _IN.search(asking[-1]) or _TIME_IN.search(asking[-1])) and _is_unit(found[1]):
-        return found[1]
-    return None
+    if counted := _HOW_MANY.search(asking[-1]):
+        measure = counted[1].lower()
+        return measure if measure not in _THINGS and measure.endswith("s") and unit(measure) else None
+    found = _IN.search(asking[-1]) or _HOW_MUCH_IN.search(asking[-1])
+    return found[1] if found and _is_unit(found[1]) else None
 
 
 def _is_unit(text: str) -> bool:
-    last = text.rpartition(" ")[2]
-    plain = text.lower() in _PLAIN or text in _SYMBOLS or "/" in text or "^" in text or " " in text
-    plural = text.endswith("s") and len(text) > 4 and last not in _OTHER - {"degrees", "feet", "pounds"}
+    """Is a text a unit, and no other word: neither "second" nor a lone letter?"""
+    plain = text.lower() in _PLAIN or text in _SYMBOLS or any(sign in text for sign in "/^ ")
+    plural = text.endswith("s") and len(text) > 4 and text not in _THINGS - {"degrees", "pounds"}
     return (plain or plural) and bool(unit(clean(text)))

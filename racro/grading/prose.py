@@ -173,7 +173,8 @@ _FILLERS = frozenset(_FILLING.split())
 _LABEL = re.compile(r"^\(?[A-Z](?:[).:]+\s|\n)")
 _NAMED = re.compile(r"\([A-Z]\)\s*([A-Za-z]+)")
 _JUDGED = re.compile(
-    r"\b(?:statement|claim|assertion|conclusion) (?:is|must be) (not )?(true|false|correct|incorrect|right|wrong)\b[^?]*$",
+    r"\b(?:statement|claim|assertion|conclusion) "
+    r"(?:is|must be) (not )?(true|false|correct|incorrect|right|wrong)\b[^?]*$",
     re.IGNORECASE,
 )
 _HEDGED = re.compile(r"\b(?:either\b.*\bor|chance|guess)\b", re.IGNORECASE)

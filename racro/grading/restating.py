@@ -7,11 +7,11 @@ denies, or that names two of the question's alternatives, gives none. Called for
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from functools import lru_cache
-from itertools import pairwise
+from itertools import pairwise, takewhile
 
-from racro.grading.asking import FILLERS, relevant, stem
+from racro.grading.alternatives import alternatives
+from racro.grading.asking import BESIDE, FILLERS, POLAR, relevant, stem, stems, subject
 from racro.grading.english import ORDINAL
 from racro.grading.plain import clean
 from racro.grading.ranks import rank
@@ -42,16 +42,7 @@ _DENIED = re.compile(
     re.IGNORECASE,
 )
 _SUBJECT = re.compile(r"(?:it|this|that|they|he|she|these|those|there)(?:['’]s| is| are| was| were)\b", re.IGNORECASE)
-_ASKING = frozenset(["which", "what", "who", "whom", "whose", "where", "when", "how", "why"])
-_ARTICLES = frozenset(["the", "a", "an"])
 _PEOPLE = frozenset(["person", "people"])
-_PLACES = frozenset(
-    "on in at to from by off out under over above below behind beside inside outside near".split()
-)
-_ENDING = _ARTICLES | _PLACES | {"after", "before", "during", "when", "while", "since", "until"}
-"""What goes on behind the last alternative."""
-_GRADED = re.compile(r"\w{2,}(?:er|est)|more|most|less|least")
-_ALTERNATIVES = re.compile(r"\b(?:between|among|of|from)\s+([^?.;:]{3,120})", re.IGNORECASE)
 
 
 def same_answer(found: str, gold: Gold) -> bool:
@@ -104,8 +95,8 @@ _IS_SO = re.compile(r"(?:[它这那]|答案)?[是为](?:一?[个只种条])?([\u
 @lru_cache(1024)
 def _named(answer: str, question: str) -> str:
     """A gold answer without the words that it shares with the question: "red" of "the red bar"."""
-    asked, alternatives = _asked(question)
-    meant = set[str]().union(*alternatives)
+    asked, offered = alternatives(question)
+    meant = set[str]().union(*offered)
     spelled = _as_asked(words(answer).split(), meant)
     return " ".join(word for word in spelled if word in meant or stem(word) not in asked)
 
@@ -128,7 +119,7 @@ def answers(sentence: str, question: str) -> bool:
     if found is None:
         return False
     return _SUBJECT.match(sentence.lstrip(" *")) is not None or bool(
-        set(map(stem, words(sentence).split())) & _asked(question)[0]
+        set(map(stem, words(sentence).split())) & alternatives(question)[0]
     )
 
 
@@ -147,13 +138,15 @@ def said(sentence: str, question: str) -> str | None:
         head = _COMPARED.split(_BUT.split(head, maxsplit=1)[0], maxsplit=1)[0]
         if _DENIED.search(head):
             return None
-    asked, alternatives = _asked(question)
-    meant = set[str]().union(*alternatives)
+    asked, offered = alternatives(question)
+    meant = set[str]().union(*offered)
     if meant & FILLERS:  # "on or under"
         head = _IN_PICTURE.sub("", head)
     spoken = _as_asked(words(head).split(), meant)
-    named = [one for one in alternatives if one & set(spoken)]
+    named = [one for one in offered if one & set(spoken)]
     if len(named) > 1 or (named and _of_the_other(head, question)):
+        return None
+    if named and _converse(head, question):
         return None
     last = len(spoken) - 1  # "vitamin A"
     fillers = FILLERS | _PEOPLE if "who" in asked else FILLERS
@@ -175,15 +168,33 @@ _IN_PICTURE = re.compile(
     r"\b(?:in|on|from) (?:the|this) (?:image|picture|figure|photo|drawing|diagram|scene)\b", re.IGNORECASE
 )
 _LETTERS = re.compile(r"[A-Za-z0-9 ]*")
-_TURNING = frozenset(
-    "because since as due given so rather instead unlike not than compared comparison neither nor no never none isn aren"
-    " wasn weren doesn don didn cannot without except but however or either maybe perhaps unless".split()
+_TURNS = (
+    "because since as due given so rather instead unlike not than compared comparison neither nor no never none "
+    "isn aren wasn weren doesn don didn cannot without except but however or either maybe perhaps unless"
 )
+_TURNING = frozenset(_TURNS.split())
 
 
 def _plain(sentence: str) -> bool:
     """Has a sentence neither punctuation nor a word with which it goes on to reasons, comparisons or denials?"""
     return _LETTERS.fullmatch(sentence) is not None and _TURNING.isdisjoint(sentence.lower().split())
+
+
+def _converse(sentence: str, question: str) -> bool:
+    """Is a sentence about the thing that a question asks the place from: "The plate is left of the cup"?"""
+    of, who = _asked_of(question), subject(sentence)
+    return bool(of and who and not who & of and who & stems(question))
+
+
+@lru_cache(1024)
+def _asked_of(question: str) -> frozenset[str]:
+    """The stems of what a question with alternatives is about: "cup" of "Is the cup left or right of the plate?"."""
+    polar = POLAR.search(question.lower())
+    meant = set[str]().union(*alternatives(question)[1])
+    if polar is None:
+        return frozenset()
+    before = takewhile(lambda word: word not in meant, words(BESIDE.split(polar[1], maxsplit=1)[0]).split())
+    return stems(" ".join(before))
 
 
 _THAN = re.compile(r"\bor (?:\w+er|less \w+|more \w+) than (the [^?.,;]{1,40})")
@@ -197,60 +208,3 @@ def _of_the_other(sentence: str, question: str) -> bool:
     rest = question.lower().replace(compared[1], " ")
     other = {stem(word) for word in words(compared[1]).split()} - {stem(word) for word in words(rest).split()}
     return bool(other & {stem(word) for word in words(sentence).split()})
-
-
-@lru_cache(1024)
-def _asked(question: str) -> tuple[frozenset[str], tuple[frozenset[str], ...]]:
-    """The words of a question, and the alternatives that it names, each by the words that only it has."""
-    plain = " ".join(question.split())
-    asked = frozenset(map(stem, words(plain).split()))
-    listed = _items(plain)
-    shared = frozenset.intersection(*listed) if listed else frozenset()
-    own = [item - shared for item in listed]
-    if not all(_graded(item) for item in own):  # "larger or smaller"
-        own = [frozenset(word for word in item if not _graded({word})) for item in own]
-    return asked, tuple(item for item in own if item)
-
-
-def _graded(words: Iterable[str]) -> bool:
-    return all(map(_GRADED.fullmatch, words))
-
-
-def _alternative(last: list[str], before: list[str]) -> list[str]:
-    """The last alternative without what the question goes on with: "outside" of "inside or outside the box"."""
-    other = before[-len(last) :]
-    for at, word in enumerate(last[1:], 1):
-        if word == "than" or (word in _ENDING and other[at : at + 1] != [word]):
-            last = last[:at]
-            break
-    while last[-1] in FILLERS and len(last) > 1:
-        last = last[:-1]
-    return last
-
-
-def _items(question: str) -> list[frozenset[str]]:
-    """The words of each alternative: around "or", and in "between ... and ..."."""
-    before, found, after = question.lower().rpartition(" or ")
-    before = before.rpartition(": ")[2]
-    if not found:
-        between = _ALTERNATIVES.search(question.lower())
-        if between is None or " and " not in between[1]:
-            return []
-        before, _, after = between[1].rpartition(" and ")
-    last = re.split(r"[?.,;:!)]", after)[0].split()[:LONGEST]
-    bare = last[:1] and last[0] not in _ARTICLES
-    if last and last[0] in _PLACES and before.split()[-1:] and before.split()[-1] in _PLACES:
-        last = last[:1]  # "under or on the shelf"
-    while len(last) > 1 and last and last[0] in FILLERS:
-        last.pop(0)
-    items = [part.split() for part in re.split(r"[,;:?.!(]|\b(?:among|between|of)\b", before) if part.strip()]
-    if bare and items and last:
-        last = _alternative(last, items[-1])
-    length = max(1, len(last))
-    chosen = [items[-1][-length:]] if items else []
-    for item in items[-2::-1]:
-        if item[0] in _ASKING or (bare and item[-length - 1 : -length] and item[-length - 1] in _ARTICLES):
-            break  # "is the ball, left or right"
-        chosen.append(item[-length:])
-    spoken = [frozenset(words(" ".join(item)).split()) for item in (*chosen, last)]
-    return [item - FILLERS or (item & _PLACES) for item in spoken]

@@ -116,10 +116,11 @@ _TERM = re.compile(
     r"\s*(?:(/)|(square|cubic)\b|(°[CFKcfk]?|[$€£¥₹¢]|['\"](?!\s?\d)|[A-Za-zµμΩ_]+|[\u4e00-\u9fff]+)(?:\s?\^\s?([-+]?\d)|([-+]?\d))?(?![\d.]))\s*"
 )
 _HEAD = re.compile(r"([A-Za-z]+)(?: |$)")
-_REWRITTEN = frozenset(
-    "per deg degs degree degrees cycle cycles r sq square cu cubic squared cubed light nautical fluid electron astronomical"
-    " mm fl ft foot k m g".split()
+_BEGINNINGS = (
+    "per deg degs degree degrees cycle cycles r sq square cu cubic squared cubed light nautical fluid electron "
+    "astronomical mm fl ft foot k m g"
 )
+_REWRITTEN = frozenset(_BEGINNINGS.split())
 """Words that begin something that `_REWRITES` changes."""
 _POWERS = {"square": 2, "cubic": 3}
 _SECONDS = ("s", "sec", "second", "seconds")

@@ -9,7 +9,8 @@ from fractions import Fraction
 from functools import lru_cache
 
 from racro.grading import english
-from racro.grading.numbers import number, same_number
+from racro.grading.nearness import same_number
+from racro.grading.numbers import number
 from racro.grading.plain import clean
 from racro.grading.ranks import ranked
 from racro.schema import Gold
