@@ -15,7 +15,7 @@ demo: .venv/.ready
 PYTEST := $(BIN)/python -m pytest --no-loadscope-reorder
 
 quick: lint
-	@$(PYTEST) -n 2 --hypothesis-profile=quick tests/unit
+	@$(PYTEST) -n 3 --hypothesis-profile=quick tests/unit
 
 test: lint .venv/.vllm .venv/.smollm2
 	@$(PYTEST) -n 4

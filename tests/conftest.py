@@ -26,7 +26,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -162,6 +162,12 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     from tests.support.scheduling import ByGroup
 
     return ByGroup(config, log, group)
+
+
+def pytest_xdist_setupnodes(specs: Sequence[Any]) -> None:
+    """Processes that run tests are forked from one that has imported the libraries."""
+    for spec in specs:
+        spec.python = str(forkserver.shared().tester)
 
 
 def pytest_collection_finish() -> None:

@@ -52,9 +52,8 @@ def lost(place: Workplace, tmp_path_factory: pytest.TempPathFactory) -> str:
 def test_servers_answer_on_loopback_and_nowhere_else(place: Workplace) -> None:
     assert httpx.get(f"{place.api}/health").status_code == 200
     assert httpx.get(f"{place.mlflow}/health").status_code == 200
-    manager = psutil.Process(place.station()["pid"])
-    family = [manager, *manager.children(recursive=True)]
-    listening = {c.laddr for p in family for c in p.net_connections("inet") if c.status == psutil.CONN_LISTEN}
+    connections = (c for process in place.processes() for c in process.net_connections("inet"))
+    listening = {c.laddr for c in connections if c.status == psutil.CONN_LISTEN}
     assert {address.ip for address in listening} == {"127.0.0.1"}
     assert {*place.ports} <= {address.port for address in listening}
 

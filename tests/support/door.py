@@ -8,8 +8,8 @@ import socket
 import sys
 import time
 
-STATIONS = {"up", "down", "ui"}
-"""Commands that start servers which stay and are found by their command lines: an interpreter of their own."""
+STATIONS = {"up", "ui", "worker"}
+"""Commands that start what stays, as a tree of processes: an interpreter of their own."""
 HARMLESS = {"-P", "-X", "faulthandler"}
 """Options of Python that a fork does without."""
 
@@ -22,10 +22,12 @@ def open_door(servers: "dict[str, str]", python: str, own: str) -> None:
     name, arguments = os.path.basename(sys.argv[0]), sys.argv[1:]
     if name == "racro":
         arguments = ["-P", "-m", "flows.cli.main", *arguments]
+    if name == "tester":
+        arguments = ["-P", "-m", "tests.support.tester"]
     at = arguments.index("-m") + 1 if "-m" in arguments else 0
     server = servers.get(arguments[at], "") if at and set(arguments[: at - 1]) <= HARMLESS else ""
     if not os.path.exists(f"{server}.started") or STATIONS.intersection(arguments[at + 1 : at + 2]):
-        os.execv(python, [python, *arguments])
+        os.execv(python, [own, *arguments])  # whose `sys.executable` is this door again
     numbers = [int(number) for number in os.listdir("/proc/self/fd")]
     streams = [number for number in numbers if os.path.exists(f"/proc/self/fd/{number}")]  # not the folder's
     content = json.dumps(

@@ -17,11 +17,7 @@ import atexit
 import contextlib
 import fcntl
 import functools
-import gc
 import importlib
-import importlib.abc
-import importlib.machinery
-import importlib.util
 import json
 import os
 import runpy
@@ -34,106 +30,39 @@ import tempfile
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from types import MappingProxyType, ModuleType
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from racro.config import EnginePlacement
 from racro.engines.vllm.environment import environment as of_vllm
+from tests.support.preloading import LIBRARIES, VLLM
 
 COMMANDS, ENGINES = "forked-commands", "forked-engines"
 MODULES = {
     "flows.cli.main": COMMANDS,
     "flows.station.prefect_server": COMMANDS,
     "flows.sweep_child": COMMANDS,
+    "prefect": COMMANDS,
+    "prefect.engine": COMMANDS,
     "racro.training.rank": COMMANDS,
+    "tests.support.tester": COMMANDS,
     "racro.engines.worker.main": ENGINES,
     "vllm.entrypoints.openai.api_server": ENGINES,
 }
 """What is run by which server. The door gives everything else to a new interpreter, as it does if the server is not
 started."""
-LIBRARIES = (
-    "racro.answering.pipeline",
-    "racro.evaluation.scenes",
-    "racro.reports.curve",
-    "racro.training.trainer",
-    "racro.training.trl_without_vllm",
-    "transformers.models.qwen2_5_vl.modeling_qwen2_5_vl",
-    "transformers.models.qwen2_5_vl.processing_qwen2_5_vl",
-    "transformers.models.qwen2.modeling_qwen2",
-    "accelerate",
-    "peft",
-    "datasets",
-    "scipy.stats",
-    "matplotlib.figure",
-    "matplotlib.backends.backend_svg",
-    "mlflow",
-    "mlflow.store.tracking.sqlalchemy_store",
-    "mlflow.store.model_registry.sqlalchemy_store",
-    "uvicorn",
-    "prefect",
-    "prefect.server.api.server",
-    "prefect.server.database",
-)
-VLLM = (
-    "racro.engines.worker.main",
-    "racro.engines.vllm.core",
-    "vllm.entrypoints.openai.api_server",
-    "vllm.v1.engine.llm_engine",
-    "vllm.v1.engine.core",
-    "vllm.v1.worker.cpu_worker",
-    "vllm.model_executor.models.qwen2",
-    "vllm.model_executor.models.qwen2_5_vl",
-)
 STATE = ("PREFECT", "MLFLOW", "RACRO", "HF_", "MPL", "XDG")
 """Beginnings of the variables that a user who set nothing does not have."""
 DOOR = Path(__file__).with_name("door.py")
 
 
-class LatePrefect(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Prefect, imported already, appears when it is first imported, and reads the environment then, as always."""
-
-    def __init__(self) -> None:
-        self.modules = {name: module for name, module in sys.modules.items() if name.partition(".")[0] == "prefect"}
-        self.spec = importlib.util.find_spec("prefect")
-        for name in self.modules:
-            del sys.modules[name]
-
-    def find_spec(self, name: str, path: Any, target: Any = None) -> importlib.machinery.ModuleSpec | None:
-        """Only for `prefect` itself, once: its modules are then there."""
-        if name != "prefect" or not self.modules or not self.spec:
-            return None
-        places = self.spec.submodule_search_locations
-        return importlib.util.spec_from_file_location(
-            name, self.spec.origin, loader=self, submodule_search_locations=places
-        )
-
-    def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType:
-        """The module that was imported before."""
-        return self.modules["prefect"]
-
-    def exec_module(self, module: ModuleType) -> None:
-        """Settings from the environment as it is now."""
-        sys.modules.update(self.modules)
-        self.modules = {}
-        module.__spec__ = self.spec
-        importlib.import_module("prefect.context").refresh_global_settings_context()
-
-
 def serve(path: str, owner: int, shared: str, libraries: list[str]) -> None:
     """Until the process `owner` ends. shared: the folder of the test run."""
     from flows.station import local
-    from tests.support import databases
+    from tests.support import preloading
 
     local.settle()  # what libraries write when they are imported goes where it goes in a command
-    gc.disable()
-    for module in libraries:
-        importlib.import_module(module)
-    if "prefect.server.database" in libraries:
-        databases.install(Path(shared))
-    gc.enable()
-    gc.collect()
-    gc.freeze()
-    sys.meta_path.insert(0, LatePrefect())
+    preloading.load(libraries, Path(shared))
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     listener.bind(f"{path}.new")
     listener.listen(64)
@@ -252,6 +181,9 @@ def become(module: str, arguments: list[str], folder: str, environment: dict[str
     from racro import environment as variables
 
     variables.apply()
+    if module.partition(".")[0] == "prefect":
+        importlib.import_module("prefect")  # runpy reads the code of what it runs, and this appears late
+        sys.modules.pop(module if "." in module else f"{module}.__main__", None)
     code = 0
     try:
         runpy.run_module(module, run_name="__main__", alter_sys=True)
@@ -278,11 +210,15 @@ class Doors(NamedTuple):
 
     python: Path
     racro: Path
+    tester: Path
 
 
 def doors(folder: Path, servers: Path) -> Doors:
-    """The doors to the servers of a folder, made in another folder."""
-    made = Doors(folder / "python", folder / "racro")
+    """The doors to the servers of a folder, made in another folder, which looks like an environment to Python."""
+    (folder / "bin").mkdir()
+    (folder / "lib").symlink_to(Path(sys.prefix, "lib"))
+    (folder / "pyvenv.cfg").write_bytes(Path(sys.prefix, "pyvenv.cfg").read_bytes())
+    made = Doors(*(folder / "bin" / name for name in Doors._fields))
     sockets = {module: str(servers / name) for module, name in MODULES.items()}
     for door in made:
         opened = f"open_door({sockets!r}, {sys.executable!r}, {str(made.python)!r})"

@@ -12,17 +12,20 @@ HEAVY = ("torch", "vllm", "trl", "transformers", "datasets", "accelerate", "ray"
 """Seconds to import, and a GPU build where there is none to be: the Prefect UI imports flows to show their forms."""
 
 
-def loaded(statement: str) -> set[str]:
-    """Top-level modules that are there after a statement in a fresh interpreter."""
-    program = (
-        f"{statement}\nimport sys, json\nprint(json.dumps(sorted({{name.split('.')[0] for name in sys.modules}})))"
-    )
+NOUNS = "racro.schema, racro.config, racro.identity, racro.storage.layout, racro.summary, racro.errors"
+LIBRARY = "racro.storage.artifacts, racro.data.problems, racro.grading, racro.reports.training"
+
+
+def loaded(*imports: str) -> list[set[str]]:
+    """Top-level modules that are there after each import, one after the other in a fresh interpreter."""
+    show = "print(json.dumps(sorted({name.split('.')[0] for name in sys.modules})))"
+    program = "\n".join(["import sys, json", *(line for names in imports for line in (f"import {names}", show))])
     done = subprocess.run([sys.executable, "-c", program], cwd=REPOSITORY, capture_output=True, text=True, check=True)
-    return set(json.loads(done.stdout.splitlines()[-1]))
+    return [set(json.loads(line)) for line in done.stdout.splitlines()[-len(imports) :]]
 
 
-def test_flows_and_tasks_load_no_torch() -> None:
-    """Every module of both, so that what is loaded late stays late."""
+def test_what_is_loaded_late_stays_late() -> None:
+    """The nouns, the library without models, and every module of flows and tasks."""
     names = [
         ".".join(file.relative_to(REPOSITORY).with_suffix("").parts)
         for package in ("flows", "tasks")
@@ -30,19 +33,10 @@ def test_flows_and_tasks_load_no_torch() -> None:
         if file.stem != "__init__"
     ]
     assert "flows.training" in names and "tasks.update" in names
-    assert not loaded(f"import {', '.join(names)}").intersection(HEAVY)
-
-
-def test_the_nouns_load_nothing_but_pydantic() -> None:
-    modules = loaded(
-        "import racro.schema, racro.config, racro.identity, racro.storage.layout, racro.summary, racro.errors"
-    )
-    assert not modules.intersection((*HEAVY, "pyarrow", "fsspec", "numpy", "PIL", "prefect", "mlflow"))
-
-
-def test_the_library_without_models_loads_no_torch() -> None:
-    modules = loaded("import racro.storage.artifacts, racro.data.problems, racro.grading, racro.reports.training")
-    assert not modules.intersection((*HEAVY, "prefect", "mlflow"))
+    nouns, library, everything = loaded(NOUNS, LIBRARY, ", ".join(names))
+    assert not nouns.intersection((*HEAVY, "pyarrow", "fsspec", "numpy", "PIL", "prefect", "mlflow"))
+    assert not library.intersection((*HEAVY, "prefect", "mlflow"))
+    assert not everything.intersection(HEAVY)
 
 
 def test_the_tests_that_begin_first_are_there() -> None:

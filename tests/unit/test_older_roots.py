@@ -15,11 +15,10 @@ from prefect import Task
 from racro import schema
 from racro.config import loading
 from racro.rewards.composition import terms
-from tasks.caption import caption
-from tasks.compose import compose
+from tasks import caption, compose, generate, grade, prepare, questions, reward, rounds, select, update
 from tasks.reward import STAGES, judging, needed
 from tasks.running.policies import Identity
-from tasks.update import update
+from tests.support.pages import REPOSITORY
 
 RECIPE = loading.load("embedded", ["rewards=[{type: answer}, {type: describes, weight: 0.1, gate: answer}]"])
 POLICY = schema.Policy(uri="a", rows=0, digest="p")
@@ -35,28 +34,29 @@ def key(task: Task[..., Any], **inputs: Any) -> str:
     return task.cache_policy.compute_key(SimpleNamespace(), inputs | {"runtime": RECIPE.runtime, "root": "x"}, {})  # type: ignore[arg-type]
 
 
-VERSIONS = """
-import json, sys
-import racro.grading
-racro.grading.RULES += int(sys.argv[1])
-from prefect import Task
-from tasks import caption, compose, generate, grade, prepare, questions, reward, rounds, select, update
-from tasks.running.policies import Identity
-found = {}
-for module in (caption, compose, generate, grade, prepare, questions, reward, rounds, select, update):
-    for task in [*vars(module).values(), *getattr(module, "STAGES", {}).values()]:
-        if isinstance(task, Task) and isinstance(task.cache_policy, Identity):
-            found.setdefault(task.name, []).append(task.cache_policy.version)
-print(json.dumps(found))
+def versions() -> dict[str, list[str]]:
+    """Name of a stage -> the versions of its tasks."""
+    found: dict[str, list[str]] = {}
+    for module in (caption, compose, generate, grade, prepare, questions, reward, rounds, select, update):
+        for task in [*vars(module).values(), *getattr(module, "STAGES", {}).values()]:
+            if isinstance(task, Task) and isinstance(task.cache_policy, Identity):
+                found.setdefault(task.name, []).append(task.cache_policy.version)
+    return found
+
+
+OTHER_RULES = """
+import json, racro.grading
+racro.grading.RULES += 1
+from tests.unit.test_older_roots import versions
+print(json.dumps(versions()))
 """
 
 
 def test_what_gives_verdicts_is_made_again_under_other_rules() -> None:
-    command = [sys.executable, "-c", VERSIONS]
-    now, then = (
-        json.loads(subprocess.run([*command, rules], check=True, capture_output=True, text=True).stdout)
-        for rules in ("0", "1")
+    done = subprocess.run(
+        [sys.executable, "-c", OTHER_RULES], cwd=REPOSITORY, check=True, capture_output=True, text=True
     )
+    now, then = versions(), json.loads(done.stdout)
     changed = {name for name in now if now[name] != then[name]}
     assert changed == {"grade", "aggregate", "prepare", "reward-answer", "reward-self"}
 
@@ -65,7 +65,7 @@ def test_the_stages_of_a_plain_training_have_the_keys_of_before() -> None:
     shared = {"seed": 0, "iteration": 3, "max_unscored": 0.2}
     found = [
         key(
-            caption,
+            caption.caption,
             problems=PROBLEMS,
             policy=POLICY,
             captioner=RECIPE.captioner,
@@ -75,21 +75,21 @@ def test_the_stages_of_a_plain_training_have_the_keys_of_before() -> None:
             **shared,
         )
     ]
-    for reward in RECIPE.rewards:
+    for one in RECIPE.rewards:
         inputs = needed(
-            reward,
+            one,
             policy=POLICY,
             captioner=RECIPE.captioner,
             reasoner_model=REASONER,
             reasoner=RECIPE.reasoner,
-            gate=VALUES if reward.gate else None,
-            **judging(RECIPE, reward, {}),
+            gate=VALUES if one.gate else None,
+            **judging(RECIPE, one, {}),
         )
-        scoring = {"rollouts": ROLLOUTS, "problems": PROBLEMS, "settings": reward.alone(), "title": reward.title}
-        found.append(key(STAGES[reward.type], **scoring, **inputs, **shared))
+        scoring = {"rollouts": ROLLOUTS, "problems": PROBLEMS, "settings": one.alone(), "title": one.title}
+        found.append(key(STAGES[one.type], **scoring, **inputs, **shared))
     found.append(
         key(
-            compose,
+            compose.compose,
             rollouts=ROLLOUTS,
             tables=(VALUES, VALUES),
             terms=terms(RECIPE.rewards),
@@ -101,7 +101,7 @@ def test_the_stages_of_a_plain_training_have_the_keys_of_before() -> None:
     )
     found.append(
         key(
-            update,
+            update.update,
             scored=SCORED,
             problems=PROBLEMS,
             policy=POLICY,

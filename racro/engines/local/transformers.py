@@ -1,7 +1,7 @@
 """The engine on Hugging Face transformers, in process: one prefill per prompt, shared by its samples.
 
-Not a scheduler: a batch is decoded to its end before the next one starts. For large models on GPUs a serving engine is
-faster; this one runs everywhere, and its log-probs come from the same code that the trainer runs. Opened by
+Not a scheduler: a batch is decoded to its end before another takes its lane. For large models on GPUs a serving engine
+is faster; this one runs everywhere, and its log-probs come from the same code that the trainer runs. Opened by
 `racro.engines.building`.
 
 Shapes: B prompts of a batch, L tokens of the longest, n samples each, V tokens of the vocabulary.
@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import dataclasses
 import gc
-import itertools
 import math
 import threading
 import time
@@ -22,7 +21,9 @@ from typing import Any
 import torch
 
 from racro.config import PixelRange
+from racro.engines.local.batching import batches
 from racro.engines.local.decoding import Batch, Forced, Record
+from racro.engines.local.lanes import Lanes
 from racro.engines.local.sampling import Uniforms, draw, log_distribution
 from racro.engines.protocol import (
     BadPrompt,
@@ -30,6 +31,7 @@ from racro.engines.protocol import (
     Engine,
     Generation,
     Partial,
+    Prompt,
     Refusal,
     Request,
     Sampling,
@@ -45,9 +47,6 @@ from racro.schema import FinishReason
 
 TELLING = 0.15
 """Seconds between two partial texts of a completion, at least."""
-WINDOW = 4
-"""Batches among which requests are sorted by length, which reduces padding. Sorting all of them would hold every image
-of a stage in memory."""
 
 
 class TransformersEngine(Engine):
@@ -68,7 +67,8 @@ class TransformersEngine(Engine):
         self.model = model = load(folder)
         self.takes = Takes.of(model)
         self.device = model.device
-        self.turn = threading.Lock()
+        self.lanes = Lanes(model)
+        self.writing = threading.Lock()  # tokenizers may not be used by several threads at once
         eos = model.generation_config.eos_token_id
         eos = tokenizer.eos_token_id if eos is None else eos
         self.eos = torch.tensor(eos if isinstance(eos, list) else [eos], device=self.device)
@@ -113,14 +113,15 @@ class TransformersEngine(Engine):
 
     def swap(self, folder: str) -> None:
         """See Engine. No cache lives longer than a batch."""
-        with self.turn:
+        with self.lanes.none_busy():
             self._drop()
             self.model = self.load(folder)
+            self.lanes.hold(self.model)
 
     def sleep(self, discard: bool = False) -> None:
         """See Engine: the weights are kept in main memory in any case."""
         if self.device.type == "cuda" and self.model is not None:
-            with self.turn:
+            with self.lanes.none_busy():
                 self.model.to("cpu")
                 torch.cuda.empty_cache()
 
@@ -130,47 +131,36 @@ class TransformersEngine(Engine):
 
     def _drop(self) -> None:
         self.model = None
+        self.lanes.drop()
         gc.collect()
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
 
     def generate(self, requests: Iterable[Request]) -> Iterator[Generation | Refusal]:
         """See Engine. Requests are read a window at a time."""
-        for batch, sampling in self._batches(requests):
-            if isinstance(batch, Refusal):
-                yield batch
-                continue
-            with self.turn:  # one batch at a time, because it fills the machine and its memory
-                answers = list(self._batch(batch, sampling))
-            yield from (answer for answer in answers if not isinstance(answer, Partial))
+        for answers in self.lanes.in_order(self._answers, batches(requests, self._fill, self.batch)):
+            yield from answers
+
+    def _fill(self, prompt: Prompt) -> str:
+        with self.writing:
+            return fill(prompt, self.template)
+
+    def _answers(self, alike: tuple[list[tuple[Request, str]] | Refusal, Sampling]) -> list[Generation | Refusal]:
+        """To requests that `batches` gives."""
+        batch, sampling = alike
+        if isinstance(batch, Refusal):
+            return [batch]
+        with self.lanes.one() as model:
+            return [answer for answer in self._batch(model, batch, sampling) if not isinstance(answer, Partial)]
 
     def stream(self, requests: Iterable[Request]) -> Iterator[Generation | Refusal | Partial]:
         """See Engine."""
-        for batch, sampling in self._batches(requests):
+        for batch, sampling in batches(requests, self._fill, self.batch):
             if isinstance(batch, Refusal):
                 yield batch
                 continue
-            with self.turn:
-                yield from self._batch(batch, sampling, TELLING)
-
-    def _batches(self, requests: Iterable[Request]) -> Iterator[tuple[list[tuple[Request, str]] | Refusal, Sampling]]:
-        """Requests with their filled templates, sampled alike; refusals of those that have none."""
-        source = iter(requests)
-        while window := list(itertools.islice(source, WINDOW * self.batch)):
-            readable: list[tuple[Request, str]] = []
-            for request in window:
-                try:
-                    readable.append((request, fill(request.prompt, self.template)))
-                except BadPrompt as error:
-                    yield Refusal.of(request, error), request.sampling
-            # Longest first, so that what does not fit into memory fails at the start. An estimate suffices: an image
-            # token covers 28 x 28 pixels in Qwen2.5-VL, a text token about four characters.
-            readable.sort(key=lambda member: _weight(*member), reverse=True)
-            kinds = [(request.sampling, request.forced is not None) for request, _ in readable]
-            for sampling, forced in dict.fromkeys(kinds):
-                alike = [m for m, kind in zip(readable, kinds, strict=True) if kind == (sampling, forced)]
-                for start in range(0, len(alike), self.batch):
-                    yield alike[start : start + self.batch], sampling
+            with self.lanes.one() as model:
+                yield from self._batch(model, batch, sampling, TELLING)
 
     # --- from messages to tensors -------------------------------------------------------------------------------------
 
@@ -219,23 +209,25 @@ class TransformersEngine(Engine):
 
     @torch.inference_mode()
     def _batch(
-        self, members: list[tuple[Request, str]], sampling: Sampling, telling: float = math.inf
+        self, model: Any, members: list[tuple[Request, str]], sampling: Sampling, telling: float = math.inf
     ) -> Iterator[Generation | Refusal | Partial]:
         """Prefill and decode B prompts, given with their filled templates. `telling`: seconds between partial texts."""
         until = time.monotonic() + sampling.deadline
-        self.model.to(self.device)  # it may be asleep in main memory
-        forced = self._forced(members)
-        if forced is not None:
-            sampling = dataclasses.replace(sampling, n=1, temperature=1.0, top_p=1.0, max_tokens=forced.longest)
-        requests, inputs, refusals = self._admit(members, sampling.max_tokens)
+        model.to(self.device)  # it may be asleep in main memory
+        with self.writing:
+            forced = self._forced(members)
+            if forced is not None:
+                sampling = dataclasses.replace(sampling, n=1, temperature=1.0, top_p=1.0, max_tokens=forced.longest)
+            requests, inputs, refusals = self._admit(members, sampling.max_tokens)
         yield from refusals
         if not requests:
             return
         if forced is not None:
-            forced = self._forced([(request, "") for request in requests])
+            with self.writing:
+                forced = self._forced([(request, "") for request in requests])
         mask = inputs["attention_mask"].bool()
         prompt_ids = [row[seen].tolist() for row, seen in zip(inputs["input_ids"].cpu(), mask.cpu(), strict=True)]
-        output = self.model(**inputs, use_cache=True, logits_to_keep=1)
+        output = model(**inputs, use_cache=True, logits_to_keep=1)
         logits = output.logits[:, -1].repeat_interleave(sampling.n, 0)
         batch = Batch(output.past_key_values, mask, inputs["position_ids"], sampling.n)
         uniforms = Uniforms([request.seed for request in requests], sampling.n, self.device)
@@ -269,10 +261,10 @@ class TransformersEngine(Engine):
                 record.close(batch.completions)
                 batch.keep(~finished)
                 tokens, finished = tokens[~finished], finished[~finished]
-            logits = self.model(**batch.feed(tokens), use_cache=True).logits.flatten(0, 1)
+            logits = model(**batch.feed(tokens), use_cache=True).logits.flatten(0, 1)
         record.close(batch.completions)
         ids, values = record.cut(lengths.tolist())
-        texts = self.tokenizer.batch_decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        texts = self._texts(ids)
         if forced is not None:
             texts = [request.forced or "" for request in requests]
         begun = [bool(request.prompt.lead) or forced is not None for request in requests for _ in range(sampling.n)]
@@ -285,13 +277,14 @@ class TransformersEngine(Engine):
         for k, (request, ids) in enumerate(zip(requests, prompt_ids, strict=True)):
             yield Generation(request.key, tuple(ids), tuple(completions[k * n : (k + 1) * n]))
 
+    def _texts(self, ids: list[list[int]]) -> list[str]:
+        with self.writing:
+            found: list[str] = self.tokenizer.batch_decode(
+                ids, skip_special_tokens=True, clean_up_tokenization_spaces=False
+            )
+        return found
+
     def _partials(self, requests: list[Request], ids: list[list[int]]) -> Iterator[Partial]:
         """What each completion says so far; the bytes of a character that is not complete are left out."""
-        texts = self.tokenizer.batch_decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
-        for request, text in zip(requests, texts, strict=True):
+        for request, text in zip(requests, self._texts(ids), strict=True):
             yield Partial(request.key, (text if request.prompt.lead else self.template.turn(text)).rstrip("\ufffd"))
-
-
-def _weight(request: Request, text: str) -> float:
-    """About how many tokens the prompt has."""
-    return len(text) / 4 + sum(image.width * image.height for image in request.prompt.images) / 784

@@ -226,8 +226,9 @@ def test_texts_while_they_are_written(
 
 
 def test_a_diverged_model_is_an_error(captioner: TransformersEngine, monkeypatch: pytest.MonkeyPatch) -> None:
-    weight = captioner.model.lm_head.weight
-    monkeypatch.setattr(captioner.model.lm_head, "weight", torch.nn.Parameter(torch.full_like(weight, torch.nan)))
+    for model in captioner.lanes.models:
+        broken = torch.nn.Parameter(torch.full_like(model.lm_head.weight, torch.nan))
+        monkeypatch.setattr(model.lm_head, "weight", broken)
     with pytest.raises(FloatingPointError, match="diverged"):
         generations(captioner, mixed_prompts()[:1], Sampling(max_tokens=2), [0])
 
