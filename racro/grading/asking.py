@@ -83,6 +83,8 @@ def stems(text: str) -> frozenset[str]:
 
 def relevant(sentence: str, question: str) -> str:
     """A sentence without the clauses that are about something else in the question; empty where all of them are."""
+    if not question:
+        return sentence
     parts = _CLAUSES.split(sentence)
     kept = [part for part in parts if not _about_another(part, question)] if _asked(question).beside else parts
     if len(kept) > 1 and (topic := _topic(question)):

@@ -75,7 +75,7 @@ def same_quantity(found: str, gold: Gold) -> bool:
 
 
 def _repeated(text: str, question: str) -> bool:
-    return re.search(rf"(?<![\w.]){re.escape(text)}(?!\w)", question) is not None
+    return text in question and re.search(rf"(?<![\w.]){re.escape(text)}(?!\w)", question) is not None
 
 
 _ORDINAL = re.compile(r"\d+(?:st|nd|rd|th)\b")

@@ -64,9 +64,9 @@ def same_answer(found: str, gold: Gold) -> bool:
         return False
     if theirs != found and same_text(theirs, gold.answer):
         return True
-    return theirs == _named(gold.answer, gold.question) or (
-        theirs == _meaning(gold.answer) and f" {words(gold.answer)} " in f" {words(found)} "
-    )
+    if f" {words(gold.answer)} " in f" {words(found)} " and theirs == _meaning(gold.answer):
+        return True
+    return gold.question != "" and theirs == _named(gold.answer, gold.question)
 
 
 @lru_cache(1024)
@@ -153,7 +153,7 @@ def said(sentence: str, question: str) -> str | None:
     kept = [
         at
         for at, word in enumerate(spoken)
-        if word in meant or (stem(word) not in asked and (word not in fillers or (at == last and len(word) == 1)))
+        if word in meant or ((word not in fillers or (at == last and len(word) == 1)) and stem(word) not in asked)
     ]
     if not kept or len(kept) > LONGEST:
         return None
