@@ -12,10 +12,10 @@ from typing import Any, get_args
 from racro.data.cells import BadGold, Unusable, is_number, quoted, sound
 from racro.data.options import LETTERS, Options, options_in, read_options
 from racro.grading.choices import letters
-from racro.grading.expressions import parts
 from racro.grading.normalise import normalised
 from racro.grading.numbers import number
 from racro.grading.plain import balanced
+from racro.grading.several import parts
 from racro.grading.words import yes_or_no
 from racro.schema import AnswerKind, Gold
 

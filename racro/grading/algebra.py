@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 import math_verify.grader
 import sympy
 from latex2sympy2_extended import NormalizationConfig
 from math_verify import LatexExtractionConfig, parse, verify
+from sympy.polys.polyerrors import CoercionFailed, PolynomialError
 
 LARGEST = 1e300
 """Beyond it a float may be infinite."""
@@ -59,6 +61,8 @@ def _relative(one: sympy.Basic, other: sympy.Basic, *rounding: int) -> bool:
     decimal = one.has(sympy.Float) or other.has(sympy.Float)
     near = DECIMAL if decimal else EXACT
     if one.free_symbols or other.free_symbols:
+        if (same := _same_polynomial(one, other)) is not None:
+            return same
         if not decimal and not _absolute(one, other, *rounding):
             return False
         if not decimal and sympy.expand(one - other) == 0:
@@ -78,15 +82,68 @@ def _relative(one: sympy.Basic, other: sympy.Basic, *rounding: int) -> bool:
     return bool(apart == 0 or getattr(apart, "_prec", 0) == 1 or apart <= near * max(abs(sympy.N(a)), abs(sympy.N(b))))
 
 
+LARGEST_POWER = 20
+"""Of a polynomial that is multiplied out."""
+_simplified = math_verify.grader.sympy_symbolic_eq
+
+
+@lru_cache(64)
+def _same_polynomial(one: sympy.Basic, other: sympy.Basic) -> bool | None:
+    """Are two polynomials with rational coefficients the same? None where they are none: simplification decides."""
+    if not (isinstance(one, sympy.Expr) and isinstance(other, sympy.Expr)) or (one - other).has(sympy.Float):
+        return None
+    powers = one.atoms(sympy.Pow) | other.atoms(sympy.Pow)
+    if not all(power.exp.is_Integer and 0 <= power.exp <= LARGEST_POWER for power in powers):
+        return None
+    try:
+        return bool(sympy.Poly(one - other, *one.free_symbols | other.free_symbols, domain="QQ").is_zero)
+    except (PolynomialError, CoercionFailed):
+        return None
+
+
+def _symbolic(one: sympy.Basic, other: sympy.Basic) -> bool:
+    """Are two expressions the same when they are simplified?"""
+    same = _same_polynomial(one, other) if getattr(one, "free_symbols", None) else None
+    return bool(_simplified(one, other)) if same is None else same
+
+
 math_verify.grader.sympy_numeric_eq = _relative
+math_verify.grader.sympy_symbolic_eq = _symbolic
 
 
+@lru_cache(256)
 def _parsed(text: str) -> list[object]:
+    """What math-verify reads in a text; kept, because many answers are compared with one gold answer."""
     text = _ARROW.sub(r"\\\1{\2}", text.translate(_LETTERS))
     for pattern, new in _PLAIN:
         text = pattern.sub(new, text)
+    text = _with_factors(text) if "d" in text else text
     parsed: list[object] = parse(f"${text}$", TARGETS, parsing_timeout=None)
     return parsed
+
+
+_D = re.compile(r"\\[A-Za-z]+|[A-Za-z]{5,}|d")
+"""A letter d, and what it is no factor in: a command or a word."""
+_FOLLOWING = re.compile(rf"\s*(?:[A-Za-z]|\\(?:{'|'.join(_GREEK)}|tau|eta|pi)(?![A-Za-z])|(\\[A-Za-z]))")
+"""What math-verify takes for the variable of a differential; a function or an operator is none, "d\\sqrt{2}"."""
+_CALCULUS = re.compile(
+    r"\\int|∫|\\(?:text|mathrm|operatorname|partial)|d[a-z]?\s?/\s?d|frac\s?\{\s?d[^{}]{0,3}\}\s?\{\s?d"
+)
+
+
+def _with_factors(text: str, everywhere: bool = False) -> str:
+    """A text where a d before a function is a factor, or every d is: "dc" is else one variable, a differential."""
+
+    def bracketed(found: re.Match[str]) -> str:
+        following = _FOLLOWING.match(text, found.end()) if found[0] == "d" else None
+        return "{d}" if following and (everywhere or following[1]) else found[0]
+
+    return _D.sub(bracketed, text)
+
+
+def _alone(text: str) -> bool:
+    """Has a text a d that can be no differential: "cd", "d - c"?"""
+    return any(found[0] == "d" and not _FOLLOWING.match(text, found.end()) for found in _D.finditer(text))
 
 
 _LETTER = re.compile(r"\\[A-Za-z]+|[A-Za-z]")
@@ -108,6 +165,8 @@ def equal(gold: str, found: str) -> bool:
             _LETTER.sub(lambda one: f"{one[0].lower()}_{{{MARK}}}" if one[0] in capitals else one[0], text)
             for text in (gold, found)
         )
+    if not _CALCULUS.search(gold + found) and any(map(_alone, (gold, found))):
+        gold, found = (_with_factors(text, everywhere=True) for text in (gold, found))
     ours, theirs = _parsed(gold), _parsed(found)
     # The last element is the text itself, which is compared where nothing could be parsed.
     return verify(ours, theirs, timeout_seconds=None, allow_set_relation_comp=True)

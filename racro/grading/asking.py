@@ -32,14 +32,20 @@ _ENDINGS = re.compile(r"(?:ing|ed|es|s)$")
 _PLURAL = re.compile(r"(?<=\w{3})(?<!s)s$")
 _ASKS = re.compile(r"\b(?:which|what|who|whose|where|when|how)\b")
 _SENTENCE = re.compile(r"(?<=[.?!;])\s|\n")
-_BESIDE = re.compile(
+BESIDE = re.compile(
     r"\b(?:to|next|on|in|at|with|from|by|behind|near|between|above|below|under|over|beside|than|that|which|who|among"
     r"|inside|outside|if|when|where|as|for|after|before|do|does|did|not)\b"
 )
 _SUBJECT = re.compile(r"([^.,:;]{1,80}?)['’]?\s(?:is|are|was|were)\s")
 _CLAUSES = re.compile(
-    r"(?:,? (?:and|while|whereas|but)|[.,;]) (?=(?:the|an?)\s[^,.;]{1,40}?\s(?:is|are|was|were)\b)", re.IGNORECASE
+    r"(?:,? (?:and|while|whereas|but)|[.,;]) (?=(?:(?:the|an?)\s[^,.;]{1,40}?"
+    r"|(?!(?:it|this|that|which|there|here|he|she|they|we|you|who|what|these|those|one|both|all|none|so)\b)"
+    r"[a-z]{2,20}(?:['’]s [a-z]{2,20})?)"
+    r"\s(?:is|are|was|were)\b)",
+    re.IGNORECASE,
 )
+_GRADED = re.compile(r"\w{3,}(?:er|est)")
+POLAR = re.compile(r"(?:^|[.?!,;\n]\s?)(?:is|are|was|were|does|do|did|has|have) ([^.?!;\n]{1,80})\?")
 _COUNTED = rf"\b(?:\d+|{english.ENGLISH}) (?:[a-z]+ ){{0,2}}?([a-z]+)"
 _COUNTS = re.compile(rf"{_COUNTED}(?:(?:,|,? and|,? or| \+) {_COUNTED})+", re.IGNORECASE)
 _SCALES = ("hundred", "thousand", "million", "billion", "trillion", "dozen", "percent")
@@ -67,21 +73,43 @@ def _asked(question: str) -> _Asked:
     if not asking:
         return _Asked(frozenset(), frozenset())
     clause = asking[-1][next(_ASKS.finditer(asking[-1])).end() :]
-    about = _stems(_BESIDE.split(clause, maxsplit=1)[0])
-    return _Asked(about, _stems(question) - about)
+    about = stems(BESIDE.split(clause, maxsplit=1)[0])
+    return _Asked(about, stems(question) - about)
 
 
-def _stems(text: str) -> frozenset[str]:
+def stems(text: str) -> frozenset[str]:
     return frozenset(stem(word) for word in words(text).split() if word not in FILLERS)
 
 
 def relevant(sentence: str, question: str) -> str:
     """A sentence without the clauses that are about something else in the question; empty where all of them are."""
-    if not _asked(question).beside:
+    if not question:
         return sentence
     parts = _CLAUSES.split(sentence)
-    kept = [part for part in parts if not _about_another(part, question)]
+    kept = [part for part in parts if not _about_another(part, question)] if _asked(question).beside else parts
+    if len(kept) > 1 and (topic := _topic(question)):
+        subjects, known = [subject(part) for part in kept], stems(question)
+        best = max((subject & topic for subject in subjects), key=len)  # "Anna is left, Ben is right."
+        pairs = zip(kept, subjects, strict=True)
+        kept = [part for part, who in pairs if not (who - known and who & topic < best)]
+        graded = {word for word in topic if _GRADED.fullmatch(word)}
+        if graded and any(graded & stems(part) for part in kept):  # "The circle is smaller, the square is larger."
+            kept = [part for part in kept if graded & stems(part)]
     return sentence if len(kept) == len(parts) else ", ".join(kept)
+
+
+def subject(clause: str) -> frozenset[str]:
+    """The stems of what a clause is about; empty where it does not say so."""
+    found = _SUBJECT.match(clause.lower().lstrip(" *"))
+    return stems(BESIDE.split(found[1], maxsplit=1)[0]) if found else frozenset()
+
+
+@lru_cache(1024)
+def _topic(question: str) -> frozenset[str]:
+    """The stems of what a question asks something of: "cube" of "What color is the cube?", "ben" of "Is Ben left?"."""
+    about = _asked(question).about - _ATTRIBUTES
+    asked = None if about else POLAR.search(question.lower().partition("\nchoices")[0])
+    return stems(BESIDE.split(asked[1], maxsplit=1)[0]) if asked else about
 
 
 def _about_another(clause: str, question: str) -> bool:
@@ -89,11 +117,10 @@ def _about_another(clause: str, question: str) -> bool:
     found = _SUBJECT.match(clause.lower().lstrip(" *"))
     if found is None:
         return False
-    asked = _asked(question)
-    subject = _stems(_BESIDE.split(found[1], maxsplit=1)[0])
-    told = _stems(clause[found.end() :])
+    asked, who = _asked(question), subject(clause)
+    told = stems(clause[found.end() :])
     new = not told & (asked.about | asked.beside)
-    return new and bool(subject & asked.beside) and not subject & (asked.about - _ATTRIBUTES)
+    return new and bool(who & asked.beside) and not who & (asked.about - _ATTRIBUTES)
 
 
 def one_count(sentence: str, question: str) -> str:
@@ -105,7 +132,9 @@ def one_count(sentence: str, question: str) -> str:
 
     def chosen(counts: re.Match[str]) -> str:
         found = list(_COUNT.finditer(counts[0]))
-        if any(one[1].lower() in _SCALES or unit(one[1]) for one in found):
+        letters = all(len(one[1]) == 1 and one[1].isupper() for one in found)  # "3 M and 2 K"
+        scaled = any(one[1].lower() in _SCALES for one in found)
+        if not letters and (scaled or all(unit(one[1]) for one in found)):
             return counts[0]  # "2 hours and 30 minutes"
         asked = [one for one in found if stem(one[1].lower()) in _asked(question).about]
         kept = asked[0] if len(asked) == 1 else None
@@ -154,7 +183,7 @@ def _says_none(text: str, question: str) -> bool:
     said = asked and _NONE.fullmatch(clean(text))
     if not asked or not said:
         return False
-    return not said["counted"] or _stems(said["counted"]) <= _stems(asked)
+    return not said["counted"] or stems(said["counted"]) <= stems(asked)
 
 
 @lru_cache(1024)

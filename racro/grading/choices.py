@@ -7,7 +7,8 @@ import string
 from collections.abc import Sequence
 
 from racro.grading.expressions import same_expression
-from racro.grading.numbers import number, same_number
+from racro.grading.nearness import same_number
+from racro.grading.numbers import number
 from racro.grading.plain import clean
 from racro.grading.words import same_text, words
 from racro.schema import Gold
@@ -18,11 +19,15 @@ _LETTER = re.compile(
     r"([(\[]?)([A-Z])(?![A-Z0-9'’])([)\]]?[.:)]?)\s?",
     re.IGNORECASE,
 )
+_NOT_ANOTHER = re.compile(
+    r"(?:(?:and|but) )?(?:not|rather than|instead of) (?:option )?\(?[A-Z]\)?[. ]*$", re.IGNORECASE
+)
+"""What an answer says that it is not: "B, not A"."""
 _ALIKE = re.compile(r"\b[ΑΒΕΗАВСЕН]\b")
 _LOOKS = dict(zip("ΑΒΕΗАВСЕН", (0, 1, 3, 4, 0, 1, 2, 3, 4), strict=True))
 """Greek and Cyrillic capitals that look like the letters of options."""
 _MATHS = re.compile(r"[√π^]|\\(?:[dtc]?frac|sqrt|pi)\b")
-_SEPARATOR = re.compile(r"\s?(?:,? (?:and|or) |[和与及或]|[,;/&+|]|\s)\s?", re.IGNORECASE)
+_SEPARATOR = re.compile(r"\s?(?:,? and |[和与及或]|[,;/&+|]|\s)\s?", re.IGNORECASE)
 
 
 def letter(text: str, choices: Sequence[str]) -> str | None:
@@ -37,6 +42,9 @@ def letter(text: str, choices: Sequence[str]) -> str | None:
     start = _LETTER.match(text)
     if start and (named := start[2].upper()) in letters:
         rest = text[start.end() :].lstrip("=:,-– ")
+        if rest[:1] in ("不", "错", "非"):
+            return None
+        rest = _NOT_ANOTHER.sub("", rest)
         if not rest or (named in options and same_option(rest, options[named])):
             return named
         others = {key for key in letters if re.search(rf"(?<![A-Za-z0-9]){key}(?![A-Za-z0-9])", rest)} - {named}

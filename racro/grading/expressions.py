@@ -7,7 +7,8 @@ from fractions import Fraction
 
 from racro.grading import symbolic
 from racro.grading.english import ENGLISH, whole
-from racro.grading.numbers import Number, attached, monomial, noun, number, same_number
+from racro.grading.nearness import same_number
+from racro.grading.numbers import Number, attached, monomial, noun, number
 from racro.grading.plain import NESTED, balanced, clean, nested, undressed
 from racro.grading.ranks import rank
 from racro.grading.scales import shortened
@@ -20,7 +21,7 @@ SIX_DIGITS = Fraction(5, 10**6)
 NOISE = Fraction(1, 10**9)
 """Relative; what decimals that have an end may differ by: 0.30000000000000004 for 0.3."""
 
-_WORDS = re.compile(r"[^\W\d_]{2,}(?:[ '-][^\W\d_]+)*")
+_WORDS = re.compile(r"[^\W\d_]{2,}(?:(?:[ ']|(?<=\w{3})-|-(?=\w{3}))[^\W\d_]+)*")  # "ad-bc" is none
 _MATHS = re.compile(r"\d|\\[a-zA-Z]+|[πe√∞]")
 
 
@@ -36,7 +37,18 @@ def same_quantity(found: str, gold: Gold) -> bool:
         found = portion[1] if gold.kind == "integer" else _quotient(portion)
         theirs = number(found)
     elif gold.kind == "integer" and plain[-1:].isalpha() and (place := rank(plain)) is not None:
+        if "how many" in gold.question.lower():
+            return False  # "3rd"
         theirs = Number(Fraction(place))
+    if (
+        gold.unit
+        and theirs
+        and theirs.units
+        and ours
+        and theirs.value != ours.value
+        and _repeated(plain, gold.question)
+    ):
+        return False  # "2 minutes" for "How many seconds are 2 minutes?"
     if _ORDINAL.match(gold.answer) and same_text(found, gold.answer):
         return True
     if ours is None and not _MATHS.search(gold.answer):
@@ -53,10 +65,17 @@ def same_quantity(found: str, gold: Gold) -> bool:
     ours, theirs = ours or _computed(gold.answer), theirs or _computed(found)
     if ours and theirs:
         ours, theirs = (
-            one._replace(units=_angle(text, one.units, other.units))
-            for one, other, text in ((ours, theirs, gold.answer), (theirs, ours, found))
+            one._replace(units=_angle(text, one.units, units))
+            for one, units, text in (
+                (ours, theirs.units, gold.answer),
+                (theirs, ours.units or (unit(clean(gold.unit)) if gold.unit else ()), found),
+            )
         )
     return ours is not None and theirs is not None and same_number(theirs, ours, gold)
+
+
+def _repeated(text: str, question: str) -> bool:
+    return text in question and re.search(rf"(?<![\w.]){re.escape(text)}(?!\w)", question) is not None
 
 
 _ORDINAL = re.compile(r"\d+(?:st|nd|rd|th)\b")
@@ -113,6 +132,7 @@ _LAST_WORDS = re.compile(
 _PRODUCT = re.compile(r"[a-z]{2,3}")
 _JOINED = re.compile(r"\S$|\\[a-z]+\s$")
 """The end of a text where letters go on with a product; the space behind a command of LaTeX is none."""
+_COMMAND = re.compile(r"\\[a-z]+\s$")
 _LONE = re.compile(r"[A-Za-z](?:\^\{?-?\d\}?)?")
 _OPERATORS = "+-*/=·× "  # behind one stands a term and no unit: "ab + cd"
 _UPRIGHT = re.compile(
@@ -130,6 +150,8 @@ def measured(text: str) -> tuple[str, Readings]:
     while found is not None:
         before, last = plain[: found.start()], found[1]
         lone = _LONE.fullmatch(last) and plain[found.start(1) - 1].isspace() and computable(before)
+        if lone and last[0] not in "ms" and _COMMAND.search(plain[: found.start(1)]):
+            lone = None  # "4\\pi d"
         if (lone or _UPRIGHT.search(last)) and balanced(last) and before.rstrip(_OPERATORS) == before.rstrip() != "":
             if known := unit(clean(last)):
                 return before.rstrip("^"), known  # 30^\circ
@@ -151,7 +173,7 @@ def same_expression(found: str, gold: Gold) -> bool:
         found = _quotient(portion)
     if answer[:1] == "(":
         found = _POINT.sub("", found)
-    ours, theirs = _squeeze(answer), _squeeze(found)
+    ours, theirs = squeezed(answer), squeezed(found)
     if ours == theirs:
         return True
     if not ("=" in ours and ("=" in theirs or not _NAME.fullmatch(ours.partition("=")[0]))):
@@ -207,77 +229,6 @@ def _asked(gold: Gold, one: Number, other: Number, near: Fraction | None = None)
     return gold._replace(kind="float", tolerance=float(abs(one.value) * near))
 
 
-def same_list(found: str, gold: Gold) -> bool:
-    """The same values in the same order."""
-    ours, theirs = parts(gold.answer), parts(found)
-    pairs = zip(ours, theirs, strict=False)
-    return len(ours) == len(theirs) and all(same_expression(t, gold._replace(answer=o)) for o, t in pairs)
-
-
-def same_set(found: str, gold: Gold) -> bool:
-    """The same values in any order, none of them twice."""
-    ours, theirs = _distinct(parts(gold.answer)), _distinct(parts(found))
-    if not any(map(_INDEXED.match, ours)):  # "x_1 = 1, x_2 = 2" for "x = 1 or x = 2"
-        theirs = [_INDEXED.sub(r"\1=", value) for value in theirs]
-    if len(ours) != len(theirs):
-        return False
-    for value in ours:
-        match = next((other for other in theirs if same_expression(other, gold._replace(answer=value))), None)
-        if match is None:
-            return False
-        theirs.remove(match)
-    return True
-
-
-_INDEXED = re.compile(r"([A-Za-z])_?\{?\d\}?\s?=")
-
-
-def _distinct(values: list[str]) -> list[str]:
-    return list({_squeeze(value): value for value in values}.values())
-
-
-_PAIRS = {"(": ")", "[": "]", "{": "}"}
-
-
-def parts(text: str) -> list[str]:
-    """The values of a list or set: outer brackets off, cut at commas and semicolons outside brackets, and at "and"."""
-    text = re.sub(r"\\(?=[{}])|\\[lr](?:brace|brack)\b|\\(?:left|right)\b", "", text)
-    text = clean(text)
-    name, equals, values = text.partition("=")
-    if equals and re.fullmatch(r"\s*\(?[A-Za-z](?:\s*,\s*[A-Za-z])*\)?\s*", name) and "=" not in values:
-        text = values.strip()
-    if text[:1] in _PAIRS and _closing(text) == len(text) - 1:
-        text = text[1:-1]
-    found, depth, start = [], 0, 0
-    for cut in re.finditer(r"[(\[{]|[)\]}]|[,;]|\b(?:and|or)\b", text):
-        if cut[0] in _PAIRS:
-            depth += 1
-        elif cut[0] in ")]}":
-            depth -= 1
-        elif (depth == 0 and not re.match(r",\d{3}(?:\D|$)", text[cut.start() : cut.start() + 5])) or (
-            depth == 0 and " " in text[cut.end() : cut.end() + 1]
-        ):
-            found.append(text[start : cut.start()])
-            start = cut.end()
-    return [value for part in (*found, text[start:]) if part.strip() for value in _either(part.strip())]
-
-
-def _either(text: str) -> list[str]:
-    """Both values of "1 ± 2"."""
-    before, sign, after = re.sub(r"\\pm(?![a-zA-Z])", "±", text).partition("±")
-    return [f"{before}+{after}", f"{before}-{after}"] if sign else [text]
-
-
-def _closing(text: str) -> int:
-    """Index of the bracket that closes the first character; -1 when there is none."""
-    depth = 0
-    for at, char in enumerate(text):
-        depth += (char in _PAIRS) - (char in ")]}")
-        if depth == 0:
-            return at
-    return -1
-
-
 _SYMBOLS = {
     **{"∠": r"\angle", "∥": r"\parallel", "⊥": r"\perp", "⟂": r"\perp", "△": r"\triangle", "▵": r"\triangle"},
     **{"≅": r"\cong", "∼": r"\sim", "∽": r"\sim", "⟨": "(", "⟩": ")", "∅": r"\emptyset", "ℝ": r"\mathbb{R}"},
@@ -288,7 +239,7 @@ _GAPS = re.compile(r"(?<!\d) | (?!\d)")
 _LOW = re.compile(r"(?<=[A-Za-z)])_\{?(\d+)\}?")
 
 
-def _squeeze(text: str) -> str:
+def squeezed(text: str) -> str:
     """For a comparison letter by letter: one sign for each symbol, no index marks, no spaces but those of "2 1/2"."""
     if "\\" in text or not text.isascii():
         text = _SYMBOL.sub(lambda sign: _SYMBOLS.get(sign[0], sign[0]), text)

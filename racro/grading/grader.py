@@ -14,7 +14,7 @@ from typing import NamedTuple
 from racro.grading.asking import one_count
 from racro.grading.capitals import with_capitals
 from racro.grading.choices import letter, letters
-from racro.grading.expressions import same_expression, same_list, same_quantity, same_set
+from racro.grading.expressions import same_expression, same_quantity
 from racro.grading.extraction import Tagged, all_boxed, bare, boxed, final_part, stated, tagged
 from racro.grading.figures import same_figure
 from racro.grading.moments import same_moment
@@ -24,6 +24,7 @@ from racro.grading.prose import conclusion, is_prose, options_in_lines, readable
 from racro.grading.ranges import same_range
 from racro.grading.restating import same_answer
 from racro.grading.scales import without_asked
+from racro.grading.several import same_list, same_set
 from racro.grading.solutions import is_empty, same_solutions
 from racro.grading.symbolic import GraderFailed
 from racro.grading.target import target
@@ -156,6 +157,8 @@ def equal(found: str, gold: Gold) -> bool:
     found = with_capitals(unstyled(normalised(found)).rstrip("。 "), gold)
     if len(found) > LONGEST_ANSWER:
         return False
+    if found == gold.answer and gold.kind in DATED:
+        return True
     if gold.kind in SOLUTIONS and is_empty(gold.answer) and is_empty(found):
         return True
     if gold.kind in NAMED and (same := same_figure(found, gold)) is not None:

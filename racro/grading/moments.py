@@ -59,10 +59,11 @@ _LOOSE = tuple(
 )
 """What only beside a time of day is one: "five thirty", "10 to 4"."""
 _HINT = re.compile(
-    r"\d[:./-]\d|\d\s?[ap]\.?\s?m|o['’]?clock|noon|mid(?:day|night)|\b(?:past|to|before|after|till?)\b"
-    rf"|{'|'.join(calendar.month_abbr[1:])}",
-    re.IGNORECASE,
+    r"o['’]?clock|noon|midday|midnight|(?:past|to|before|after|till?)\b"
+    rf"|{'|'.join(calendar.month_abbr[1:]).lower()}"
 )
+_HINT_OF_DIGITS = re.compile(r"\d(?::\d|[-./]\d\d?[-./]\d|\.\d\d\s?[ap]|\s?[ap]\.?\s?m)")
+"""Without one of these a text in small letters is no moment: a first look that costs little."""
 _BEFORE = re.compile(
     r"\b(?:before|after|until|till?|by|since|than|from|between|past|to|and|minutes?|hours?)\s(?:the |about |around )?$",
     re.IGNORECASE,
@@ -91,7 +92,7 @@ def same_moment(found: str, answer: str) -> bool | None:
     A time without "AM" or "PM" may be either. What is found may be a sentence that says one.
     """
     if (ours := _moment(answer)) is None:
-        spoken = _whole(clean(answer), _LOOSE[:1]) if answer[:1].isalpha() else None
+        spoken = _spoken(answer) if answer[:1].isalpha() else None
         return True if spoken and (theirs := _moment(found)) and _same(spoken, theirs) else None
     loose = _whole(clean(found), _LOOSE) if isinstance(ours, _Time) else None
     theirs = _moment(found) or loose or told(found, answer)
@@ -131,12 +132,20 @@ def _within(one: re.Match[str], other: re.Match[str]) -> bool:
 @lru_cache(4096)
 def _moment(text: str) -> _Date | _Time | None:
     """The moment that a text is."""
-    if not _HINT.search(text):
+    small = text.lower()
+    if not _HINT.search(small) and not _HINT_OF_DIGITS.search(small):
         return None
     plain = clean(text)
     if not plain[:1].isalnum():
         return None
     return _whole(plain, (*_DATES, _DIGITAL, *_SPOKEN))
+
+
+@lru_cache(4096)
+def _spoken(text: str) -> _Date | _Time | None:
+    """The time of day that a text may be: "five thirty"."""
+    plain = clean(text)
+    return _whole(plain, _LOOSE[:1]) if plain.partition(" ")[0].lower() in _HOURS else None
 
 
 def _whole(plain: str, forms: tuple[re.Pattern[str], ...]) -> _Date | _Time | None:

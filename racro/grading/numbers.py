@@ -12,15 +12,11 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from racro.grading import english, numerals, scales
-from racro.grading.directions import opposed
 from racro.grading.plain import clean
 from racro.grading.units import Readings, converted, recased, unit
-from racro.schema import Gold
 
 DIGITS = 50
 """A number of more digits is none."""
-TOLERANCE = Fraction(1, 1000)
-"""Relative, for floats without a precision or a tolerance of their own."""
 
 
 class Number(NamedTuple):
@@ -54,6 +50,11 @@ _LEADING = re.compile(
     re.IGNORECASE,
 )
 _PAID = re.compile(r"(?:([-+])\s?)?(?:US)?([$€£¥₹]|(?:USD|EUR|GBP|CNY|RMB|INR)\b)\s?([-+])?")
+_IN_WORDS = re.compile(
+    rf"minus|negative|an?\b|half|quarter|(?:US)?[$]|(?:USD|EUR|GBP|CNY|RMB|INR)\b|{'|'.join(english.WORDS)}",
+    re.IGNORECASE,
+)
+"""What a number begins with that begins with a letter."""
 _RATE = re.compile(r"^(?!\s?(?:/|per\b)).*|(.+)", re.DOTALL)
 _ROUNDED = re.compile(r"≈|≃|\\(?:approx|simeq)(?![a-zA-Z])")
 _PERCENT = re.compile(r"(?:%|per\s?cent(?:age)?s?\b|pct\b)\s?", re.IGNORECASE)
@@ -77,6 +78,8 @@ def number(text: str) -> Number | None:
 
     A unit, a percent sign, a currency, or a few words of what is counted may follow.
     """
+    if text.isascii() and "\\" not in text:
+        return _number(clean(text))
     if _EITHER.search(text):
         return None
     exact, *rounded = _ROUNDED.split(numerals.unrepeated(text) if "\\" in text else text)
@@ -102,6 +105,8 @@ def _number(text: str) -> Number | None:
     while (leading := _LEADING.match(text)) is not None:
         text = text[leading.end() :]
     if text[:1].isalpha():
+        if text.isascii() and not _IN_WORDS.match(text):
+            return None  # most texts
         text = numerals.signed(text)
     paid = _PAID.match(text)
     if paid is None:
@@ -119,7 +124,7 @@ def _counted(text: str, currency: str = "") -> Number | None:
         found = _followed(Fraction(1), 0, text[one.end() :])
         return found if found and found.units else None
     match = _MIXED.match(text) or _NUMBER.match(text)
-    if match is None or sum(map(str.isdigit, match[0])) > DIGITS:
+    if match is None or (len(match[0]) > DIGITS and sum(map(str.isdigit, match[0])) > DIGITS):
         return None
     value, decimals = _value(match)
     if value is None:
@@ -197,7 +202,8 @@ def _value(match: re.Match[str]) -> tuple[Fraction | None, int]:
         top, bottom = (int(n) for n in (match[3] or match[5], match[4] or match[6]))
         return (sign * (int(match[2]) + Fraction(top, bottom)) if bottom else None), 0
     top_text, bottom_text = match[3] or match[4], match[6] or match[7]
-    value = sign * _decimal(match[2], top_text)
+    value = _decimal(match[2], top_text)
+    value = -value if sign < 0 else value
     if bottom_text is None:
         mantissa = re.split("e", top_text, flags=re.IGNORECASE)
         return value, 0 if len(mantissa) > 1 else len(_point(top_text).partition(".")[2])
@@ -206,12 +212,20 @@ def _value(match: re.Match[str]) -> tuple[Fraction | None, int]:
 
 
 def _decimal(sign: str | None, text: str) -> Fraction:
-    return Fraction(_point(text)) * (-1 if sign == "-" else 1)
+    whole, _, part = _point(text).partition(".")
+    if (whole + part).isdecimal():
+        value = Fraction(int(whole + part), 10 ** len(part)) if part else Fraction(int(whole))
+    else:
+        value = Fraction(_point(text))
+    return -value if sign == "-" else value
+
+
+_COMMA = re.compile(r"\d+,\d{1,2}|0,\d+")
 
 
 def _point(text: str) -> str:
     """With a decimal point, and without separators of thousands."""
-    if re.fullmatch(r"(?:\d+,\d{1,2}|0,\d+)", text):
+    if "," in text and _COMMA.fullmatch(text):
         return text.replace(",", ".")
     return text.replace(",", "").replace(" ", "")
 
@@ -233,59 +247,3 @@ def monomial(text: str) -> bool:
     """Is a text a number and a product of letters that are no unit: "2ab"?"""
     found = _MONOMIAL.fullmatch(clean(text))
     return found is not None and not (unit(found[1]) or recased(found[1]))
-
-
-def same_number(found: Number, gold: Number, asked: Gold) -> bool:
-    """Integers: equal. Floats: within the tolerance, or equal when rounded to the precision asked for.
-
-    With neither, within TOLERANCE or equal when rounded to the gold answer's decimals. Zero is equal to zero alone,
-    where no tolerance is asked for. Units that are both known are converted; of one dimension they must be. 50 % equals
-    0.5 and equals 50: questions for a percentage have golds of both forms.
-    """
-    if (found.scaled or gold.scaled) and any(
-        same_number(*pair, asked) for pair in _rescaled(found, gold, asked.answer)
-    ):
-        return True
-    if opposed(found.following, gold.following):
-        return False
-    ours = gold.units or (unit(clean(asked.unit)) if asked.unit else ())
-    if found.units and ours:
-        values = converted(found.value, found.units, ours)
-        return any(_near(value, gold, asked, rounding) for value, rounding in values)
-    if (found.percent and ours) or (gold.percent and found.units):
-        return False
-    scales = [Fraction(1)]
-    if gold.percent != found.percent:
-        scales.append(Fraction(100) if gold.percent else Fraction(1, 100))
-    return any(_near(found.value * scale, gold, asked) for scale in scales)
-
-
-def _rescaled(found: Number, gold: Number, answer: str) -> list[tuple[Number, Number]]:
-    """Other readings of two numbers, by letters that may be scales; a scale is none beside a unit of measurement."""
-
-    def may_be(one: Number, other: Number) -> bool:
-        return not other.units or not converted(one.value, one.units, other.units)
-
-    pairs = [(one, gold) for one in found.scaled if may_be(found, gold)]
-    if not _SHORTENED.search(answer):  # "0.1 M" is molar
-        return pairs
-    return pairs + [(found._replace(scaled=()), one) for one in gold.scaled if may_be(gold, found)]
-
-
-_SHORTENED = re.compile(r"\d[A-Za-z]")
-
-
-def _near(value: Fraction, gold: Number, asked: Gold, rounding: Fraction = Fraction(0)) -> bool:
-    return abs(value - gold.value) <= max(_allowed(gold, asked), abs(gold.value) * rounding)
-
-
-def _allowed(gold: Number, asked: Gold) -> Fraction:
-    """How far a value may be from the gold answer's."""
-    if asked.kind == "integer":
-        return Fraction(0)
-    if asked.tolerance is not None:
-        return Fraction(asked.tolerance)
-    if asked.precision is not None:
-        return Fraction(1, 2 * 10**asked.precision)
-    rounding = Fraction(1, 2 * 10**gold.decimals) if gold.decimals and gold.value else Fraction(0)
-    return max(abs(gold.value) * TOLERANCE, rounding)

@@ -52,7 +52,8 @@ def unrepeated(text: str) -> str:
 
 def spelled(text: str) -> tuple[Fraction, str] | None:
     """The number that a text begins with in words, and what follows it. None for any other text."""
-    if not _FIRST.match(text) and not _IN_DIGITS_AND_WORDS.match(text):
+    in_digits = text[:1].isdigit() and text.isascii()
+    if (in_digits or not _FIRST.match(text)) and not _IN_DIGITS_AND_WORDS.match(text):
         return None
     if in_english := english.spelled(text):
         return in_english

@@ -29,6 +29,8 @@ def conclusion(text: str, gold: Gold) -> str | None:
             known = string.ascii_uppercase[: len(gold.choices)]
             ways = {yes_or_no(option): letter for letter, option in zip(known, gold.choices, strict=False)}
             if len(gold.choices) == 2 and ways.keys() == {True, False}:
+                if any(_mixed(sentence, gold.choices) for sentence in read):
+                    return None
                 return ways.get(stance(read, gold.question))
             return next(filter(None, (option_in(sentence, gold.choices, gold.question) for sentence in read)), None)
         case "choices":
@@ -81,9 +83,8 @@ def option_in(sentence: str, options: Sequence[str], question: str = "") -> str 
     known = string.ascii_uppercase[: len(options) or 26]
     if _NEGATED.search(sentence):
         return None
-    labelled = _LABELLED.fullmatch(sentence)
-    if labelled and (other := choices.letter(labelled[2], options)) and other != labelled[1]:
-        return None  # the letter of one option with the text of another
+    if _mixed(sentence, options):
+        return None
     marked = {letter for found in _MARKED.findall(sentence) for letter in found if letter and letter in known}
     if marked:
         return marked.pop() if len(marked) == 1 else None
@@ -99,7 +100,15 @@ def option_in(sentence: str, options: Sequence[str], question: str = "") -> str 
     return _by_value(sentence, options)
 
 
+def _mixed(sentence: str, options: Sequence[str]) -> bool:
+    """Has a sentence the letter of one option with the text of another?"""
+    labelled = _LABELLED.fullmatch(sentence)
+    other = choices.letter(labelled[2], options) if labelled else None
+    return labelled is not None and other is not None and other != labelled[1]
+
+
 _CAPITALS = re.compile(r"(?<![\w'’&])([A-Z])(?![\w'’&])(?! [a-z]{2,} (?:is|was|has)\b)")
+_EITHER = re.compile(r"(?<!\w)[A-Z]\)?,? or \(?[A-Z](?!\w)")
 _TITLE = re.compile(r"[A-Z][a-z]+ $")
 
 
@@ -113,7 +122,8 @@ def letters_in(sentence: str, options: Sequence[str]) -> str | None:
         if not (found.start() == 0 and re.match(r"A (?!and\b|or\b|as well)[a-z]", sentence))
         and not (sentence[found.end() : found.end() + 1] == ":" and _TITLE.search(sentence[: found.start()]))
     ]
-    return None if _NEGATED.search(sentence) else ", ".join(dict.fromkeys(named)) or None
+    refused = _NEGATED.search(sentence) or _EITHER.search(sentence)
+    return None if refused else ", ".join(dict.fromkeys(named)) or None
 
 
 _ITEM = re.compile(r"\s*(?:[-*•+]|\d{1,2}[.)])?\s*[*(\"']{0,3}(?:\\text\{)?([A-Z])[*)}\"'.,;]{0,5}\s*")
@@ -162,6 +172,11 @@ _FILLING = (
 _FILLERS = frozenset(_FILLING.split())
 _LABEL = re.compile(r"^\(?[A-Z](?:[).:]+\s|\n)")
 _NAMED = re.compile(r"\([A-Z]\)\s*([A-Za-z]+)")
+_JUDGED = re.compile(
+    r"\b(?:statement|claim|assertion|conclusion) "
+    r"(?:is|must be) (not )?(true|false|correct|incorrect|right|wrong)\b[^?]*$",
+    re.IGNORECASE,
+)
 _HEDGED = re.compile(r"\b(?:either\b.*\bor|chance|guess)\b", re.IGNORECASE)
 ECHO = 0.6
 """Share of a question's words that come again in a sentence that restates it."""
@@ -173,6 +188,8 @@ def stance(read: Sequence[str], question: str) -> bool | None:
         said = yes_or_no(_LABEL.sub("", CORRECTED.sub("", sentence)).partition(",")[0].partition(".")[0])
         if said is None and (named := _NAMED.findall(sentence)):
             said = yes_or_no(named[-1])
+        if said is None and (judged := _JUDGED.search(sentence)):
+            said = yes_or_no(judged[2]) != bool(judged[1])
         if said is not None:
             return said
     if any(_HEDGED.search(sentence) for sentence in read):
@@ -232,8 +249,9 @@ def whole_lines(text: str, gold: Gold) -> list[str]:
 
 
 def _refuses(line: str, gold: Gold) -> bool:
-    labelled = gold.kind in ("choice", "choices") and LISTED.match(line)  # "C) None of the others"
-    return not labelled and REFUSAL.search(line) is not None
+    if gold.kind in ("choice", "choices") and (LISTED.match(line) or choices.letter(line, gold.choices)):
+        return False  # "C) None of the others"
+    return REFUSAL.search(line) is not None
 
 
 _WORDS = re.compile(r"(?:\b[^\W\d_]{2,}\b[^\w\\{}]+){4}")
@@ -255,5 +273,7 @@ def readable(text: str, gold: Gold) -> bool:
             return numbers.number(text) is not None or expressions.computable(text) or expressions.counted(text)
         case "yesno":
             return yes_or_no(text) is not None
+        case "expression" if (ours := numbers.number(gold.answer)) and ours.units and " " in text:  # "2 h 30 min"
+            return numbers.number(text) is not None or "\\" in text
         case _:
             return True

@@ -47,7 +47,8 @@ _OPERATIONS = (
 _NOT_MEANT = re.compile(
     r"(?:\bnot|n['’]t|\b(?:more|greater|larger|less|fewer|smaller|higher|lower) than|\bat (?:least|most)|\bup to"
     rf"|\b{_OPERATIONS})"
-    r"\s(?:the number |exactly )?$",
+    r"\s(?:the number |exactly )?$"
+    r"|(?:不(?:是|为|等于|到|足|超过)?|并?非|[大小多少高低]于|超过|至[少多]|最[少多])\s?$",
     re.IGNORECASE,
 )
 """A number behind it is not what the sentence says."""
@@ -115,6 +116,7 @@ def _tokens(plain: str, fits: Fits) -> list[_Token]:
         if ends and not _COUNTED.search(plain[: token.start()]):
             text = number + measure
             found.append(_Token(text, token.start(), end + len(measure), numbers.number(text)))
+            found[-2:] = _as_one(plain, found[-2:])
     series = {at for at, (one, other) in enumerate(pairwise(found)) if _SERIES.fullmatch(plain, one.end, other.start)}
     fitting = [
         token
@@ -125,6 +127,18 @@ def _tokens(plain: str, fits: Fits) -> list[_Token]:
         and not _NOT_MEANT.search(plain[: token.start])
     ]
     return [token for token in fitting if not _COMPARED.search(plain[: token.start])] or fitting
+
+
+def _as_one(plain: str, last: list[_Token]) -> list[_Token]:
+    """The last two tokens, or the one quantity that both are: "1 hour and 30 minutes"."""
+    if len(last) < 2 or not all(token.read and token.read.units for token in last):
+        return last
+    text = plain[last[0].start : last[1].end]
+    read = numbers.number(text) if _COMPOUND.fullmatch(plain, last[0].end, last[1].start) else None
+    return [_Token(text, last[0].start, last[1].end, read)] if read else last
+
+
+_COMPOUND = re.compile(r",?\s(?:and\s)?")
 
 
 def _measure(after: str) -> tuple[str, bool]:
@@ -138,8 +152,8 @@ def _measure(after: str) -> tuple[str, bool]:
     if words and words[0].start() <= 1 and after[words[0].start()] not in "0123456789":
         for last in words[::-1]:
             text = after[: last.end()].rstrip(".*)")
-            if text.strip() == "in" and after[last.end() :].strip(" ."):
-                break
+            if text.split()[-1:] == ["in"] and after[last.end() :].strip(" ."):
+                continue  # "in January"
             if unit(text) and not (joined and text == "s"):
                 return text, True
     if (alone := _ALONE.match(after)) and unit(alone[1].swapcase()):

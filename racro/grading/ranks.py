@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
-from racro.grading.english import ENGLISH, ORDINAL, ORDINALS, whole
+from racro.grading.english import ENGLISH, ORDINAL, ORDINALS, SCALES, WORDS, whole
 
 _NAMES = {name: rank for rank, name in ORDINALS.items()}
 _RANK = rf"(?:(?P<name>{ORDINAL})|(?P<digits>\d{{1,4}})(?:st|nd|rd|th))\b"
@@ -27,9 +27,26 @@ def rank(text: str) -> int | None:
     return found and _value(found)
 
 
+_FIRST_WORDS = frozenset(name.partition(" ")[0] for name in _NAMES)
+_LAST_WORDS = frozenset([*_ROMAN, *WORDS, *SCALES])
+
+
+def _may_be_ranked(text: str) -> bool:
+    """A first look that costs little: does a text begin with an ordinal, or end with a number?"""
+    first, last = text.removeprefix("the ").partition(" ")[0], text.rpartition(" ")[2]
+    return (
+        first[:1].isdigit()
+        or last.isdigit()
+        or first.partition("-")[0] in _FIRST_WORDS
+        or last.rpartition("-")[2] in _LAST_WORDS
+    )
+
+
 @lru_cache(4096)
 def ranked(text: str) -> tuple[str, int] | None:
-    """What is counted and the number of one: ("week", 3) of "the 3rd week" and of "week three"."""
+    """What is counted and the number of one: ("week", 3) of "the 3rd week" and of "week three". In small letters."""
+    if not _may_be_ranked(text):
+        return None
     found = _FIRST.fullmatch(text) or _LAST.fullmatch(text)
     if found is None or not found["noun"] or found["noun"] == "one":
         return None
@@ -38,9 +55,9 @@ def ranked(text: str) -> tuple[str, int] | None:
 
 
 def _value(found: re.Match[str]) -> int | None:
+    if found["digits"]:
+        return int(found["digits"])
     said = {name: value.lower() for name, value in found.groupdict().items() if value}
-    if "digits" in said:
-        return int(said["digits"])
     if "name" in said:
         return _NAMES[said["name"].replace("-", " ")]
     return _ROMAN.get(said.get("roman", "")) or whole(said.get("word", ""))

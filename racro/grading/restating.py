@@ -7,11 +7,11 @@ denies, or that names two of the question's alternatives, gives none. Called for
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from functools import lru_cache
-from itertools import pairwise
+from itertools import pairwise, takewhile
 
-from racro.grading.asking import FILLERS, relevant, stem
+from racro.grading.alternatives import alternatives
+from racro.grading.asking import BESIDE, FILLERS, POLAR, relevant, stem, stems, subject
 from racro.grading.english import ORDINAL
 from racro.grading.plain import clean
 from racro.grading.ranks import rank
@@ -42,31 +42,40 @@ _DENIED = re.compile(
     re.IGNORECASE,
 )
 _SUBJECT = re.compile(r"(?:it|this|that|they|he|she|these|those|there)(?:['’]s| is| are| was| were)\b", re.IGNORECASE)
-_ASKING = frozenset(["which", "what", "who", "whom", "whose", "where", "when", "how", "why"])
-_ARTICLES = frozenset(["the", "a", "an"])
 _PEOPLE = frozenset(["person", "people"])
-_GRADED = re.compile(r"\w{2,}(?:er|est)|more|most|less|least")
-_ALTERNATIVES = re.compile(r"\b(?:between|among|of|from)\s+([^?.;:]{3,120})", re.IGNORECASE)
 
 
 def same_answer(found: str, gold: Gold) -> bool:
     """Is a text the gold answer, or a sentence that gives it?"""
-    if same_text(found, gold.answer) and not _share_of(found, gold):
+    is_share = _share_of(found, gold)
+    if not is_share and same_text(found, gold.answer):
         return True
-    spelled = words(found).split()
-    if len(spelled) > 1 and all(len(word) == 1 for word in spelled) and "".join(spelled) == words(gold.answer):
+    if _SPELLED.fullmatch(said_words := words(found)) and said_words.replace(" ", "") == words(gold.answer):
         return True  # "x y"
-    if (is_so := _IS_SO.fullmatch(clean(found))) and is_so[1] == gold.answer:
+    if not found.isascii() and (is_so := _IS_SO.fullmatch(clean(found))) and is_so[1] == gold.answer:
         return True
     if same_product(found, gold):
         return True
     ours = unit(gold.answer)
     if ours and set(ours) & set(unit(clean(found))):
         return True
-    theirs = None if _share_of(found, gold) else said(found, gold.question)
-    return theirs is not None and (same_text(theirs, gold.answer) or theirs == _named(gold.answer, gold.question))
+    theirs = None if is_share else said(found, gold.question)
+    if theirs is None:
+        return False
+    if theirs != found and same_text(theirs, gold.answer):
+        return True
+    if f" {words(gold.answer)} " in f" {words(found)} " and theirs == _meaning(gold.answer):
+        return True
+    return gold.question != "" and theirs == _named(gold.answer, gold.question)
 
 
+@lru_cache(1024)
+def _meaning(answer: str) -> str:
+    """The words of a gold answer that mean something: "car" of "in the car"."""
+    return " ".join(word for word in words(answer).split() if word not in FILLERS)
+
+
+_SPELLED = re.compile(r"\S(?: \S)+")
 _SHARE = re.compile(
     rf"\b(?:an?|one|1)[ -]{ORDINAL}s?(?! (?!of\b|the\b)[a-z])|^{ORDINAL} of (?:it|them|the|an?|all)\b", re.IGNORECASE
 )
@@ -83,11 +92,25 @@ def _share_of(found: str, gold: Gold) -> bool:
 _IS_SO = re.compile(r"(?:[它这那]|答案)?[是为](?:一?[个只种条])?([\u4e00-\u9fff]+?)的?。?")
 
 
+@lru_cache(1024)
 def _named(answer: str, question: str) -> str:
     """A gold answer without the words that it shares with the question: "red" of "the red bar"."""
-    asked, alternatives = _asked(question)
-    meant = set[str]().union(*alternatives)
-    return " ".join(word for word in words(answer).split() if word in meant or stem(word) not in asked)
+    asked, offered = alternatives(question)
+    meant = set[str]().union(*offered)
+    spelled = _as_asked(words(answer).split(), meant)
+    return " ".join(word for word in spelled if word in meant or stem(word) not in asked)
+
+
+def _as_asked(spoken: list[str], meant: set[str]) -> list[str]:
+    """Words in the form that a question's alternatives have: "peak" for "peaked"."""
+    forms = {_root(word): word for word in meant}
+    return [word if word in meant else forms.get(_root(word), word) for word in spoken] if forms else spoken
+
+
+def _root(word: str) -> str:
+    """A verb without its ending: "drop" of "dropped", "increas" of "increases"."""
+    bare = stem(word).rstrip("e")
+    return bare[:-1] if bare[-2:-1] == bare[-1:] else bare
 
 
 def answers(sentence: str, question: str) -> bool:
@@ -96,33 +119,41 @@ def answers(sentence: str, question: str) -> bool:
     if found is None:
         return False
     return _SUBJECT.match(sentence.lstrip(" *")) is not None or bool(
-        set(map(stem, words(sentence).split())) & _asked(question)[0]
+        set(map(stem, words(sentence).split())) & alternatives(question)[0]
     )
 
 
 @lru_cache(4096)
 def said(sentence: str, question: str) -> str | None:
     """What a sentence gives for an answer, in lower case; None where it gives none, or more than one."""
-    before, so, after = _SO.sub("\n", clean(sentence).rpartition("? ")[2]).rpartition("\n")
-    if so and (concluded := said(after, question)):
-        return concluded
-    plain = relevant(_OPENING.sub("", f"{before}, so {after}" if so else after), question)
-    head = _REASON.split(plain, maxsplit=1)[0]
-    head = _COMPARED.split(_BUT.split(head, maxsplit=1)[0], maxsplit=1)[0]
-    if _DENIED.search(head):
-        return None
-    asked, alternatives = _asked(question)
-    spoken = words(head).split()
-    named = [one for one in alternatives if one & set(spoken)]
-    meant = set[str]().union(*alternatives)
+    plain = clean(sentence)
+    if _plain(plain):
+        head = relevant(plain, question)
+    else:
+        before, so, after = _SO.sub("\n", plain.rpartition("? ")[2]).rpartition("\n")
+        if so and (concluded := said(after, question)):
+            return concluded
+        plain = relevant(_OPENING.sub("", f"{before}, so {after}" if so else after), question)
+        head = _REASON.split(plain, maxsplit=1)[0]
+        head = _COMPARED.split(_BUT.split(head, maxsplit=1)[0], maxsplit=1)[0]
+        if _DENIED.search(head):
+            return None
+    asked, offered = alternatives(question)
+    meant = set[str]().union(*offered)
+    if meant & FILLERS:  # "on or under"
+        head = _IN_PICTURE.sub("", head)
+    spoken = _as_asked(words(head).split(), meant)
+    named = [one for one in offered if one & set(spoken)]
     if len(named) > 1 or (named and _of_the_other(head, question)):
+        return None
+    if named and _converse(head, question):
         return None
     last = len(spoken) - 1  # "vitamin A"
     fillers = FILLERS | _PEOPLE if "who" in asked else FILLERS
     kept = [
         at
         for at, word in enumerate(spoken)
-        if word in meant or (stem(word) not in asked and (word not in fillers or (at == last and len(word) == 1)))
+        if word in meant or ((word not in fillers or (at == last and len(word) == 1)) and stem(word) not in asked)
     ]
     if not kept or len(kept) > LONGEST:
         return None
@@ -131,6 +162,39 @@ def said(sentence: str, question: str) -> str | None:
     if any(spoken[at] not in fillers - {"and"} for a, b in pairwise(kept) for at in range(a + 1, b)):
         return None
     return " ".join(spoken[at] for at in kept)
+
+
+_IN_PICTURE = re.compile(
+    r"\b(?:in|on|from) (?:the|this) (?:image|picture|figure|photo|drawing|diagram|scene)\b", re.IGNORECASE
+)
+_LETTERS = re.compile(r"[A-Za-z0-9 ]*")
+_TURNS = (
+    "because since as due given so rather instead unlike not than compared comparison neither nor no never none "
+    "isn aren wasn weren doesn don didn cannot without except but however or either maybe perhaps unless"
+)
+_TURNING = frozenset(_TURNS.split())
+
+
+def _plain(sentence: str) -> bool:
+    """Has a sentence neither punctuation nor a word with which it goes on to reasons, comparisons or denials?"""
+    return _LETTERS.fullmatch(sentence) is not None and _TURNING.isdisjoint(sentence.lower().split())
+
+
+def _converse(sentence: str, question: str) -> bool:
+    """Is a sentence about the thing that a question asks the place from: "The plate is left of the cup"?"""
+    of, who = _asked_of(question), subject(sentence)
+    return bool(of and who and not who & of and who & stems(question))
+
+
+@lru_cache(1024)
+def _asked_of(question: str) -> frozenset[str]:
+    """The stems of what a question with alternatives is about: "cup" of "Is the cup left or right of the plate?"."""
+    polar = POLAR.search(question.lower())
+    meant = set[str]().union(*alternatives(question)[1])
+    if polar is None:
+        return frozenset()
+    before = takewhile(lambda word: word not in meant, words(BESIDE.split(polar[1], maxsplit=1)[0]).split())
+    return stems(" ".join(before))
 
 
 _THAN = re.compile(r"\bor (?:\w+er|less \w+|more \w+) than (the [^?.,;]{1,40})")
@@ -144,57 +208,3 @@ def _of_the_other(sentence: str, question: str) -> bool:
     rest = question.lower().replace(compared[1], " ")
     other = {stem(word) for word in words(compared[1]).split()} - {stem(word) for word in words(rest).split()}
     return bool(other & {stem(word) for word in words(sentence).split()})
-
-
-@lru_cache(1024)
-def _asked(question: str) -> tuple[frozenset[str], tuple[frozenset[str], ...]]:
-    """The words of a question, and the alternatives that it names, each by the words that only it has."""
-    plain = " ".join(question.split())
-    asked = frozenset(map(stem, words(plain).split()))
-    listed = _items(plain)
-    shared = frozenset.intersection(*listed) if listed else frozenset()
-    own = [item - shared for item in listed]
-    if not all(_graded(item) for item in own):  # "larger or smaller"
-        own = [frozenset(word for word in item if not _graded({word})) for item in own]
-    return asked, tuple(item for item in own if item)
-
-
-def _graded(words: Iterable[str]) -> bool:
-    return all(map(_GRADED.fullmatch, words))
-
-
-def _alternative(last: list[str], before: list[str]) -> list[str]:
-    """The last alternative without what the question goes on with: "outside" of "inside or outside the box"."""
-    other = before[-len(last) :]
-    for at, word in enumerate(last[1:], 1):
-        if word == "than" or (word in _ARTICLES and other[at : at + 1] != [word]):
-            last = last[:at]
-            break
-    while last[-1] in FILLERS and len(last) > 1:
-        last = last[:-1]
-    return last
-
-
-def _items(question: str) -> list[frozenset[str]]:
-    """The words of each alternative: around "or", and in "between ... and ..."."""
-    before, found, after = question.lower().rpartition(" or ")
-    before = before.rpartition(": ")[2]
-    if not found:
-        between = _ALTERNATIVES.search(question.lower())
-        if between is None or " and " not in between[1]:
-            return []
-        before, _, after = between[1].rpartition(" and ")
-    last = re.split(r"[?.,;:!)]", after)[0].split()[:LONGEST]
-    bare = last[:1] and last[0] not in _ARTICLES
-    while last and last[0] in FILLERS:
-        last.pop(0)
-    items = [part.split() for part in re.split(r"[,;:?.!(]|\b(?:among|between|of)\b", before) if part.strip()]
-    if bare and items and last:
-        last = _alternative(last, items[-1])
-    length = max(1, len(last))
-    chosen = [items[-1][-length:]] if items else []
-    for item in items[-2::-1]:
-        if item[0] in _ASKING or (bare and item[-length - 1 : -length] and item[-length - 1] in _ARTICLES):
-            break  # "is the ball, left or right"
-        chosen.append(item[-length:])
-    return [frozenset(words(" ".join(item)).split()) - FILLERS for item in (*chosen, last)]

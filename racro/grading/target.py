@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
+from racro.grading.measures import asked_unit
 from racro.grading.normalise import normalised
 from racro.grading.numbers import attached, monomial, number
 from racro.grading.plain import clean, unstyled
@@ -46,7 +47,11 @@ def target(gold: Gold) -> Gold:
     elif kind == "integer" and _RANKED.fullmatch(answer):
         kind = "text"
     choices, measured_in = tuple(map(normalised, gold.choices)), gold.unit and normalised(gold.unit)
-    return Gold(answer, kind, choices, gold.precision, gold.tolerance, measured_in, normalised(gold.question))
+    question = normalised(gold.question)
+    if not measured_in and question and kind in ("integer", "float") and (asked := asked_unit(question)):
+        ours = number(answer)
+        measured_in = asked if ours and not (ours.units or ours.percent or ours.following) else None
+    return Gold(answer, kind, choices, gold.precision, gold.tolerance, measured_in, question)
 
 
 def _kind(answer: str, written: str) -> AnswerKind:
@@ -66,10 +71,10 @@ def _kind(answer: str, written: str) -> AnswerKind:
         return "expression" if plain[0] in "([" else "set"
     if "/" in plain and unit(plain):
         return "text"
-    symbols = _FUNCTIONS.sub("x", plain)
     if _FACTORIAL.fullmatch(plain):
         return "expression"
-    return "expression" if len(plain) <= LONGEST_ALGEBRA and _ALGEBRA.fullmatch(symbols) else "text"
+    algebra = len(plain) <= LONGEST_ALGEBRA and _ALGEBRA.fullmatch(_FUNCTIONS.sub("x", plain))
+    return "expression" if algebra else "text"
 
 
 LONGEST_ALGEBRA = 80

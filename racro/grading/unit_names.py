@@ -34,6 +34,8 @@ FEW = {"molar": ("milli", "micro", "nano"), "metric_ton": ("kilo", "mega", "giga
 """Prefixes whose symbol is taken before these units alone; written out before all."""
 _NEVER = "atto zepto yocto ronto quecto exa zetta yotta ronna quetta semi sesqui"
 NEVER = frozenset(_NEVER.split())
+THINGS = frozenset(["circle", "circles", "mug"])
+"""What is counted, and to pint a unit."""
 NAMES = {
     "degree_Celsius": "°C degC celsius centigrade 摄氏度",
     "degree_Fahrenheit": "°F degF fahrenheit 华氏度",

@@ -14,7 +14,7 @@ from fractions import Fraction
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple, cast
 
-from racro.grading.unit_names import CURRENCIES, FEW, METRIC, NAMES, NEVER, OTHER, PARTS, RARE, SINGLE
+from racro.grading.unit_names import CURRENCIES, FEW, METRIC, NAMES, NEVER, OTHER, PARTS, RARE, SINGLE, THINGS
 
 if TYPE_CHECKING:
     import pint
@@ -65,7 +65,7 @@ def _word(word: str) -> Readings:
 
 def _parsed(word: str) -> list[str]:
     """The units from the list that pint reads in a word, by pint's names; those without a prefix before the others."""
-    if not word.isidentifier() or (len(word) == 1 and word not in SINGLE):
+    if not word.isidentifier() or (len(word) == 1 and word not in SINGLE) or word in THINGS:
         return []
     found = []
     for prefix, name, _ in _registry().parse_unit_name(word):
@@ -115,6 +115,13 @@ _REWRITES = tuple(
 _TERM = re.compile(
     r"\s*(?:(/)|(square|cubic)\b|(°[CFKcfk]?|[$€£¥₹¢]|['\"](?!\s?\d)|[A-Za-zµμΩ_]+|[\u4e00-\u9fff]+)(?:\s?\^\s?([-+]?\d)|([-+]?\d))?(?![\d.]))\s*"
 )
+_HEAD = re.compile(r"([A-Za-z]+)(?: |$)")
+_BEGINNINGS = (
+    "per deg degs degree degrees cycle cycles r sq square cu cubic squared cubed light nautical fluid electron "
+    "astronomical mm fl ft foot k m g"
+)
+_REWRITTEN = frozenset(_BEGINNINGS.split())
+"""Words that begin something that `_REWRITES` changes."""
 _POWERS = {"square": 2, "cubic": 3}
 _SECONDS = ("s", "sec", "second", "seconds")
 _SYMBOLS = re.compile(r"k?N|[kM]?[JWV]|m?A|k?Pa|[CTmshg]")
@@ -126,6 +133,9 @@ def unit(text: str) -> Readings:
 
     What stands behind "/" is below the line until the next "/". Empty where a part is no unit.
     """
+    head = _HEAD.match(text)
+    if head and head[1].lower() not in _REWRITTEN and not _term(head[1], 1):
+        return ()  # most texts
     for pattern, new in _REWRITES:
         text = pattern.sub(new, text)
     found: list[Readings] = []
@@ -150,6 +160,7 @@ def unit(text: str) -> Readings:
     return product
 
 
+@lru_cache(4096)
 def _term(word: str, power: int) -> Readings:
     """A word raised to a power: one unit, or several that are written as one word ("Nm", "kWs")."""
     parts = _SYMBOLS.findall(word)

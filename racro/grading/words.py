@@ -9,7 +9,8 @@ from fractions import Fraction
 from functools import lru_cache
 
 from racro.grading import english
-from racro.grading.numbers import number, same_number
+from racro.grading.nearness import same_number
+from racro.grading.numbers import number
 from racro.grading.plain import clean
 from racro.grading.ranks import ranked
 from racro.schema import Gold
@@ -60,13 +61,16 @@ _TIMES = re.compile(r"\s?(?:\*|·|×|\\cdot|\\times)\s?")
 def same_product(found: str, gold: Gold) -> bool:
     """Are two texts the same product of letters, "ab" and "b * a"? Without a sign the question has the letters."""
     factors, plain = clean(gold.answer).replace(" ", ""), clean(found)
+    if not _FACTORS.fullmatch(factors):
+        return False
     theirs = _TIMES.sub("", plain).replace(" ", "")
-    if not (re.fullmatch(r"[a-z]{2,4}", factors) and sorted(factors) == sorted(theirs)):
+    if sorted(factors) != sorted(theirs):
         return False
     signed = len(_TIMES.findall(plain)) == len(factors) - 1
     return signed or all(re.search(rf"(?<![A-Za-z]){letter}(?![A-Za-z])", gold.question) for letter in factors)
 
 
+_FACTORS = re.compile(r"[a-z]{2,4}")
 _RATIO = re.compile(r"\d{1,9}(?:\.\d{1,9})?(?:\s?(?::|\bto\b)\s?\d{1,9}(?:\.\d{1,9})?)+")
 _TIME = re.compile(r"[01]?\d:[0-5]\d|2[0-4]:[0-5]\d")
 
@@ -90,6 +94,7 @@ _FIGURES = {"∠": "angle", "△": "triangle", "▵": "triangle", "∥": "parall
 _FIGURE = re.compile(rf"[{''.join(_FIGURES)}]")
 _ORDINAL = re.compile(r"\b(\d{1,2})(?:st|nd|rd|th)\b")
 _PUNCTUATION = re.compile(r"(?<=[^\W\d])-(?=[^\W\d])|[^\w\s./%+<>=°^\u2200-\u2218\u221a-\u22ff-]|\.(?!\d)")
+_PLAIN = re.compile(r"(?! )[a-z ]*[0-9]*")
 _ARTICLE = re.compile(r"^(?:an?|the)\s(?=.)")
 _INDEX = re.compile(r"(?<=[a-z)])\s?_\s?\{?(\d+)\}?(?:\s(?=[a-z(](?![a-z]{2})))?")
 
@@ -101,9 +106,11 @@ def words(text: str) -> str:
     if not text.isascii():
         text = unicodedata.normalize("NFD", unicodedata.normalize("NFKC", text).casefold())
         text = unicodedata.normalize("NFC", _ACCENTS.sub("", text))
+    text = text.replace("grey", "gray")
+    if _PLAIN.fullmatch(text):  # most texts
+        return _ARTICLE.sub("", text)
     if "'" in text:
         text = _PRIMES.sub(lambda letter: letter[1] + "prime" * len(letter[2]), text)
-    text = text.replace("grey", "gray")
     if not text.isascii():
         text = _FIGURE.sub(lambda sign: f" {_FIGURES[sign[0]]} ", text)
     if "_" in text:

@@ -1,0 +1,57 @@
+"""The unit that a question asks in: "in cm?", "in meters per second", "how many minutes".
+
+Only where the asking sentence says so plainly; the gold answer is then compared as if it had that unit. Called by
+`racro.grading.target`.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+
+from racro.grading.plain import clean
+from racro.grading.units import unit
+
+_SENTENCE = re.compile(r"(?<=[.?!])\s|\n")
+_ASKS = re.compile(r"\b(?:what|how|which|find|calculate|compute|determine|give|estimate|express)\b", re.IGNORECASE)
+_SHAPE = r"(?:(?:square|cubic) )?"
+_GO_ON = r"\b(?! (?:and|or|of|per)\b)"
+_IN = re.compile(
+    rf"\bin (?:units of )?\(?({_SHAPE}[A-Za-z°µμΩ][\w°µμΩ^/·]{{0,20}}"
+    r"(?: (?:per|C|F|Celsius|Fahrenheit|squared|cubed|second|minute|hours?|meter|square|cubic)){0,4})\)?"
+    r"(?:[?.:]*$|,? (?:rounded|correct to|to the)\b)"
+)
+_HOW_MANY = re.compile(rf"\bhow many ({_SHAPE}[a-z]{{4,12}}){_GO_ON}", re.IGNORECASE)
+_HOW_MUCH_IN = re.compile(
+    rf"\bhow (?:much time|long|far|high|tall|wide|heavy|fast),? in ({_SHAPE}[a-z]{{4,12}}){_GO_ON}", re.IGNORECASE
+)
+_PLAIN = frozenset(["kelvin", "celsius", "fahrenheit", "hertz", "feet", "mph", "kph", "rpm", "ohms"])
+_SHORT = (
+    "cm mm km nm dm kg mg kHz Hz MHz GHz kPa Pa MPa kJ MJ kW MW kN kV mV mA eV keV MeV ms ns mL ml Ω kΩ µm μm °C °F"
+)
+_SYMBOLS = frozenset(_SHORT.split())
+_COUNTED = "bars cups turns times points tons yards feet degrees pounds ounces"
+_THINGS = frozenset(_COUNTED.split())
+"""Words that are counted as things more often than they measure."""
+
+
+@lru_cache(1024)
+def asked_unit(question: str) -> str | None:
+    """The unit in which a question wants its answer; None where it does not say."""
+    if "in " not in question and "ow many" not in question:
+        return None
+    asking = [part.strip() for part in _SENTENCE.split(question.partition("\nChoices")[0]) if _ASKS.search(part)]
+    if not asking:
+        return None
+    if counted := _HOW_MANY.search(asking[-1]):
+        measure = counted[1].lower()
+        return measure if measure not in _THINGS and measure.endswith("s") and unit(measure) else None
+    found = _IN.search(asking[-1]) or _HOW_MUCH_IN.search(asking[-1])
+    return found[1] if found and _is_unit(found[1]) else None
+
+
+def _is_unit(text: str) -> bool:
+    """Is a text a unit, and no other word: neither "second" nor a lone letter?"""
+    plain = text.lower() in _PLAIN or text in _SYMBOLS or any(sign in text for sign in "/^ ")
+    plural = text.endswith("s") and len(text) > 4 and text not in _THINGS - {"degrees", "pounds"}
+    return (plain or plural) and bool(unit(clean(text)))
