@@ -28,8 +28,8 @@ from racro import config
 from racro.config import ScriptedReply
 from racro.embedded import world
 from racro.engines.balanced import Balanced
-from racro.engines.local.scripted import ScriptedEngine
 from racro.engines.local.batching import WINDOW
+from racro.engines.local.scripted import ScriptedEngine
 from racro.engines.local.transformers import TransformersEngine
 from racro.engines.protocol import Engine, EngineLost, Generation, Prompt, Refusal, Request, Sampling
 from racro.engines.vllm.environment import environment

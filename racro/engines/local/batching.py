@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Iterable, Iterator
 
 from racro.engines.protocol import BadPrompt, Prompt, Refusal, Request, Sampling
@@ -13,9 +14,12 @@ of a stage in memory."""
 
 
 def batches(
-    requests: Iterable[Request], fill: Callable[[Prompt], str], size: int
+    requests: Iterable[Request], fill: Callable[[Prompt], str], size: int, lanes: int = 1
 ) -> Iterator[tuple[list[tuple[Request, str]] | Refusal, Sampling]]:
-    """Requests with their filled templates, sampled alike, up to `size`; refusals of those that have none."""
+    """Requests with their filled templates, sampled alike, up to `size`; refusals of those that have none.
+
+    lanes: batches that are computed at once. Few requests are shared out among them.
+    """
     source = iter(requests)
     while window := list(itertools.islice(source, WINDOW * size)):
         readable: list[tuple[Request, str]] = []
@@ -30,8 +34,9 @@ def batches(
         kinds = [(request.sampling, request.forced is not None) for request, _ in readable]
         for sampling, forced in dict.fromkeys(kinds):
             alike = [m for m, kind in zip(readable, kinds, strict=True) if kind == (sampling, forced)]
-            for start in range(0, len(alike), size):
-                yield alike[start : start + size], sampling
+            share = min(size, math.ceil(len(alike) / lanes))
+            for start in range(0, len(alike), share):
+                yield alike[start : start + share], sampling
 
 
 def _weight(request: Request, text: str) -> float:

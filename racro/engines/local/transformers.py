@@ -138,15 +138,18 @@ class TransformersEngine(Engine):
 
     def generate(self, requests: Iterable[Request]) -> Iterator[Generation | Refusal]:
         """See Engine. Requests are read a window at a time."""
-        for answers in self.lanes.in_order(self._answers, batches(requests, self._fill, self.batch)):
+        for answers in self.lanes.in_order(self._answers, self._batches(requests)):
             yield from answers
+
+    def _batches(self, requests: Iterable[Request]) -> Iterator[tuple[list[tuple[Request, str]] | Refusal, Sampling]]:
+        return batches(requests, self._fill, self.batch, self.lanes.count)
 
     def _fill(self, prompt: Prompt) -> str:
         with self.writing:
             return fill(prompt, self.template)
 
     def _answers(self, alike: tuple[list[tuple[Request, str]] | Refusal, Sampling]) -> list[Generation | Refusal]:
-        """To requests that `batches` gives."""
+        """To requests that `_batches` gives."""
         batch, sampling = alike
         if isinstance(batch, Refusal):
             return [batch]
@@ -155,7 +158,7 @@ class TransformersEngine(Engine):
 
     def stream(self, requests: Iterable[Request]) -> Iterator[Generation | Refusal | Partial]:
         """See Engine."""
-        for batch, sampling in batches(requests, self._fill, self.batch):
+        for batch, sampling in self._batches(requests):
             if isinstance(batch, Refusal):
                 yield batch
                 continue
