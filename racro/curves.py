@@ -64,6 +64,6 @@ class IterationPoint(Frozen):
 
     @property
     def reward(self) -> str:
-        """The mean reward with its standard error: "0.512 ± 0.020". Without one for a single problem."""
-        error = f" ± {self.reward_stderr:.3f}" if self.groups > 1 else ""
+        """The mean reward with its standard error: "0.512 ± 0.020". Without one where all problems have the same."""
+        error = f" ± {self.reward_stderr:.3f}" if self.groups > 1 and self.reward_stderr else ""
         return f"{self.reward_mean:.3f}{error}"

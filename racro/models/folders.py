@@ -35,6 +35,8 @@ OTHER_WEIGHTS = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".h5", ".msgpack", ".gg
 """Weights in other formats. They are counted unless there are safetensors, which are loaded in their place."""
 LOADABLE = (".safetensors", ".bin")
 """The formats that engines and trainer load."""
+LOADED = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
+"""The names by which transformers finds weights; vLLM takes any safetensors."""
 PREFERRED = ("model.safetensors", "model.safetensors.index.json", ADAPTER_WEIGHTS)
 """Where one of these files is, no other format is loaded."""
 TRAINER = "trainer"
@@ -92,8 +94,10 @@ def require_model(folder: Path, role: str) -> None:
     base = base_folder(folder)
     if not (base / "config.json").is_file():
         raise ModelNotFound(f"{role}.model: the folder {folder} holds no config.json; is it a model folder?")
-    if not any(file.suffix in LOADABLE for file in base.iterdir()):
-        found = ", ".join(sorted(file.name for file in base.iterdir() if file.suffix in OTHER_WEIGHTS)) or "none"
+    by_vllm = role != "captioner" and any(base.glob("*.safetensors"))
+    if not by_vllm and not any((base / name).is_file() for name in LOADED):
+        weights = (".safetensors", *OTHER_WEIGHTS)
+        found = ", ".join(sorted(file.name for file in base.iterdir() if file.suffix in weights)) or "none"
         raise ModelNotFound(
             f"{role}.model: the folder {base} holds no weights that can be loaded (found: {found}); save the model as "
             "model.safetensors"

@@ -113,6 +113,14 @@ def test_a_folder_without_weights_that_can_be_loaded_is_refused(tmp_path: Path, 
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("name", ["model.fp16.safetensors", "consolidated.safetensors", WEIGHTS])
+def test_names_that_only_vllm_loads_are_no_captioner(tmp_path: Path, name: str) -> None:
+    made = folder(tmp_path / "model", name)
+    with pytest.raises(ModelNotFound, match=rf"captioner.model: .*\(found: {name}\); save the model as model.safe"):
+        model_folder(str(made), "captioner")
+    assert model_folder(str(made), "reasoner") == made
+
+
 def test_how_a_model_reads_prompts_does_not_depend_on_its_weights(tmp_path: Path) -> None:
     first, second = (folder(tmp_path / name, "pytorch_model.bin") for name in "ab")
     (second / "pytorch_model.bin").write_bytes(b"others")
