@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import re
 import socket
 import sys
 import threading
@@ -68,6 +69,11 @@ class Address:
     host: str
     port: int
     key: str = ""
+
+    def __post_init__(self) -> None:
+        """Raises BadOption for a key that no header can carry."""
+        if not re.fullmatch(r"[!-~]*", self.key):
+            raise BadOption("--api-key: write it in letters, digits and signs of ASCII, without blanks")
 
     @property
     def open(self) -> bool:

@@ -63,6 +63,9 @@ def test_addresses_are_for_people() -> None:
     assert Address("0.0.0.0", 80).url == "http://127.0.0.1:80" and Address("0.0.0.0", 80).open
     assert Address("::1", 80).url == "http://[::1]:80" and not Address("::1", 80).open
     assert not Address("0.0.0.0", 80, "key").open
+    for key in ("Schlüssel", "two words", " ", "a\nb"):
+        with pytest.raises(BadOption, match="--api-key: write it in letters"):
+            Address("127.0.0.1", 80, key)
 
 
 def test_with_a_key_the_page_is_for_those_who_have_it(tmp_path: Path) -> None:
