@@ -490,13 +490,21 @@ LLAMA4_TOKENS = {
 }
 
 
+def _cohere_parts(words: Any) -> dict[str, Any]:
+    """What Cohere's two families have in common."""
+    sees = {"image_size": PIXELS, "patch_size": 14, "model_type": "siglip_vision_model", "vision_use_head": False}
+    return {
+        "text_config": decoder(words, model_type="cohere2"),
+        "vision_config": vision(**sees),
+        "downsample_factor": 2,
+        "alignment_intermediate_size": 2 * HIDDEN,
+        "tie_word_embeddings": True,
+    }
+
+
 def _aya(words: Any) -> tuple[Any, Any]:
     config = hf.AyaVisionConfig(
-        text_config=decoder(words, model_type="cohere2"),
-        vision_config=vision(image_size=PIXELS, patch_size=14, model_type="siglip_vision_model", vision_use_head=False),
-        downsample_factor=2,
-        alignment_intermediate_size=2 * HIDDEN,
-        tie_word_embeddings=True,
+        **_cohere_parts(words),
         **ids(words, image_token_index="<|IMG_PATCH|>"),
     )
     images = hf.GotOcr2ImageProcessorPil(size={"height": PIXELS, "width": PIXELS})
@@ -529,11 +537,7 @@ def _llama4(words: Any) -> tuple[Any, Any]:
 def _cohere2(words: Any) -> tuple[Any, Any]:
     """What its processor calls patch_size are the tokens along a tile's side."""
     config = hf.Cohere2VisionConfig(
-        text_config=decoder(words, model_type="cohere2"),
-        vision_config=vision(image_size=PIXELS, patch_size=14, model_type="siglip_vision_model", vision_use_head=False),
-        downsample_factor=2,
-        alignment_intermediate_size=2 * HIDDEN,
-        tie_word_embeddings=True,
+        **_cohere_parts(words),
         **ids(words, image_token_id="<|IMG_PATCH|>"),
     )
     images = hf.Cohere2VisionImageProcessor(size={"height": PIXELS, "width": PIXELS}, patch_size=2)
