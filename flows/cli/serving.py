@@ -5,14 +5,12 @@ Which pairs there are is `flows.serving`, the server itself `racro.serving`. Cal
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
+import ipaddress
 import logging
 import re
-import socket
 import sys
-import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -54,12 +52,6 @@ if TYPE_CHECKING:
 EXTRA = "pip install 'racro[serve]'"
 MLFLOW = "mlflow"
 """The place of votes that is no file."""
-GRACE, TELLING = 4, 1
-"""Seconds for answers on their way when the server ends, and to tell the others."""
-IDLE = 75
-"""Seconds for which an idle connection stays open: longer than at clients and proxies (5 to 60), so that none of them
-sends a request on one that is being closed here."""
-START_DEADLINE = 60.0
 
 
 @dataclass(frozen=True)
@@ -69,11 +61,17 @@ class Address:
     host: str
     port: int
     key: str = ""
+    proxy: str = ""
+    """Whose X-Forwarded-For is believed: an address or a network; empty: nobody's."""
 
     def __post_init__(self) -> None:
-        """Raises BadOption for a key that no header can carry."""
+        """Raises BadOption for a key that no header can carry, and for a proxy that is no address."""
         if not re.fullmatch(r"[!-~]*", self.key):
             raise BadOption("--api-key: write it in letters, digits and signs of ASCII, without blanks")
+        try:
+            ipaddress.ip_network(self.proxy or "::1")
+        except ValueError as error:
+            raise BadOption(f"--proxy: {error}; give its address, or its network as 10.0.0.0/8") from error
 
     @property
     def open(self) -> bool:
@@ -116,6 +114,12 @@ def serve(
     keep: Annotated[int, typer.Option(min=1, help="Captioners loaded at most: 2 to compare.")] = 2,
     concurrency: Annotated[int, typer.Option(min=1, help="Questions that are worked on at once.")] = 16,
     queue: Annotated[int, typer.Option(min=0, help="Requests that wait besides; more get status 429.")] = 64,
+    rate: Annotated[
+        int, typer.Option(min=0, help="Questions a minute from one address; more get status 429; 0: no limit.")
+    ] = 0,
+    proxy: Annotated[
+        str, typer.Option(metavar="ADDRESS", help="A proxy before this server; its X-Forwarded-For is believed.")
+    ] = "",
     timeout: Annotated[float, typer.Option(min=1, help="Seconds for an answer, waiting included.")] = 300.0,
     max_body: Annotated[int, typer.Option(min=1, metavar="MIB", help="Size of a request with its images.")] = 20,
     allow_private_links: Annotated[
@@ -153,10 +157,11 @@ def serve(
         image=body,
         concurrency=concurrency,
         queue=queue,
+        rate=rate,
         timeout=timeout,
         private_links=allow_private_links,
     )
-    start(models, reasoner or [], Address(host, port, api_key), limits, keep, not no_page, votes or [])
+    start(models, reasoner or [], Address(host, port, api_key, proxy), limits, keep, not no_page, votes or [])
     interruption.finish()
 
 
@@ -186,11 +191,13 @@ def start(
     with contextlib.ExitStack() as running:
         with imports.quick():
             service = running.enter_context(_opened(catalogue, limits, keep))
-            from racro.serving import api
+            from racro.serving import api, server
 
             app = api.build(service, address.key, ballots)
             shown = page and _page(app, service, catalogue, ballots, address.key)
-        running.enter_context(_serving(app, address, service.end))
+        running.enter_context(
+            server.running(app, address.host, address.port, limits.upload, service.end, address.proxy)
+        )
         engine_pair.warn(models, recipe)
         if address.open:
             print("racro: everybody who reaches this address may ask; --api-key KEY limits that", file=sys.stderr)
@@ -246,44 +253,3 @@ def _votes(places: Sequence[str], root: str, home: Path) -> Votes:
         more = Feedback()
     files.append(home / "votes.jsonl" if "://" in root else Path(root) / "votes.jsonl")
     return Votes(files[0], more)
-
-
-@contextlib.contextmanager
-def _serving(app: FastAPI, address: Address, end: Callable[[], None]) -> Iterator[None]:
-    """The server in a thread: signals stay with the command. Raises RuntimeError if it does not start.
-
-    `end`: called when answers on their way have had their time.
-    """
-    import uvicorn
-
-    class Server(uvicorn.Server):
-        async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-            asyncio.get_running_loop().call_later(GRACE, end)
-            await super().shutdown(sockets)
-
-    settings = uvicorn.Config(
-        app,
-        http="h11",  # it limits heads
-        host=address.host,
-        port=address.port,
-        log_level="warning",
-        access_log=False,
-        server_header=False,
-        timeout_graceful_shutdown=GRACE + TELLING,
-        timeout_keep_alive=IDLE,
-    )
-    server = Server(settings)
-    thread = threading.Thread(target=server.run, name="http", daemon=True)
-    thread.start()
-    waited = threading.Event()
-    for _ in range(int(START_DEADLINE * 20)):
-        if server.started or not thread.is_alive():
-            break
-        waited.wait(0.05)
-    if not server.started:
-        raise RuntimeError(f"the server did not start on {address.host}:{address.port}")
-    try:
-        yield
-    finally:
-        server.should_exit = True
-        thread.join(GRACE + TELLING + 5)

@@ -21,16 +21,19 @@ from starlette.types import Receive, Scope, Send
 
 from racro.engines.protocol import EngineLost
 from racro.errors import BadInput
-from racro.serving import bodies, webhooks
+from racro.serving import webhooks
+from racro.serving.bodies import Bodies
 from racro.serving.chat import Inquiry
 from racro.serving.completion import Answered, Completion, as_json, sse
-from racro.serving.errors import ApiError, invalid
+from racro.serving.errors import ApiError, internal, invalid
 from racro.serving.narration import Written
 from racro.serving.service import Service
 from racro.serving.votes import Ballot, Votes
 
 LOG = logging.getLogger(__name__)
-LOOPBACK = ("127.0.0.1", "::1", "localhost")
+LOOPBACK = ("127.0.0.1", "::1")
+FOREIGN = ("forwarded", "x-forwarded-for", "origin")
+"""Headers of requests that come from elsewhere: through a proxy, or from another site's page."""
 GONE = 499
 """The status under which requests are counted whose client did not wait."""
 
@@ -55,8 +58,17 @@ def build(service: Service, key: str = "", votes: Votes | None = None) -> FastAP
 
     `votes`: where clients' votes go; None: they have none.
     """
-    started = int(time.time())
+    started, bodies = int(time.time()), Bodies(service.limits)
     app = FastAPI(title="RACRO", docs_url=None, redoc_url=None, openapi_url=None)
+
+    async def admitted(request: Request) -> None:
+        """May this client ask now? Who may not is told so when all is sent. Raises ApiError 401, 408, 429."""
+        try:
+            service.rates.count(_client(request))
+            authorised(request)
+        except ApiError:
+            await bodies.throw_away(request)
+            raise
 
     def authorised(request: Request) -> None:
         given = request.headers.get("authorization", "")
@@ -78,6 +90,10 @@ def build(service: Service, key: str = "", votes: Votes | None = None) -> FastAP
     async def _no_such_page(request: Request, error: HTTPException) -> Response:
         code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code)
         return failed(ApiError(error.status_code, f"{request.method} on this address: {error.detail}", code=code))
+
+    @app.exception_handler(Exception)
+    async def _unforeseen(request: Request, error: Exception) -> Response:
+        return failed(internal())  # it is raised again, and the server logs it
 
     @app.get("/health")
     async def health() -> Response:
@@ -105,17 +121,17 @@ def build(service: Service, key: str = "", votes: Votes | None = None) -> FastAP
     @app.post("/admin/reload")
     async def reload(request: Request) -> Response:
         hooked = webhooks.SIGNATURE in request.headers
-        if not (hooked and webhooks.signed(request.headers, await bodies.whole(request, service.limits), key)):
+        if not (hooked and webhooks.signed(request.headers, await bodies.whole(request), key)):
             authorised(request)
-        if not key and (request.client is None or request.client.host not in LOOPBACK):
+        if not key and (_client(request) not in LOOPBACK or any(name in request.headers for name in FOREIGN)):
             raise ApiError(403, "without --api-key, only this machine may do this", code="forbidden")
         await asyncio.to_thread(service.pairs.reload)
         return Json({"status": "reloaded"})
 
     @app.post("/v1/votes")
     async def vote(request: Request) -> Response:
-        authorised(request)
-        asked = await bodies.vote(request, service.limits)
+        await admitted(request)
+        asked = await bodies.vote(request)
         ballot = votes.find(asked["id"]) if votes else None
         if votes is None or ballot is None:
             raise invalid("no answer has this id, or it is forgotten", "id", "answer_not_found", 404)
@@ -126,29 +142,22 @@ def build(service: Service, key: str = "", votes: Votes | None = None) -> FastAP
     @app.post("/v1/chat/completions")
     async def completions(request: Request) -> Response:
         try:
-            authorised(request)
-            service.enter()
-        except ApiError as error:
-            service.metrics.requests.labels(error.status).inc()
-            raise
-        answering = None
-        try:
-            inquiry = await bodies.inquiry(request, service.limits)
-            answering = _Answering(service, inquiry, votes)
-            if inquiry.stream:
-                return _Stream(answering)
-            return await answering.whole(request)
+            await admitted(request)
+            answering = _Answering(service, await bodies.inquiry(request), votes)
+            return _Stream(answering) if answering.inquiry.stream else await answering.whole(request)
         except ApiError as error:
             service.metrics.requests.labels(error.status).inc()
             raise
         except ClientDisconnect:
             service.metrics.requests.labels(GONE).inc()
             return Response(status_code=GONE)
-        finally:
-            if answering is None or not answering.streams:
-                service.leave()
 
     return app
+
+
+def _client(request: Request) -> str:
+    """Its address."""
+    return request.client.host if request.client else ""
 
 
 def _model(name: str, created: int) -> dict[str, object]:
@@ -160,7 +169,6 @@ class _Answering:
 
     def __init__(self, service: Service, inquiry: Inquiry, votes: Votes | None) -> None:
         self.service, self.inquiry, self.votes = service, inquiry, votes
-        self.streams = inquiry.stream
         self.answers = cast(AsyncGenerator[Written | Answered | None, None], service.ask(inquiry))
 
     def done(self, status: int, answered: Answered | None = None, number: str = "") -> None:
@@ -216,7 +224,7 @@ class _Answering:
 
 
 class _Stream(Response):
-    """Server-sent events to a client that must take each of them within the time limit.
+    """Server-sent events.
 
     The head is sent with the first event. What goes wrong before that has an HTTP status of its own.
     """
@@ -225,10 +233,10 @@ class _Stream(Response):
         super().__init__(
             media_type="text/event-stream", headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
         )
-        self.answering, self.seconds = answering, answering.service.limits.upload
+        self.answering = answering
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send all of it, unless the client goes or stands still: then the work ends."""
+        """Send all of it, unless the client goes: then the work ends."""
         work = asyncio.ensure_future(self._send(scope, receive, send))
         leaving = asyncio.ensure_future(_gone(receive))
         try:
@@ -238,35 +246,30 @@ class _Stream(Response):
         finally:
             for task in (work, leaving):
                 task.cancel()
-            [sent, _] = await asyncio.gather(work, leaving, return_exceptions=True)
+            await asyncio.gather(work, leaving, return_exceptions=True)
             await self.answering.answers.aclose()
-            self.answering.service.leave()
-        if isinstance(sent, TimeoutError):
-            self.answering.done(GONE)
-            LOG.info("a client did not take its answer within %g s", self.seconds)
 
     async def _send(self, scope: Scope, receive: Receive, send: Send) -> None:
-        events = self.answering.events()
         begun = False
 
         async def part(content: str, more: bool = True) -> None:
-            async with asyncio.timeout(self.seconds):
-                await send({"type": "http.response.body", "body": content.encode(), "more_body": more})
+            await send({"type": "http.response.body", "body": content.encode(), "more_body": more})
 
         try:
-            async for event in events:
+            async for event in self.answering.events():
                 if not begun:
                     head = [pair for pair in self.raw_headers if pair[0] != b"content-length"]
                     await send({"type": "http.response.start", "status": 200, "headers": head})
                     begun = True
                 await part(event)
             await part("", more=False)
-        except ApiError as error:
-            self.answering.done(error.status)
+        except Exception as error:
+            said = error if isinstance(error, ApiError) else self.answering.service.explained(error)
+            self.answering.done(said.status)
             if begun:
-                await part(sse(error.body) + "data: [DONE]\n\n", more=False)
+                await part(sse(said.body) + "data: [DONE]\n\n", more=False)
             else:
-                await failed(error)(scope, receive, send)
+                await failed(said)(scope, receive, send)
 
 
 async def _gone(receive: Receive) -> None:

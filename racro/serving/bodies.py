@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Callable
 from typing import Any, get_args
 
 from fastapi import Request
 
 from racro.serving import chat
 from racro.serving.chat import Inquiry
-from racro.serving.errors import invalid
+from racro.serving.errors import busy, invalid
 from racro.serving.limits import Limits
 from racro.serving.votes import Vote
 
@@ -18,46 +19,75 @@ DRAINED = 4
 """So many times the largest body is read and thrown away: clients that still send do not read why they are refused."""
 
 
-async def inquiry(request: Request, limits: Limits) -> Inquiry:
-    """Read and check a question. Raises ApiError 400, 408, 413, 415."""
-    _require_json(request)
-    return await asyncio.to_thread(chat.parse, await whole(request, limits), limits)
+class Bodies:
+    """Reads them. Belongs to one event loop."""
 
+    def __init__(self, limits: Limits) -> None:
+        self.limits = limits
+        self.held = 0
+        """Bytes of all bodies that are on their way."""
 
-async def vote(request: Request, limits: Limits) -> dict[str, Any]:
-    """Read and check a vote. Raises ApiError 400, 408, 413, 415."""
-    _require_json(request)
-    try:
-        asked = json.loads(await whole(request, limits))
-    except (ValueError, RecursionError) as error:
-        raise invalid(f"the body is not JSON: {error}", code="invalid_json") from None
-    if not isinstance(asked, dict) or not isinstance(asked.get("id"), str) or asked.get("vote") not in get_args(Vote):
-        raise invalid('send {"id": the id of an answer, "vote": "up" or "down"}')
-    return asked
+    async def inquiry(self, request: Request) -> Inquiry:
+        """Read and check a question. Raises ApiError 400, 408, 413, 415, 429."""
+        return await asyncio.to_thread(chat.parse, await self._json(request), self.limits)
 
+    async def vote(self, request: Request) -> dict[str, Any]:
+        """Read and check a vote. Raises ApiError 400, 408, 413, 415, 429."""
+        try:
+            asked = json.loads(await self._json(request))
+        except (ValueError, RecursionError) as error:
+            raise invalid(f"the body is not JSON: {error}", code="invalid_json") from None
+        known = isinstance(asked, dict) and isinstance(asked.get("id"), str) and asked.get("vote") in get_args(Vote)
+        if not known:
+            raise invalid('send {"id": the id of an answer, "vote": "up" or "down"}')
+        return dict(asked)
 
-def _require_json(request: Request) -> None:
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind != "application/json":
-        raise invalid(
-            f"Content-Type {kind or '(none)'}; send application/json", code="unsupported_media_type", status=415
-        )
+    async def whole(self, request: Request) -> bytes:
+        """All of it. Raises ApiError 408, 413, and 429 where all that arrive are more than the queue has places for."""
+        limits, body, full = self.limits, bytearray(), False
 
+        def keep(part: bytes, size: int) -> None:
+            nonlocal full
+            full = full or self.held + len(part) > limits.body * limits.places
+            if size <= limits.body and not full:
+                body.extend(part)
+                self.held += len(part)
 
-async def whole(request: Request, limits: Limits) -> bytes:
-    """All of it. Raises ApiError 408, 413."""
-    too_large = invalid(f"a body of more than {limits.body:,} bytes", code="request_too_large", status=413)
-    body, size = bytearray(), 0
-    try:
-        async with asyncio.timeout(limits.upload):
-            async for part in request.stream():
-                size += len(part)
-                if size > DRAINED * limits.body:
-                    raise too_large
-                if size <= limits.body:
-                    body += part
-    except TimeoutError:
-        raise invalid(f"the body did not arrive within {limits.upload:g} s", code="timeout", status=408) from None
-    if size > limits.body:
-        raise too_large
-    return bytes(body)
+        try:
+            size = await self._read(request, keep)
+        finally:
+            self.held -= len(body)
+        if size > limits.body:
+            raise invalid(f"a body of more than {limits.body:,} bytes", code="request_too_large", status=413)
+        if full:
+            raise busy(limits.queue)
+        return bytes(body)
+
+    async def throw_away(self, request: Request) -> None:
+        """Read it for nothing, so that the client reads why it is refused. Raises ApiError 408."""
+        await self._read(request, lambda part, size: None)
+
+    async def _json(self, request: Request) -> bytes:
+        body = await self.whole(request)
+        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if kind != "application/json":
+            said = f"Content-Type {kind or '(none)'}; send application/json"
+            raise invalid(said, code="unsupported_media_type", status=415)
+        return body
+
+    async def _read(self, request: Request, take: Callable[[bytes, int], None]) -> int:
+        """Its size, or one that is beyond all limits. `take` gets each part, and the size up to its end.
+
+        Raises ApiError 408.
+        """
+        seconds, size = self.limits.upload, 0
+        try:
+            async with asyncio.timeout(seconds):
+                async for part in request.stream():
+                    size += len(part)
+                    take(part, size)
+                    if size > DRAINED * self.limits.body:
+                        break
+        except TimeoutError:
+            raise invalid(f"the body did not arrive within {seconds:g} s", code="timeout", status=408) from None
+        return size

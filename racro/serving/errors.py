@@ -35,7 +35,7 @@ class ApiError(Exception):
     def headers(self) -> dict[str, str]:
         """Headers that belong to the status."""
         headers = {} if self.retry_after is None else {"Retry-After": str(self.retry_after)}
-        return headers | ({"WWW-Authenticate": "Bearer"} if self.status == 401 else {})
+        return headers | {401: {"WWW-Authenticate": "Bearer"}, 408: {"Connection": "close"}}.get(self.status, {})
 
 
 def invalid(message: str, param: str | None = None, code: str | None = None, status: int = 400) -> ApiError:
@@ -53,6 +53,11 @@ def busy(waiting: int) -> ApiError:
 def unavailable(message: str, code: str, retry_after: int = 5) -> ApiError:
     """The server cannot answer now; the same request may succeed later."""
     return ApiError(503, public(message), kind="server_error", code=code, retry_after=retry_after)
+
+
+def internal() -> ApiError:
+    """Something that nobody foresaw."""
+    return ApiError(500, "the server failed; its log says why", kind="server_error", code="internal_error")
 
 
 def too_late(seconds: float) -> ApiError:

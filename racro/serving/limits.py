@@ -25,6 +25,8 @@ class Limits:
     """Questions that are worked on at the same time."""
     queue: int = 64
     """Requests that wait besides."""
+    rate: int = 0
+    """Questions that one address may ask in a minute; 0: as many as it likes."""
     timeout: float = 300.0
     """Seconds for an answer, waiting included."""
     upload: float = 30.0
@@ -35,3 +37,8 @@ class Limits:
     """Redirects that are followed."""
     private_links: bool = False
     """May links lead to addresses that are not public, such as this machine or its network?"""
+
+    @property
+    def places(self) -> int:
+        """Requests that are worked on or wait."""
+        return self.concurrency + self.queue

@@ -85,8 +85,9 @@ class Panes:
                         sides = [self._side(gr, number) for number in range(2)]
                     self._examples(gr, [inputs[0], self.question])
             outputs = [element for side in sides for element in side.outputs]
+            ask = self._asking(gr)
             asking = [
-                event(self._ask, inputs, outputs, concurrency_limit=None, **private)
+                event(ask, inputs, outputs, concurrency_limit=None, **private)
                 for event in (self.button.click, self.question.submit)
             ]
             self.button.click(None, None, None, js=FOLLOW)
@@ -177,9 +178,14 @@ class Panes:
         said = await self.visit.looked_at(image)
         return (None if said else gr.skip()), gr.HTML(said, visible=bool(said))
 
-    async def _ask(self, *given: Any) -> AsyncIterator[list[Any]]:
-        async for views in self.visit.ask(*given):
-            yield [update for number in range(2) for update in _updates(views[number : number + 1])]
+    def _asking(self, gr: Any) -> Callable[..., AsyncIterator[list[Any]]]:
+        async def ask(request: Any, *given: Any) -> AsyncIterator[list[Any]]:
+            client = request.client.host if request.client else ""
+            async for views in self.visit.ask(client, *given):
+                yield [update for number in range(2) for update in _updates(views[number : number + 1])]
+
+        ask.__annotations__["request"] = gr.Request  # by which Gradio knows what to hand over
+        return ask
 
     def _voting(self, vote: Vote) -> Callable[[Ballot | None], str]:
         def voted(ballot: Ballot | None) -> str:

@@ -23,11 +23,12 @@ from racro.schema import Mode
 from racro.serving import pictures
 from racro.serving.chat import Inquiry
 from racro.serving.completion import Answered, Usage
-from racro.serving.errors import ApiError, busy, invalid, too_late, unavailable
+from racro.serving.errors import ApiError, busy, internal, invalid, too_late, unavailable
 from racro.serving.limits import Limits
 from racro.serving.metrics import Metrics
 from racro.serving.narration import Written
 from racro.serving.pairs import Name, Pair, Pairs
+from racro.serving.rates import Rates
 from racro.serving.sharing import Left, Seat
 
 LOG = logging.getLogger(__name__)
@@ -40,20 +41,11 @@ class Service:
 
     def __init__(self, pairs: Pairs, limits: Limits) -> None:
         self.pairs, self.limits, self.metrics = pairs, limits, Metrics()
+        self.rates = Rates(limits.rate)
         self.inside = self.running = 0
         self._turn = asyncio.Semaphore(limits.concurrency)
         self._jobs: set[_Job] = set()
         self._ending = False
-
-    def enter(self) -> None:
-        """Take a place in the queue, for `leave` to give back. Raises ApiError 429."""
-        if self.inside >= self.limits.concurrency + self.limits.queue:
-            raise busy(self.inside - self.running)
-        self.inside += 1
-
-    def leave(self) -> None:
-        """Give the place back."""
-        self.inside -= 1
 
     def end(self) -> None:
         """The server ends: who still waits is told so."""
@@ -66,13 +58,19 @@ class Service:
     async def ask(self, inquiry: Inquiry) -> AsyncIterator[Written | Answered | None]:
         """What is written so far, each time there is more; None every QUIET seconds without; at last the answer.
 
-        To be closed when the client has gone: that ends the work. Raises ApiError.
+        To be closed when the client has gone: that ends the work. Raises ApiError, 429 where the queue is full.
         """
+        if self.inside >= self.limits.places:
+            raise busy(self.inside - self.running)
+        self.inside += 1
         begun = time.monotonic()
-        job: _Job | None = None
+        job = _Job(self.pairs, inquiry, self._done)
+        self._jobs.add(job)
+        beginning = asyncio.ensure_future(self._begin(job, begun + self.limits.timeout))
         try:
-            job = await self._begin(inquiry, asyncio.get_running_loop().time() + self.limits.timeout)
-            self._jobs.add(job)
+            while not (await asyncio.wait((beginning,), timeout=QUIET))[0]:
+                yield None
+            beginning.result()
             while not job.over:
                 self._require_going_on()
                 left = self.limits.timeout - (time.monotonic() - begun)
@@ -89,22 +87,22 @@ class Service:
         except Exception as error:
             raise self.explained(error) from error
         finally:
-            if job is not None:
-                self._jobs.discard(job)
-                job.leave()
+            self.inside -= 1
+            self._jobs.discard(job)
+            job.leave()
+            beginning.cancel()
+            await asyncio.gather(beginning, return_exceptions=True)
 
-    async def _begin(self, inquiry: Inquiry, until: float) -> _Job:
+    async def _begin(self, job: _Job, until: float) -> None:
         """Wait for a turn, get the images, and begin. Raises ApiError, BadInput, TimeoutError."""
-        async with asyncio.timeout_at(until):
-            name = Name.read(inquiry.model)
-            await asyncio.to_thread(self.pairs.find_pair, name)
+        async with asyncio.timeout(until - time.monotonic()):
+            await asyncio.to_thread(self.pairs.find_pair, Name.read(job.inquiry.model))
             await self._turn.acquire()
             self.running += 1
             try:
                 self._require_going_on()
-                images = await pictures.load(inquiry.images, self.limits)
-                left = until - asyncio.get_running_loop().time()
-                return _Job(self.pairs, name, inquiry, images, left, self._done)
+                images = await pictures.load(job.inquiry.images, self.limits)
+                job.start(images, until - time.monotonic())
             except BaseException:  # no thread gives the turn back; raised again
                 self._over()
                 raise
@@ -136,23 +134,15 @@ class Service:
             LOG.error("a pair cannot be opened: %s", error)
             return unavailable("this model cannot be loaded; the server's log says why", "model_not_loaded", 60)
         LOG.exception("a question failed")
-        return ApiError(500, "the server failed; its log says why", kind="server_error", code="internal_error")
+        return internal()
 
 
 class _Job:
     """One answer in the making, in a thread."""
 
-    def __init__(
-        self,
-        pairs: Pairs,
-        name: Name,
-        inquiry: Inquiry,
-        images: tuple[Image.Image, ...],
-        seconds: float,
-        done: Callable[[_Job], None],
-    ) -> None:
+    def __init__(self, pairs: Pairs, inquiry: Inquiry, done: Callable[[_Job], None]) -> None:
         """`done` is called in this event loop when the thread ends."""
-        self.pairs, self.name, self.inquiry, self.images, self.seconds = pairs, name, inquiry, images, seconds
+        self.pairs, self.inquiry = pairs, inquiry
         self.mode: Mode = "joint"
         self.over = False
         self._left = False
@@ -163,7 +153,10 @@ class _Job:
         self._result: Answer | BaseException | None = None
         self._changed = asyncio.Event()
         self._loop, self._done = asyncio.get_running_loop(), done
-        threading.Thread(target=self._run, name="answer", daemon=True).start()
+
+    def start(self, images: tuple[Image.Image, ...], seconds: float) -> None:
+        """Answer within so many seconds."""
+        threading.Thread(target=self._run, args=(images, seconds), name="answer", daemon=True).start()
 
     # --- in the event loop --------------------------------------------------------------------------------------------
 
@@ -213,16 +206,15 @@ class _Job:
 
     # --- in the thread ------------------------------------------------------------------------------------------------
 
-    def _run(self) -> None:
+    def _run(self, images: tuple[Image.Image, ...], seconds: float) -> None:
         try:
-            with self.pairs.use(self.name) as pair:
-                self._result = self._answer(pair)
+            with self.pairs.use(Name.read(self.inquiry.model)) as pair:
+                self._result = self._answer(pair, images, seconds)
         except BaseException as error:  # raised where the answer is awaited
             self._result = error
-        self.images = ()
         self._tell(self._end)
 
-    def _answer(self, pair: Pair) -> Answer:
+    def _answer(self, pair: Pair, images: tuple[Image.Image, ...], seconds: float) -> Answer:
         inquiry, how = self.inquiry, pair.how
         limit = inquiry.max_tokens or how.max_tokens
         if inquiry.max_tokens and inquiry.max_tokens > pair.room:
@@ -247,7 +239,7 @@ class _Job:
         self._seats = [eyes, mind]
         if self._left:
             raise Left
-        deadline = min(how.runtime.request_deadline, max(0.1, self.seconds))
+        deadline = min(how.runtime.request_deadline, max(0.1, seconds))
         racro = Racro(
             eyes,
             mind,
@@ -260,7 +252,7 @@ class _Job:
             settings=how.settings,
             shots=how.shots,
         )
-        return racro.answer(self.images, inquiry.question, watch=self._watch)
+        return racro.answer(images, inquiry.question, watch=self._watch)
 
     def _watch(self, number: int, step: Step, completion: Completion) -> None:
         self._take(step, completion.text, True)

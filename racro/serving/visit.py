@@ -73,9 +73,12 @@ class Visit:
         return ""
 
     async def ask(
-        self, image: str | None, link: str, question: str, captioner: str, reasoner: str, compare: bool
+        self, client: str, image: str | None, link: str, question: str, captioner: str, reasoner: str, compare: bool
     ) -> AsyncIterator[list[View]]:
-        """One view, or two side by side, again and again. `image`: path of an upload; a link comes first."""
+        """One view, or two side by side, again and again.
+
+        `client`: the visitor's address. `image`: path of an upload; a link comes first.
+        """
         asked: tuple[str, ...] = (captioner,)
         if compare:
             asked = await asyncio.to_thread(self.compared, captioner)
@@ -85,6 +88,7 @@ class Visit:
         yield views
         try:
             source = await asyncio.to_thread(self._source, image, link, question)
+            self.service.rates.count(client)
         except ApiError as error:
             yield [View(cards.failed(str(error), one)) for one in titles]
             return
@@ -111,14 +115,8 @@ class Visit:
         return Path(image).read_bytes()
 
     async def _answers(self, inquiry: Inquiry) -> AsyncGenerator[Any, None]:
-        """As `Service.ask`, with a place in the queue, and an error as the last of it."""
+        """As `Service.ask`, with an error as the last of it."""
         metrics = self.service.metrics
-        try:
-            self.service.enter()
-        except ApiError as error:
-            metrics.requests.labels(error.status).inc()
-            yield error
-            return
         try:
             async with contextlib.aclosing(cast(AsyncGenerator[Any, None], self.service.ask(inquiry))) as answers:
                 async for made in answers:
@@ -129,8 +127,6 @@ class Visit:
         except ApiError as error:
             metrics.requests.labels(error.status).inc()
             yield error
-        finally:
-            self.service.leave()
 
 
 def title(captioner: str) -> str:

@@ -18,12 +18,12 @@ import pytest
 from mlflow import MlflowClient
 from PIL import Image
 
-from flows.cli.serving import Address, _serving, _votes
+from flows.cli.serving import Address, _votes
 from flows.engine_pair import BadOption
 from racro import config
 from racro.answering.pipeline import Racro
 from racro.config import Scripted, ScriptedReply
-from racro.serving import api
+from racro.serving import api, server
 from racro.serving.limits import Limits
 from racro.serving.pairs import Pairs
 from racro.serving.service import Service
@@ -94,15 +94,15 @@ def votes(tmp_path: Path) -> Votes:
 
 
 @pytest.fixture
-def server(champions: MlflowClient, votes: Votes) -> Iterator[Server]:
+def served(champions: MlflowClient, votes: Votes) -> Iterator[Server]:
     made = Server(votes)
-    with _serving(made.app, made.address, made.service.end):
+    with server.running(made.app, made.address.host, made.address.port, 30, made.service.end):
         yield made
     made.service.pairs.close()
 
 
 def test_a_champion_that_moves_in_mlflow_answers_from_then_on(
-    server: Server, champions: MlflowClient, monkeypatch: pytest.MonkeyPatch
+    served: Server, champions: MlflowClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """MLflow delivers its webhook, signed with the server's key; what somebody else signs is refused."""
     from mlflow.server import app
@@ -120,32 +120,32 @@ def test_a_champion_that_moves_in_mlflow_answers_from_then_on(
         return answer.get_json()
 
     event = {"entity": "MODEL_VERSION_ALIAS", "action": "CREATED"}
-    tell("webhooks", name="racro-serve", url=f"{server.url}/admin/reload", events=[event], secret=KEY)
-    assert server.ask()["racro"]["final"] == "first"
+    tell("webhooks", name="racro-serve", url=f"{served.url}/admin/reload", events=[event], secret=KEY)
+    assert served.ask()["racro"]["final"] == "first"
     tell("registered-models/alias", name=MODEL, alias="champion", version="2")
-    assert eventually(lambda: server.ask()["racro"]["final"] == "second", 60)
+    assert eventually(lambda: served.ask()["racro"]["final"] == "second", 60)
 
     champions.set_registered_model_alias(MODEL, "champion", "1")  # without MLflow's server nobody is told
     stamps = {"X-MLflow-Delivery-Id": "1", "X-MLflow-Timestamp": "1"}
     for signature in ("v1,AAAA", "", "v1,é".encode()):
-        forged = httpx.post(f"{server.url}/admin/reload", headers={**stamps, "X-MLflow-Signature": signature})
+        forged = httpx.post(f"{served.url}/admin/reload", headers={**stamps, "X-MLflow-Signature": signature})
         assert forged.status_code == 401
-    assert server.ask()["racro"]["final"] == "second"
-    assert httpx.post(f"{server.url}/admin/reload", headers=BEARER, timeout=60).json() == {"status": "reloaded"}
-    assert server.ask()["racro"]["final"] == "first"
+    assert served.ask()["racro"]["final"] == "second"
+    assert httpx.post(f"{served.url}/admin/reload", headers=BEARER, timeout=60).json() == {"status": "reloaded"}
+    assert served.ask()["racro"]["final"] == "first"
 
 
 @pytest.mark.parametrize(("model", "stream"), [("racro", False), ("racro@mind", True)])
 def test_a_vote_on_an_answer_is_a_line_and_feedback_in_mlflow(
-    server: Server, votes: Votes, model: str, stream: bool
+    served: Server, votes: Votes, model: str, stream: bool
 ) -> None:
-    answer = server.ask(model, stream)
-    assert server.vote({"id": answer["id"], "vote": "down"}).json() == {"status": "saved"}
+    answer = served.ask(model, stream)
+    assert served.vote({"id": answer["id"], "vote": "down"}).json() == {"status": "saved"}
     [line] = votes.file.read_text().splitlines()
     row = json.loads(line)
     assert (row["vote"], row["model"], row["question"], row["final"]) == ("down", model, "What?", "default")
     assert len(row["image_sha256"]) == 64
-    assert 'racro_votes_total{vote="down"} 1.0' in httpx.get(f"{server.url}/metrics").text
+    assert 'racro_votes_total{vote="down"} 1.0' in httpx.get(f"{served.url}/metrics").text
 
     def recorded() -> list[Any]:
         found = mlflow.search_traces(
@@ -161,32 +161,32 @@ def test_a_vote_on_an_answer_is_a_line_and_feedback_in_mlflow(
     assert span.inputs["question"] == "What?" and span.outputs["final"] == "default"
 
 
-def test_votes_that_cannot_be_are_refused(server: Server, votes: Votes) -> None:
-    answer = server.ask("racro")
+def test_votes_that_cannot_be_are_refused(served: Server, votes: Votes) -> None:
+    answer = served.ask("racro")
     good = {"id": answer["id"], "vote": "up"}
-    assert server.vote(good, Authorization="Bearer wrong").status_code == 401
+    assert served.vote(good, Authorization="Bearer wrong").status_code == 401
     for bad, status in (
         ({**good, "id": "gone"}, 404),
         ({**good, "vote": "maybe"}, 400),
         ([], 400),
         ({"vote": "up"}, 400),
     ):
-        refused = server.vote(bad)
+        refused = served.vote(bad)
         assert refused.status_code == status and refused.json()["error"]["message"]
     assert not votes.file.exists()
 
 
 def test_a_store_that_is_away_costs_no_vote(
-    server: Server, votes: Votes, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    served: Server, votes: Votes, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def away(**_: Any) -> None:
         raise OSError("the store is away")
 
     monkeypatch.setattr(telemetry, "_warned", set())
     monkeypatch.setattr(mlflow, "log_feedback", away)
-    answer = server.ask("racro")
+    answer = served.ask("racro")
     for _ in range(2):
-        assert server.vote({"id": answer["id"], "vote": "up"}).status_code == 200
+        assert served.vote({"id": answer["id"], "vote": "up"}).status_code == 200
     assert eventually(lambda: "a vote in MLflow is not recorded (OSError: the store is away)" in caplog.text, 60)
     assert len(votes.file.read_text().splitlines()) == 2
 

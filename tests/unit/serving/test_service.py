@@ -207,14 +207,11 @@ def test_who_still_waits_when_the_server_ends_is_told_so() -> None:
     service = Service(Models(delay=20).pairs(), Limits(concurrency=1))
 
     async def asked(service: Service) -> str | None:
-        service.enter()
         try:
             async for made in service.ask(Inquiry("racro", "What?", (PICTURE,))):
                 assert not isinstance(made, Answered)
         except ApiError as error:
             return f"{error.status} {error.code}"
-        finally:
-            service.leave()
         return None
 
     async def three() -> list[str | None]:
@@ -230,14 +227,22 @@ def test_who_still_waits_when_the_server_ends_is_told_so() -> None:
 
 
 def test_a_full_house_refuses_with_the_time_to_come_back() -> None:
-    service = Service(Models().pairs(), Limits(concurrency=1, queue=1))
-    service.enter()
-    service.enter()
-    with pytest.raises(ApiError) as refused:
-        service.enter()
-    assert refused.value.status == 429 and refused.value.headers == {"Retry-After": "2"}
-    service.leave()
-    service.enter()
+    service = Service(Models(delay=0.3).pairs(), Limits(concurrency=1, queue=1))
+
+    async def one() -> ApiError | Answered:
+        try:
+            return [made async for made in service.ask(Inquiry("racro", "What?", (PICTURE,)))][-1]  # type: ignore[return-value]
+        except ApiError as error:
+            return error
+
+    async def five() -> list[ApiError | Answered]:
+        return [*await asyncio.gather(*(one() for _ in range(4))), await one()]
+
+    answered = asyncio.run(five())
+    refused = [made for made in answered if isinstance(made, ApiError)]
+    assert [(error.status, error.headers) for error in refused] == [(429, {"Retry-After": "2"})] * 2
+    assert isinstance(answered[-1], Answered), "there is room again"
+    assert service.inside == service.running == 0
 
 
 def test_what_is_asked_is_within_the_models_room() -> None:

@@ -1,0 +1,113 @@
+"""The HTTP server around the API and the page: a thread with uvicorn, and clients that are too slow for it.
+
+Called by `flows.cli.serving`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import threading
+from asyncio import Transport
+from collections.abc import Callable, Iterator
+
+import h11
+import uvicorn
+from fastapi import FastAPI
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+GRACE, TELLING = 4, 1
+"""Seconds for answers on their way when the server ends, and to tell the others."""
+IDLE = 75
+"""Seconds for which an idle connection stays open: longer than at clients and proxies (5 to 60), so that none of them
+sends a request on one that is being closed here."""
+START_DEADLINE = 60.0
+
+
+@contextlib.contextmanager
+def running(
+    app: FastAPI, host: str, port: int, patience: float, end: Callable[[], None], proxy: str = ""
+) -> Iterator[None]:
+    """The server in a thread: signals stay with the caller. Raises RuntimeError if it does not start.
+
+    `patience`: seconds for a client to send a request's head, and to take what it is sent. `end`: called when answers
+    on their way have had their time. `proxy`: address or network whose X-Forwarded-For is believed; empty: nobody's.
+    """
+
+    class Server(uvicorn.Server):
+        async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+            asyncio.get_running_loop().call_later(GRACE, end)
+            await super().shutdown(sockets)
+
+    settings = uvicorn.Config(
+        app,
+        http=_impatient(patience),
+        ws="none",
+        host=host,
+        port=port,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        proxy_headers=bool(proxy),
+        forwarded_allow_ips=proxy,
+        timeout_graceful_shutdown=GRACE + TELLING,
+        timeout_keep_alive=IDLE,
+    )
+    server = Server(settings)
+    thread = threading.Thread(target=server.run, name="http", daemon=True)
+    thread.start()
+    waited = threading.Event()
+    for _ in range(int(START_DEADLINE * 20)):
+        if server.started or not thread.is_alive():
+            break
+        waited.wait(0.05)
+    if not server.started:
+        raise RuntimeError(f"the server did not start on {host}:{port}")
+    try:
+        yield
+    finally:
+        server.should_exit = True
+        thread.join(GRACE + TELLING + 5)
+
+
+def _impatient(patience: float) -> type[H11Protocol]:
+    """uvicorn's protocol (h11: it limits heads), which by itself waits for slow clients as long as they like."""
+
+    class Impatient(H11Protocol):
+        _sending: asyncio.TimerHandle | None = None
+        _taking: asyncio.TimerHandle | None = None
+
+        def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
+            super().connection_made(transport)
+            self._expect()
+
+        def data_received(self, data: bytes) -> None:
+            super().data_received(data)
+            self._expect()
+
+        def _expect(self) -> None:
+            """Does the client owe a head, or the rest of a body that nobody reads any more?"""
+            owed = self.conn.their_state is h11.IDLE or self.conn.our_state is h11.DONE
+            if not owed and self._sending is not None:
+                self._sending.cancel()
+                self._sending = None
+            elif owed and self._sending is None:
+                self._sending = self.loop.call_later(patience, self.transport.abort)
+
+        def pause_writing(self) -> None:
+            super().pause_writing()
+            self._taking = self.loop.call_later(patience, self.transport.abort)
+
+        def resume_writing(self) -> None:
+            super().resume_writing()
+            if self._taking is not None:
+                self._taking.cancel()
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            super().connection_lost(exc)
+            for timer in (self._sending, self._taking):
+                if timer is not None:
+                    timer.cancel()
+
+    return Impatient
