@@ -74,11 +74,6 @@ def refused(message: str) -> str:
     return f'<div class="racro-error" role="alert"><b>This file cannot be used:</b> {escape(message)}</div>'
 
 
-def stopped(html: str) -> str:
-    """A card that was being written, as it is when its visitor does not wait for the rest."""
-    return html.replace(" racro-busy", "").replace("racro-part racro-now", "racro-part racro-later")
-
-
 def _card(title: str, content: str, busy: bool = False) -> str:
     head = f'<h2 class="racro-title">{escape(title)}</h2>' if title else ""
     return f'<section class="racro-card{" racro-busy" if busy else ""}">{head}{content}</section>'

@@ -14,6 +14,7 @@ from typing import Any
 from PIL import Image
 
 from racro.serving import cards
+from racro.serving.errors import ApiError
 from racro.serving.visit import View, Visit, title
 from racro.serving.votes import Ballot, Vote, Votes
 
@@ -22,10 +23,13 @@ CHOICE: tuple[tuple[Vote, str], ...] = (("up", "Good answer"), ("down", "Bad ans
 COMPARE = "Compare with the captioner before training"
 NOTHING_TO_COMPARE = "Compare: there is no trained captioner here yet"
 
-FOLLOW = """() => {
+ASKED = """() => {
+  document.body.classList.remove("racro-stopped");
   if (window.innerWidth < 800) document.querySelector("#racro-answer-0").scrollIntoView({behavior: "smooth"});
 }"""
 """On a phone the answer stands below the question: who asks is taken there."""
+STOPPED = """() => document.body.classList.add("racro-stopped")"""
+"""What was being written stays. A mark of the page, because Gradio shows the cards of what was cancelled once more."""
 
 
 @dataclass(frozen=True)
@@ -86,13 +90,12 @@ class Panes:
                     self._examples(gr, [inputs[0], self.question])
             outputs = [element for side in sides for element in side.outputs]
             ask = self._asking(gr)
-            asking = [
-                event(ask, inputs, outputs, concurrency_limit=None, **private)
-                for event in (self.button.click, self.question.submit)
-            ]
-            self.button.click(None, None, None, js=FOLLOW)
-            shown = [side.card for side in sides]
-            self.stop.click(lambda *html: [*map(cards.stopped, html)], shown, shown, cancels=asking, **private)
+            events = self.button.click, self.question.submit
+            asking = [event(ask, inputs, outputs, concurrency_limit=None, **private) for event in events]
+            for event in events:
+                event(None, None, None, js=ASKED)
+            self.stop.click(None, None, None, cancels=asking)
+            self.stop.click(None, None, None, js=STOPPED)
             for side in sides:
                 for button, (vote, _) in zip(side.buttons, CHOICE, strict=True):
                     button.click(self._voting(vote), [side.ballot], [side.said], **private)
@@ -191,7 +194,11 @@ class Panes:
         def voted(ballot: Ballot | None) -> str:
             if ballot is None:
                 return ""
-            self.votes.add(ballot, vote)
+            try:
+                self.votes.add(ballot, vote)
+            except ApiError as error:
+                said = str(error)
+                return f"{said[0].upper()}{said[1:]}."
             self.visit.service.metrics.votes.labels(vote).inc()
             return "Thank you. Your vote is saved."
 

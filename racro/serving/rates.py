@@ -38,7 +38,7 @@ class Rates:
             self._asked.popitem(last=False)
         if len(asked) == self.limit and now - asked[0] < MINUTE:
             seconds = math.ceil(asked[0] + MINUTE - now)
-            message = f"{self.limit} questions a minute are what one address may ask; try again in {seconds} s"
+            message = f"at most {self.limit} a minute from one address; try again in {seconds} s"
             code = "rate_limit_exceeded"
             raise ApiError(429, message, kind="rate_limit_error", code=code, retry_after=seconds)
         asked.append(now)

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import base64
 import binascii
+import errno
 import hashlib
 import json
+import logging
+import os
 import threading
 import time
 from collections import OrderedDict
@@ -20,7 +23,9 @@ from typing import Any, Literal, Self
 
 from racro.serving.chat import Inquiry
 from racro.serving.completion import Answered
+from racro.serving.errors import unavailable
 
+LOG = logging.getLogger(__name__)
 Vote = Literal["up", "down"]
 KEPT = 1000
 """Answers of the API that can be voted on, the last ones."""
@@ -53,7 +58,7 @@ class Votes:
         self._lock = threading.Lock()
 
     def add(self, ballot: Ballot, vote: Vote) -> None:
-        """Append a line. Raises OSError."""
+        """Append a line. Raises ApiError 503 where it cannot be written."""
         row = {
             "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             "vote": vote,
@@ -63,12 +68,23 @@ class Votes:
             "answer": ballot.answered.written.spoken("answer"),
             **ballot.answered.parts,
         }
-        with self._lock:
-            self.file.parent.mkdir(parents=True, exist_ok=True)
-            with self.file.open("a", encoding="utf-8") as stream:
-                stream.write(json.dumps(row) + "\n")
+        try:
+            with self._lock:
+                self._append(f"{json.dumps(row)}\n".encode())
+        except OSError as error:
+            LOG.error("a vote was not saved: %s", error)
+            raise unavailable("the vote could not be saved; the server's log says why", "vote_not_saved", 60) from None
         if self.more is not None:
             threading.Thread(target=self.more, args=(row,), name="vote", daemon=True).start()
+
+    def _append(self, line: bytes) -> None:
+        """All of it or, on a full disk, nothing, so that later lines can be read. Raises OSError."""
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        with self.file.open("ab", buffering=0) as stream:
+            end = stream.seek(0, os.SEEK_END)
+            if stream.write(line) < len(line):
+                stream.truncate(end)
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.file))
 
     def remember(self, number: str, ballot: Ballot) -> None:
         """Keep an answer of the API, so that its client can vote on it."""

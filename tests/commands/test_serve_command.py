@@ -163,6 +163,14 @@ def test_other_types_addresses_and_methods_are_refused(served: Served) -> None:
     assert not any(name.startswith("access-control") for name in cross.headers)
 
 
+def test_it_listens_on_this_machine_only(served: Served) -> None:
+    port = urlsplit(served.url).port
+    listening = [
+        one.laddr.ip for one in psutil.net_connections("tcp") if one.status == "LISTEN" and one.laddr.port == port
+    ]
+    assert listening == ["127.0.0.1"]
+
+
 # --- many, slow, gone -------------------------------------------------------------------------------------------------
 
 

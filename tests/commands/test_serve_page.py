@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import os
+import re
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import openai
 import pytest
-from selenium import webdriver
-from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver.common.by import By
-from selenium.webdriver.remote.webelement import WebElement
-from selenium.webdriver.support.wait import WebDriverWait
 
 from racro.embedded import world
-from tests.support import debian
+from racro.serving import cards
+from tests.support import debian, forkserver, pages
 from tests.support.browser import browser
 from tests.support.served import Served
+from tests.support.visitor import Page
 
 PROBLEM = next(problem for problem in world.generate("heldout", 3, 40) if problem.category == "value")
 
@@ -44,65 +48,10 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 @pytest.fixture(scope="module")
 def page(served: Served, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
     with browser(tmp_path_factory.mktemp("chromium"), offline=True) as driver:
-        yield Page(driver, served)
+        yield Page(driver, served.url)
 
 
-class Page:
-    """What a visitor does and sees."""
-
-    def __init__(self, driver: webdriver.Chrome, served: Served) -> None:
-        self.driver, self.served = driver, served
-        self.wait = WebDriverWait(driver, 300, ignored_exceptions=[StaleElementReferenceException])
-        driver.get(f"{served.url}/")
-        self.find("#racro-image input[type=file]")
-
-    def find(self, selector: str) -> WebElement:
-        """The element, once it is there."""
-        return self.wait.until(lambda driver: driver.find_elements(By.CSS_SELECTOR, selector))[0]
-
-    def shown(self, selector: str, number: int = 1) -> list[str]:
-        """The texts of so many elements, once they are there; read at once, because the page replaces elements."""
-        script = "return Array.from(document.querySelectorAll(arguments[0]), one => one.innerText.trim())"
-        found: list[str] = self.wait.until(
-            lambda driver: len(texts := driver.execute_script(script, selector)) >= number and texts
-        )
-        return found
-
-    def click(self, selector: str) -> None:
-        """Whatever lies over it."""
-        script = "const found = document.querySelector(arguments[0]); if (found) found.click(); return found !== null"
-        self.wait.until(lambda driver: driver.execute_script(script, selector))
-
-    def send(self, selector: str, keys: str, clear: bool = False) -> None:
-        """Type into it."""
-
-        def sent(driver: webdriver.Chrome) -> bool:
-            box = driver.find_element(By.CSS_SELECTOR, selector)
-            if clear:
-                box.clear()
-            box.send_keys(keys)
-            return True
-
-        self.wait.until(sent)
-
-    def upload(self, file: Path) -> None:
-        """Choose a file, and wait until it has arrived."""
-        self.clear()
-        self.send("#racro-image input[type=file]", str(file))
-        self.find("#racro-image img")
-
-    def clear(self) -> None:
-        """Take the image away, if there is one."""
-        if self.driver.find_elements(By.CSS_SELECTOR, "#racro-image img"):
-            self.click("#racro-image button[title='Remove Image']")
-
-    def ask(self, question: str) -> None:
-        """Type a question and press the button."""
-        self.send("#racro-question textarea", question, clear=True)
-        self.click("#racro-ask")
-
-
-def test_a_visitor_asks_about_an_upload_and_votes(page: Page, tmp_path: Path) -> None:
+def test_a_visitor_asks_about_an_upload_and_votes(page: Page, served: Served, tmp_path: Path) -> None:
     PROBLEM.images()[0].save(tmp_path / "bars.png")
     page.upload(tmp_path / "bars.png")
     page.ask(PROBLEM.question)
@@ -113,7 +62,7 @@ def test_a_visitor_asks_about_an_upload_and_votes(page: Page, tmp_path: Path) ->
     assert " s " in facts and "captioner" in facts and "reasoner" in facts
     page.click("#racro-up-0")
     page.wait.until(lambda _: "saved" in page.shown("#racro-said-0")[0])
-    [line] = (page.served.folder / "runs" / "votes.jsonl").read_text().splitlines()
+    [line] = (served.folder / "runs" / "votes.jsonl").read_text().splitlines()
     vote = json.loads(line)
     assert (vote["vote"], vote["final"], vote["model"]) == ("up", PROBLEM.answer, "racro")
     assert vote["question"] == PROBLEM.question and len(vote["image_sha256"]) == 64
@@ -153,6 +102,39 @@ def test_a_broken_upload_is_said_at_once_until_a_good_one_comes(page: Page, tmp_
     assert page.driver.find_elements(By.CSS_SELECTOR, "#racro-image img")
 
 
+def test_curl_openais_client_and_the_page_get_the_same_answer(page: Page, served: Served) -> None:
+    """Curl's block is that of the documentation, as it stands there."""
+    [block] = [one for one in pages.read("docs/serving.md").blocks if "curl -sN" in one.text]
+    programs = served.folder / ".venv" / "bin"
+    programs.mkdir(parents=True)
+    (programs / "racro").symlink_to(forkserver.shared().racro)
+    command = block.text.replace("http://127.0.0.1:8000", served.url)
+    user = {**os.environ, "RACRO_HOME": str(served.folder / ".racro")}
+    typed = subprocess.run(["bash", "-ec", command], cwd=served.folder, env=user, capture_output=True, text=True)
+    events = [json.loads(line[6:]) for line in typed.stdout.splitlines() if line.startswith("data: {")]
+    assert events, typed.stdout + typed.stderr
+    curl = events[-1]["racro"]
+    said = "".join(event["choices"][0]["delta"].get("content", "") for event in events)
+
+    image = served.folder / ".racro" / "example.png"
+    question = re.findall(r'"text": "(.+)"', block.text)[0]
+    url = f"data:image/png;base64,{base64.b64encode(image.read_bytes()).decode()}"
+    parts: Any = [{"type": "image_url", "image_url": {"url": url}}, {"type": "text", "text": question}]
+    client = openai.OpenAI(base_url=f"{served.url}/v1", api_key="none", timeout=300)
+    made = client.chat.completions.create(model="racro", messages=[{"role": "user", "content": parts}])
+    whole = made.model_extra["racro"]  # type: ignore[index]
+    same = ("caption", "attempt", "final", "finish")
+    assert [whole[name] for name in same] == [curl[name] for name in same]
+    assert made.choices[0].message.content == said and whole["final"] == "orange"
+
+    page.open()
+    page.upload(image)
+    page.ask(question)
+    assert page.shown(".racro-answer strong") == [whole["final"]]
+    texts = [whole["caption"], whole["attempt"], said]
+    assert page.shown(".racro-done pre", 3) == [cards.BOX.sub(r"\1", text) for text in texts]
+
+
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_an_answer_can_be_read_on_a_light_and_on_a_dark_page(theme: str, page: Page, served: Served) -> None:
     wanted = {"features": [{"name": "prefers-color-scheme", "value": theme}]}
@@ -182,10 +164,10 @@ def contrast(one: list[float], other: list[float]) -> float:
     return (light + 0.05) / (dark + 0.05)
 
 
-def test_nothing_comes_from_elsewhere(page: Page) -> None:
+def test_nothing_comes_from_elsewhere(page: Page, served: Served) -> None:
     names = page.driver.execute_script("return performance.getEntriesByType('resource').map(entry => entry.name)")
-    origin = page.served.url
+    origin = served.url
     assert names and all(name.startswith((origin, "data:", "blob:")) for name in names)
     said = [entry["message"] for entry in page.driver.get_log("browser") if entry["level"] == "SEVERE"]
     assert not [line for line in said if "127.0.0.1" not in line], said
-    assert str(page.served.folder) not in page.driver.page_source
+    assert str(served.folder) not in page.driver.page_source

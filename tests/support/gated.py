@@ -5,13 +5,13 @@ from __future__ import annotations
 import base64
 import contextlib
 import io
+import os
 import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import openai
-from fastapi import FastAPI
 from PIL import Image
 
 from racro import config
@@ -66,6 +66,8 @@ class Gated(Engine):
 class Served:
     """The server, while the context lasts."""
 
+    votes: Votes
+
     def __init__(self, limits: Limits, engine: Gated, minds: tuple[str, ...] = ("mind",)) -> None:
         self.engine, self.port = engine, reserve()
         self.url = f"http://127.0.0.1:{self.port}"
@@ -92,9 +94,9 @@ def served(
 ) -> Iterator[Served]:
     """`page`: the file of its votes; None: the API alone. `minds`: reasoners that can be chosen."""
     made = Served(limits, Gated(words), ("mind", "other")[:minds])
-    votes = Votes(page) if page else None
-    app: FastAPI = api.build(made.service, votes=votes)
-    if page and votes:
+    made.votes = votes = Votes(page or Path(os.devnull))
+    app = api.build(made.service, votes=votes)
+    if page:
         from racro.serving import page as faces
         from racro.serving.panes import Content, Example
 

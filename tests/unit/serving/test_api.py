@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import logging
 import socket
-import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from typing import Any
 
@@ -112,11 +112,9 @@ def test_who_never_says_what_he_wants_is_not_waited_for(one: Served) -> None:
 
 def test_bodies_on_their_way_take_no_more_memory_than_the_queue_has_places_for() -> None:
     with served(Limits(concurrency=1, queue=0, upload=20, body=MIB)) as made:
-        with closing(connected(made, request(b" " * (MIB - 1), MIB))) as half:
+        with closing(connected(made, request(b" " * (MIB - 1), MIB))):
             assert eventually(lambda: b"429" in whole(made), 15), "all is said, and it is too much"
-            half.sendall(b" ")
-            assert b"400" in half.recv(65536)
-        assert b"400" in whole(made)
+        assert eventually(lambda: b"400" in whole(made), 15), "who has gone takes none"
 
 
 def whole(made: Served) -> bytes:
@@ -205,7 +203,7 @@ def test_one_address_asks_so_often_whatever_its_headers_say() -> None:
         refused = httpx.post(made.url + ADDRESS, json=big, headers={"X-Forwarded-For": "10.0.0.9"})
         assert refused.status_code == 429 and refused.json()["error"]["code"] == "rate_limit_exceeded"
         assert 1 <= int(refused.headers["Retry-After"]) <= 60
-        with pytest.raises(openai.RateLimitError, match="2 questions a minute are what one address may ask"):
+        with pytest.raises(openai.RateLimitError, match="at most 2 a minute from one address"):
             made.ask()
         assert httpx.get(f"{made.url}/v1/models").status_code == 200, "what is no question is not counted"
 
@@ -237,15 +235,8 @@ def test_who_leaves_while_waiting_frees_the_place(one: Served) -> None:
     assert one.idle() and one.engine.asked == 1
 
 
-def test_clients_at_once_get_all_their_answers() -> None:
-    with served(Limits(concurrency=4)) as made:
-        got: list[str | None] = []
-        clients = [
-            threading.Thread(target=lambda: got.append(made.ask().choices[0].message.content)) for _ in range(12)
-        ]
-        for client in clients:
-            client.start()
-        made.write(12 * len(WORDS))
-        for client in clients:
-            client.join(60)
-        assert got == ["".join(WORDS)] * 12 and made.idle()
+def test_of_200_requests_from_16_clients_none_is_lost() -> None:
+    with served(Limits(concurrency=4)) as made, ThreadPoolExecutor(16) as pool:
+        made.write(200 * len(WORDS))
+        got = list(pool.map(lambda _: made.ask().choices[0].message.content, range(200)))
+        assert got == ["".join(WORDS)] * 200 and made.idle()

@@ -71,7 +71,7 @@ def test_what_one_client_can_have_is_one_address(one: str, other: str, same: boo
     made = Rates(1)
     made.count(one, 0.0)
     if same:
-        with pytest.raises(ApiError, match="one address"):
+        with pytest.raises(ApiError, match="from one address"):
             made.count(other, 1.0)
     else:
         made.count(other, 1.0)
