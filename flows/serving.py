@@ -21,6 +21,7 @@ from racro import config
 from racro.errors import BadInput
 from racro.schema import CHAMPION, INITIAL
 from racro.storage import layout
+from racro.storage.files import in_time, opened, with_retries
 
 if TYPE_CHECKING:
     from racro.answering.pipeline import Racro
@@ -30,6 +31,8 @@ LOG = logging.getLogger(__name__)
 
 FRESH = 30.0
 """Seconds for which the list of captioners is not made again."""
+PATIENCE = 3.0
+"""Seconds for MLflow, and for the store of the runs, to say what can be listed: a visitor waits."""
 RUNS = 20
 """Finished trainings that are listed, the newest ones; others can be asked by name."""
 EXAMPLES = 6
@@ -101,18 +104,16 @@ class Catalogue:
         try:
             from tasks.choose import champion
 
-            champion(self.recipe)
+            in_time(lambda: champion(self.recipe), PATIENCE)
         except Exception as error:  # none, several, or MLflow is away: then there is none to be listed
             LOG.info("no champion: %s", error)
             return False
         return True
 
     def _trainings(self) -> list[str]:
-        from racro.storage.files import opened, with_retries
-
         try:
             fs, place = opened(layout.absolute(self.models.root))
-            files = with_retries(lambda: fs.glob(f"{place}/*/summary.json", detail=True))
+            files = in_time(lambda: with_retries(lambda: fs.glob(f"{place}/*/summary.json", detail=True)), PATIENCE)
         except Exception as error:  # a store that is away costs the list only
             LOG.warning("the runs cannot be listed: %s", error)
             return []
@@ -175,7 +176,6 @@ def _prepared(problems: config.TableProblems | config.Virl39kProblems, root: str
     from racro.schema import Problem, ProblemTable
     from racro.serving.panes import Example
     from racro.storage import artifacts
-    from racro.storage.files import opened, with_retries
 
     fs, place = opened(f"{root}/{layout.ARTIFACTS}/prepare")
     for path in with_retries(lambda: fs.glob(f"{place}/*/{layout.RECORD}")):

@@ -8,10 +8,13 @@ from __future__ import annotations
 import functools
 import http.server
 import json
+import os
+import re
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
 from racro.serving.limits import Limits
@@ -30,6 +33,10 @@ fetch(document.querySelector("#racro-examples img").src).then(one => one.blob())
 
 MARK = """return getComputedStyle(document.querySelector(".racro-now pre"), "::after").display"""
 """Of the sign behind a text that is being written."""
+
+
+PLACE = re.compile(r"(?<![\w:.])/(?:[\w.+-]+/)*[\w.+-]+")
+"""What may be the path of a file."""
 
 
 @pytest.fixture(scope="module")
@@ -155,3 +162,15 @@ def test_a_vote_that_cannot_be_saved_is_said(page: Page, server: Served, monkeyp
     page.wait.until(
         lambda _: page.shown("#racro-said-0") == ["The vote could not be saved; the server's log says why."]
     )
+
+
+def test_the_page_names_no_place_of_this_machine_but_the_folder_of_uploads(server: Served) -> None:
+    upload = {"files": ("../../bar.png", b"no image")}
+    said = [
+        *(httpx.get(f"{server.url}{place}").text for place in ("/", "/config", "/gradio_api/file=/etc", "/nothing")),
+        httpx.post(f"{server.url}/gradio_api/upload", files=upload).text,
+    ]
+    named = {place for text in said for place in PLACE.findall(text) if Path(place).exists()} - {"/etc"}
+    folder = os.environ["GRADIO_TEMP_DIR"]
+    assert named and all(place.startswith(f"{folder}/") for place in named)
+    assert Path(folder).name.startswith("racro-page-") and str(Path.cwd()) not in "".join(said)

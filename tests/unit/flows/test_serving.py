@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import sys
+import threading
 from pathlib import Path
 
 import httpx
@@ -108,3 +109,16 @@ def test_where_nobody_says_who_is_champion_there_may_still_be_one(monkeypatch: p
     monkeypatch.setattr(store, "get_tracking_uri", lambda: f"http://127.0.0.1:{reserve()}")
     with pytest.raises(store.NoStore, match="does not answer"):
         Catalogue(Models(), [], None).find("champion", "embedded")
+
+
+def test_a_store_that_is_silent_does_not_keep_a_visitor_waiting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who waited for it would find a champion."""
+    heard = threading.Event()
+    monkeypatch.setattr("flows.serving.PATIENCE", 0.1)
+    monkeypatch.setattr("tasks.choose.champion", lambda recipe: heard.wait(60))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{reserve()}")
+    assert Catalogue(Models(root=str(tmp_path)), [], None).captioners() == ["initial"]
+    heard.set()
+    assert Catalogue(Models(root=str(tmp_path)), [], None).captioners() == ["initial", "champion"]
