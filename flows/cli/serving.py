@@ -195,8 +195,9 @@ def start(
 
             app = api.build(service, address.key, ballots)
             shown = page and _page(app, service, catalogue, ballots, address.key)
+        faces = app if address.open or address.key or address.proxy else server.AtHome(app)
         running.enter_context(
-            server.running(app, address.host, address.port, limits.upload, service.end, address.proxy)
+            server.running(faces, address.host, address.port, limits.upload, service.end, address.proxy)
         )
         engine_pair.warn(models, recipe)
         if address.open:

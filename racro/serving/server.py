@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import socket
 import threading
 from asyncio import Transport
@@ -14,8 +15,11 @@ from collections.abc import Callable, Iterator
 
 import h11
 import uvicorn
-from fastapi import FastAPI
+from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from racro.serving.api import failed
+from racro.serving.errors import ApiError
 
 GRACE, TELLING = 4, 1
 """Seconds for answers on their way when the server ends, and to tell the others."""
@@ -23,11 +27,29 @@ IDLE = 75
 """Seconds for which an idle connection stays open: longer than at clients and proxies (5 to 60), so that none of them
 sends a request on one that is being closed here."""
 START_DEADLINE = 60.0
+HOME = re.compile(rb"(localhost|127\.0\.0\.1|\[::1\])(:\d+)?", re.IGNORECASE)
+"""How browsers on this machine call it."""
+
+
+class AtHome:
+    """Refuses who calls this machine by another name: pages of other sites can make their name lead here."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request."""
+        called = dict(scope.get("headers", ())).get(b"host", b"localhost")
+        if scope["type"] != "http" or HOME.fullmatch(called):
+            await self.app(scope, receive, send)
+        else:
+            message = "this server is for its own machine, by the name localhost; start it with --proxy or --api-key"
+            await failed(ApiError(403, message, code="forbidden"))(scope, receive, send)
 
 
 @contextlib.contextmanager
 def running(
-    app: FastAPI, host: str, port: int, patience: float, end: Callable[[], None], proxy: str = ""
+    app: ASGIApp, host: str, port: int, patience: float, end: Callable[[], None], proxy: str = ""
 ) -> Iterator[None]:
     """The server in a thread: signals stay with the caller. Raises RuntimeError if it does not start.
 
