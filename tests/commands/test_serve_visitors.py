@@ -91,14 +91,14 @@ def test_one_stops_one_leaves_and_the_third_gets_the_answer(page: Page, server: 
         writing(stops, "")
         stops.click("#racro-stop")
         assert eventually(lambda: server.service.running == 2, 60, 0.05)
-        assert stops.driver.execute_script(MARK) == "none", "nothing is being written any more"
+        stops.wait.until(lambda driver: driver.execute_script(MARK) == "none")  # nothing is being written any more
         leaves.driver.close()
         assert eventually(lambda: server.service.running == 1, 60, 0.05)
         server.write()
         assert stays.shown(".racro-answer strong") == ["9"]
         assert server.idle()
         ask(stops)
-        assert stops.driver.execute_script(MARK) == "inline"
+        stops.wait.until(lambda driver: driver.execute_script(MARK) == "inline")
         server.write()
         assert stops.shown(".racro-answer strong") == ["9"]
 
