@@ -94,8 +94,7 @@ class Panes:
             asking = [event(ask, inputs, outputs, concurrency_limit=None, **private) for event in events]
             for event in events:
                 event(None, None, None, js=ASKED)
-            self.stop.click(None, None, None, cancels=asking)
-            self.stop.click(None, None, None, js=STOPPED)
+            self.stop.click(None, None, None, js=STOPPED, cancels=asking)
             for side in sides:
                 for button, (vote, _) in zip(side.buttons, CHOICE, strict=True):
                     button.click(self._voting(vote), [side.ballot], [side.said], **private)
