@@ -18,6 +18,7 @@ from rich.text import Text
 
 from flows.answering_lines import answers, ask_many, plain, print_line
 from flows.engine_pair import BadOption, Models, check, given_recipe, open_racro, reach, warn
+from flows.saying import say
 from flows.station import local
 from racro.errors import BadInput
 
@@ -59,6 +60,7 @@ def run(
     _check(many, images, question)
     check(models)
     recipe = given_recipe(models)
+    say("loading the models")
     reach("--captioner-url", models.captioner_urls)
     reach("--reasoner-url", models.reasoner_urls)
     home = local.settle()
