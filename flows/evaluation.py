@@ -69,7 +69,7 @@ def evaluate(
         settings: How often the modes `vote`, `best`, `clues` and `shots` ask, and which caption is best.
     """
     started = time.monotonic()
-    layout.run(root, run or default_name(recipe))  # refuses a name that cannot be a folder before anything starts
+    layout.named(root, run or default_name(recipe))  # refuses a name that cannot be a folder before anything starts
     devices.require(recipe)
     stages = Stages(layout.absolute(root), recipe.runtime)
     report.check_root(stages.root)

@@ -9,6 +9,7 @@ import json
 import os
 import re
 from pathlib import Path
+from typing import NoReturn
 
 from mlflow import MlflowClient
 from prefect import task
@@ -52,8 +53,8 @@ def require_champion(recipe: Recipe) -> None:
 def policy(which: str, recipe: Recipe | None, root: str, judge: Judge | None = None) -> Policy:
     """The policy that `which` names, in this order:
 
-    `champion` (see there) and `initial`, the recipe's captioner; a folder or URI, which has a slash; a run under
-    `root`; the beginning of the digest of a checkpoint under `root`; a folder by its bare name. Raises NoPolicy.
+    `champion` (see there) and `initial`, the recipe's captioner; a folder or URI, which has a slash, of a policy or of
+    a run; a run under `root`; the beginning of the digest of a checkpoint under `root`; a folder by its bare name. Raises NoPolicy.
     """
     if which == CHAMPION:
         return champion(recipe, judge)
@@ -61,9 +62,11 @@ def policy(which: str, recipe: Recipe | None, root: str, judge: Judge | None = N
         recipe = recipe or Recipe()
         return adopt_captioner.fn(recipe.captioner, recipe.runtime)
     if "/" in which or os.sep in which:
-        return _at(which)
-    found = _of_run(which, root) or _by_digest(which, root)
-    return found or _at(which)
+        place, _, name = layout.absolute(which).rpartition("/")
+        found = _in(which) or _of_run(name, place)
+    else:
+        found = _of_run(which, root) or _by_digest(which, root) or _in(which)
+    return found or _no_policy(which)
 
 
 def champion(recipe: Recipe | None, judge: Judge | None = None) -> Policy:
@@ -139,6 +142,8 @@ def _of_run(name: str, root: str) -> Policy | None:
         ) from None
     except (layout.BadName, ValueError):
         return None
+    if not isinstance(summary, dict):
+        return None
     made = summary.get("policy")
     if made is None:
         raise NoPolicy(f"--policy {name}: this run has no policy of its own; name a training, or a sweep's child")
@@ -157,7 +162,16 @@ def _by_digest(beginning: str, root: str) -> Policy | None:
     return next((_at(folder, beginning) for folder in found.values()), None)
 
 
-def _at(uri: str, which: str | None = None) -> Policy:
+def _at(uri: str, which: str) -> Policy:
+    """As `_in`, of a run or digest that leads there. Raises NoPolicy."""
+    return _in(uri) or _no_policy(which)
+
+
+def _no_policy(which: str) -> NoReturn:
+    raise NoPolicy(f"--policy {which}: no policy is there; give {KINDS}")
+
+
+def _in(uri: str) -> Policy | None:
     """The policy in a folder: one that was trained here, by its record, or any model folder."""
     folder = layout.absolute(uri)
     record = artifacts.known_record(folder)
@@ -169,4 +183,4 @@ def _at(uri: str, which: str | None = None) -> Policy:
             return Policy(uri=folder, rows=0, digest=model_digest(Path(folder)))
         except ModelNotFound:
             pass
-    raise NoPolicy(f"--policy {which or uri}: no policy is there; give {KINDS}")
+    return None

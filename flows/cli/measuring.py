@@ -76,7 +76,7 @@ def evaluate(
         modes, kind, loaded.judges, captions=captions, caption_temperature=caption_temperature, clues=clues, shots=shots
     )
     if run is not None:
-        layout.run(root, run)  # a name that cannot be a folder is refused before anything starts
+        layout.named(root, run)  # a name that cannot be a folder is refused before anything starts
     with running.server("flows.evaluation"):
         from flows.cli import terminal
         from flows.evaluation import evaluate as flow

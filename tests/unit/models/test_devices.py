@@ -17,6 +17,7 @@ from racro.models.devices import NoDevice, NoOptimizer
         ("cuda:0", "runtime.device: cuda:0: torch finds no such device here; set runtime.device=auto"),
         ("gpu", "runtime.device: gpu is no device; give auto, cpu, cuda or cuda:1"),
         ("meta", "runtime.device: meta: torch finds no such device here"),
+        ("cpu:1", "runtime.device: cpu:1: CPUs have no numbers; give cpu"),
         ("xpu:3", "runtime.device: xpu:3: torch finds no such device here"),
     ],
 )
