@@ -26,7 +26,7 @@ from tasks.recording import registry, store, track
 from tasks.recording.registry import Judge
 from tasks.recording.undisturbed import undisturbed
 
-KINDS = f"the name of a run, `{CHAMPION}`, `{INITIAL}`, a folder or URI, or a digest"
+KINDS = f"the name of a run, `{CHAMPION}`, `{INITIAL}`, a folder or URI, or the first 8 digits of a digest, or more"
 DIGEST = re.compile(r"[0-9a-f]{8,64}")
 
 

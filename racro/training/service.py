@@ -12,6 +12,7 @@ import os
 import queue
 import threading
 import time
+import traceback
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -119,10 +120,20 @@ class Inline(Service):
             arguments = (*arguments, progress)
         try:
             return getattr(self.host, command)(*arguments)
-        except BaseException:  # raised again: what is half done must not stay in memory
+        except BaseException as error:  # raised again: what is half done must not stay in memory
             self.policy = None
+            _empty(error)
             self.host.rest()
             raise
+
+
+def _empty(error: BaseException) -> None:
+    """Let go of what the frames of an error hold: who handles it, or tries again, would keep models and tensors."""
+    found, chain = set[int](), [error]
+    for one in chain:  # grows while it is walked through
+        found.add(id(one))
+        traceback.clear_frames(one.__traceback__)
+        chain += [more for more in (one.__cause__, one.__context__) if more is not None and id(more) not in found]
 
 
 class Processes(Service):

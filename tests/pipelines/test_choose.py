@@ -24,7 +24,8 @@ def test_what_is_no_policy_costs_no_preparation(tmp_path: Path) -> None:
     recipe = loading.load(EMBEDDED_RECIPE, TINY)
     for policy, line in (("champion", "holds none for this recipe's reasoner"), ("nobody", "no policy is there")):
         with pytest.raises(NoPolicy, match=f"--policy {policy}: .*{line}"):
-            evaluate(recipe, policy, root=str(tmp_path))
+            evaluate(recipe, policy, run="mine", root=str(tmp_path))
+    assert not (tmp_path / "mine").exists(), "the name is free for the policy that was meant"
     assert not (tmp_path / "artifacts" / "prepare").exists()
 
 

@@ -310,6 +310,14 @@ def test_the_same_sweep_again_starts_nobody(rates: SweepSummary, root: str) -> N
     assert (again.ranking, again.children, again.mlflow_run_id) == (rates.ranking, rates.children, rates.mlflow_run_id)
 
 
+def test_other_points_are_another_sweep_and_do_not_take_its_name(rates: SweepSummary, root: str) -> None:
+    from flows.sweep import sweep
+
+    with pytest.raises(NameTaken, match="--run rates: holds a sweep of something else"):
+        sweep(tiny(), Sweep(axes=("update.beta=0.1,0.2",)), run="rates", root=root)
+    assert SweepSummary.model_validate_json(Path(layout.summary(root, "rates")).read_bytes()).run == rates.run
+
+
 def test_killed_in_the_middle_it_goes_on_and_tries_only_what_failed_or_was_cut_off(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
