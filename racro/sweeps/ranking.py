@@ -84,7 +84,7 @@ class Standing(Frozen):
     accuracy: float | None
     """Mean over the children of their last evaluation; of the finished ones, when none was stopped."""
     stderr: float | None
-    """Standard error over seeds; with one seed, over held-out problems."""
+    """Standard error over seeds; with one seed, or several that agree, over held-out problems."""
     seeds: int
     """Children behind the mean."""
     n: int
@@ -174,9 +174,9 @@ def standing(trial: Trial) -> Standing:
 
 
 def _stderr(ended: Sequence[Measured]) -> float | None:
-    if len(ended) > 1:
-        return statistics.stdev(m.accuracy for m in ended) / math.sqrt(len(ended))
-    return ended[0].stderr if ended else None
+    """Over seeds. Of a single one, and of several that happen to agree, which would be 0: over problems."""
+    spread = statistics.stdev(m.accuracy for m in ended) / math.sqrt(len(ended)) if len(ended) > 1 else 0.0
+    return spread or (ended[0].stderr if ended else None)
 
 
 def total(children: Sequence[Outcome]) -> dict[str, StageTotal]:

@@ -11,7 +11,7 @@ import functools
 import io
 import json
 import os
-import threading
+import time
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar
 
@@ -86,25 +86,47 @@ def logged(body: Callable[P, T]) -> Task[P, T]:
     return patient(undisturbed(body))
 
 
-_away = threading.Event()
-"""The last record was lost, so the next one is attempted once only."""
+SLOW, REST = 5.0, 60.0
+"""Seconds: a lost record that took longer is followed by a rest as long as it took, or this long."""
 
 
-def recorded(body: Callable[P, None]) -> Callable[P, None]:
-    """A task that records something, tried again for a minute; then a warning, and the flow goes on without it."""
+class _Away:
+    """A server that does not take records. They are then attempted once each, and not at all while it rests."""
+
+    def __init__(self) -> None:
+        self.there = True
+        self.rests_until = 0.0
+
+    def lost(self, took: float) -> None:
+        """A record was lost after so many seconds: a server that hangs must not take the time of each of them."""
+        self.there = False
+        self.rests_until = time.monotonic() + (min(took, REST) if took > SLOW else 0.0)
+
+
+_away = _Away()
+
+
+def recorded(body: Callable[P, None], last: bool = False) -> Callable[P, None]:
+    """A task that records something, tried again for a minute; then a warning, and the flow goes on without it.
+
+    last: attempted in any case, because nothing comes after it.
+    """
     patient = logged(body)
     brief = patient.with_options(retries=0)
 
     @functools.wraps(body)
     def record(*args: P.args, **kwargs: P.kwargs) -> None:
         def send() -> bool:
-            (brief if _away.is_set() else patient)(*args, **kwargs)
+            (patient if _away.there else brief)(*args, **kwargs)
             return True
 
+        start = time.monotonic()
+        if start < _away.rests_until and not last:
+            return
         if attempt("something in MLflow", send):
-            _away.clear()
+            _away.there, _away.rests_until = True, 0.0
         else:
-            _away.set()
+            _away.lost(time.monotonic() - start)
 
     return record
 
@@ -229,7 +251,7 @@ def champion_moves(run_id: str) -> list[Move]:
     return attempt("a champion in MLflow", found) or []
 
 
-@recorded
+@functools.partial(recorded, last=True)
 def close_run(run_id: str, files: dict[str, str], crown: bool = True) -> None:
     """Mark the run finished, and the best of its policies champion if none is better; files: name -> text, kept."""
     client = MlflowClient()

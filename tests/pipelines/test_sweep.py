@@ -20,6 +20,7 @@ from flows import sweep_plan
 from racro.config import Recipe, loading
 from racro.reports import sweep as sweep_report
 from racro.storage import layout
+from racro.storage.runs import NameTaken
 from racro.summary import Summary
 from racro.sweeps.axes import BadAxis, Grid, Optuna, Random, Sweep, parse_axes, propose
 from racro.sweeps.ranking import Measured, Outcome, SweepSummary, Trial, hopeless, rank
@@ -192,6 +193,11 @@ def test_the_ranking_has_means_with_errors_over_seeds_and_lets_no_lucky_rest_win
     assert ranking[1].seconds == 4.0
     assert ranking[0].stderr == 0.01, "of a single seed: over problems"
     assert [(s.finished, s.stopped, s.failed) for s in ranking] == [(1, 0, 1), (2, 0, 0), (1, 1, 0), (0, 0, 2)]
+
+
+def test_seeds_that_agree_do_not_make_an_accuracy_certain() -> None:
+    [same] = rank([Trial(values={"x": 1}, children=(child("a", 0.1, 0.75), child("b", 0.2, 0.75)))])
+    assert (same.accuracy, same.stderr, same.seeds) == (0.75, 0.01, 2)
 
 
 def test_the_page_needs_nothing_but_itself_also_when_all_failed() -> None:
