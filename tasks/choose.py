@@ -102,8 +102,13 @@ def _no_champion(recipe: Recipe | None) -> NoPolicy:
 
 
 def _as_trained(policy: Policy) -> Policy:
-    """The policy with the step that its training gave it, so that both share the cache of evaluations."""
+    """The champion with the step that its training gave it, so that both share the cache of evaluations.
+
+    Raises NoPolicy where it was deleted.
+    """
     record = artifacts.known_record(policy.uri)
+    if record is None and _in(policy.uri) is None:
+        _gone(CHAMPION, policy.uri)
     if record is None or record.handle_type != Policy.__name__:
         return policy
     trained = Policy(uri=policy.uri, **record.handle)
@@ -149,7 +154,8 @@ def _of_run(name: str, root: str) -> Policy | None:
         raise NoPolicy(f"--policy {name}: this run has no policy of its own; name a training, or a sweep's child")
     _, known, below = made["uri"].rpartition(f"/{layout.ARTIFACTS}/")  # the root may have been moved since
     here = f"{root}/{layout.ARTIFACTS}/{below}"
-    return _at(here if known and artifacts.known_record(here) else made["uri"], name)
+    place = here if known and artifacts.known_record(here) else made["uri"]
+    return _in(place) or _gone(name, place)
 
 
 def _by_digest(beginning: str, root: str) -> Policy | None:
@@ -159,12 +165,14 @@ def _by_digest(beginning: str, root: str) -> Policy | None:
     found = {one.policy: one.folder for one in retention.find(root) if one.policy.startswith(beginning)}
     if len(found) > 1:
         raise NoPolicy(f"--policy {beginning}: {len(found)} checkpoints under {root} begin so; give more digits")
-    return next((_at(folder, beginning) for folder in found.values()), None)
+    return next((_in(folder) or _gone(beginning, folder) for folder in found.values()), None)
 
 
-def _at(uri: str, which: str) -> Policy:
-    """As `_in`, of a run or digest that leads there. Raises NoPolicy."""
-    return _in(uri) or _no_policy(which)
+def _gone(which: str, uri: str) -> NoReturn:
+    raise NoPolicy(
+        f"--policy {which}: its files are not there any more ({uri}); the command of its run makes them again, or "
+        f"give {KINDS}"
+    )
 
 
 def _no_policy(which: str) -> NoReturn:

@@ -31,6 +31,15 @@ def test_a_runs_folder_means_its_policy(tmp_path: Path, monkeypatch: pytest.Monk
         assert policy(folder, None, "elsewhere") == by_name
 
 
+def test_a_run_whose_policy_was_deleted_says_so(tmp_path: Path) -> None:
+    uri = f"{tmp_path}/artifacts/update/0123/attempt-1"
+    (tmp_path / "mine").mkdir()
+    summary = {"iterations": [], "recipe_digest": "0" * 64, "policy": {"uri": uri, "digest": ""}}
+    (tmp_path / "mine" / "summary.json").write_text(json.dumps(summary))
+    with pytest.raises(NoPolicy, match="--policy mine: its files are not there any more .* makes them again"):
+        policy("mine", None, str(tmp_path))
+
+
 @pytest.mark.parametrize("content", ["[]", "null", "{}", "no json"])
 def test_a_folder_whose_summary_is_another_programs_is_no_run(content: str, tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
