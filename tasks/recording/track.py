@@ -11,7 +11,6 @@ import functools
 import io
 import json
 import os
-import time
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar
 
@@ -38,7 +37,7 @@ from tasks.recording.registry import Judge, Move
 from tasks.recording.store import EXPERIMENT
 from tasks.recording.undisturbed import undisturbed
 from tasks.running.locks import in_turn
-from tasks.running.telemetry import attempt
+from tasks.running.telemetry import attempt, lost
 
 TRAINING = "racro.training"
 """Tag of a run: the checkpoints that it makes, or may need."""
@@ -86,47 +85,21 @@ def logged(body: Callable[P, T]) -> Task[P, T]:
     return patient(undisturbed(body))
 
 
-SLOW, REST = 5.0, 60.0
-"""Seconds: a lost record that took longer is followed by a rest as long as it took, or this long."""
-
-
-class _Away:
-    """A server that does not take records. They are then attempted once each, and not at all while it rests."""
-
-    def __init__(self) -> None:
-        self.there = True
-        self.rests_until = 0.0
-
-    def lost(self, took: float) -> None:
-        """A record was lost after so many seconds: a server that hangs must not take the time of each of them."""
-        self.there = False
-        self.rests_until = time.monotonic() + (min(took, REST) if took > SLOW else 0.0)
-
-
-_away = _Away()
+RECORD = "something in MLflow"
+"""What the warning calls a record that is lost."""
 
 
 def recorded(body: Callable[P, None], last: bool = False) -> Callable[P, None]:
     """A task that records something, tried again for a minute; then a warning, and the flow goes on without it.
 
-    last: attempted in any case, because nothing comes after it.
+    Once one was lost, each is attempted once only. last: see `attempt`.
     """
     patient = logged(body)
     brief = patient.with_options(retries=0)
 
     @functools.wraps(body)
     def record(*args: P.args, **kwargs: P.kwargs) -> None:
-        def send() -> bool:
-            (patient if _away.there else brief)(*args, **kwargs)
-            return True
-
-        start = time.monotonic()
-        if start < _away.rests_until and not last:
-            return
-        if attempt("something in MLflow", send):
-            _away.there, _away.rests_until = True, 0.0
-        else:
-            _away.lost(time.monotonic() - start)
+        attempt(RECORD, lambda: (brief if lost(RECORD) else patient)(*args, **kwargs), last)
 
     return record
 
@@ -268,7 +241,7 @@ def close_run(run_id: str, files: dict[str, str], crown: bool = True) -> None:
 def end_run(run_id: str, error: BaseException) -> None:
     """Mark a run that did not finish: failed, or killed by an interruption. The next attempt continues it."""
     status = "FAILED" if isinstance(error, Exception) else "KILLED"
-    attempt("the end of a run in MLflow", undisturbed(lambda: MlflowClient().set_terminated(run_id, status)))
+    attempt("the end of a run in MLflow", undisturbed(lambda: MlflowClient().set_terminated(run_id, status)), True)
 
 
 @undisturbed
