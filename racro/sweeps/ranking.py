@@ -125,6 +125,14 @@ class SweepSummary(Frozen):
     prefect_flow_run_id: str
     mlflow_run_id: str
 
+    @property
+    def fewer(self) -> str:
+        """What to say where fewer points were trained than `--random` or `--optuna` asked for; empty otherwise."""
+        search, there = self.plan.search, len(self.ranking)
+        if search.type == "grid" or there >= search.points:
+            return ""
+        return f"{search.points} points were asked for, and {there} of those that were drawn are distinct"
+
 
 def hopeless(now: Measured, siblings: Sequence[Outcome]) -> str | None:
     """Why a child is to be stopped at this evaluation, or None. See the rule at the top."""

@@ -17,6 +17,7 @@ from mlflow import MlflowClient
 from prefect.client.orchestration import get_client
 
 from flows import sweep_plan
+from flows.cli import terminal
 from racro.config import Recipe, loading
 from racro.reports import sweep as sweep_report
 from racro.storage import layout
@@ -223,6 +224,26 @@ def test_the_page_needs_nothing_but_itself_also_when_all_failed() -> None:
         )
         assert not re.search(r"(src|href)=\"http|@import|<script", page)
         assert "<b></b>" not in page
+
+
+@pytest.mark.parametrize(("points", "says"), [(1, False), (2, True)])
+def test_fewer_points_than_asked_for_are_said(points: int, says: bool, capsys: pytest.CaptureFixture[str]) -> None:
+    summary = SweepSummary(
+        run="s",
+        recipe_digest="d" * 64,
+        seed=0,
+        plan=Sweep(axes=("iterations=1..1",), search=Random(points=points)),
+        ranking=rank([Trial(values={"iterations": 1}, children=(child("a", 0.1, 0.6),))]),
+        children=(child("a", 0.1, 0.6),),
+        started=1,
+        stages={},
+        seconds=1.0,
+        prefect_flow_run_id="p",
+        mlflow_run_id="m",
+    )
+    terminal.show_sweep(summary, "report.html")
+    line = "2 points were asked for, and 1 of those that were drawn are distinct"
+    assert (line in " ".join(capsys.readouterr().out.split()), line in sweep_report.render(summary)) == (says, says)
 
 
 def test_gpus_are_dealt_out_among_children_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
