@@ -71,6 +71,7 @@ def evaluate(
     started = time.monotonic()
     layout.named(root, run or default_name(recipe))  # refuses a name that cannot be a folder before anything starts
     devices.require(recipe)
+    devices.require_engines(recipe, reasoners)
     stages = Stages(layout.absolute(root), recipe.runtime)
     report.check_root(stages.root)
     settings = rounds.require(modes, settings, recipe.judges)

@@ -60,9 +60,9 @@ def run(
     _check(many, images, question)
     check(models)
     recipe = given_recipe(models)
-    say("loading the models")
     reach("--captioner-url", models.captioner_urls)
     reach("--reasoner-url", models.reasoner_urls)
+    say("loading the models")
     home = local.settle()
     with open_racro(models, recipe) as racro:
         if many:

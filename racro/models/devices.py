@@ -6,7 +6,7 @@ import importlib.util
 import shutil
 from collections.abc import Sequence
 
-from racro.config import EnginePlacement, Recipe, Runtime
+from racro.config import EnginePlacement, Reasoner, Recipe, Runtime
 from racro.errors import BadInput
 from racro.models import attention
 from racro.processes.gpus import free_shares, visible
@@ -33,11 +33,15 @@ def require(recipe: Recipe) -> None:
         _require_8_bits()
 
 
-def require_engines(recipe: Recipe) -> None:
+def require_engines(recipe: Recipe, reasoners: Sequence[Reasoner] = ()) -> None:
     """Raises NoDevice for `runtime.device`, or `gpus` of a role that runs a model here. Loads torch only if needed.
 
-    Of a cluster nothing is known before its nodes are asked.
+    reasoners: asked in place of the recipe's. Of a cluster nothing is known before its nodes are asked.
     """
+    for reasoner in reasoners:
+        require_engines(recipe.model_copy(update={"reasoner": reasoner}))
+    if reasoners:
+        return
     if recipe.runtime.cluster.type != "local":
         return
     if recipe.runtime.device not in ("auto", "cpu"):

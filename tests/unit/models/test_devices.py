@@ -44,6 +44,15 @@ def test_gpus_of_a_role(there: dict[int, float], monkeypatch: pytest.MonkeyPatch
     devices.require(loading.load("embedded", ["runtime.reasoner.gpus=[7]", scripted]))
 
 
+def test_gpus_of_a_reasoner_that_only_an_evaluation_asks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(devices, "free_shares", lambda: {0: 1.0})
+    recipe = loading.load("embedded", ["runtime.reasoners.other.gpus=[7]"])
+    devices.require_engines(recipe)
+    other = recipe.reasoner.model_copy(update={"model": "some/other"})
+    with pytest.raises(NoDevice, match=r"runtime\.reasoners\.other\.gpus: there is no GPU 7"):
+        devices.require_engines(recipe, (recipe.reasoner, other))
+
+
 def test_more_copies_or_parts_than_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(devices, "free_shares", lambda: {0: 1.0, 1: 1.0})
     for overrides, says in (
