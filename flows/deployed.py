@@ -17,6 +17,7 @@ from prefect.states import Failed
 from pydantic import Field, PositiveInt
 
 from flows import answering_batch, evaluation, preparation, profiling, sweep, training
+from flows.invented_names import invented
 from racro.config import ModeSettings, Reasoner, Recipe, loading
 from racro.errors import BadInput
 from racro.schema import CHAMPION, Mode
@@ -27,14 +28,22 @@ Overrides = tuple[str, ...]
 
 
 def run_name() -> str:
-    """Name of a flow run: its parameter `run`, or one made of its recipe."""
-    given = flow_run.parameters
+    """Name of a flow run: the one typed into Prefect's "Run Name", its parameter `run`, or one made of its recipe."""
+    typed, given = flow_run.name, flow_run.parameters
+    if typed and not invented(typed):
+        return str(typed)
     if given.get("run"):
         return str(given["run"])
     try:
         return training.default_name(_recipe(given["recipe"], given.get("overrides") or ()))
     except BadInput:  # the flow says what is wrong
         return "bad-recipe"
+
+
+def _file_name() -> str:
+    """Name of a flow run: the one typed into Prefect's "Run Name", or the file of its answers."""
+    typed = flow_run.name
+    return str(typed if typed and not invented(typed) else flow_run.parameters["answers"])
 
 
 @flow(name="train", flow_run_name=run_name, persist_result=False, on_failure=[events.failed])
@@ -156,7 +165,7 @@ def sweep_recipe(
     return _in_one_line(lambda: sweep.sweep.fn(_recipe(recipe, overrides), plan, run, root))
 
 
-@flow(name="answer-batch", flow_run_name="{answers}", persist_result=False, on_failure=[events.failed])
+@flow(name="answer-batch", flow_run_name=_file_name, persist_result=False, on_failure=[events.failed])
 def answer_batch(
     questions: str,
     answers: str,

@@ -7,12 +7,13 @@ from fractions import Fraction
 
 from racro.grading import symbolic
 from racro.grading.english import ENGLISH, whole
+from racro.grading.measures import counted_unit
 from racro.grading.nearness import same_number
 from racro.grading.numbers import Number, attached, monomial, noun, number
 from racro.grading.plain import NESTED, balanced, clean, nested, undressed
 from racro.grading.ranks import rank
 from racro.grading.scales import shortened
-from racro.grading.units import Readings, unit
+from racro.grading.units import Readings, converted, unit
 from racro.grading.words import same_product, same_text
 from racro.schema import Gold
 
@@ -71,7 +72,12 @@ def same_quantity(found: str, gold: Gold) -> bool:
                 (theirs, ours.units or (unit(clean(gold.unit)) if gold.unit else ()), found),
             )
         )
-    return ours is not None and theirs is not None and same_number(theirs, ours, gold)
+    if ours is None or theirs is None:
+        return False
+    counted = counted_unit(gold.question) if theirs.units and not (gold.unit or ours.units) else None
+    if counted and converted(theirs.value, theirs.units, unit(counted)):
+        gold = gold._replace(unit=counted)  # "10 kg" for "How many pounds"
+    return same_number(theirs, ours, gold)
 
 
 def _repeated(text: str, question: str) -> bool:
@@ -133,6 +139,7 @@ _PRODUCT = re.compile(r"[a-z]{2,3}")
 _JOINED = re.compile(r"\S$|\\[a-z]+\s$")
 """The end of a text where letters go on with a product; the space behind a command of LaTeX is none."""
 _COMMAND = re.compile(r"\\[a-z]+\s$")
+_DECIMAL = re.compile(r"\s*-?\d*\.\d+\s*")
 _LONE = re.compile(r"[A-Za-z](?:\^\{?-?\d\}?)?")
 _OPERATORS = "+-*/=·× "  # behind one stands a term and no unit: "ab + cd"
 _UPRIGHT = re.compile(
@@ -149,7 +156,8 @@ def measured(text: str) -> tuple[str, Readings]:
     found = _LAST_WORDS.search(plain)
     while found is not None:
         before, last = plain[: found.start()], found[1]
-        lone = _LONE.fullmatch(last) and plain[found.start(1) - 1].isspace() and computable(before)
+        value = computable(before) or _DECIMAL.fullmatch(before)
+        lone = value and _LONE.fullmatch(last) and plain[found.start(1) - 1].isspace()
         if lone and last[0] not in "ms" and _COMMAND.search(plain[: found.start(1)]):
             lone = None  # "4\\pi d"
         if (lone or _UPRIGHT.search(last)) and balanced(last) and before.rstrip(_OPERATORS) == before.rstrip() != "":

@@ -1,7 +1,7 @@
 """The unit that a question asks in: "in cm?", "in meters per second", "how many minutes".
 
 Only where the asking sentence says so plainly; the gold answer is then compared as if it had that unit. Called by
-`racro.grading.target`.
+`racro.grading.target` and, for words that are counted too, by `racro.grading.expressions`.
 """
 
 from __future__ import annotations
@@ -33,6 +33,16 @@ _SYMBOLS = frozenset(_SHORT.split())
 _COUNTED = "bars cups turns times points tons yards feet degrees pounds ounces"
 _THINGS = frozenset(_COUNTED.split())
 """Words that are counted as things more often than they measure."""
+_ANGLE = re.compile(
+    r"\b(?:angles?|rotat\w+|arcs?|sectors?|slopes?|inclin\w+|bearing|triangles?|polygons?|quadrilaterals?|parallelograms?"
+    r"|latitude|longitude|vertex|vertices|rays?|bisect\w*)\b|\\angle|[∠△▵]|角",
+    re.IGNORECASE,
+)
+_HEAT = re.compile(
+    r"\b(?:temperatures?|celsius|centigrade|fahrenheit|kelvin|thermomet\w+|heat\w*|hot\w*|cold\w*|warm\w*|cool\w*"
+    r"|boil\w*|freez\w*|melt\w*|weather)\b|°[CF]|温",
+    re.IGNORECASE,
+)
 
 
 @lru_cache(1024)
@@ -48,6 +58,23 @@ def asked_unit(question: str) -> str | None:
         return measure if measure not in _THINGS and measure.endswith("s") and unit(measure) else None
     found = _IN.search(asking[-1]) or _HOW_MUCH_IN.search(asking[-1])
     return found[1] if found and _is_unit(found[1]) else None
+
+
+@lru_cache(1024)
+def counted_unit(question: str) -> str | None:
+    """The unit that a question may count in, "how many pounds"; it counts where an answer names one of its kind."""
+    counted = _HOW_MANY.search(question.partition("\nChoices")[0]) if "ow many" in question else None
+    return counted[1].lower() if counted and counted[1].lower() in _THINGS else None
+
+
+ANGLE = "arcdeg"
+"""Degrees that are of no temperature."""
+
+
+@lru_cache(1024)
+def asks_for_angle(question: str) -> bool:
+    """Is a question about angles and not about heat, so that its degrees are those of an angle?"""
+    return _ANGLE.search(question) is not None and _HEAT.search(question) is None
 
 
 def _is_unit(text: str) -> bool:

@@ -43,7 +43,8 @@ _SLANTED = re.compile(r"(?<![⁰¹²³⁴-⁹])(\d)?([⁰¹²³⁴-⁹]{1,4})/([
 _SIGN = re.compile(r"(?<![\w)\]}])⁻(?=\d)")
 _LOWERED = re.compile(r"[₀-₉]+")
 _VULGAR = re.compile(r"(?:(\d)\s?)?([¼-¾⅐-⅞↉])")
-_LONG_DASH = re.compile(r"(^|[\s:({])[—―](?=\d)")
+_LONG_DASH = re.compile(r"(^|\b(?:is|are|be|was|equals)\s|[:=(,{]\s?)[—―]\s?(?=\d)|(\s)[—―](?=\d)")
+"""A long dash that is a minus: right before a digit, or with a space where a value is announced ("x is — 5")."""
 _FOREIGN_DIGIT = re.compile(r"(?![0-9])\d")
 
 
@@ -56,7 +57,7 @@ def normalised(text: str) -> str:
     text = _RAISED.sub(_power, _SIGN.sub("-", text))
     text = _LOWERED.sub(lambda low: "_" + _flat(low[0]), text)
     text = _VULGAR.sub(lambda part: (f"{part[1]} " if part[1] else "") + _quotient(part[2]), text)
-    text = _LONG_DASH.sub(r"\1-", unicodedata.normalize("NFKC", text)).translate(_TABLE)
+    text = _LONG_DASH.sub(r"\1\2-", unicodedata.normalize("NFKC", text)).translate(_TABLE)
     return _FOREIGN_DIGIT.sub(lambda digit: str(unicodedata.decimal(digit[0])), text)
 
 

@@ -109,8 +109,18 @@ def _as_asked(spoken: list[str], meant: set[str]) -> list[str]:
 
 def _root(word: str) -> str:
     """A verb without its ending: "drop" of "dropped", "increas" of "increases"."""
-    bare = stem(word).rstrip("e")
+    bare = stem(_IRREGULAR.get(word, word)).rstrip("e")
     return bare[:-1] if bare[-2:-1] == bare[-1:] else bare
+
+
+_FORMS = {
+    **{"grow": "grew grown", "rise": "rose risen", "fall": "fell fallen", "shrink": "shrank shrunk"},
+    **{"sink": "sank sunk", "swell": "swelled swollen"},
+    **{"win": "won", "lose": "lost", "go": "went gone", "come": "came", "speed": "sped"},
+    **{"freeze": "froze frozen", "swim": "swam swum", "fly": "flew flown", "drive": "drove driven", "sit": "sat"},
+    **{"stand": "stood", "run": "ran", "lie": "lay lain", "break": "broke broken", "bend": "bent", "hold": "held"},
+}
+_IRREGULAR = {form: verb for verb, forms in _FORMS.items() for form in forms.split()}
 
 
 def answers(sentence: str, question: str) -> bool:

@@ -60,7 +60,17 @@ def _parts(text: str) -> Iterator[str]:
 def _meant(parts: Sequence[str]) -> Iterator[str]:
     """The ends of those that are neither blank nor mere politeness."""
     stripped = (part.strip() for part in parts)
-    return (part[-LONGEST:] for part in stripped if part and not _POLITE.search(part))
+    return (_corrected(part[-LONGEST:]) for part in stripped if part and not _POLITE.search(part))
+
+
+def _corrected(sentence: str) -> str:
+    """A sentence without what it denies only to say what is: "It is B" for "Not A but B"."""
+    if " but " not in sentence:
+        return sentence
+    return _CORRECTED.sub(lambda denied: "" if denied.start() else "It is ", sentence)
+
+
+_CORRECTED = re.compile(r"\bnot (?!only\b|just\b|merely\b)[^.;:!?]{1,60}?,? but (?:rather )?", re.IGNORECASE)
 
 
 def copies_options(text: str) -> bool:

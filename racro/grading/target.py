@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
-from racro.grading.measures import asked_unit
+from racro.grading.measures import ANGLE, asked_unit, asks_for_angle, counted_unit
 from racro.grading.normalise import normalised
 from racro.grading.numbers import attached, monomial, number
 from racro.grading.plain import clean, unstyled
@@ -48,10 +48,23 @@ def target(gold: Gold) -> Gold:
         kind = "text"
     choices, measured_in = tuple(map(normalised, gold.choices)), gold.unit and normalised(gold.unit)
     question = normalised(gold.question)
-    if not measured_in and question and kind in ("integer", "float") and (asked := asked_unit(question)):
-        ours = number(answer)
-        measured_in = asked if ours and not (ours.units or ours.percent or ours.following) else None
+    if not measured_in and question and kind in ("integer", "float"):
+        answer, measured_in = _measured(answer, question)
     return Gold(answer, kind, choices, gold.precision, gold.tolerance, measured_in, question)
+
+
+def _measured(answer: str, question: str) -> tuple[str, str | None]:
+    """A gold number and the unit that its question asks in; one in degrees where only an angle can be meant."""
+    asked, bare = asked_unit(question), _DEGREES.sub("", answer)
+    ours = number(bare)
+    if ours is None or ours.units or ours.percent or ours.following:
+        return answer, None
+    if (bare != answer or "degrees" in (asked, counted_unit(question))) and asks_for_angle(question):
+        return bare, ANGLE
+    return answer, asked if bare == answer else None
+
+
+_DEGREES = re.compile(r"\s?(?:°|\^\s?\{?\s?\\circ\s?\}?|\\degree|(?<=[\d\s])deg(?:ree)?s?)$")
 
 
 def _kind(answer: str, written: str) -> AnswerKind:

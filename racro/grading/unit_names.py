@@ -40,6 +40,7 @@ NAMES = {
     "degree_Celsius": "°C degC celsius centigrade 摄氏度",
     "degree_Fahrenheit": "°F degF fahrenheit 华氏度",
     "kelvin": "°K degK",
+    "degree": "arcdeg",
     "degree degree_Celsius degree_Fahrenheit": "° deg degs degree degrees 度",
     "coulomb degree_Celsius": "C",
     "farad degree_Fahrenheit": "F",

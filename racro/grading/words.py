@@ -95,7 +95,7 @@ _FIGURE = re.compile(rf"[{''.join(_FIGURES)}]")
 _ORDINAL = re.compile(r"\b(\d{1,2})(?:st|nd|rd|th)\b")
 _PUNCTUATION = re.compile(r"(?<=[^\W\d])-(?=[^\W\d])|[^\w\s./%+<>=°^\u2200-\u2218\u221a-\u22ff-]|\.(?!\d)")
 _PLAIN = re.compile(r"(?! )[a-z ]*[0-9]*")
-_ARTICLE = re.compile(r"^(?:an?|the)\s(?=.)")
+_ARTICLE = re.compile(r"^(?:an?|the|(?:on|to|at) the(?= (?:left|right|top|bottom)$))\s(?=.)")
 _INDEX = re.compile(r"(?<=[a-z)])\s?_\s?\{?(\d+)\}?(?:\s(?=[a-z(](?![a-z]{2})))?")
 
 

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+import random
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from prefect import Flow
 from prefect.client.schemas.objects import State
+from prefect.utilities.names import generate_slug
 
 from flows import deployed
+from flows.invented_names import invented
 from racro.config import loading
 from racro.identity import recipe_digest
 
@@ -39,12 +44,31 @@ def test_a_mistake_is_the_one_line_of_a_failed_run(name: str) -> None:
     assert line in state.message and "\n" not in state.message
 
 
-@pytest.mark.parametrize("given", ["smoke", "iterations: 1\nproblems: {type: embedded}", "{iterations: 1}", "seed: 3"])
-def test_a_form_takes_a_name_or_yaml_with_overrides(given: str) -> None:
-    recipe = loading.read(given, ["iterations=2", "update.loss=grpo"])
+@pytest.mark.parametrize("written", ["smoke", "iterations: 1\nproblems: {type: embedded}", "{iterations: 1}"])
+def test_a_form_takes_a_name_or_yaml_with_overrides(written: str) -> None:
+    recipe = loading.read(written, ["iterations=2", "update.loss=grpo"])
     assert (recipe.iterations, recipe.update.loss) == (2, "grpo")
 
 
 def test_a_name_and_its_text_are_the_same_recipe() -> None:
     by_name = loading.read("embedded")
     assert recipe_digest(loading.read(loading.dump(by_name))) == recipe_digest(by_name)
+
+
+TYPED = ("nightly 12", "my-experiment", "first-experiment", "beta", "owl", "seed-3", "Ambitious-Owl", "beta-4")
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_the_names_of_prefects_api_are_invented(seed: int) -> None:
+    random.seed(seed)
+    assert invented(generate_slug(2))
+
+
+@pytest.mark.parametrize("name", ["beta4-orionis", "alpha1038-antliae", "nu-meridiana-nebula", "tau6-canis-majoris-x"])
+def test_the_names_of_prefects_form_are_invented(name: str) -> None:
+    assert invented(name)
+
+
+@pytest.mark.parametrize("name", TYPED)
+def test_the_names_of_people_are_not(name: str) -> None:
+    assert not invented(name)

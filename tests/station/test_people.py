@@ -38,7 +38,7 @@ def champion(place: Workplace, run: str) -> str | None:
 
 def asked(place: Workplace, said: dict[str, Any]) -> dict[str, Any]:
     """A training that asks, and gets this answer as the form in the UI sends it."""
-    run = place.start("train", recipe=tiny(*OWN), run="asked", approve=True)
+    run = place.start("train", "Monday's try", recipe=tiny(*OWN), run="asked", approve=True)
     waiting = place.wait(run, "PAUSED", "COMPLETED", "FAILED")
     assert waiting["state"]["type"] == "PAUSED", place.log(run)
     keys = waiting["state"]["state_details"]["run_input_keyset"]
@@ -54,6 +54,7 @@ def asked(place: Workplace, said: dict[str, Any]) -> dict[str, Any]:
 def test_a_denied_approval_leaves_the_champion_and_a_given_one_changes_it(place: Workplace, told: Webhook) -> None:
     done = asked(place, {"approved": False, "note": "not before Monday"})
     assert done["state"]["type"] == "COMPLETED", place.log(done["id"])
+    assert done["name"] == "Monday's try", "what a person typed is kept"
     assert champion(place, "asked") is None
     assert eventually(lambda: "not before Monday" in place.log(done["id"])), "logs follow the state"
     assert "racro.champion.changed: asked" not in told.subjects()

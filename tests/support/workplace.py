@@ -146,15 +146,16 @@ class Workplace:
         found: dict[str, Any] = self.get(f"/deployments/name/{name.removesuffix('-full')}/{name}")
         return found
 
-    def trigger(self, name: str, **parameters: Any) -> httpx.Response:
-        """Create a flow run, as the form in the UI does."""
+    def trigger(self, name: str, typed: str | None = None, **parameters: Any) -> httpx.Response:
+        """Create a flow run, as the form in the UI does, with what was typed into its field "Run Name"."""
         identity = self.deployment(name)["id"]
         state = {"type": "SCHEDULED", "message": "Run from the UI"}
-        return self.post(f"/deployments/{identity}/create_flow_run", parameters=parameters, state=state)
+        named = {"name": typed} if typed else {}
+        return self.post(f"/deployments/{identity}/create_flow_run", parameters=parameters, state=state, **named)
 
-    def start(self, name: str, **parameters: Any) -> str:
+    def start(self, name: str, typed: str | None = None, **parameters: Any) -> str:
         """Id of a flow run that was accepted."""
-        answer = self.trigger(name, **parameters)
+        answer = self.trigger(name, typed, **parameters)
         assert answer.status_code < 300, answer.text
         return str(answer.json()["id"])
 
