@@ -156,7 +156,7 @@ def given_recipe(models: Models) -> config.Recipe | None:
             if models.run is None:
                 raise
             raise BadOption(
-                f"--run {models.run}: {error}; or give a recipe for this machine, by --recipe FILE --policy {models.run}"
+                f"--run {models.run}: {error}; or give a recipe for this machine: --recipe FILE --policy {models.run}"
             ) from error
     return recipe
 

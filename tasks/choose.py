@@ -54,7 +54,8 @@ def policy(which: str, recipe: Recipe | None, root: str, judge: Judge | None = N
     """The policy that `which` names, in this order:
 
     `champion` (see there) and `initial`, the recipe's captioner; a folder or URI, which has a slash, of a policy or of
-    a run; a run under `root`; the beginning of the digest of a checkpoint under `root`; a folder by its bare name. Raises NoPolicy.
+    a run; a run under `root`; the beginning of the digest of a checkpoint under `root`; a folder by its bare name.
+    Raises NoPolicy.
     """
     if which == CHAMPION:
         return champion(recipe, judge)

@@ -13,3 +13,12 @@ class TrainerMemory(BadInput):
 
 class LogprobMismatch(RuntimeError):
     """Engine and trainer disagree on the probability of the same tokens, so training would be wrong."""
+
+
+def let_go(error: BaseException) -> None:
+    """Let go of what the frames of an error hold: who handles it, or tries again, would keep models and tensors."""
+    found, chain = set[int](), [error]
+    for one in chain:  # grows while it is walked through
+        found.add(id(one))
+        traceback.clear_frames(one.__traceback__)
+        chain += [more for more in (one.__cause__, one.__context__) if more is not None and id(more) not in found]

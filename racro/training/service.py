@@ -12,7 +12,6 @@ import os
 import queue
 import threading
 import time
-import traceback
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -24,7 +23,7 @@ from racro.config import Runtime, TrainerPlacement
 from racro.processes.child import ending
 from racro.processes.launcher import HERE, Machine, MachineLost, Meeting, Process, Superseded, interface, loopback
 from racro.processes.wire import Gone, Wire
-from racro.training.failures import TrainerLost
+from racro.training.failures import TrainerLost, let_go
 
 if TYPE_CHECKING:
     from racro.training.planning import Plan
@@ -122,18 +121,9 @@ class Inline(Service):
             return getattr(self.host, command)(*arguments)
         except BaseException as error:  # raised again: what is half done must not stay in memory
             self.policy = None
-            _empty(error)
+            let_go(error)
             self.host.rest()
             raise
-
-
-def _empty(error: BaseException) -> None:
-    """Let go of what the frames of an error hold: who handles it, or tries again, would keep models and tensors."""
-    found, chain = set[int](), [error]
-    for one in chain:  # grows while it is walked through
-        found.add(id(one))
-        traceback.clear_frames(one.__traceback__)
-        chain += [more for more in (one.__cause__, one.__context__) if more is not None and id(more) not in found]
 
 
 class Processes(Service):

@@ -47,7 +47,7 @@ def test_a_champion_that_was_deleted_says_so(tmp_path: Path, monkeypatch: pytest
     tags = {"racro.policy": "0" * 64, "racro.policy_uri": f"{tmp_path}/gone", "racro.accuracy": "0.5"}
     client.create_model_version("captioner-for-one-00000000", str(tmp_path), tags=tags)
     client.set_registered_model_alias("captioner-for-one-00000000", "champion", "1")
-    with pytest.raises(NoPolicy, match="--policy champion: its files are not there any more .*/gone"):
+    with pytest.raises(NoPolicy, match=r"--policy champion: its files are not there any more .*/gone"):
         policy("champion", None, str(tmp_path))
 
 

@@ -104,7 +104,11 @@ def test_nothing_of_a_trainer_that_diverged_is_left(
     ],
 )
 def test_nothing_of_a_trainer_that_failed_is_left_while_its_error_is_handled(
-    tiny: TinyTraining, monkeypatch: pytest.MonkeyPatch, fault: Callable[[], BaseException], becomes: type[BaseException], lora: bool
+    tiny: TinyTraining,
+    monkeypatch: pytest.MonkeyPatch,
+    fault: Callable[[], BaseException],
+    becomes: type[BaseException],
+    lora: bool,
 ) -> None:
     """A retry loads the next trainer while the first one's error, with all its frames, is still held."""
     seen: dict[str, weakref.ref[Any]] = {}

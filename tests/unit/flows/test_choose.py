@@ -23,7 +23,11 @@ def test_a_run_that_has_not_ended_has_no_policy(kind: runs.Kind, tmp_path: Path)
 
 def test_a_runs_folder_means_its_policy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "runs" / "mine").mkdir(parents=True)
-    summary = {"iterations": [], "recipe_digest": "0" * 64, "policy": {"uri": str(EMBEDDED / "captioner"), "digest": ""}}
+    summary = {
+        "iterations": [],
+        "recipe_digest": "0" * 64,
+        "policy": {"uri": str(EMBEDDED / "captioner"), "digest": ""},
+    }
     (tmp_path / "runs" / "mine" / "summary.json").write_text(json.dumps(summary))
     monkeypatch.chdir(tmp_path)
     by_name = policy("mine", None, "runs")
@@ -36,7 +40,7 @@ def test_a_run_whose_policy_was_deleted_says_so(tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     summary = {"iterations": [], "recipe_digest": "0" * 64, "policy": {"uri": uri, "digest": ""}}
     (tmp_path / "mine" / "summary.json").write_text(json.dumps(summary))
-    with pytest.raises(NoPolicy, match="--policy mine: its files are not there any more .* makes them again"):
+    with pytest.raises(NoPolicy, match=r"--policy mine: its files are not there any more .* makes them again"):
         policy("mine", None, str(tmp_path))
 
 

@@ -28,7 +28,7 @@ def test_a_recipes_device_that_is_not_here_answers_nothing(runs: Path) -> None:
 
 
 def test_a_runs_device_that_is_not_here_has_a_remedy_that_can_be_typed(runs: Path) -> None:
-    with pytest.raises(BadOption, match=rf"--run far: {AWAY}.*; or give .* by --recipe FILE --policy far"):
+    with pytest.raises(BadOption, match=rf"--run far: {AWAY}.*; or give .*: --recipe FILE --policy far"):
         given_recipe(Models(run="far", root=str(runs)))
 
 
