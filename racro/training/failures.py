@@ -1,5 +1,9 @@
 """How an update fails, in words that other processes understand; see `racro.training.divergence` too. Torch-free."""
 
+from __future__ import annotations
+
+import traceback
+
 from racro.errors import BadInput
 
 
