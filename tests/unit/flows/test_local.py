@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import http.server
 import importlib.metadata
 import os
@@ -187,8 +188,9 @@ def test_a_server_that_dies_while_it_is_used_is_named(tmp_path: Path) -> None:
         line = r"The server ended while it was used \(.*\); its log is .*/log; the same command goes on"
         with pytest.raises(local.ServerFailed, match=line), serving:
             for child in set(psutil.Process().children(recursive=True)) - children:
-                if "http.server" in child.cmdline():
-                    child.kill()
+                with contextlib.suppress(psutil.Error):  # a zombie has no command line
+                    if "http.server" in child.cmdline():
+                        child.kill()
             assert eventually(lambda: not _answers(port))
             raise ConnectionRefusedError
 
