@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import http.server
 import importlib.metadata
 import os
 import socket
 import socketserver
-import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 
 from flows.station import local, tracking
 from flows.station.local import NoServer, prefect_server
 from racro.processes.child import free_port, reserved_port
-from tests.support.eventually import eventually
 
 
 class Answers(http.server.BaseHTTPRequestHandler):
@@ -177,24 +173,3 @@ def test_a_port_that_is_reserved_is_for_its_server_alone() -> None:
                 return said
 
         assert asyncio.run(serve()) == b"here"
-
-
-def test_a_server_that_dies_while_it_is_used_is_named(tmp_path: Path) -> None:
-    """Its clients only know that nobody answers."""
-    children = set(psutil.Process().children(recursive=True))
-    with reserved_port() as port:
-        command = [sys.executable, "-m", "http.server", "--bind", "127.0.0.1", "--directory", str(tmp_path), str(port)]
-        serving = local._serving("The server", command, {}, tmp_path / "log", f"http://127.0.0.1:{port}/")
-        line = r"The server ended while it was used \(.*\); its log is .*/log; the same command goes on"
-        with pytest.raises(local.ServerFailed, match=line), serving:
-            for child in set(psutil.Process().children(recursive=True)) - children:
-                with contextlib.suppress(psutil.Error):  # a zombie has no command line
-                    if "http.server" in child.cmdline():
-                        child.kill()
-            assert eventually(lambda: not _answers(port))
-            raise ConnectionRefusedError
-
-
-def _answers(port: int) -> bool:
-    with socket.socket() as client:
-        return client.connect_ex(("127.0.0.1", port)) == 0
