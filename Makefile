@@ -64,7 +64,7 @@ soak: .venv/.ready
 	@$(BIN)/python -m tests.bench.soak
 
 # The pictures of the UIs in docs/servers.md; needs Chromium and its driver.
-screenshots: .venv/.ready
+screenshots: .venv/.ready .venv/.docs
 	@$(BIN)/python -m tests.bench.screenshots
 
 vllm: .venv/.vllm

@@ -18,6 +18,7 @@ import yaml
 from racro import config
 from racro.config import loading
 from racro.errors import BadInput
+from racro.models import devices
 from racro.schema import INITIAL, Mode
 from racro.storage import layout
 
@@ -146,9 +147,22 @@ def open_racro(models: Models, recipe: config.Recipe | None) -> Racro:
 
 
 def given_recipe(models: Models) -> config.Recipe | None:
-    """The recipe that was named, or that of the run."""
-    if models.run is None:
-        return loading.load(models.recipe) if models.recipe else None
+    """The recipe that was named, or that of the run. Raises BadOption, BadRecipe, NoDevice."""
+    recipe = _recipe_of_run(models) if models.run else loading.load(models.recipe) if models.recipe else None
+    if recipe is not None and not (models.captioner_urls and models.reasoner_urls):
+        try:
+            devices.require_engines(recipe)
+        except devices.NoDevice as error:
+            if models.run is None:
+                raise
+            raise BadOption(
+                f"--run {models.run}: {error}; or give a recipe for this machine: --recipe FILE --policy {models.run}"
+            ) from error
+    return recipe
+
+
+def _recipe_of_run(models: Models) -> config.Recipe:
+    assert models.run is not None
     uri = layout.recipe(models.root, models.run)
     content = yaml.safe_load(_of_run(models, uri))
     if isinstance(content, dict):  # what answering has no use for, and other versions name otherwise

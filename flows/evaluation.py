@@ -69,15 +69,14 @@ def evaluate(
         settings: How often the modes `vote`, `best`, `clues` and `shots` ask, and which caption is best.
     """
     started = time.monotonic()
-    layout.run(root, run or default_name(recipe))  # refuses a name that cannot be a folder before anything starts
+    layout.named(root, run or default_name(recipe))  # refuses a name that cannot be a folder before anything starts
     devices.require(recipe)
+    devices.require_engines(recipe, reasoners)
     stages = Stages(layout.absolute(root), recipe.runtime)
     report.check_root(stages.root)
     settings = rounds.require(modes, settings, recipe.judges)
     more = [] if settings == DEFAULT else [settings]
-    if run is not None:  # a name made of what is asked cannot be another's
-        what = digest([policy, benchmarks or {}, modes, limit, reasoners, samples, *more])
-        runs.take(stages.root, run, runs.Owner(kind="evaluation", recipe=recipe_digest(recipe), asked=what))
+    what = digest([policy, benchmarks or {}, modes, limit, reasoners, samples, *more])
     modes = tuple(dict.fromkeys(modes)) or (("joint",) if benchmarks else ("caption",))
     distinct = tuple(reasoner for i, reasoner in enumerate(reasoners) if reasoner not in reasoners[:i])
     reasoners = distinct or (recipe.reasoner,)
@@ -90,6 +89,8 @@ def evaluate(
     elif captioning:
         chosen = choose(policy, recipe, stages.root, None)
     models = [adopt_reasoner(reasoner, recipe.runtime) for reasoner in asking]  # all are checked before one is asked
+    if run is not None:  # a name made of what is asked cannot be another's; a misspelt policy or model takes none
+        runs.take(stages.root, run, runs.Owner(kind="evaluation", recipe=recipe_digest(recipe), asked=what))
 
     judge = None
     if not benchmarks or (captioning and policy == CHAMPION):

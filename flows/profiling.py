@@ -38,7 +38,7 @@ def profile(recipe: Recipe, captions: PositiveInt = 4, run: str | None = None, r
     """
     started = time.monotonic()
     name = run or f"{default_name(recipe)}-profile-{captions}"
-    layout.run(root, name)  # a name that cannot be a folder is refused before anything starts
+    layout.named(root, name)  # a name that cannot be a folder is refused before anything starts
     devices.require(recipe)
     stages = Stages(layout.absolute(root), recipe.runtime)
     report.check_root(stages.root)

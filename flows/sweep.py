@@ -56,7 +56,8 @@ def sweep(recipe: Recipe, plan: Sweep, run: str | None = None, root: str = "runs
     devices.require(recipe)
     place = layout.absolute(root)
     report.check_root(place)
-    runs.take(place, name, runs.Owner(kind="sweep", recipe=recipe_digest(recipe)))
+    asked = digest([plan.axes, plan.search, plan.seeds])  # other points would take the place of these in its ranking
+    runs.take(place, name, runs.Owner(kind="sweep", recipe=recipe_digest(recipe), asked=asked))
     mlflow_run = open_sweep(name, place, plan.axes)
     trials = _Trials(plan, name, place, mlflow_run)
     try:

@@ -57,6 +57,7 @@ def expected(axes: Sequence[Axis], plan: Sweep, recipe: Recipe) -> list[Point]:
 
 def require_room(name: str) -> None:
     """Raises BadName for a sweep's name that leaves no room for those of its children."""
+    layout.named("", name)
     layout.run("", name + "-" * CHILD)
 
 

@@ -74,7 +74,7 @@ def train(recipe: Recipe, run: str | None = None, root: str = "runs", approve: b
     """
     started = time.monotonic()
     name = run or default_name(recipe)
-    layout.run(root, name)  # a name that cannot be a folder is refused before anything starts
+    layout.named(root, name)  # a name that cannot be a folder is refused before anything starts
     devices.require(recipe)
     colocation.require(recipe)
     mirrors.require(recipe)

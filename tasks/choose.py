@@ -9,6 +9,7 @@ import json
 import os
 import re
 from pathlib import Path
+from typing import NoReturn
 
 from mlflow import MlflowClient
 from prefect import task
@@ -25,7 +26,7 @@ from tasks.recording import registry, store, track
 from tasks.recording.registry import Judge
 from tasks.recording.undisturbed import undisturbed
 
-KINDS = f"the name of a run, `{CHAMPION}`, `{INITIAL}`, a folder or URI, or a digest"
+KINDS = f"the name of a run, `{CHAMPION}`, `{INITIAL}`, a folder or URI, or the first 8 digits of a digest, or more"
 DIGEST = re.compile(r"[0-9a-f]{8,64}")
 
 
@@ -52,8 +53,9 @@ def require_champion(recipe: Recipe) -> None:
 def policy(which: str, recipe: Recipe | None, root: str, judge: Judge | None = None) -> Policy:
     """The policy that `which` names, in this order:
 
-    `champion` (see there) and `initial`, the recipe's captioner; a folder or URI, which has a slash; a run under
-    `root`; the beginning of the digest of a checkpoint under `root`; a folder by its bare name. Raises NoPolicy.
+    `champion` (see there) and `initial`, the recipe's captioner; a folder or URI, which has a slash, of a policy or of
+    a run; a run under `root`; the beginning of the digest of a checkpoint under `root`; a folder by its bare name.
+    Raises NoPolicy.
     """
     if which == CHAMPION:
         return champion(recipe, judge)
@@ -61,9 +63,11 @@ def policy(which: str, recipe: Recipe | None, root: str, judge: Judge | None = N
         recipe = recipe or Recipe()
         return adopt_captioner.fn(recipe.captioner, recipe.runtime)
     if "/" in which or os.sep in which:
-        return _at(which)
-    found = _of_run(which, root) or _by_digest(which, root)
-    return found or _at(which)
+        place, _, name = layout.absolute(which).rpartition("/")
+        found = _in(which) or _of_run(name, place)
+    else:
+        found = _of_run(which, root) or _by_digest(which, root) or _in(which)
+    return found or _no_policy(which)
 
 
 def champion(recipe: Recipe | None, judge: Judge | None = None) -> Policy:
@@ -99,8 +103,13 @@ def _no_champion(recipe: Recipe | None) -> NoPolicy:
 
 
 def _as_trained(policy: Policy) -> Policy:
-    """The policy with the step that its training gave it, so that both share the cache of evaluations."""
+    """The champion with the step that its training gave it, so that both share the cache of evaluations.
+
+    Raises NoPolicy where it was deleted.
+    """
     record = artifacts.known_record(policy.uri)
+    if record is None and _in(policy.uri) is None:
+        _gone(CHAMPION, policy.uri)
     if record is None or record.handle_type != Policy.__name__:
         return policy
     trained = Policy(uri=policy.uri, **record.handle)
@@ -139,12 +148,15 @@ def _of_run(name: str, root: str) -> Policy | None:
         ) from None
     except (layout.BadName, ValueError):
         return None
+    if not isinstance(summary, dict):
+        return None
     made = summary.get("policy")
     if made is None:
         raise NoPolicy(f"--policy {name}: this run has no policy of its own; name a training, or a sweep's child")
     _, known, below = made["uri"].rpartition(f"/{layout.ARTIFACTS}/")  # the root may have been moved since
     here = f"{root}/{layout.ARTIFACTS}/{below}"
-    return _at(here if known and artifacts.known_record(here) else made["uri"], name)
+    place = here if known and artifacts.known_record(here) else made["uri"]
+    return _in(place) or _gone(name, place)
 
 
 def _by_digest(beginning: str, root: str) -> Policy | None:
@@ -154,10 +166,21 @@ def _by_digest(beginning: str, root: str) -> Policy | None:
     found = {one.policy: one.folder for one in retention.find(root) if one.policy.startswith(beginning)}
     if len(found) > 1:
         raise NoPolicy(f"--policy {beginning}: {len(found)} checkpoints under {root} begin so; give more digits")
-    return next((_at(folder, beginning) for folder in found.values()), None)
+    return next((_in(folder) or _gone(beginning, folder) for folder in found.values()), None)
 
 
-def _at(uri: str, which: str | None = None) -> Policy:
+def _gone(which: str, uri: str) -> NoReturn:
+    raise NoPolicy(
+        f"--policy {which}: its files are not there any more ({uri}); the command of its run makes them again, or "
+        f"give {KINDS}"
+    )
+
+
+def _no_policy(which: str) -> NoReturn:
+    raise NoPolicy(f"--policy {which}: no policy is there; give {KINDS}")
+
+
+def _in(uri: str) -> Policy | None:
     """The policy in a folder: one that was trained here, by its record, or any model folder."""
     folder = layout.absolute(uri)
     record = artifacts.known_record(folder)
@@ -169,4 +192,4 @@ def _at(uri: str, which: str | None = None) -> Policy:
             return Policy(uri=folder, rows=0, digest=model_digest(Path(folder)))
         except ModelNotFound:
             pass
-    raise NoPolicy(f"--policy {which or uri}: no policy is there; give {KINDS}")
+    return None

@@ -18,6 +18,7 @@ from rich.text import Text
 
 from flows.answering_lines import answers, ask_many, plain, print_line
 from flows.engine_pair import BadOption, Models, check, given_recipe, open_racro, reach, warn
+from flows.saying import say
 from flows.station import local
 from racro.errors import BadInput
 
@@ -61,6 +62,7 @@ def run(
     recipe = given_recipe(models)
     reach("--captioner-url", models.captioner_urls)
     reach("--reasoner-url", models.reasoner_urls)
+    say("loading the models")
     home = local.settle()
     with open_racro(models, recipe) as racro:
         if many:

@@ -11,6 +11,7 @@ import typer
 
 from flows.cli import running
 from flows.cli.options import Root
+from flows.saying import say
 from racro.config import DType, Recipe, Runtime, loading
 from racro.errors import BadInput
 from racro.storage import layout
@@ -47,6 +48,7 @@ def export(
     kind = cast(DType | None, dtype)
     given = running.load(recipe, None) if recipe else None
     running.settle()
+    say(f"looking for the captioner {policy}")
     from racro.models.adapters import Adapter
     from racro.models.export import export as write
     from racro.models.folders import model_digest

@@ -15,6 +15,7 @@ import typer
 from flows import interruption
 from flows.cli import running
 from flows.cli.options import Json, Overrides, RecipeName
+from flows.saying import say
 from racro import config
 from racro.engines.protocol import Engine
 from racro.errors import BadInput
@@ -44,6 +45,7 @@ def judge(
     loaded = running.load(recipe, overrides)
     running.settle()
     chosen = _chosen(loaded, reward)
+    say("loading the judge")
     with tempfile.TemporaryDirectory() as folder, interruption.orderly():
         _measure(loaded, chosen, file, Path(folder), threshold, as_json)
 

@@ -10,6 +10,7 @@ import typer
 from flows import interruption
 from flows.cli.options import Json, Notify, Overrides, Root, Silence
 from flows.cli.running import settle
+from flows.saying import say
 from flows.station import local, servers, tracking
 from racro.config import loading
 
@@ -23,9 +24,11 @@ def doctor(
     as_json: Json = False,
 ) -> None:
     """Say what this machine can run, and what to do about what is broken; exits with 1 if something is."""
+    loaded = loading.load(recipe, overrides or []) if recipe else None
+    say("looking at this machine")
     from flows.cli import doctor as page
 
-    raise typer.Exit(page.run(root, as_json, loading.load(recipe, overrides or []) if recipe else None))
+    raise typer.Exit(page.run(root, as_json, loaded))
 
 
 def ui(
@@ -39,6 +42,7 @@ def ui(
         return
     own = {"--prefect-port": prefect_port} if "PREFECT_API_URL" not in os.environ else {}
     servers.check_ports("127.0.0.1", {**own, "--mlflow-port": mlflow_port})
+    say("starting the servers of Prefect and MLflow")
     tracking.require()
     with local.prefect_server(home, prefect_port) as api, local.mlflow_ui(home, mlflow_port) as mlflow_url:
         print(f"Prefect  {api.removesuffix('/api')}\nMLflow   {mlflow_url}\nCtrl-C ends both.", flush=True)

@@ -32,6 +32,7 @@ from flows.cli.options import (
     Shots,
     TrainedRun,
 )
+from racro.models import devices
 from racro.schema import Mode
 from racro.storage import layout
 
@@ -72,11 +73,12 @@ def evaluate(
     loaded = running.load(recipe, overrides)
     benchmarks, modes = evaluate_options.benchmarks(benchmark or ()), evaluate_options.modes(mode or ())
     reasoners = evaluate_options.reasoners(reasoner or (), loaded)
+    devices.require_engines(loaded, reasoners)
     settings = evaluate_options.mode_settings(
         modes, kind, loaded.judges, captions=captions, caption_temperature=caption_temperature, clues=clues, shots=shots
     )
     if run is not None:
-        layout.run(root, run)  # a name that cannot be a folder is refused before anything starts
+        layout.named(root, run)  # a name that cannot be a folder is refused before anything starts
     with running.server("flows.evaluation"):
         from flows.cli import terminal
         from flows.evaluation import evaluate as flow

@@ -11,6 +11,7 @@ import typer
 
 from flows import sweep_plan
 from flows.cli.options import Json, Overrides, RecipeName, Root
+from flows.saying import say
 from racro import imports
 from racro.config import Recipe, loading
 
@@ -47,6 +48,7 @@ def plan(
     machines = given.cluster(cluster) if cluster else None
     known = given.rates(rates)
     variants = _variants(loaded, axis or [], random, optuna, seeds)
+    say(f"looking for what is there already under {root}")
     with imports.quick():
         from flows.rehearsal import rehearse
     from flows.cli import plan_page

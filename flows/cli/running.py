@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 
 from flows import interruption
+from flows.saying import say
 from flows.station import local, tracking
 from racro import imports
 from racro.config import Recipe, loading
@@ -55,7 +56,7 @@ def server(module: str) -> Iterator[None]:
     home = settle()
     own = "PREFECT_API_URL" not in os.environ
     where = f"starting a Prefect server (log: {home}/prefect/server.log)" if own else "connecting to the Prefect server"
-    print(f"racro: {where}, then the flow", file=sys.stderr, flush=True)
+    say(f"{where}, then the flow")
     tracking.require()
     with local.prefect_server(home, meanwhile=partial(_import, module)):
         if own:

@@ -72,7 +72,7 @@ def rename(
     """Give a run that has ended another name; its command goes on under it."""
     from flows.cli import run_records
 
-    layout.run(root, new)  # refused before anything is looked up
+    layout.named(root, new)  # refused before anything is looked up
     run_records.rename(layout.absolute(root), run, new)
     print(f"{run} is now {new}")
 

@@ -38,6 +38,7 @@ from flows.cli.options import (
     TrainedRun,
 )
 from flows.engine_pair import BadOption, Models
+from flows.saying import say
 from flows.serving import Catalogue, content
 from flows.station import local, servers
 from racro import imports
@@ -180,8 +181,8 @@ def start(
     if len(reasoners) > 1 and models.reasoner_urls:
         raise BadOption("--reasoner: several, and --reasoner-url: endpoints hold one; give one of the two once")
     servers.check_port("--port", address.host, address.port)
-    print("racro: loading the models", file=sys.stderr, flush=True)
     recipe = engine_pair.given_recipe(models)
+    say("loading the models")
     engine_pair.reach("--captioner-url", models.captioner_urls)
     engine_pair.reach("--reasoner-url", models.reasoner_urls)
     home = local.settle()

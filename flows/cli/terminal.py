@@ -188,6 +188,8 @@ def show_sweep(summary: SweepSummary, report: str) -> None:
     for child in summary.children:
         if child.status in ("failed", "diverged", "stopped"):
             console.print(f"{child.status:<8} {child.child}: {child.note}", soft_wrap=True, markup=False)
+    if summary.fewer:
+        console.print(summary.fewer)
     before = len(summary.children) - summary.started
     console.print(f"children {len(summary.children)}: {summary.started} started now, {before} had ended before")
     if any(child.status == "failed" for child in summary.children):

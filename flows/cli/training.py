@@ -30,7 +30,7 @@ def train(
     colocation.require(loaded)
     mirrors.require(loaded)
     if run is not None:
-        layout.run(root, run)  # a name that cannot be a folder is refused before anything starts
+        layout.named(root, run)  # a name that cannot be a folder is refused before anything starts
     if approve:
         running.require_people("--approve")
     with running.server("flows.training"):
@@ -57,7 +57,7 @@ def profile(
     """Measure how often the untrained captioner's captions of each training problem lead to the right answer."""
     loaded = running.load(recipe, overrides)
     if run is not None:
-        layout.run(root, run)  # a name that cannot be a folder is refused before anything starts
+        layout.named(root, run)  # a name that cannot be a folder is refused before anything starts
     with running.server("flows.profiling"):
         from flows.cli import terminal
         from flows.profiling import profile as flow

@@ -239,7 +239,17 @@ def _serving(
         if not up:
             how = ending(server.poll() or 0)
             raise ServerFailed(f"{name} ended before it was ready ({how}: {server.last_words(1)}); its log is {log}")
-        yield
+        try:
+            yield
+        except BadInput:
+            raise
+        except Exception as error:  # a library's words for a server that is no longer there
+            if (code := server.poll()) is None:
+                raise
+            raise ServerFailed(
+                f"{name} ended while it was used ({ending(code)}); its log is {log}; the same command goes on where it "
+                "stopped"
+            ) from error
     finally:
         server.stop(STOP_DEADLINE)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from flows.saying import say
 from flows.station import servers
 from racro.storage import layout
 from racro.storage.files import require_writable
@@ -43,6 +44,7 @@ def up(
         mlflow_artifacts=layout.absolute(f"{artifacts}/mlflow" if artifacts else str(home / "mlflow" / "artifacts")),
         postgres=postgres and servers.check_postgres(postgres),
     )
+    say("starting what does not run yet of Prefect, MLflow and workers")
     if artifacts and "://" in artifacts:
         require_writable(artifacts, f"--artifacts {artifacts}")
     if postgres and servers.running(home) is None:
@@ -64,9 +66,11 @@ def register(root: str, silence: int, notify: str | None = None) -> None:
     """Register everything at PREFECT_API_URL. Raises BadOption, RegistrationFailed."""
     if "PREFECT_API_URL" not in os.environ:
         raise servers.BadOption("PREFECT_API_URL is not set; name the server, or let `racro up` start one")
+    notify = notify and servers.check_notify(notify)
+    say("registering deployments and automations")
     from flows.station import registration
 
-    names = registration.register(layout.absolute(root), silence, notify and servers.check_notify(notify))
+    names = registration.register(layout.absolute(root), silence, notify)
     print(f"Registered: {', '.join(names)}")
 
 

@@ -6,7 +6,7 @@ import importlib.util
 import shutil
 from collections.abc import Sequence
 
-from racro.config import EnginePlacement, Recipe, Runtime
+from racro.config import EnginePlacement, Reasoner, Recipe, Runtime
 from racro.errors import BadInput
 from racro.models import attention
 from racro.processes.gpus import free_shares, visible
@@ -24,11 +24,24 @@ class NoOptimizer(BadInput):
 
 
 def require(recipe: Recipe) -> None:
+    """As `require_engines`; raises NoAttention and NoOptimizer too, for what the trainer cannot do here."""
+    if recipe.runtime.cluster.type != "local":
+        return
+    require_engines(recipe)
+    attention.require(recipe)
+    if any(phase.update.optimizer == "adamw_8bit" for phase in recipe.phases):
+        _require_8_bits()
+
+
+def require_engines(recipe: Recipe, reasoners: Sequence[Reasoner] = ()) -> None:
     """Raises NoDevice for `runtime.device`, or `gpus` of a role that runs a model here. Loads torch only if needed.
 
-    Raises NoAttention and NoOptimizer for what the trainer cannot do here. Of a cluster nothing is known before its
-    nodes are asked.
+    reasoners: asked in place of the recipe's. Of a cluster nothing is known before its nodes are asked.
     """
+    for reasoner in reasoners:
+        require_engines(recipe.model_copy(update={"reasoner": reasoner}))
+    if reasoners:
+        return
     if recipe.runtime.cluster.type != "local":
         return
     if recipe.runtime.device not in ("auto", "cpu"):
@@ -51,10 +64,6 @@ def require(recipe: Recipe) -> None:
         if missing := [str(number) for number in place.gpus if number not in there]:
             found = f"GPUs {', '.join(map(str, there))}" if there else "no GPU"
             raise NoDevice(f"runtime.{role}.gpus: there is no GPU {', '.join(missing)}; nvidia-smi shows {found}")
-
-    attention.require(recipe)
-    if any(phase.update.optimizer == "adamw_8bit" for phase in recipe.phases):
-        _require_8_bits()
 
 
 def require_trainer(runtime: Runtime) -> None:
@@ -147,7 +156,7 @@ def _require_device(name: str) -> None:
         raise NoDevice(f"runtime.device: {name} is no device; give auto, cpu, cuda or cuda:1") from error
     backend = getattr(torch, device.type, None)
     if device.type == "cpu":
-        return
+        raise NoDevice(f"runtime.device: {name}: CPUs have no numbers; give cpu")
     if backend is None or not hasattr(backend, "is_available") or not backend.is_available():
         raise NoDevice(
             f"runtime.device: {name}: torch finds no such device here; set runtime.device=auto, or see racro doctor"

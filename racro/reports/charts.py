@@ -92,11 +92,11 @@ def svg(draw: Draw, name: str, size: tuple[float, float] = (6.0, 3.0)) -> str:
 
 
 def accuracy(evaluations: Sequence[EvalPoint]) -> Draw:
-    """Held-out accuracy over iterations, one standard error either way."""
+    """Held-out accuracy over iterations, one standard error either way; none for a single problem."""
 
     def draw(axes: Any) -> None:
         at = [e.iteration for e in evaluations]
-        values, errors = [100 * e.accuracy for e in evaluations], [100 * e.stderr for e in evaluations]
+        values, errors = [100 * e.accuracy for e in evaluations], [100 * e.stderr * (e.n > 1) for e in evaluations]
         _error_line(axes, at, values, errors, "after")
         percent_limits(axes, [v + sign * e for v, e in zip(values, errors, strict=True) for sign in (-1, 1)])
         for i in sorted({0, len(at) - 1}):
@@ -237,7 +237,8 @@ def _reach(shares: Sequence[Share]) -> list[list[float]]:
 
 def _error_line(axes: Any, at: Sequence[int], values: Sequence[float], errors: Sequence[float], colour: str) -> None:
     if len(at) <= CROWD:
-        axes.errorbar(at, values, errors, fmt="o-", color=LIGHT[colour], lw=2.2, ms=5, elinewidth=1.4, capsize=3.5)
+        drawn = [error or math.nan for error in errors]
+        axes.errorbar(at, values, drawn, fmt="o-", color=LIGHT[colour], lw=2.2, ms=5, elinewidth=1.4, capsize=3.5)
         return
     low, high = ([v + sign * e for v, e in zip(values, errors, strict=True)] for sign in (-1, 1))
     axes.fill_between(at, low, high, color=LIGHT[colour], alpha=0.25, lw=0)

@@ -15,6 +15,7 @@ import os
 import re
 
 from racro.errors import BadInput
+from racro.schema import CHAMPION, INITIAL
 
 ARTIFACTS = "artifacts"
 """Folder under the root that all runs share."""
@@ -56,6 +57,13 @@ def run(root: str, name: str) -> str:
     if len(name.encode()) > LONGEST_NAME:
         raise BadName(f"--run {name[:80]}...: is {len(name.encode())} bytes long; give at most {LONGEST_NAME}")
     return f"{root}/{name}"
+
+
+def named(root: str, name: str) -> str:
+    """As `run`, for a name that a run is to get: not one that would mean another policy than the run's."""
+    if name in (CHAMPION, INITIAL):
+        raise BadName(f"--run {name}: `--policy {name}` means another captioner than this run's; choose another name")
+    return run(root, name)
 
 
 def owner(root: str, name: str) -> str:

@@ -84,7 +84,7 @@ class Standing(Frozen):
     accuracy: float | None
     """Mean over the children of their last evaluation; of the finished ones, when none was stopped."""
     stderr: float | None
-    """Standard error over seeds; with one seed, over held-out problems."""
+    """Standard error over seeds; with one seed, or several that agree, over held-out problems."""
     seeds: int
     """Children behind the mean."""
     n: int
@@ -124,6 +124,14 @@ class SweepSummary(Frozen):
     seconds: float
     prefect_flow_run_id: str
     mlflow_run_id: str
+
+    @property
+    def fewer(self) -> str:
+        """What to say where fewer points were trained than `--random` or `--optuna` asked for; empty otherwise."""
+        search, there = self.plan.search, len(self.ranking)
+        if search.type == "grid" or there >= search.points:
+            return ""
+        return f"{search.points} points were asked for, and {there} of those that were drawn are distinct"
 
 
 def hopeless(now: Measured, siblings: Sequence[Outcome]) -> str | None:
@@ -174,9 +182,9 @@ def standing(trial: Trial) -> Standing:
 
 
 def _stderr(ended: Sequence[Measured]) -> float | None:
-    if len(ended) > 1:
-        return statistics.stdev(m.accuracy for m in ended) / math.sqrt(len(ended))
-    return ended[0].stderr if ended else None
+    """Over seeds. Of a single one, and of several that happen to agree, which would be 0: over problems."""
+    spread = statistics.stdev(m.accuracy for m in ended) / math.sqrt(len(ended)) if len(ended) > 1 else 0.0
+    return spread or (ended[0].stderr if ended else None)
 
 
 def total(children: Sequence[Outcome]) -> dict[str, StageTotal]:

@@ -54,6 +54,6 @@ class Lineage(BaseModel):
         except FileNotFoundError as error:
             raise NoLineage(
                 f"{policy.uri}: the model's files are not there, and no {layout.LINEAGE} that says how to make it "
-                "again; delete the folder and run again"
+                "again; delete what is left of the folder, and the command of its run makes it again"
             ) from error
         return cls.model_validate_json(text.replace(ROOT, root))

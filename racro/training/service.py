@@ -23,7 +23,7 @@ from racro.config import Runtime, TrainerPlacement
 from racro.processes.child import ending
 from racro.processes.launcher import HERE, Machine, MachineLost, Meeting, Process, Superseded, interface, loopback
 from racro.processes.wire import Gone, Wire
-from racro.training.failures import TrainerLost
+from racro.training.failures import TrainerLost, let_go
 
 if TYPE_CHECKING:
     from racro.training.planning import Plan
@@ -119,8 +119,9 @@ class Inline(Service):
             arguments = (*arguments, progress)
         try:
             return getattr(self.host, command)(*arguments)
-        except BaseException:  # raised again: what is half done must not stay in memory
+        except BaseException as error:  # raised again: what is half done must not stay in memory
             self.policy = None
+            let_go(error)
             self.host.rest()
             raise
 

@@ -29,7 +29,7 @@ def mirrored(recipe: Recipe, run: str, root: str) -> Iterator[None]:
         failed = False
     finally:
         for name, mirror in _open.items():
-            attempt(f"metrics in {name}", functools.partial(mirror.close, failed))
+            attempt(f"metrics in {name}", functools.partial(mirror.close, failed), last=True)
         _open.clear()
 
 

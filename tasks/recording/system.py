@@ -24,4 +24,4 @@ def system_metrics(run_id: str) -> Iterator[None]:
         yield
     finally:
         if monitor is not None:
-            attempt("the machine's load in MLflow", undisturbed(monitor.finish))
+            attempt("the machine's load in MLflow", undisturbed(monitor.finish), last=True)

@@ -11,7 +11,6 @@ import functools
 import io
 import json
 import os
-import threading
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar
 
@@ -38,7 +37,7 @@ from tasks.recording.registry import Judge, Move
 from tasks.recording.store import EXPERIMENT
 from tasks.recording.undisturbed import undisturbed
 from tasks.running.locks import in_turn
-from tasks.running.telemetry import attempt
+from tasks.running.telemetry import attempt, lost
 
 TRAINING = "racro.training"
 """Tag of a run: the checkpoints that it makes, or may need."""
@@ -86,25 +85,21 @@ def logged(body: Callable[P, T]) -> Task[P, T]:
     return patient(undisturbed(body))
 
 
-_away = threading.Event()
-"""The last record was lost, so the next one is attempted once only."""
+RECORD = "something in MLflow"
+"""What the warning calls a record that is lost."""
 
 
-def recorded(body: Callable[P, None]) -> Callable[P, None]:
-    """A task that records something, tried again for a minute; then a warning, and the flow goes on without it."""
+def recorded(body: Callable[P, None], last: bool = False) -> Callable[P, None]:
+    """A task that records something, tried again for a minute; then a warning, and the flow goes on without it.
+
+    Once one was lost, each is attempted once only. last: see `attempt`.
+    """
     patient = logged(body)
     brief = patient.with_options(retries=0)
 
     @functools.wraps(body)
     def record(*args: P.args, **kwargs: P.kwargs) -> None:
-        def send() -> bool:
-            (brief if _away.is_set() else patient)(*args, **kwargs)
-            return True
-
-        if attempt("something in MLflow", send):
-            _away.clear()
-        else:
-            _away.set()
+        attempt(RECORD, lambda: (brief if lost(RECORD) else patient)(*args, **kwargs), last)
 
     return record
 
@@ -229,7 +224,7 @@ def champion_moves(run_id: str) -> list[Move]:
     return attempt("a champion in MLflow", found) or []
 
 
-@recorded
+@functools.partial(recorded, last=True)
 def close_run(run_id: str, files: dict[str, str], crown: bool = True) -> None:
     """Mark the run finished, and the best of its policies champion if none is better; files: name -> text, kept."""
     client = MlflowClient()
@@ -246,7 +241,7 @@ def close_run(run_id: str, files: dict[str, str], crown: bool = True) -> None:
 def end_run(run_id: str, error: BaseException) -> None:
     """Mark a run that did not finish: failed, or killed by an interruption. The next attempt continues it."""
     status = "FAILED" if isinstance(error, Exception) else "KILLED"
-    attempt("the end of a run in MLflow", undisturbed(lambda: MlflowClient().set_terminated(run_id, status)))
+    attempt("the end of a run in MLflow", undisturbed(lambda: MlflowClient().set_terminated(run_id, status)), True)
 
 
 @undisturbed

@@ -190,7 +190,7 @@ def stage(name: str, version: int, prompts: str = "") -> Callable[[Callable[...,
                     ),
                 )
             except BaseException:  # raised again; what was written is of no use, and may be large
-                telemetry.attempt("the removal of a failed attempt", lambda: attempts.discard(output.folder))
+                telemetry.attempt("the removal of a failed attempt", lambda: attempts.discard(output.folder), last=True)
                 raise
             return handle_of(record, folder)
 

@@ -51,4 +51,4 @@ def drop(policy: Policy) -> None:
         if fs.exists(path):
             fs.rm(path, recursive=True)
 
-    telemetry.attempt("the removal of an old state of the trainer", remove)
+    telemetry.attempt("the removal of an old state of the trainer", remove, last=True)

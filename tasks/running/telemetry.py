@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import logging
+import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 from uuid import UUID
@@ -19,19 +20,40 @@ T = TypeVar("T")
 
 logger = logging.getLogger("prefect.racro.telemetry")
 
+SLOW, REST = 5.0, 120.0
+"""Seconds: after a record that was lost in more than SLOW, none of the kind is attempted for REST."""
+
 _warned: set[str] = set()
+_lost: dict[str, float] = {}
+"""Kinds whose last record was lost, and until when their servers rest."""
 
 
-def attempt(what: str, action: Callable[[], T]) -> T | None:
-    """The result of `action`, or None where it failed."""
+def lost(what: str) -> bool:
+    """Was the last record of this kind lost?"""
+    return what in _lost
+
+
+def attempt(what: str, action: Callable[[], T], last: bool = False) -> T | None:
+    """The result of `action`, or None where it failed, or was left out because its server rests.
+
+    Servers that are away or hang take a minute to say so, which must not be paid for each record. last: attempted in
+    any case, because nothing of the kind comes after it.
+    """
+    start = time.monotonic()
+    if start < _lost.get(what, 0.0) and not last:
+        return None
     try:
-        return action()
-    except Exception as error:  # of any server or library; the next records of the kind are attempted all the same
+        result = action()
+    except Exception as error:  # of any server or library
+        now = time.monotonic()
+        _lost[what] = now + (REST if now - start > SLOW else 0.0)
         if what not in _warned:
             _warned.add(what)
             reason = " ".join(str(error).split())[:300]
             logger.warning("%s is not recorded (%s: %s); the run goes on", what, type(error).__name__, reason)
         return None
+    _lost.pop(what, None)
+    return result
 
 
 def markdown(key: str, text: str, description: str) -> None:

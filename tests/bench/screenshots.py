@@ -8,11 +8,11 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import io
-import itertools
 import os
 import pty
 import signal
 import struct
+import subprocess
 import sys
 import tempfile
 import termios
@@ -30,7 +30,9 @@ from selenium.webdriver.support.wait import WebDriverWait
 
 TESTS = Path(__file__).parents[1]
 
+from racro.config import loading  # noqa: E402
 from tests.support import forkserver, screen  # noqa: E402
+from tests.support.browser import HEIGHT, resize  # noqa: E402
 from tests.support.browser import browser as chromium  # noqa: E402
 from tests.support.eventually import eventually  # noqa: E402
 from tests.support.workplace import STATE, Workplace, opened, tiny  # noqa: E402
@@ -54,6 +56,8 @@ return tab !== null;
 """Opens the tab of a run's page that shows its artifacts."""
 LIVE = "[class^=artifact-card]"
 """An artifact on a run's page."""
+LIVE_HEIGHT = 1180
+"""Of a window that shows the stages above and the artifacts below."""
 DEADLINE = 120
 """Seconds for a page to show what the picture is for."""
 STILL = 2
@@ -83,6 +87,8 @@ class Page(NamedTuple):
     """CSS selector of an element that is visible once the page has loaded."""
     sought: str = ""
     """What is typed into the page's search box."""
+    height: int = HEIGHT
+    """Of the window, in pixels."""
 
 
 def main(folder: Path) -> None:
@@ -95,31 +101,48 @@ def main(folder: Path) -> None:
             for name, page in pages(place, run["id"]).items():
                 (folder / f"{name}.png").write_bytes(picture(browser, page))
             (folder / "prefect-live.png").write_bytes(live(browser, place))
+            (folder / "site.png").write_bytes(picture(browser, site(Path(work))))
             (folder / "terminal.png").write_bytes(terminal(browser, place, Path(work)))
 
 
 def pages(place: Workplace, run: str) -> dict[str, Page]:
     """Name of a picture -> page."""
-    prefect, deployment = place.api.removesuffix("/api"), place.deployment("train-full")["id"]
+    prefect = place.api.removesuffix("/api")
     mlflow_run = place.summary("first")["mlflow_run_id"]
     search = {"filter": f"run_id = '{mlflow_run}'"}
     versions = httpx.get(f"{place.mlflow}/api/2.0/mlflow/model-versions/search", params=search).json()["model_versions"]
     return {
-        "prefect-form": Page(f"{prefect}/deployments/deployment/{deployment}/run", ".schema-form-property__label"),
+        "prefect-form": Page(form(place, "train-full"), ".schema-form-property__label"),
+        "prefect-short": Page(form(place, "train"), ".schema-form-property__label", height=1500),
         "prefect-run": Page(f"{prefect}/runs/flow-run/{run}", "canvas"),
         "mlflow-run": Page(
             f"{place.mlflow}/#/experiments/1/runs/{mlflow_run}/model-metrics?workflowType=machine_learning",
             ".js-plotly-plot .scatterlayer path",
             CHARTS,
+            1080,
         ),
         "mlflow-model": Page(
-            f"{place.mlflow}/#/models/{versions[0]['name']}?workflowType=machine_learning", "table, [role=table]"
+            f"{place.mlflow}/#/models/{versions[0]['name']}?workflowType=machine_learning",
+            "table, [role=table]",
+            height=628,  # to the first version's digest; further down are paths of this machine
         ),
     }
 
 
+def form(place: Workplace, deployment: str) -> str:
+    """The address of a deployment's form."""
+    return f"{place.api.removesuffix('/api')}/deployments/deployment/{place.deployment(deployment)['id']}/run"
+
+
+def site(work: Path) -> Page:
+    """A page of the documentation's site, which is built for it."""
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(work / "site")]
+    subprocess.run(command, cwd=TESTS.parent, check=True, env=os.environ | {"NO_MKDOCS_2_WARNING": "1"})
+    return Page(f"file://{work}/site/rewards/index.html", "article h1")
+
+
 def live(browser: webdriver.Chrome, place: Workplace) -> bytes:
-    """The artifacts of a training in its middle."""
+    """The page of a training in its middle, with its artifacts."""
     recipe = tiny("iterations=60", "evaluation.every=1", "runtime.renewal=1", "seed=5")
     run = place.start("train", recipe=recipe, run="under-way")
 
@@ -129,12 +152,12 @@ def live(browser: webdriver.Chrome, place: Workplace) -> bytes:
         return bool(bars) and bars[0]["data"] >= 5
 
     assert eventually(some, 900), place.log(run)
+    resize(browser, LIVE_HEIGHT)
     browser.get(f"{place.api.removesuffix('/api')}/runs/flow-run/{run}")
     wait = WebDriverWait(browser, DEADLINE)
     # One script, because elements of a page that renews itself are gone before a second command reaches them.
     wait.until(lambda _: browser.execute_script(OPEN), "the page of the run has no tab Artifacts")
     wait.until(visibility_of_element_located((By.CSS_SELECTOR, LIVE)), f"the page of the run shows no {LIVE}")
-    browser.execute_script("document.querySelector('[role=tablist]').scrollIntoView()")
     time.sleep(STILL)  # while the run goes on, the page never stands still
     found = browser.get_screenshot_as_png()
     place.post(f"/flow_runs/{run}/set_state", state={"type": "CANCELLING", "name": "Cancelling"})
@@ -144,13 +167,14 @@ def live(browser: webdriver.Chrome, place: Workplace) -> bytes:
 
 def terminal(browser: webdriver.Chrome, place: Workplace, work: Path) -> bytes:
     """A training in a terminal, in its middle."""
-    command = ["train", "embedded", "--run", "shown", *itertools.chain(*(("--set", one) for one in SHOWN))]
+    (place.folder / "small.yaml").write_text(loading.dump(loading.load("embedded", SHOWN)))
+    command = ["train", "small.yaml", "--run", "shown"]
     drawn = screen.lines(in_terminal([str(forkserver.shared().racro), *command], place.folder))
     console = Console(record=True, width=COLUMNS, file=io.StringIO(), color_system="truecolor", force_terminal=True)
     for line in (line for line in drawn if "server.log" not in line):  # a path of this machine
         console.print(Text.from_ansi(line))
     page = work / "terminal.html"
-    page.write_text(f"<body style='margin:0'>{console.export_svg(title='racro train embedded')}</body>")
+    page.write_text(f"<body style='margin:0'>{console.export_svg(title='racro train small.yaml')}</body>")
     browser.get(f"file://{page}")
     wait = WebDriverWait(browser, DEADLINE)
     svg = wait.until(visibility_of_element_located((By.TAG_NAME, "svg")))
@@ -186,6 +210,7 @@ def picture(browser: webdriver.Chrome, page: Page) -> bytes:
 
     Raises selenium's TimeoutException if the page does not show what it should, or never stands still.
     """
+    resize(browser, page.height)
     browser.get(page.url)
     wait = WebDriverWait(browser, DEADLINE)
     shown = visibility_of_element_located((By.CSS_SELECTOR, page.shows))

@@ -21,6 +21,7 @@ from tests.support.finished import summary
 from tests.support.forkserver import STATE, Done, run
 
 KEY = "sesame"
+LOADING = "racro: loading the models\n"
 MODES = r"""
 captioner:
   engine:
@@ -267,7 +268,7 @@ def line_of(command: Done) -> dict[str, Any]:
 
 def test_without_anything_the_embedded_pair_answers_an_example(done: dict[str, Done], work: Path) -> None:
     code, out, err = done["nothing"]
-    assert (code, err) == (0, "")
+    assert (code, err) == (0, LOADING)
     parts = dict(line.split(maxsplit=1) for line in out.splitlines())
     assert list(parts) == ["image", "question", "caption", "attempt", "reasoning", "answer", "verdict"]
     assert (work / parts["image"]).is_file()
@@ -278,7 +279,7 @@ def test_a_question_of_ones_own(done: dict[str, Done]) -> None:
     code, out, err = done["about"]
     assert code == 0 and f"answer    {PROBLEM.answer}\n" in out
     assert "verdict" not in out
-    assert err == (
+    assert err == LOADING + (
         "racro: the embedded captioner and reasoner know only this project's own pictures of coloured bars; about "
         "anything else the answer means nothing (--captioner, --reasoner)\n"
     )
@@ -286,7 +287,7 @@ def test_a_question_of_ones_own(done: dict[str, Done]) -> None:
 
 def test_a_recipe_names_models_and_settings(done: dict[str, Done]) -> None:
     code, out, err = done["scripted"]
-    assert (code, err) == (0, "")
+    assert (code, err) == (0, LOADING)
     assert out.splitlines()[2:] == [
         "caption   CAPTION",
         "attempt   TENTATIVE",
@@ -338,7 +339,7 @@ def test_the_reasoner_may_be_an_endpoint(done: dict[str, Done]) -> None:
     answer = line_of(done["endpoint"])
     assert (answer["attempt"], answer["final"], answer["finish"]["answer"]) == ("TENTATIVE", "3", "stop")
     code, out, err = done["not at the endpoint"]
-    assert code == 2 and "has no model 'n'; it has m" in err and len(err.splitlines()) == 1
+    assert code == 2 and "has no model 'n'; it has m" in err and len(err.removeprefix(LOADING).splitlines()) == 1
     assert out == "", "seen before the captioner is asked"
 
 
@@ -367,7 +368,7 @@ def test_many_questions_give_a_line_each_in_order(done: dict[str, Done]) -> None
 def test_no_questions_at_all_is_a_mistake(done: dict[str, Done]) -> None:
     code, out, err = done["none"]
     assert (code, out) == (2, "")
-    assert err.startswith("racro: no line on standard input; give lines like {")
+    assert err.removeprefix(LOADING).startswith("racro: no line on standard input; give lines like {")
 
 
 # --- mistakes ---------------------------------------------------------------------------------------------------------
@@ -382,7 +383,7 @@ def test_a_mistake_has_its_exit_code_and_its_line(done: dict[str, Done], name: s
     assert last.startswith("racro: ") and line in last, mistake.err
     assert "Traceback" not in mistake.err
     if code == 2:
-        assert mistake.out == "" and len(mistake.err.splitlines()) == 1
+        assert mistake.out == "" and len(mistake.err.removeprefix(LOADING).splitlines()) == 1
 
 
 def test_all_stays_in_the_working_directory(done: dict[str, Done], work: Path) -> None:

@@ -13,6 +13,7 @@ import pytest
 from racro.summary import Summary
 from tests.conftest import EMBEDDED_RECIPE, TINY
 from tests.support.forkserver import STATE, Done, run, typed
+from tests.support.ports import reserve
 
 SETS = [argument for override in TINY if "count" not in override for argument in ("--set", override)]
 
@@ -67,6 +68,50 @@ def test_a_bad_recipe_or_name_is_one_line_and_leaves_nothing(tmp_path: Path, arg
     assert (done.code, done.out) == (2, "")
     assert line in done.err and len(done.err.splitlines()) == 1
     assert left(tmp_path) == ["home", "tmp", "work"]
+
+
+WORDLESS = """
+import os, sys, flows.cli.main
+
+class Pipe:
+    def write(self, text):
+        slow = {"prefect", "torch", "mlflow", "transformers", "pandas", "sqlalchemy"} & set(sys.modules)
+        print(text.strip(), "|", *sorted(slow), flush=True)
+        os._exit(0)
+    def flush(self): ...
+    def isatty(self): return False
+
+sys.stderr = Pipe()
+sys.argv = ["racro", *sys.argv[1:]]
+flows.cli.main.main()
+"""
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["train", "smoke"],
+        ["profile", "smoke"],
+        ["sweep", "smoke", "--axis", "seed=0,1"],
+        ["evaluate", "smoke"],
+        ["prune"],
+        ["plan", "smoke"],
+        ["answer"],
+        ["serve", "--port", "{port}"],
+        ["judge", "embedded-caprl", "labels.jsonl"],
+        ["export", "initial", "--out", "captioner"],
+        ["doctor"],
+        ["ui", "--prefect-port", "{port}", "--mlflow-port", "{other}"],
+        ["up", "--prefect-port", "{port}", "--mlflow-port", "{other}"],
+    ],
+    ids=lambda arguments: arguments[0],
+)
+def test_what_takes_time_says_so_in_a_pipe_before_it_imports_what_is_slow(arguments: list[str], tmp_path: Path) -> None:
+    ports = {name: str(reserve()) for name in ("port", "other")}
+    command = [sys.executable, "-c", WORDLESS, *(argument.format(**ports) for argument in arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment(tmp_path))
+    line, _, slow = done.stdout.splitlines()[0].partition(" | ")
+    assert line.startswith("racro: ") and slow == "", done.stdout + done.stderr
 
 
 def test_an_unknown_option_exits_with_2(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from mlflow.exceptions import MlflowException
 
 from flows.evaluation import evaluate
 from racro.config import loading
-from tasks.choose import NoPolicy
+from tasks.choose import NoPolicy, policy
 from tasks.recording import registry, runs
 from tests.conftest import EMBEDDED_RECIPE, TINY
 
@@ -22,9 +22,10 @@ def test_what_is_no_policy_costs_no_preparation(tmp_path: Path) -> None:
     for model in client.search_registered_models("name LIKE 'captioner-%'"):
         client.delete_registered_model_alias(model.name, "champion")
     recipe = loading.load(EMBEDDED_RECIPE, TINY)
-    for policy, line in (("champion", "holds none for this recipe's reasoner"), ("nobody", "no policy is there")):
-        with pytest.raises(NoPolicy, match=f"--policy {policy}: .*{line}"):
-            evaluate(recipe, policy, root=str(tmp_path))
+    for which, line in (("champion", "holds none for this recipe's reasoner"), ("nobody", "no policy is there")):
+        with pytest.raises(NoPolicy, match=f"--policy {which}: .*{line}"):
+            evaluate(recipe, which, run="mine", root=str(tmp_path))
+    assert not (tmp_path / "mine").exists(), "the name is free for the policy that was meant"
     assert not (tmp_path / "artifacts" / "prepare").exists()
 
 
@@ -37,6 +38,17 @@ def test_every_champion_counts_however_many_models_are_registered(tmp_path: Path
             client.create_model_version(name, str(tmp_path), tags={"racro.policy": f"policy {number}"})
             client.set_registered_model_alias(name, "champion", "1")
     assert runs.champions(client) == {"policy 0", "policy 150", "policy 204"}
+
+
+def test_a_champion_that_was_deleted_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri := f"sqlite:///{tmp_path}/mlflow.db")
+    client = MlflowClient(uri)
+    client.create_registered_model("captioner-for-one-00000000")
+    tags = {"racro.policy": "0" * 64, "racro.policy_uri": f"{tmp_path}/gone", "racro.accuracy": "0.5"}
+    client.create_model_version("captioner-for-one-00000000", str(tmp_path), tags=tags)
+    client.set_registered_model_alias("captioner-for-one-00000000", "champion", "1")
+    with pytest.raises(NoPolicy, match=r"--policy champion: its files are not there any more .*/gone"):
+        policy("champion", None, str(tmp_path))
 
 
 def test_a_server_that_fails_has_not_said_that_there_is_no_champion(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,9 +17,11 @@ from mlflow import MlflowClient
 from prefect.client.orchestration import get_client
 
 from flows import sweep_plan
+from flows.cli import terminal
 from racro.config import Recipe, loading
 from racro.reports import sweep as sweep_report
 from racro.storage import layout
+from racro.storage.runs import NameTaken
 from racro.summary import Summary
 from racro.sweeps.axes import BadAxis, Grid, Optuna, Random, Sweep, parse_axes, propose
 from racro.sweeps.ranking import Measured, Outcome, SweepSummary, Trial, hopeless, rank
@@ -194,6 +196,11 @@ def test_the_ranking_has_means_with_errors_over_seeds_and_lets_no_lucky_rest_win
     assert [(s.finished, s.stopped, s.failed) for s in ranking] == [(1, 0, 1), (2, 0, 0), (1, 1, 0), (0, 0, 2)]
 
 
+def test_seeds_that_agree_do_not_make_an_accuracy_certain() -> None:
+    [same] = rank([Trial(values={"x": 1}, children=(child("a", 0.1, 0.75), child("b", 0.2, 0.75)))])
+    assert (same.accuracy, same.stderr, same.seeds) == (0.75, 0.01, 2)
+
+
 def test_the_page_needs_nothing_but_itself_also_when_all_failed() -> None:
     for trials in (
         [Trial(values={"a.x": 1e-4, "a.y": "<b>"}, children=(child("a", 0.1, 0.6),))],
@@ -217,6 +224,26 @@ def test_the_page_needs_nothing_but_itself_also_when_all_failed() -> None:
         )
         assert not re.search(r"(src|href)=\"http|@import|<script", page)
         assert "<b></b>" not in page
+
+
+@pytest.mark.parametrize(("points", "says"), [(1, False), (2, True)])
+def test_fewer_points_than_asked_for_are_said(points: int, says: bool, capsys: pytest.CaptureFixture[str]) -> None:
+    summary = SweepSummary(
+        run="s",
+        recipe_digest="d" * 64,
+        seed=0,
+        plan=Sweep(axes=("iterations=1..1",), search=Random(points=points)),
+        ranking=rank([Trial(values={"iterations": 1}, children=(child("a", 0.1, 0.6),))]),
+        children=(child("a", 0.1, 0.6),),
+        started=1,
+        stages={},
+        seconds=1.0,
+        prefect_flow_run_id="p",
+        mlflow_run_id="m",
+    )
+    terminal.show_sweep(summary, "report.html")
+    line = "2 points were asked for, and 1 of those that were drawn are distinct"
+    assert (line in " ".join(capsys.readouterr().out.split()), line in sweep_report.render(summary)) == (says, says)
 
 
 def test_gpus_are_dealt_out_among_children_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -308,6 +335,14 @@ def test_the_same_sweep_again_starts_nobody(rates: SweepSummary, root: str) -> N
     again = sweep(tiny(), PLAN, run="rates", root=root)
     assert again.started == 0
     assert (again.ranking, again.children, again.mlflow_run_id) == (rates.ranking, rates.children, rates.mlflow_run_id)
+
+
+def test_other_points_are_another_sweep_and_do_not_take_its_name(rates: SweepSummary, root: str) -> None:
+    from flows.sweep import sweep
+
+    with pytest.raises(NameTaken, match="--run rates: holds a sweep of something else"):
+        sweep(tiny(), Sweep(axes=("update.beta=0.1,0.2",)), run="rates", root=root)
+    assert SweepSummary.model_validate_json(Path(layout.summary(root, "rates")).read_bytes()).run == rates.run
 
 
 def test_killed_in_the_middle_it_goes_on_and_tries_only_what_failed_or_was_cut_off(

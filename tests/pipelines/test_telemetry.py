@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import logging
 import re
+import threading
 import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import httpx
 import pytest
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
 from prefect import flow
 from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
 from racro.config import Runtime
 from racro.schema import Parity
-from tasks.recording import track
+from tasks.recording import store, track
 from tasks.running import progress, telemetry
 from tasks.running.policies import Output, stage
 from tasks.running.progress import Progress
@@ -26,6 +30,7 @@ from tests.support.gateway import gateway
 @pytest.fixture(autouse=True)
 def unwarned(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(telemetry, "_warned", set())
+    monkeypatch.setattr(telemetry, "_lost", {})
 
 
 def test_prefects_artifacts_are_made_in_one_place() -> None:
@@ -97,3 +102,50 @@ def test_what_cannot_be_recorded_in_mlflow_costs_no_run(
     assert tried == ["a", "b"]
     warned = [r.getMessage() for r in caplog.records if r.name == "prefect.racro.telemetry"]
     assert warned == ["something in MLflow is not recorded (ValueError: no such run); the run goes on"]
+
+
+@pytest.mark.usefixtures("prefect_server")
+def test_a_server_that_hangs_does_not_take_the_time_of_every_record(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(telemetry, "SLOW", 0.0)  # whatever a lost record took was long
+    tried = []
+
+    def send(text: str) -> None:
+        tried.append(text)
+        if "lost" in text:
+            raise ValueError("no answer")
+
+    record, end = track.recorded(send), track.recorded(send, last=True)
+
+    @flow(persist_result=False)
+    def several() -> None:
+        record("lost")
+        record("left out")
+        end("lost end")  # nothing comes after it
+        telemetry._lost[track.RECORD] -= telemetry.REST
+        record("after a rest")
+        record("as always")
+
+    several()
+    assert tried == ["lost", "lost end", "after a rest", "as always"]
+
+
+def test_mlflows_own_client_does_not_insist_for_minutes() -> None:
+    """Records are tried again by us; MLflow's client would do it eight times inside each try, for four minutes."""
+    asked = []
+
+    class Failing(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            asked.append(self.path)
+            self.send_response(500)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None: ...
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Failing) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        store.client()
+        with pytest.raises(MlflowException):
+            MlflowClient(f"http://127.0.0.1:{server.server_port}").set_tag("run", "key", "value")
+        server.shutdown()
+    assert len(asked) == 3

@@ -9,11 +9,13 @@ import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
 from PIL import Image
+from prefect import runtime
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import (
     ArtifactFilter,
@@ -21,18 +23,21 @@ from prefect.client.schemas.filters import (
     FlowRunFilter,
     FlowRunFilterId,
 )
-from prefect.client.schemas.objects import TaskRun
+from prefect.client.schemas.objects import Artifact, TaskRun
 
 from flows.training import train
 from racro.config import Recipe, loading
 from racro.home import home
 from racro.identity import recipe_digest
 from racro.models.folders import model_digest
+from racro.pace import Row
 from racro.schema import CHAMPION, EntryTable, FrozenModel, Policy, ProblemTable
 from racro.storage import artifacts
 from racro.summary import Score, Summary
-from tasks.recording import registry, track
+from tasks.recording import events, registry, track
+from tasks.running import progress
 from tests.conftest import EMBEDDED_RECIPE, TINY
+from tests.support.eventually import eventually
 
 BEGIN = """
 import sys
@@ -66,9 +71,54 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(tmp_path_factory.mktemp("tracked"))
 
 
+class Onlooker:
+    """Looks at Prefect and MLflow while a training runs: whenever a stage begins after an iteration was told of."""
+
+    def __init__(self, root: str) -> None:
+        self.root = root
+        self.seen: dict[int, dict[str, Any]] = {}
+        """By iteration: artifacts in Prefect by key, files in MLflow, and the pages that links lead to."""
+        self.told: Row | None = None
+
+    def stage(self, what: str, done: int, total: int) -> None:
+        """Called from within the flow run."""
+        row, self.told = self.told, None
+        if row is None:
+            return
+        identity = runtime.flow_run.id or ""
+        shown = artifacts_of(identity)
+        links = [str(one.data).partition("](")[2].partition(")")[0] for one in shown.values() if "](" in str(one.data)]
+        [run] = runs_of(self.root)
+        with get_client(sync_client=True) as client:
+            state = client.read_flow_run(UUID(identity)).state_name
+        self.seen[row.number] = {
+            "state": state,
+            "shown": shown,
+            "files": {item.path for item in MlflowClient().list_artifacts(run.info.run_id)},
+            "pages": {
+                path: path.exists() for link in links if (path := Path(link.removeprefix("file://"))).is_absolute()
+            },
+        }
+
+    def row(self, row: Row) -> None:
+        self.told = row
+
+
+def artifacts_of(flow_run: str) -> dict[str, Artifact]:
+    ours = ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[UUID(flow_run)]))
+    with get_client(sync_client=True) as client:
+        return {str(artifact.key): artifact for artifact in client.read_artifacts(artifact_filter=ours)}
+
+
 @pytest.fixture(scope="module")
-def first(recipe: Recipe, root: str, prefect_server: str) -> Summary:
-    return train(recipe, run="tracked", root=root)
+def onlooker(root: str) -> Onlooker:
+    return Onlooker(root)
+
+
+@pytest.fixture(scope="module")
+def first(recipe: Recipe, root: str, onlooker: Onlooker, prefect_server: str) -> Summary:
+    with progress.observed(onlooker.stage, onlooker.row, lambda line: None):
+        return train(recipe, run="tracked", root=root)
 
 
 @pytest.fixture(scope="module")
@@ -359,9 +409,7 @@ def test_on_the_second_run_every_stage_is_cached(first: Summary, again: Summary)
 
 
 def test_prefect_shows_the_result_and_samples(first: Summary) -> None:
-    ours = ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[first.prefect_flow_run_id]))  # type: ignore[list-item]
-    with get_client(sync_client=True) as client:
-        found = {artifact.key: artifact for artifact in client.read_artifacts(artifact_filter=ours)}
+    found = artifacts_of(str(first.prefect_flow_run_id))
     kinds = {"curve": "image", "captions": "markdown", "training": "progress"}
     kinds |= dict.fromkeys(("report", "recipe", "mlflow-run"), "markdown")  # Prefect keeps a link as Markdown
     assert {key: found[key].type for key in kinds} == kinds
@@ -382,6 +430,36 @@ def test_prefect_shows_the_result_and_samples(first: Summary) -> None:
         "caption after",
         "verdict after",
     }
+
+
+def test_while_it_runs_both_show_how_far_it_is(first: Summary, onlooker: Onlooker) -> None:
+    early, late = (onlooker.seen[number] for number in (0, 1))
+    for seen, percent in ((early, 0.0), (late, 50.0)):
+        assert seen["state"] == "Running"
+        assert seen["shown"]["training"].data == percent
+        assert {"report.html", "curve.png", "recipe.yaml"} <= seen["files"]
+        assert seen["pages"] and all(seen["pages"].values()), seen["pages"]
+    curves = [seen["shown"]["curve"] for seen in (early, late)]
+    assert curves[0].id == curves[1].id and curves[0].data != curves[1].data, "one picture, renewed"
+    assert "captions" not in early["shown"] and "gold answer **" in str(late["shown"]["captions"].data)
+
+
+def test_each_iteration_is_an_event_with_its_figures(first: Summary) -> None:
+    wanted = {
+        "event": {"name": [events.ITERATION]},
+        "related": {"id": [f"prefect.flow-run.{first.prefect_flow_run_id}"]},
+    }
+
+    def found() -> list[dict[str, Any]]:
+        with get_client(sync_client=True) as client:
+            answer = client.request("POST", "/events/filter", json={"filter": wanted})
+        return [event["payload"] for event in answer.raise_for_status().json()["events"]]
+
+    assert eventually(lambda: len(found()) == 2), found()
+    told = sorted(found(), key=lambda payload: payload["iteration"])
+    assert [payload["iteration"] for payload in told] == [1, 2]
+    assert {(payload["run"], payload["of"], payload["n"]) for payload in told} == {("tracked", 2, 8)}
+    assert told[-1]["accuracy"] == pytest.approx(first.final.accuracy)
 
 
 # --- failure ----------------------------------------------------------------------------------------------------------

@@ -38,8 +38,13 @@ def browser(profile: Path, offline: bool = False) -> Iterator[webdriver.Chrome]:
         options.add_argument(option)
     driver = webdriver.Chrome(options, Service(str(debian.chromedriver())))
     try:
-        screen = {"width": WIDTH, "height": HEIGHT, "deviceScaleFactor": 1, "mobile": False}
-        driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
+        resize(driver)
         yield driver
     finally:
         driver.quit()
+
+
+def resize(driver: webdriver.Chrome, height: int = HEIGHT) -> None:
+    """Give the window this height in pixels."""
+    screen = {"width": WIDTH, "height": height, "deviceScaleFactor": 1, "mobile": False}
+    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import weakref
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from racro import config
 from racro.models.folders import EMBEDDED, model_digest
 from racro.training import planning, trainer
 from racro.training.divergence import Diverged, not_finite
+from racro.training.failures import TrainerMemory
 from racro.training.replay import ReplayTrainer
 from racro.training.service import Inline
 from racro.training.trainer import Training
@@ -90,6 +92,49 @@ def test_nothing_of_a_trainer_that_diverged_is_left(
     service.close()
     assert len(seen) == 2 and {name for name, held in seen.items() if held() is not None} == set()
     assert tensor_bytes() - before < (CAPTIONER / "model.safetensors").stat().st_size / 4
+
+
+@pytest.mark.parametrize("lora", [False, True])
+@pytest.mark.parametrize(
+    ("fault", "becomes"),
+    [
+        (lambda: torch.OutOfMemoryError("CUDA out of memory"), TrainerMemory),
+        (lambda: RuntimeError("a kernel failed"), RuntimeError),
+        (KeyboardInterrupt, KeyboardInterrupt),
+    ],
+)
+def test_nothing_of_a_trainer_that_failed_is_left_while_its_error_is_handled(
+    tiny: TinyTraining,
+    monkeypatch: pytest.MonkeyPatch,
+    fault: Callable[[], BaseException],
+    becomes: type[BaseException],
+    lora: bool,
+) -> None:
+    """A retry loads the next trainer while the first one's error, with all its frames, is still held."""
+    seen: dict[str, weakref.ref[Any]] = {}
+
+    def failing(self: ReplayTrainer, model: torch.nn.Module, *_: Any) -> Any:
+        held = torch.ones(10, requires_grad=True)  # what a loss has computed so far
+        seen.update(trainer=weakref.ref(self), model=weakref.ref(model), held=weakref.ref(held))
+        try:
+            raise ValueError("what the error came from")
+        except ValueError as cause:
+            raise fault() from cause
+
+    monkeypatch.setattr(ReplayTrainer, "_compute_loss", failing)
+    rows = tiny.rollouts(CAPTIONER)
+    work = planning.plan(rows, tiny.problems, rows[0].policy, 2)
+    section = config.Captioner(model="embedded", dtype="float32", lora=config.Lora(rank=2) if lora else None)
+    service = Inline()
+    service.begin(Training(CAPTIONER, section, 1.0, SETTINGS, RUNTIME, 0), None, "initial")
+    try:
+        service.update("initial", "next", work, str(tiny.table), 0, lambda done, total: None)
+    except BaseException as error:
+        assert type(error) is becomes
+        assert len(seen) == 3
+        assert {name for name, held in seen.items() if held() is not None} == set()
+    else:
+        pytest.fail("it raises")
 
 
 @pytest.mark.parametrize("learning_rate", [10.0, 1e30])

@@ -17,6 +17,7 @@ from racro.models.devices import NoDevice, NoOptimizer
         ("cuda:0", "runtime.device: cuda:0: torch finds no such device here; set runtime.device=auto"),
         ("gpu", "runtime.device: gpu is no device; give auto, cpu, cuda or cuda:1"),
         ("meta", "runtime.device: meta: torch finds no such device here"),
+        ("cpu:1", "runtime.device: cpu:1: CPUs have no numbers; give cpu"),
         ("xpu:3", "runtime.device: xpu:3: torch finds no such device here"),
     ],
 )
@@ -41,6 +42,15 @@ def test_gpus_of_a_role(there: dict[int, float], monkeypatch: pytest.MonkeyPatch
         devices.require(loading.load("embedded", ["runtime.reasoner.gpus=[7]"]))
     scripted = "reasoner.engine={type: scripted, rules: [{replies: [a]}]}"
     devices.require(loading.load("embedded", ["runtime.reasoner.gpus=[7]", scripted]))
+
+
+def test_gpus_of_a_reasoner_that_only_an_evaluation_asks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(devices, "free_shares", lambda: {0: 1.0})
+    recipe = loading.load("embedded", ["runtime.reasoners.other.gpus=[7]"])
+    devices.require_engines(recipe)
+    other = recipe.reasoner.model_copy(update={"model": "some/other"})
+    with pytest.raises(NoDevice, match=r"runtime\.reasoners\.other\.gpus: there is no GPU 7"):
+        devices.require_engines(recipe, (recipe.reasoner, other))
 
 
 def test_more_copies_or_parts_than_gpus(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,12 +10,15 @@ from html.parser import HTMLParser
 from xml.etree import ElementTree
 
 import pytest
+from matplotlib.container import ErrorbarContainer
+from matplotlib.figure import Figure
 from PIL import Image
 from pydantic import ValidationError
 
 from racro.curves import EvalPoint, IterationPoint
 from racro.embedded.oracle import Facts
 from racro.evaluation.outcomes import count_outcomes, gain
+from racro.reports import charts
 from racro.reports.curve import choose_example, curve_png
 from racro.reports.training import Answered, ReportData, Sample, Setting, render
 from racro.schema import Share, Verdict
@@ -299,3 +302,12 @@ def test_the_figure_prefers_captions_that_only_describe() -> None:
     assert choose_example([leaking]) == leaking
     assert choose_example([still_wrong]) is None
     assert choose_example([sample()]) == sample(), "of real images nothing is known"
+
+
+@pytest.mark.parametrize(("n", "drawn"), [(1, False), (100, True)])
+def test_a_single_problem_has_no_error_bar(n: int, drawn: bool) -> None:
+    axes = Figure().add_subplot()
+    charts.accuracy([evaluation(0, 0.0, n=n), evaluation(1, 1.0, n=n)])(axes)
+    [bars] = [found for found in axes.containers if isinstance(found, ErrorbarContainer)]
+    [lines] = bars.lines[2]
+    assert [len(line) > 0 and line[0][1] < line[1][1] for line in lines.get_segments()] == [drawn] * 2

@@ -74,6 +74,13 @@ def test_a_long_name_is_one_short_line(name: str) -> None:
         layout.run("root", name)
 
 
+@pytest.mark.parametrize("name", ["champion", "initial"])
+def test_no_run_gets_a_name_that_means_another_policy(name: str) -> None:
+    with pytest.raises(layout.BadName, match=f"--run {name}: `--policy {name}` means another captioner"):
+        layout.named("root", name)
+    assert layout.run("root", name), "one that an older version made can be shown, renamed and removed"
+
+
 @pytest.mark.parametrize("name", ["a\nb", "", " ", "a\x1b[31m", "\udc80x", "..", "-x", "a/b", "artifacts"])
 def test_a_name_that_cannot_be_a_folder_is_one_readable_line(name: str) -> None:
     with pytest.raises(layout.BadName) as refused:

@@ -49,5 +49,5 @@ def test_a_root_that_was_moved_has_the_same_lineage(
 
 def test_a_policy_without_lineage_says_what_to_do(tmp_path: Path) -> None:
     lost = Policy(uri=f"{tmp_path}/artifacts/update/abc", rows=0, digest="b", step=1)
-    with pytest.raises(NoLineage, match=f"no {layout.LINEAGE}.*; delete the folder and run again"):
+    with pytest.raises(NoLineage, match=f"no {layout.LINEAGE}.*; delete what is left of the folder"):
         Lineage.read(lost)
