@@ -21,6 +21,8 @@ EXPERIMENT = "racro"
 HEALING = ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED", "RESOURCE_ALREADY_EXISTS")
 """MLflow's codes for what another attempt may get past; it gives a lost connection the first. What somebody else made
 at the same moment is found the next time."""
+MET = "IntegrityError"
+"""In MLflow's words for a tag or metric that two wrote at once: another attempt finds the other's."""
 IMPATIENT = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "15"}
 """For each request of MLflow's own client. By its defaults, one to a server that is away takes 4 minutes and one to a
 server that hangs 16; records are tried again by `track.logged`, which knows when it is enough."""

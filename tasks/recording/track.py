@@ -65,7 +65,7 @@ def may_heal(task: Task[..., Any], run: TaskRun, state: State) -> bool:
     try:
         state.result()
     except MlflowException as error:
-        return error.error_code in store.HEALING
+        return error.error_code in store.HEALING or store.MET in str(error)
     except (OSError, TimeoutError, RuntimeError):
         return True
     except Exception:  # a mistake, of the request or of ours: not tried again, and Prefect raises it

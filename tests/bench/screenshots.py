@@ -31,14 +31,14 @@ from selenium.webdriver.support.wait import WebDriverWait
 TESTS = Path(__file__).parents[1]
 
 from racro.config import loading  # noqa: E402
-from tests.support import forkserver, screen  # noqa: E402
+from tests.support import screen  # noqa: E402
 from tests.support.browser import HEIGHT, resize  # noqa: E402
 from tests.support.browser import browser as chromium  # noqa: E402
 from tests.support.eventually import eventually  # noqa: E402
 from tests.support.workplace import STATE, Workplace, opened, tiny  # noqa: E402
 
 COLUMNS, ROWS = 100, 4
-"""Width of the terminal, and lines of iterations in its picture."""
+"""Width of the terminal, and iterations that are over in its picture."""
 SHOWN = (
     "iterations=8",
     "problems.count=64",
@@ -58,6 +58,8 @@ LIVE = "[class^=artifact-card]"
 """An artifact on a run's page."""
 LIVE_HEIGHT = 1180
 """Of a window that shows the stages above and the artifacts below."""
+ROOT = "s3://team/runs"
+"""What a person might type into a form for the root."""
 DEADLINE = 120
 """Seconds for a page to show what the picture is for."""
 STILL = 2
@@ -113,7 +115,7 @@ def pages(place: Workplace, run: str) -> dict[str, Page]:
     versions = httpx.get(f"{place.mlflow}/api/2.0/mlflow/model-versions/search", params=search).json()["model_versions"]
     return {
         "prefect-form": Page(form(place, "train-full"), ".schema-form-property__label"),
-        "prefect-short": Page(form(place, "train"), ".schema-form-property__label", height=1500),
+        "prefect-short": Page(form(place, "train"), ".schema-form-property__label", height=1180),
         "prefect-run": Page(f"{prefect}/runs/flow-run/{run}", "canvas"),
         "mlflow-run": Page(
             f"{place.mlflow}/#/experiments/1/runs/{mlflow_run}/model-metrics?workflowType=machine_learning",
@@ -138,7 +140,7 @@ def site(work: Path) -> Page:
     """A page of the documentation's site, which is built for it."""
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(work / "site")]
     subprocess.run(command, cwd=TESTS.parent, check=True, env=os.environ | {"NO_MKDOCS_2_WARNING": "1"})
-    return Page(f"file://{work}/site/rewards/index.html", "article h1")
+    return Page(f"file://{work}/site/rewards.html", "article h1")
 
 
 def live(browser: webdriver.Chrome, place: Workplace) -> bytes:
@@ -169,7 +171,7 @@ def terminal(browser: webdriver.Chrome, place: Workplace, work: Path) -> bytes:
     """A training in a terminal, in its middle."""
     (place.folder / "small.yaml").write_text(loading.dump(loading.load("embedded", SHOWN)))
     command = ["train", "small.yaml", "--run", "shown"]
-    drawn = screen.lines(in_terminal([str(forkserver.shared().racro), *command], place.folder))
+    drawn = screen.lines(in_terminal([str(Path(sys.executable).with_name("racro")), *command], place.folder))
     console = Console(record=True, width=COLUMNS, file=io.StringIO(), color_system="truecolor", force_terminal=True)
     for line in (line for line in drawn if "server.log" not in line):  # a path of this machine
         console.print(Text.from_ansi(line))
@@ -193,8 +195,7 @@ def in_terminal(command: list[str], folder: Path) -> str:
     with contextlib.suppress(OSError):  # EIO: it has ended
         while piece := os.read(terminal, 65536):
             output += piece
-            text = output.decode(errors="replace")
-            if f"{ROWS}/" in text and text.rpartition(f"{ROWS}/")[2].count("caption") > 3:  # and the next one goes on
+            if output.count(b"caption %d" % ROWS) > 1:  # the bar of the next one was drawn, and once more
                 break
     os.kill(process, signal.SIGINT)
     drawn = output.decode(errors="replace")
@@ -216,6 +217,10 @@ def picture(browser: webdriver.Chrome, page: Page) -> bytes:
     shown = visibility_of_element_located((By.CSS_SELECTOR, page.shows))
     wait.until(shown, f"{page.url} shows no {page.shows}")
     browser.execute_script(CALM)
+    for field in browser.find_elements(By.TAG_NAME, "textarea"):
+        if (field.get_attribute("value") or "").startswith(tempfile.gettempdir()):  # the root of this training
+            field.clear()
+            field.send_keys(ROOT)
     if page.sought:
         browser.find_element(By.CSS_SELECTOR, "input[role=searchbox]").send_keys(page.sought)
         wait.until(still, f"{page.url} does not stand still")

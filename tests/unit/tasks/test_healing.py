@@ -7,6 +7,7 @@ from typing import Any, cast
 import pytest
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import (
+    BAD_REQUEST,
     INVALID_PARAMETER_VALUE,
     PERMISSION_DENIED,
     RESOURCE_ALREADY_EXISTS,
@@ -31,6 +32,11 @@ class Ended:
     [
         (MlflowException("away", TEMPORARILY_UNAVAILABLE), True),
         (MlflowException("a prompt that another run registered meanwhile", RESOURCE_ALREADY_EXISTS), True),
+        (
+            MlflowException("(sqlite3.IntegrityError) UNIQUE constraint failed: tags.key, tags.run_uuid", BAD_REQUEST),
+            True,
+        ),
+        (MlflowException("no", BAD_REQUEST), False),
         (ConnectionResetError(), True),
         (MlflowException("no", INVALID_PARAMETER_VALUE), False),
         (MlflowException("no", PERMISSION_DENIED), False),
