@@ -50,6 +50,11 @@ def writing(written: Written, title: str = "") -> str:
     return _card(title, _lines(written), busy=True)
 
 
+def stopped(written: Written, title: str = "") -> str:
+    """What was there when the visitor stopped it."""
+    return _card(title, _lines(written, current="later") + '<div class="racro-facts">Stopped before its end.</div>')
+
+
 def answered(made: Answered, title: str = "") -> str:
     """All of it, the answer first."""
     usage = made.usage
@@ -79,18 +84,21 @@ def _card(title: str, content: str, busy: bool = False) -> str:
     return f'<section class="racro-card{" racro-busy" if busy else ""}">{head}{content}</section>'
 
 
-def _lines(written: Written, hint: str = "") -> str:
-    """Caption, the second text of modes that have one, reasoning; those that are still to come in grey."""
+def _lines(written: Written, hint: str = "", current: str = "now") -> str:
+    """Caption, the second text of modes that have one, reasoning; those that are still to come in grey.
+
+    `current`: how the one that is being written is marked.
+    """
     parts: list[tuple[Step, str, str]] = [("caption", "Caption", "The captioner describes the image")]
     if written.mode in SECOND:
         parts.append(("attempt", SECOND_TITLES[written.mode], SECOND[written.mode]))
     parts.append(("answer", "Reasoning", "The reasoner thinks about the text; it does not see the image"))
-    current = next((step for step, _, _ in parts if step not in written.finished), None)
+    first = next((step for step, _, _ in parts if step not in written.finished), None)
     rows = []
     for step, name, what in parts:
         thoughts, text = written.thoughts(step), written.spoken(step)
         shown = "\n\n".join(filter(None, (thoughts if step == "answer" else "", text))).strip()
-        state = "done" if step in written.finished else "now" if step == current else "later"
+        state = "done" if step in written.finished else current if step == first else "later"
         if state == "done" and not shown:
             continue  # none was needed
         body = BOX.sub(r"<b class='racro-box'>\1</b>", escape(shown)) or (escape(hint) if state == "now" else "")

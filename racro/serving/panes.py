@@ -6,7 +6,7 @@ What is asked and answered is `racro.serving.visit`; the look is `page.css`. Cal
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,12 +24,9 @@ COMPARE = "Compare with the captioner before training"
 NOTHING_TO_COMPARE = "Compare: there is no trained captioner here yet"
 
 ASKED = """() => {
-  document.body.classList.remove("racro-stopped");
   if (window.innerWidth < 800) document.querySelector("#racro-answer-0").scrollIntoView({behavior: "smooth"});
 }"""
 """On a phone the answer stands below the question: who asks is taken there."""
-STOPPED = """() => document.body.classList.add("racro-stopped")"""
-"""What was being written stays. A mark of the page, because Gradio shows the cards of what was cancelled once more."""
 
 
 @dataclass(frozen=True)
@@ -90,11 +87,10 @@ class Panes:
                     self._examples(gr, [inputs[0], self.question])
             outputs = [element for side in sides for element in side.outputs]
             ask = self._asking(gr)
-            events = self.button.click, self.question.submit
-            asking = [event(ask, inputs, outputs, concurrency_limit=None, **private) for event in events]
-            for event in events:
+            for event in (self.button.click, self.question.submit):
+                event(ask, inputs, outputs, concurrency_limit=None, **private)
                 event(None, None, None, js=ASKED)
-            self.stop.click(None, None, None, js=STOPPED, cancels=asking)
+            self.stop.click(self._stopping(gr), None, None, queue=False, **private)
             for side in sides:
                 for button, (vote, _) in zip(side.buttons, CHOICE, strict=True):
                     button.click(self._voting(vote), [side.ballot], [side.said], **private)
@@ -183,11 +179,18 @@ class Panes:
     def _asking(self, gr: Any) -> Callable[..., AsyncIterator[list[Any]]]:
         async def ask(request: Any, *given: Any) -> AsyncIterator[list[Any]]:
             client = request.client.host if request.client else ""
-            async for views in self.visit.ask(client, *given):
+            async for views in self.visit.ask(client, request.session_hash, *given):
                 yield [update for number in range(2) for update in _updates(views[number : number + 1])]
 
         ask.__annotations__["request"] = gr.Request  # by which Gradio knows what to hand over
         return ask
+
+    def _stopping(self, gr: Any) -> Callable[..., Awaitable[None]]:
+        async def stop(request: Any) -> None:  # in the event loop of the questions
+            self.visit.stop(request.session_hash)
+
+        stop.__annotations__["request"] = gr.Request
+        return stop
 
     def _voting(self, vote: Vote) -> Callable[[Ballot | None], str]:
         def voted(ballot: Ballot | None) -> str:

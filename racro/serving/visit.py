@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,6 +17,7 @@ from racro.serving import cards, pictures
 from racro.serving.chat import Inquiry
 from racro.serving.completion import Answered
 from racro.serving.errors import ApiError, invalid
+from racro.serving.narration import Written
 from racro.serving.pairs import Name
 from racro.serving.service import Service
 from racro.serving.votes import Ballot
@@ -39,6 +40,8 @@ class Visit:
     """What the page asks of the server."""
 
     service: Service
+    stops: dict[str, set[asyncio.Event]] = field(default_factory=dict)
+    """Of the questions that are being answered, by their visitor's session: to be set when the visitor stops them."""
 
     @property
     def reasoners(self) -> tuple[str, ...]:
@@ -72,13 +75,39 @@ class Visit:
             return cards.refused(str(error).removeprefix("image 1: "))
         return ""
 
-    async def ask(
-        self, client: str, image: str | None, link: str, question: str, captioner: str, reasoner: str, compare: bool
-    ) -> AsyncIterator[list[View]]:
-        """One view, or two side by side, again and again.
+    def stop(self, session: str) -> None:
+        """End what this visitor has asked: the last views then say what was written until now."""
+        for one in self.stops.get(session, ()):
+            one.set()
 
-        `client`: the visitor's address. `image`: path of an upload; a link comes first.
+    async def ask(self, client: str, session: str, *asked: Any) -> AsyncIterator[list[View]]:
+        """One view, or two side by side, again and again, until all is answered or the visitor stops it.
+
+        `client`: the visitor's address. `asked`: see `_ask`.
         """
+        stop, theirs = asyncio.Event(), self.stops.setdefault(session, set())
+        theirs.add(stop)
+        try:
+            async with contextlib.aclosing(self._ask(stop, client, *asked)) as views:
+                async for view in views:
+                    yield view
+        finally:
+            theirs.discard(stop)
+            if not theirs:
+                self.stops.pop(session, None)
+
+    async def _ask(
+        self,
+        stop: asyncio.Event,
+        client: str,
+        image: str | None,
+        link: str,
+        question: str,
+        captioner: str,
+        reasoner: str,
+        compare: bool,
+    ) -> AsyncGenerator[list[View], None]:
+        """`image`: path of an upload; a link comes first."""
         asked: tuple[str, ...] = (captioner,)
         if compare:
             asked = await asyncio.to_thread(self.compared, captioner)
@@ -93,14 +122,22 @@ class Visit:
             yield [View(cards.failed(str(error), one)) for one in titles]
             return
         inquiries = [Inquiry(str(name), question, (source,)) for name in names]
-        async for number, news in merged([self._answers(inquiry) for inquiry in inquiries]):
+        unfinished = dict.fromkeys(range(len(names)), Written({}, frozenset(), self.mode))
+        async for number, news in merged([self._answers(inquiry) for inquiry in inquiries], stop):
             if isinstance(news, ApiError):
                 views[number] = View(cards.failed(str(news), titles[number]))
+                del unfinished[number]
             elif isinstance(news, Answered):
                 views[number] = View(cards.answered(news, titles[number]), Ballot.of(inquiries[number], news))
+                del unfinished[number]
             elif news is not None:
                 views[number] = View(cards.writing(news, titles[number]))
+                unfinished[number] = news
             yield list(views)
+        for number, written in unfinished.items():
+            views[number] = View(cards.stopped(written, titles[number]))
+        if unfinished:
+            yield views
 
     def _source(self, image: str | None, link: str, question: str) -> str | bytes:
         """The image's file, or its link. Raises ApiError."""
@@ -134,8 +171,8 @@ def title(captioner: str) -> str:
     return TITLES.get(captioner, f"run {captioner}")
 
 
-async def merged(sources: Sequence[AsyncGenerator[Any, None]]) -> AsyncIterator[tuple[int, Any]]:
-    """What several sources give, as it comes, with the source's number. Ends them when it is closed."""
+async def merged(sources: Sequence[AsyncGenerator[Any, None]], stop: asyncio.Event) -> AsyncIterator[tuple[int, Any]]:
+    """What several sources give, as it comes, with the source's number. Ends them when it is closed, or at `stop`."""
     arrived: asyncio.Queue[tuple[int, Any, bool]] = asyncio.Queue()
 
     async def pump(number: int, source: AsyncGenerator[Any, None]) -> None:
@@ -146,11 +183,17 @@ async def merged(sources: Sequence[AsyncGenerator[Any, None]]) -> AsyncIterator[
         finally:
             arrived.put_nowait((number, None, True))
 
-    tasks = [asyncio.ensure_future(pump(number, source)) for number, source in enumerate(sources)]
+    async def watch() -> None:
+        await stop.wait()
+        arrived.put_nowait((0, None, True))
+
+    left = len(sources)
+    tasks = [asyncio.ensure_future(one) for one in (watch(), *(pump(*numbered) for numbered in enumerate(sources)))]
     try:
-        left = len(tasks)
         while left:
             number, made, over = await arrived.get()
+            if stop.is_set():
+                break
             left -= over
             if not over:
                 yield number, made

@@ -88,6 +88,9 @@ def test_one_stops_one_leaves_and_the_third_gets_the_answer(page: Page, server: 
         writing(stops, "")
         stops.click("#racro-stop")
         assert eventually(lambda: server.service.running == 2, 60, 0.05)
+        stops.wait.until(lambda _: stops.shown(".racro-facts") == ["Stopped before its end."])
+        assert stops.shown(".racro-done[data-part=caption] pre") == [CAPTION]
+        assert not stops.driver.find_elements("css selector", ".racro-now"), "nothing is said to be written any more"
         leaves.driver.close()
         assert eventually(lambda: server.service.running == 1, 60, 0.05)
         server.write()
