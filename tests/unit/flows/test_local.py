@@ -12,11 +12,14 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from flows.station import local, tracking
 from flows.station.local import NoServer, prefect_server
+from racro.processes import child
 from racro.processes.child import free_port, reserved_port
+from tests.support.eventually import eventually
 
 
 class Answers(http.server.BaseHTTPRequestHandler):
@@ -173,3 +176,23 @@ def test_a_port_that_is_reserved_is_for_its_server_alone() -> None:
                 return said
 
         assert asyncio.run(serve()) == b"here"
+
+
+@pytest.mark.parametrize("killed", [True, False])
+def test_a_server_that_ends_under_its_user_is_named(killed: bool, tmp_path: Path) -> None:
+    port = free_port()
+    command = child.python("http.server", str(port), "--bind", "127.0.0.1")
+    serving = local._serving("The server", command, {}, tmp_path / "log", f"http://127.0.0.1:{port}/")
+    wanted, line = (local.ServerFailed, "goes on") if killed else (ConnectionError, "refused")
+    with pytest.raises(wanted, match=line), serving:
+        family = psutil.Process().children(recursive=True)
+        [server] = [one for one in family if one.cmdline()[1:4] == command[1:4] and str(port) in one.cmdline()]
+        if killed:
+            supervisor = server.parent()
+            server.kill()
+            assert supervisor is not None and eventually(lambda: not _runs(supervisor))
+        raise ConnectionRefusedError("refused")
+
+
+def _runs(process: psutil.Process) -> bool:
+    return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
