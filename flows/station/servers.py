@@ -135,18 +135,27 @@ def addresses(home: Path) -> dict[str, str]:
     return {"PREFECT_API_URL": f"{station.options.prefect_url}/api", "MLFLOW_TRACKING_URI": station.options.mlflow_url}
 
 
+def check_place(home: Path, options: Options) -> Station | None:
+    """The station that runs here already; None where there is room for one.
+
+    Raises BadOption for a port that is taken or a station that runs with other options.
+    """
+    station = running(home)
+    if station is None:
+        check_ports(options.host, {"--prefect-port": options.prefect_port, "--mlflow-port": options.mlflow_port})
+    elif station.options != options:
+        differing = [name for name, value in options if value != getattr(station.options, name)]
+        raise BadOption(f"a station runs here already, with another {', '.join(differing)}; `racro down` first")
+    return station
+
+
 def up(home: Path, options: Options, postgres: str | None) -> Station:
     """Start the service manager, and return when the servers answer; or return the station that runs already.
 
-    Raises BadOption for a port that is taken or a station that runs with other options, StationFailed.
+    Raises BadOption as `check_place` does, StationFailed.
     """
-    station = running(home)
-    if station is not None:
-        if station.options != options:
-            differing = [name for name, value in options if value != getattr(station.options, name)]
-            raise BadOption(f"a station runs here already, with another {', '.join(differing)}; `racro down` first")
-        return station
-    check_ports(options.host, {"--prefect-port": options.prefect_port, "--mlflow-port": options.mlflow_port})
+    if (there := check_place(home, options)) is not None:
+        return there
     log = home / "station" / "service_manager.log"
     log.parent.mkdir(exist_ok=True)
     file(home).unlink(missing_ok=True)

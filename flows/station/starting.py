@@ -44,10 +44,11 @@ def up(
         mlflow_artifacts=layout.absolute(f"{artifacts}/mlflow" if artifacts else str(home / "mlflow" / "artifacts")),
         postgres=postgres and servers.check_postgres(postgres),
     )
-    say("starting what does not run yet of Prefect, MLflow and workers")
+    there = servers.check_place(home, options)
+    say("starting Prefect, MLflow and workers" if there is None else "they run already; registering what they run")
     if artifacts and "://" in artifacts:
         require_writable(artifacts, f"--artifacts {artifacts}")
-    if postgres and servers.running(home) is None:
+    if postgres and there is None:
         servers.make_databases(postgres)
     started = servers.up(home, options, postgres)
     os.environ.update(servers.addresses(home))
