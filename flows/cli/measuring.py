@@ -77,8 +77,7 @@ def evaluate(
     settings = evaluate_options.mode_settings(
         modes, kind, loaded.judges, captions=captions, caption_temperature=caption_temperature, clues=clues, shots=shots
     )
-    if run is not None:
-        layout.named(root, run)  # a name that cannot be a folder is refused before anything starts
+    running.require_name(run, "evaluation", loaded, root)
     with running.server("flows.evaluation"):
         from flows.cli import terminal
         from flows.evaluation import evaluate as flow

@@ -17,7 +17,9 @@ from flows.station import local, tracking
 from racro import imports
 from racro.config import Recipe, loading
 from racro.errors import BadInput
+from racro.identity import recipe_digest
 from racro.models import devices
+from racro.storage import layout, runs
 
 
 def load(recipe: str, overrides: list[str] | None) -> Recipe:
@@ -44,6 +46,18 @@ def require_people(option: str) -> None:
             f"{option}: people answer in Prefect's UI, and no server runs that they could open; `racro up` first, or "
             "set PREFECT_API_URL"
         )
+
+
+def require_name(run: str | None, kind: runs.Kind, recipe: Recipe, root: str) -> None:
+    """Raises BadName for a name that cannot be a folder, NameTaken for one of another run, before anything starts.
+
+    On a store elsewhere the flow looks who has the name: an answer from there may take as long as a server.
+    """
+    if run is None:
+        return
+    layout.named(root, run)
+    if "://" not in root:
+        runs.require(layout.absolute(root), run, runs.Owner(kind=kind, recipe=recipe_digest(recipe)))
 
 
 @contextlib.contextmanager

@@ -29,8 +29,7 @@ def train(
     loaded = running.load(recipe, overrides)
     colocation.require(loaded)
     mirrors.require(loaded)
-    if run is not None:
-        layout.named(root, run)  # a name that cannot be a folder is refused before anything starts
+    running.require_name(run, "training", loaded, root)
     if approve:
         running.require_people("--approve")
     with running.server("flows.training"):
@@ -56,8 +55,7 @@ def profile(
 ) -> None:
     """Measure how often the untrained captioner's captions of each training problem lead to the right answer."""
     loaded = running.load(recipe, overrides)
-    if run is not None:
-        layout.named(root, run)  # a name that cannot be a folder is refused before anything starts
+    running.require_name(run, "profile", loaded, root)
     with running.server("flows.profiling"):
         from flows.cli import terminal
         from flows.profiling import profile as flow
@@ -87,6 +85,7 @@ def sweep(
     sweep_plan.check(loaded, plan)
     name = run or f"{Path(recipe).stem}-{sweep_plan.sweep_name(loaded, plan)}"
     sweep_plan.require_room(name)
+    running.require_name(run, "sweep", loaded, root)
     with running.server("flows.sweep"):
         from flows.cli import terminal
         from flows.sweep import sweep as flow

@@ -32,11 +32,15 @@ class Owner(BaseModel):
 
 def take(root: str, name: str, owner: Owner) -> None:
     """Give the name to this run, which may have it already. Raises BadName, NameTaken."""
+    if require(root, name, owner) is None and not create_file(layout.owner(root, name), to_json(owner).encode()):
+        require(root, name, owner)  # another run took it in between
+
+
+def require(root: str, name: str, owner: Owner) -> Owner | None:
+    """Who has the name, if that is this run; None while it is free. Raises BadName, NameTaken."""
     held = holder(root, name)
-    if held is None and create_file(layout.owner(root, name), to_json(owner).encode()):
-        return
-    held = held or holder(root, name)  # another run took it in between
-    assert held is not None
+    if held is None:
+        return None
     article = {"evaluation": "an"}.get(held.kind, "a")
     if held.kind != owner.kind:
         what = f"{article} {held.kind}"
@@ -45,7 +49,7 @@ def take(root: str, name: str, owner: Owner) -> None:
     elif held.asked and owner.asked and held.asked != owner.asked:
         what = f"{article} {held.kind} of something else"
     else:
-        return
+        return held
     raise NameTaken(f"--run {name}: holds {what}; choose another name, or delete {layout.run(root, name)}")
 
 

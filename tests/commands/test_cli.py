@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from racro.storage import runs
 from racro.summary import Summary
 from tests.conftest import EMBEDDED_RECIPE, TINY
 from tests.support.forkserver import STATE, Done, run, typed
@@ -68,6 +69,19 @@ def test_a_bad_recipe_or_name_is_one_line_and_leaves_nothing(tmp_path: Path, arg
     assert (done.code, done.out) == (2, "")
     assert line in done.err and len(done.err.splitlines()) == 1
     assert left(tmp_path) == ["home", "tmp", "work"]
+
+
+@pytest.mark.parametrize(
+    "command", [["train"], ["profile"], ["evaluate"], ["sweep", "--axis", "iterations=1,2"]], ids=str
+)
+def test_a_name_of_something_else_is_one_line_before_a_server_starts(command: list[str], tmp_path: Path) -> None:
+    root = tmp_path / "work" / "runs"
+    kind: runs.Kind = "profile" if command[0] != "profile" else "sweep"
+    runs.take(str(root), "mine", runs.Owner(kind=kind, recipe="another"))
+    done = racro(tmp_path, command[0], "smoke", *command[1:], "--run", "mine")
+    assert (done.code, done.out) == (2, "")
+    [line] = done.err.splitlines()
+    assert line.startswith(f"racro: --run mine: holds a {kind}; choose another name")
 
 
 WORDLESS = """
