@@ -75,7 +75,7 @@ def find(response: str, gold: Gold) -> str | None:
     Raises GraderFailed.
     """
     gold = target(gold)
-    text = with_capitals(final_part(response), gold)
+    text = _as_asked(final_part(response), gold)
     mark = tagged(text)
     if mark is not None and _box(text[mark.end :], gold) is None and (found := _in_tags(mark, gold)):
         return found
@@ -84,10 +84,21 @@ def find(response: str, gold: Gold) -> str | None:
     return _in_text(text, gold)
 
 
+def _as_asked(text: str, gold: Gold) -> str:
+    """With the capitals of the question's letters; where it asks for a ratio as a number, "3:2" is 3/2."""
+    text = with_capitals(text, gold)
+    if ":" in text and gold.kind in ("integer", "float") and "ratio" in gold.question.lower():
+        return _RATIO.sub(r"\1/\2", text)
+    return text
+
+
+_RATIO = re.compile(r"(?<![\d:.])(\d{1,9}(?:\.\d{1,9})?)\s?:\s?(\d{1,9}(?:\.\d{1,9})?)(?![\d:]|\.\d)")
+
+
 def _closed(response: str, gold: Gold) -> str | None:
     """The answer of an output that was cut off."""
     gold = target(gold)
-    text = with_capitals(final_part(response), gold)
+    text = _as_asked(final_part(response), gold)
     mark = tagged(text)
     if mark is not None and mark.closed and _box(text[mark.end :], gold) is None:
         return _in_tags(mark, gold)
@@ -154,7 +165,7 @@ _WORD = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{2,}")
 def equal(found: str, gold: Gold) -> bool:
     """Do a found answer and the gold answer say the same? Raises GraderFailed."""
     gold = target(gold)
-    found = with_capitals(unstyled(normalised(found)).rstrip("。 "), gold)
+    found = _as_asked(unstyled(normalised(found)).rstrip("。 "), gold)
     if len(found) > LONGEST_ANSWER:
         return False
     if found == gold.answer and gold.kind in DATED:
