@@ -108,7 +108,9 @@ def test_a_store_that_cannot_be_used_is_one_line(
     other = Workplace(tmp_path / "other", "--artifacts", root.removesuffix("/runs"))
     done = other.racro("up", *other.options, **environment)
     assert (done.returncode, done.stdout) == (2, "")
-    [line] = done.stderr.splitlines()
+    lines = done.stderr.splitlines()
+    assert len(lines) == 2, "before it connects, it says what it does"
+    line = lines[-1]
     assert line.startswith(f"racro: --artifacts {root.removesuffix('/runs')}: cannot be written to ({said}")
     assert line.endswith("check bucket, keys and endpoint (AWS_*), or choose another place")
     assert store.secret not in line and not other.processes()
