@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from flows import interruption
 from flows.saying import say
@@ -17,9 +18,11 @@ from flows.station import local, tracking
 from racro import imports
 from racro.config import Recipe, loading
 from racro.errors import BadInput
-from racro.identity import recipe_digest
 from racro.models import devices
-from racro.storage import layout, runs
+from racro.storage import layout
+
+if TYPE_CHECKING:
+    from racro.storage.runs import Kind
 
 
 def load(recipe: str, overrides: list[str] | None) -> Recipe:
@@ -48,13 +51,16 @@ def require_people(option: str) -> None:
         )
 
 
-def require_name(run: str | None, kind: runs.Kind, recipe: Recipe, root: str) -> None:
+def require_name(run: str | None, kind: Kind, recipe: Recipe, root: str) -> None:
     """Raises BadName for a name that cannot be a folder, NameTaken for one of another run, before anything starts.
 
     On a store elsewhere the flow looks who has the name: an answer from there may take as long as a server.
     """
     if run is None:
         return
+    from racro.identity import recipe_digest
+    from racro.storage import runs
+
     layout.named(root, run)
     if "://" not in root:
         runs.require(layout.absolute(root), run, runs.Owner(kind=kind, recipe=recipe_digest(recipe)))
