@@ -60,6 +60,7 @@ LIVE_HEIGHT = 1180
 """Of a window that shows the stages above and the artifacts below."""
 ROOT = "s3://team/runs"
 """What a person might type into a form for the root."""
+TOP = "for (const element of document.querySelectorAll('*')) element.scrollTop = 0"
 DEADLINE = 120
 """Seconds for a page to show what the picture is for."""
 STILL = 2
@@ -221,6 +222,7 @@ def picture(browser: webdriver.Chrome, page: Page) -> bytes:
         if (field.get_attribute("value") or "").startswith(tempfile.gettempdir()):  # the root of this training
             field.clear()
             field.send_keys(ROOT)
+            browser.execute_script(TOP)  # typing has scrolled to the field
     if page.sought:
         browser.find_element(By.CSS_SELECTOR, "input[role=searchbox]").send_keys(page.sought)
         wait.until(still, f"{page.url} does not stand still")
