@@ -29,9 +29,9 @@ Overrides = tuple[str, ...]
 
 def run_name() -> str:
     """Name of a flow run: the one typed into Prefect's "Run Name", its parameter `run`, or one made of its recipe."""
-    typed, given = flow_run.name, flow_run.parameters
-    if typed and not invented(typed):
-        return str(typed)
+    if typed := _typed():
+        return typed
+    given = flow_run.parameters
     if given.get("run"):
         return str(given["run"])
     try:
@@ -42,8 +42,13 @@ def run_name() -> str:
 
 def _file_name() -> str:
     """Name of a flow run: the one typed into Prefect's "Run Name", or the file of its answers."""
-    typed = flow_run.name
-    return str(typed if typed and not invented(typed) else flow_run.parameters["answers"])
+    return _typed() or str(flow_run.parameters["answers"])
+
+
+def _typed() -> str:
+    """What a person typed into "Run Name"; empty where nobody did."""
+    name = str(flow_run.name or "")
+    return "" if invented(name) else name
 
 
 @flow(name="train", flow_run_name=run_name, persist_result=False, on_failure=[events.failed])

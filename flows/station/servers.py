@@ -150,12 +150,10 @@ def check_place(home: Path, options: Options) -> Station | None:
 
 
 def up(home: Path, options: Options, postgres: str | None) -> Station:
-    """Start the service manager, and return when the servers answer; or return the station that runs already.
+    """Start the service manager where `check_place` found none, and return when the servers answer.
 
-    Raises BadOption as `check_place` does, StationFailed.
+    Raises StationFailed.
     """
-    if (there := check_place(home, options)) is not None:
-        return there
     log = home / "station" / "service_manager.log"
     log.parent.mkdir(exist_ok=True)
     file(home).unlink(missing_ok=True)

@@ -50,14 +50,14 @@ def up(
         require_writable(artifacts, f"--artifacts {artifacts}")
     if postgres and there is None:
         servers.make_databases(postgres)
-    started = servers.up(home, options, postgres)
+    station = there or servers.up(home, options, postgres)
     os.environ.update(servers.addresses(home))
     from flows.station import registration
 
     names = registration.register(options.root, silence, notify)
     if not registration.wait_for_workers(workers):
         raise servers.StationFailed(f"not all of {workers} workers came up; their logs are in {home / 'station'}")
-    values = options.public_prefect_url, started.options.mlflow_url, options.root, str(home / "station")
+    values = options.public_prefect_url, station.options.mlflow_url, options.root, str(home / "station")
     for heading, value in zip(HEADINGS, values, strict=True):
         print(f"{heading:<9}{value}")
     print(f"Ready:   {', '.join(names)}. `racro down` stops all.", flush=True)
