@@ -171,7 +171,7 @@ class Node(Machine):
 
     def meeting(self) -> Meeting:
         """Where the processes of a trainer meet whose first is here."""
-        return Meeting(self.address, self.call(free_port))
+        return Meeting(self.address, self.call(free_port, self.address))
 
     def kill(self) -> None:
         """End the actor, and with it what it started."""

@@ -149,9 +149,9 @@ def reserved_port() -> Iterator[int]:
         yield port
 
 
-def free_port() -> int:
-    """A TCP port of the loopback interface that is free now. Another process may take it before you do."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+def free_port(address: str = "127.0.0.1") -> int:
+    """A TCP port of an address of this machine that is free now. Another process may take it before you do."""
+    with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as probe:
+        probe.bind((address, 0))
         port: int = probe.getsockname()[1]
         return port

@@ -3,7 +3,8 @@
     python -P -m tests.support.conducting
 
 Reads a line for each training from standard input, `{"run", "root", "recipe", "settings", "stops"}`, and says `["done",
-SUMMARY]` at its end. `stops` are moments in their order: at each it says `[MOMENT, PLACES]` and waits for another line.
+SUMMARY]` at its end. `stops` are moments in their order: at each it says `[MOMENT, PLACES]` and waits for another line;
+`again` has it stop at the next moment of this kind too.
 `caption`, `reason`: the captioner of a training, a reasoner has answered; `update`: one begins; PLACES are addresses of
 the nodes that work on it. `begin STAGE`: this process is to make an artifact; `commit STAGE`: its files are written,
 its record is not; PLACES is its folder. A line `{"fetch": URI, "to": FOLDER}` copies from a storage that only the
@@ -60,9 +61,9 @@ class Conductor:
     def reached(self, moment: str, places: list[str]) -> None:
         """Stop, if this is the next moment to stop at."""
         if self.stops[:1] == [moment]:
-            del self.stops[0]
             self.say(moment, places)
-            sys.stdin.readline()
+            if json.loads(sys.stdin.readline()) != "again":
+                del self.stops[0]
 
     def watch(self) -> None:
         """Have everything that happens said to `reached`."""

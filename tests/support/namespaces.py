@@ -25,7 +25,7 @@ from tests.support.debian import required
 NETWORK = "10.83.7"
 INIT = ("sh", "-c", 'trap "" CHLD; echo; exec cat')
 """The first process of a namespace: says that it is there. The kernel takes away what ends in it."""
-USER = () if os.geteuid() == 0 else ("user",)
+USER = () if os.geteuid() == 0 else ("user", "preserve-credentials")
 """Who is not root may make networks only in a namespace of users, where he is."""
 
 
@@ -138,14 +138,15 @@ class Laboratory:
         except PermissionError as error:
             must = os.environ.get("CI") == "true" and not USER
             (pytest.fail if must else pytest.skip)(f"no namespaces may be made here: {error}")
-        self.disk = Path(tempfile.mkdtemp(prefix="racro-"))  # short: Ray's sockets are in it
         self.made = 0
 
     def __enter__(self) -> Laboratory:
-        self.around.script(f"""
+        bridge = f"""
             ip link add switch type bridge
             ip address add {NETWORK}.254/24 dev switch
-            ip link set switch up""", kinds=("net",))  # fmt: skip
+            ip link set switch up"""
+        self.around.script(bridge, kinds=("net",))
+        self.disk = Path(tempfile.mkdtemp(prefix="racro-"))  # short: Ray's sockets are in it
         return self
 
     def __exit__(self, *_: object) -> None:
