@@ -112,6 +112,7 @@ LONGEST = (
     "tests/pipelines/test_bad_input.py",
     "tests/pipelines/test_stages.py",
     "tests/cluster/test_training.py",
+    "tests/cluster/test_namespaces.py",
     "tests/commands/test_wheel.py",
     "tests/docs/test_notebooks.py",
     "tests/commands/test_serve_command.py",

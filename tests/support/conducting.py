@@ -48,7 +48,7 @@ class Conductor:
             asked = json.loads(line)
             if "fetch" in asked:
                 fs, path = opened(asked["fetch"])
-                fs.get(path, asked["to"], recursive=True)
+                fs.get(f"{path}/", asked["to"], recursive=True)
                 self.say("fetched", asked["to"])
             else:
                 self.stops = asked["stops"]
