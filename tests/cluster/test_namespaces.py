@@ -24,7 +24,7 @@ from tests.support.eventually import eventually
 from tests.support.namespaces import Laboratory, Machine
 from tests.support.s3 import BUCKET
 
-SOON = 300.0
+SOON = 900.0
 PORT = 6379
 WEIGHTS = "model.safetensors"
 ALONE = (
