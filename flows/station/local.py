@@ -23,6 +23,7 @@ from flows.station import servers
 from racro import home as state
 from racro.errors import BadInput
 from racro.processes.child import SAFE_PATH, Child, ending, python, reserved_port
+from racro.storage.files import in_time
 
 QUIET = {
     # load bars would break ours
@@ -55,6 +56,8 @@ STOP_DEADLINE = 10.0
 
 AWAY_DEADLINE = 15.0
 """Seconds for a server that others run to answer. One that is being restarted comes back in time."""
+LONGEST = 1 << 20
+"""Bytes of an answer that are waited for."""
 
 
 class ServerFailed(RuntimeError):
@@ -185,10 +188,15 @@ def first_answer(url: str, fault: str) -> tuple[int, str]:
     A server that does not answer, or only with errors of its own, has AWAY_DEADLINE to get well.
     """
     end = time.monotonic() + AWAY_DEADLINE
+
+    def ask() -> tuple[int, str]:
+        with urllib.request.urlopen(f"{url.rstrip('/')}/health", timeout=AWAY_DEADLINE) as answer:
+            answer.read(LONGEST)
+            return answer.status, answer.headers.get_content_type()
+
     while True:
         try:
-            with urllib.request.urlopen(f"{url.rstrip('/')}/health", timeout=AWAY_DEADLINE) as answer:
-                return answer.status, answer.headers.get_content_type()
+            return in_time(ask, max(1.0, end - time.monotonic()))  # urllib's limit is for each read
         except urllib.error.HTTPError as error:
             if error.code < 500:
                 return error.code, ""

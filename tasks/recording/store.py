@@ -26,8 +26,9 @@ MET = "IntegrityError"
 IMPATIENT = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "15"}
 """For each request of MLflow's own client. By its defaults, one to a server that is away takes 4 minutes and one to a
 server that hangs 16; records are tried again by `track.logged`, which knows when it is enough."""
-DEADLINE = 25.0
-"""Seconds for the store to answer. A server that is being restarted comes back in time."""
+DEADLINE = 20.0
+"""Seconds for the store to answer. A server that is being restarted comes back in time; and with the start of a command
+it is less than half a minute."""
 
 
 class NoStore(BadInput):
@@ -41,15 +42,12 @@ def client() -> MlflowClient:
     for name, value in IMPATIENT.items():
         os.environ.setdefault(name, value)
     uri = get_tracking_uri()
-    end = time.monotonic() + DEADLINE
     with answering():
-        if uri.startswith(("http://", "https://")):
-            _wait_for(f"{uri.rstrip('/')}/health", end)
         if uri.startswith("sqlite:"):  # making a new database takes its time on a busy machine
             with in_turn("mlflow"):  # two that made it at once would leave it broken
                 _look_up(uri)
         else:
-            in_time(lambda: _look_up(uri), max(1.0, end - time.monotonic()))
+            in_time(lambda: _reach(uri), DEADLINE)
     return MlflowClient(uri)
 
 
@@ -78,8 +76,15 @@ def _look_up(uri: str) -> None:
         raise MlflowException("something else than MLflow answers there")
 
 
-def _wait_for(url: str, end: float) -> None:
-    """Wait until the server answers anything. Raises the last failure, OSError or ValueError."""
+def _reach(uri: str) -> None:
+    """Look into a store elsewhere, once it answers anything. Raises the last failure, OSError or ValueError."""
+    if uri.startswith(("http://", "https://")):
+        _wait_for(f"{uri.rstrip('/')}/health")
+    _look_up(uri)
+
+
+def _wait_for(url: str) -> None:
+    end = time.monotonic() + DEADLINE - 1  # what it fails with says more than that time is up
     while True:
         try:
             urllib.request.urlopen(url, timeout=max(1.0, min(10.0, end - time.monotonic()))).close()

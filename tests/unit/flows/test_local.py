@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import http.server
 import importlib.metadata
 import os
 import socket
 import socketserver
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -56,6 +58,35 @@ def stranger() -> Iterator[str]:
     with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Banner) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+
+
+class Slow(socketserver.BaseRequestHandler):
+    """Begins with an answer of HTTP that never ends, a letter of a header at a time."""
+
+    def handle(self) -> None:
+        with contextlib.suppress(OSError):
+            self.request.sendall(b"HTTP/1.1 200 OK\r\n")
+            while not time.sleep(0.1):
+                self.request.sendall(b"x")
+
+
+class Halfway(socketserver.BaseRequestHandler):
+    """Sends all headers, and nothing of what they announce."""
+
+    def handle(self) -> None:
+        self.request.recv(1024)
+        self.request.sendall(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 9\r\n\r\n")
+        self.request.recv(1024)  # until the other side has enough
+
+
+@pytest.fixture(params=[Slow, Halfway])
+def unending(request: pytest.FixtureRequest) -> Iterator[str]:
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), request.param) as server:
+        server.daemon_threads = True
+        server.block_on_close = False
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"127.0.0.1:{server.server_address[1]}"
         server.shutdown()
 
 
@@ -124,6 +155,20 @@ def test_a_tracking_server_that_is_away_is_one_line(
         tracking.require()
     assert str(refused.value).startswith(f"MLFLOW_TRACKING_URI: {scheme}://{host} does not answer (")
     assert "\n" not in str(refused.value) and "secret" not in str(refused.value)
+
+
+def test_an_answer_that_does_not_end_is_none(unending: str) -> None:
+    with pytest.raises(NoServer, match=r"^here: (no answer within 1 s|timed out)$"):
+        local.first_answer(f"http://{unending}", "here: {}")
+
+
+def test_a_database_that_takes_connections_and_is_mute_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        where = f"127.0.0.1:{mute.getsockname()[1]}/runs"
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"postgresql://user:secret@{where}")
+        with pytest.raises(NoServer) as refused:
+            tracking.require()
+    assert str(refused.value).startswith(f"MLFLOW_TRACKING_URI: postgresql://{where} does not answer (no answer within")
 
 
 @pytest.mark.parametrize(
