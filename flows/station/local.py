@@ -17,9 +17,10 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 
-from flows.station import servers
+from flows.station import lost, servers
 from racro import home as state
 from racro.errors import BadInput
 from racro.processes.child import SAFE_PATH, Child, ending, python, reserved_port
@@ -118,14 +119,15 @@ def prefect_server(home: Path, port: int | None = None, meanwhile: Callable[[], 
     """
     if configured := os.environ.get("PREFECT_API_URL"):
         _require_prefect(configured)
-        meanwhile()
-        yield configured
+        with lost.living(home):
+            meanwhile()
+            yield configured
         return
-    with contextlib.nullcontext(port) if port else reserved_port() as port:
-        yield from _prefect_server(home, port, meanwhile)
+    with contextlib.nullcontext(port) if port else reserved_port() as port, lost.living(home) as since:
+        yield from _prefect_server(home, port, meanwhile, since)
 
 
-def _prefect_server(home: Path, port: int, meanwhile: Callable[[], None]) -> Iterator[str]:
+def _prefect_server(home: Path, port: int, meanwhile: Callable[[], None], since: datetime) -> Iterator[str]:
     environment = {f"PREFECT_SERVER_SERVICES_{name}_ENABLED": "false" for name in SERVICES_OFF}
     environment |= {
         "PREFECT_UI_API_URL": f"http://127.0.0.1:{port}/api",
@@ -147,6 +149,7 @@ def _prefect_server(home: Path, port: int, meanwhile: Callable[[], None]) -> Ite
             _serving("Prefect's server", command, environment, log, f"{url}/health", ASK, use),
         ):
             made()
+            lost.report(since)
             try:
                 yield url
             finally:
@@ -175,31 +178,32 @@ def _require_prefect(url: str) -> None:
         f"PREFECT_API_URL: {url} is no Prefect server that can be used ({{}}); give the address of its API, "
         "http://HOST:4200/api, or unset the variable"
     )
-    status, kind = first_answer(url, fault)
+    status, kind, body = first_answer(url, fault)
     if status in (401, 403):
         return  # Prefect sends the key, and has words of its own for a wrong one
     if status != 200 or kind == "text/html":
         raise NoServer(fault.format(f"it answers {status}" if status != 200 else "it answers with a web page"))
+    if body.lstrip()[:1] in (b"{", b"["):
+        raise NoServer(fault.format("it answers as another program"))
 
 
-def first_answer(url: str, fault: str) -> tuple[int, str]:
-    """Status and content type of what a server says about its health. Raises NoServer: `fault` with the reason in it.
+def first_answer(url: str, fault: str) -> tuple[int, str, bytes]:
+    """Status, content type and text of what a server says about its health. Raises NoServer: `fault` with the reason.
 
     A server that does not answer, or only with errors of its own, has AWAY_DEADLINE to get well.
     """
     end = time.monotonic() + AWAY_DEADLINE
 
-    def ask() -> tuple[int, str]:
+    def ask() -> tuple[int, str, bytes]:
         with urllib.request.urlopen(f"{url.rstrip('/')}/health", timeout=AWAY_DEADLINE) as answer:
-            answer.read(LONGEST)
-            return answer.status, answer.headers.get_content_type()
+            return answer.status, answer.headers.get_content_type(), answer.read(LONGEST)
 
     while True:
         try:
             return in_time(ask, max(1.0, end - time.monotonic()))  # urllib's limit is for each read
         except urllib.error.HTTPError as error:
             if error.code < 500:
-                return error.code, ""
+                return error.code, "", b""
             reason = f"it answers {error.code}"
         except OSError as error:
             reason = " ".join(str(getattr(error, "reason", error)).split())

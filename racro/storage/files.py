@@ -159,8 +159,8 @@ def probe(folder: str, seconds: float) -> None:
     in_time(write, seconds)
 
 
-def require_writable(folder: str, option: str, seconds: float = 30.0) -> None:
-    """Write a test file, before hours of work. Raises Unwritable, which names the option that gave the folder."""
+def require_writable(folder: str, option: str, seconds: float = 20.0) -> None:
+    """Write a test file, before hours of work; with the start of a command it takes less than half a minute. Raises Unwritable, which names the option that gave the folder."""
     try:
         probe(folder, seconds)
     except Exception as error:  # each file system has errors of its own for what is missing, closed or out of reach

@@ -9,15 +9,19 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from pathlib import Path
 
 from mlflow import MlflowClient, get_tracking_uri
 from mlflow.exceptions import MlflowException
+from sqlalchemy import make_url
 
 from racro.errors import BadInput
 from racro.storage.files import in_time
 from tasks.running.locks import in_turn
 
 EXPERIMENT = "racro"
+FLOW_RUN = "prefect.flow_run_id"
+"""Tag of a run: the flow run that made it, or went on with it last."""
 HEALING = ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED", "RESOURCE_ALREADY_EXISTS")
 """MLflow's codes for what another attempt may get past; it gives a lost connection the first. What somebody else made
 at the same moment is found the next time."""
@@ -44,6 +48,7 @@ def client() -> MlflowClient:
     uri = get_tracking_uri()
     with answering():
         if uri.startswith("sqlite:"):  # making a new database takes its time on a busy machine
+            _require_file(uri)
             with in_turn("mlflow"):  # two that made it at once would leave it broken
                 _look_up(uri)
         else:
@@ -68,6 +73,18 @@ def answering() -> Iterator[None]:
         raise NoStore(
             f"MLFLOW_TRACKING_URI: {plain(uri)} does not answer ({reason}); start it, or unset the variable"
         ) from error
+
+
+def _require_file(uri: str) -> None:
+    """Raises MlflowException where no database can be, for which MLflow itself tries for two minutes."""
+    database = make_url(uri).database or ":memory:"
+    if database.startswith((":memory:", "file:")):
+        return
+    try:
+        Path(database).parent.mkdir(parents=True, exist_ok=True)
+        open(database, "ab").close()
+    except OSError as error:
+        raise MlflowException(str(error.strerror)) from error
 
 
 def _look_up(uri: str) -> None:

@@ -45,7 +45,7 @@ def stranger() -> Iterator[str]:
         server.shutdown()
 
 
-@pytest.mark.parametrize("kind", ["dead", "silent", "stranger", "folder", "unknown"])
+@pytest.mark.parametrize("kind", ["dead", "silent", "stranger", "folder", "unknown", "file", "no file"])
 def test_a_tracking_store_that_cannot_be_used_is_one_line_within_half_a_minute(
     kind: str, silent: str, stranger: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -57,9 +57,12 @@ def test_a_tracking_store_that_cannot_be_used_is_one_line_within_half_a_minute(
         "stranger": stranger,
         "folder": "./mlruns",
         "unknown": "nonsense://x",
+        "file": "sqlite:////proc/mlflow.db",
+        "no file": f"sqlite:///{tmp_path}/taken/mlflow.db",
     }[kind]
     monkeypatch.setattr(store, "get_tracking_uri", lambda: uri)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    (tmp_path / "taken").touch()
     before = threading.active_count()
     started = time.monotonic()
     with pytest.raises(NoStore, match=r"^MLFLOW_TRACKING_URI: ") as refused:
