@@ -159,7 +159,7 @@ def probe(folder: str, seconds: float) -> None:
     in_time(write, seconds)
 
 
-def require_writable(folder: str, option: str, seconds: float = 20.0) -> None:
+def require_writable(folder: str, option: str, seconds: float = 18.0) -> None:
     """Write a test file, before hours of work; with the start of a command it takes less than half a minute. Raises Unwritable, which names the option that gave the folder."""
     try:
         probe(folder, seconds)
@@ -183,7 +183,7 @@ def in_time(action: Callable[[], T], seconds: float) -> T:
     try:
         return result.result(seconds)
     except FutureTimeout as error:
-        raise TimeoutError(f"no answer within {seconds:g} s") from error
+        raise TimeoutError(f"no answer within {seconds:.3g} s") from error
 
 
 # --- whole files ------------------------------------------------------------------------------------------------------

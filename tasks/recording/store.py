@@ -30,7 +30,7 @@ MET = "IntegrityError"
 IMPATIENT = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "15"}
 """For each request of MLflow's own client. By its defaults, one to a server that is away takes 4 minutes and one to a
 server that hangs 16; records are tried again by `track.logged`, which knows when it is enough."""
-DEADLINE = 20.0
+DEADLINE = 18.0
 """Seconds for the store to answer. A server that is being restarted comes back in time; and with the start of a command
 it is less than half a minute."""
 
