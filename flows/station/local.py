@@ -185,9 +185,10 @@ def _require_prefect(url: str) -> None:
         raise NoServer(fault.format(f"it answers {status}" if status != 200 else "it answers with a web page"))
     if body.lstrip()[:1] in (b"{", b"["):
         raise NoServer(fault.format("it answers as another program"))
+    first_answer(url, fault, "ready")  # it is healthy also while its database is away
 
 
-def first_answer(url: str, fault: str) -> tuple[int, str, bytes]:
+def first_answer(url: str, fault: str, page: str = "health") -> tuple[int, str, bytes]:
     """Status, content type and text of what a server says about its health. Raises NoServer: `fault` with the reason.
 
     A server that does not answer, or only with errors of its own, has AWAY_DEADLINE to get well.
@@ -195,7 +196,7 @@ def first_answer(url: str, fault: str) -> tuple[int, str, bytes]:
     end = time.monotonic() + AWAY_DEADLINE
 
     def ask() -> tuple[int, str, bytes]:
-        with urllib.request.urlopen(f"{url.rstrip('/')}/health", timeout=AWAY_DEADLINE) as answer:
+        with urllib.request.urlopen(f"{url.rstrip('/')}/{page}", timeout=AWAY_DEADLINE) as answer:
             return answer.status, answer.headers.get_content_type(), answer.read(LONGEST)
 
     while True:

@@ -158,6 +158,22 @@ def test_a_tracking_server_that_is_away_is_one_line(
     assert "\n" not in str(refused.value) and "secret" not in str(refused.value)
 
 
+def test_a_prefect_server_without_its_database_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Unready(Answers):
+        """As Prefect's server while its database is away."""
+
+        def do_GET(self) -> None:
+            self.path = "/200/json" if self.path == "/api/health" else "/503/json"
+            super().do_GET()
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Unready) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setenv("PREFECT_API_URL", f"http://127.0.0.1:{server.server_address[1]}/api")
+        with pytest.raises(NoServer, match=r"/api is no Prefect server that can be used \(it answers 503\)"):
+            prefect_server(tmp_path).__enter__()
+        server.shutdown()
+
+
 def test_an_answer_that_does_not_end_is_none(unending: str) -> None:
     with pytest.raises(NoServer, match=r"^here: (no answer within 1 s|timed out)$"):
         local.first_answer(f"http://{unending}", "here: {}")
