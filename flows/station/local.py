@@ -24,7 +24,7 @@ from flows.station import lost, servers
 from racro import home as state
 from racro.errors import BadInput
 from racro.processes.child import SAFE_PATH, Child, ending, python, reserved_port
-from racro.storage.files import in_time
+from racro.storage.files import full_disk_as_such, in_time
 
 QUIET = {
     # load bars would break ours
@@ -245,20 +245,22 @@ def _serving(
 
     try:
         meanwhile()
-        try:
-            up = server.wait_until(ready, START_DEADLINE)
-        except TimeoutError as error:
-            raise ServerFailed(f"{name} was not ready after {START_DEADLINE:.0f} s; its log is {log}") from error
-        if not up:
-            how = ending(server.poll() or 0)
-            raise ServerFailed(f"{name} ended before it was ready ({how}: {server.last_words(1)}); its log is {log}")
+        with full_disk_as_such(str(log.parent)):
+            try:
+                up = server.wait_until(ready, START_DEADLINE)
+            except TimeoutError as error:
+                raise ServerFailed(f"{name} was not ready after {START_DEADLINE:.0f} s; its log is {log}") from error
+            if not up:
+                how = f"{ending(server.poll() or 0)}: {server.last_words(1)}"
+                raise ServerFailed(f"{name} ended before it was ready ({how}); its log is {log}")
         try:
             yield
         except BadInput:
             raise
         except Exception as error:  # a library's words for a server that is no longer there
             if (code := server.poll()) is None:
-                raise
+                with full_disk_as_such(str(log.parent)):
+                    raise
             raise ServerFailed(
                 f"{name} ended while it was used ({ending(code)}); its log is {log}; the same command goes on where it "
                 "stopped"

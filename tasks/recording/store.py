@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import os
 import time
@@ -16,7 +17,7 @@ from mlflow.exceptions import MlflowException
 from sqlalchemy import make_url
 
 from racro.errors import BadInput
-from racro.storage.files import in_time
+from racro.storage.files import full_disk_as_such, in_time
 from tasks.running.locks import in_turn
 
 EXPERIMENT = "racro"
@@ -41,15 +42,16 @@ class NoStore(BadInput):
 
 def client() -> MlflowClient:
     """A client of the store in MLFLOW_TRACKING_URI. Raises NoStore, within half a minute."""
-    for noisy in ("alembic", "mlflow", "urllib3"):  # migrations of a new database, start and stop of the monitor
+    for noisy in ("alembic", "urllib3"):  # migrations of a new database
         logging.getLogger(noisy).setLevel(logging.ERROR)
+    logging.getLogger("mlflow").setLevel(logging.CRITICAL)  # it logs what it raises too, a page each time
     for name, value in IMPATIENT.items():
         os.environ.setdefault(name, value)
     uri = get_tracking_uri()
     with answering():
         if uri.startswith("sqlite:"):  # making a new database takes its time on a busy machine
-            _require_file(uri)
-            with in_turn("mlflow"):  # two that made it at once would leave it broken
+            folder = _require_file(uri)
+            with in_turn("mlflow"), full_disk_as_such(folder):  # two that made it at once would leave it broken
                 _look_up(uri)
         else:
             in_time(lambda: _reach(uri), DEADLINE)
@@ -69,22 +71,25 @@ def answering() -> Iterator[None]:
             "sqlite:////path/mlflow.db, or a server, or unset it"
         ) from error
     except Exception as error:  # each kind of store has its own
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise NoStore(f"MLFLOW_TRACKING_URI: {plain(uri)}: {error.strerror}; make room") from error
         reason = " ".join(str(getattr(error, "reason", error)).split())[:200] or type(error).__name__
         raise NoStore(
             f"MLFLOW_TRACKING_URI: {plain(uri)} does not answer ({reason}); start it, or unset the variable"
         ) from error
 
 
-def _require_file(uri: str) -> None:
-    """Raises MlflowException where no database can be, for which MLflow itself tries for two minutes."""
+def _require_file(uri: str) -> str:
+    """The folder of a local database. Raises MlflowException where none can be; MLflow itself tries for two minutes."""
     database = make_url(uri).database or ":memory:"
     if database.startswith((":memory:", "file:")):
-        return
+        return "."
     try:
         Path(database).parent.mkdir(parents=True, exist_ok=True)
         open(database, "ab").close()
     except OSError as error:
         raise MlflowException(str(error.strerror)) from error
+    return str(Path(database).parent)
 
 
 def _look_up(uri: str) -> None:

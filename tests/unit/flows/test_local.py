@@ -7,12 +7,14 @@ import contextlib
 import http.server
 import importlib.metadata
 import os
+import shutil
 import socket
 import socketserver
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -254,6 +256,18 @@ def test_a_server_that_ends_under_its_user_is_named(killed: bool, tmp_path: Path
             server.kill()
             assert supervisor is not None and eventually(lambda: not _runs(supervisor))
         raise ConnectionRefusedError("refused")
+
+
+@pytest.mark.parametrize("when", ["at its start", "later"])
+def test_a_full_disk_under_a_server_is_called_so(when: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the server's clients say is that it answers 500, and its log ends where the disk did."""
+    port = free_port()
+    command = child.python("http.server", str(port), "--bind", "127.0.0.1" if when == "later" else "nowhere.invalid")
+    serving = local._serving("The server", command, {}, tmp_path / "log", f"http://127.0.0.1:{port}/")
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=0))
+    with pytest.raises(OSError, match="No space left on device") as full, serving:
+        raise RuntimeError("the server answers 500")
+    assert full.value.filename == str(tmp_path)
 
 
 def _runs(process: psutil.Process) -> bool:
