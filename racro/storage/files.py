@@ -160,7 +160,10 @@ def probe(folder: str, seconds: float) -> None:
 
 
 def require_writable(folder: str, option: str, seconds: float = 18.0) -> None:
-    """Write a test file, before hours of work; with the start of a command it takes less than half a minute. Raises Unwritable, which names the option that gave the folder."""
+    """Write a test file, before hours of work. Raises Unwritable, which names the option that gave the folder.
+
+    `seconds`: with the start of a command, less than half a minute.
+    """
     try:
         probe(folder, seconds)
     except Exception as error:  # each file system has errors of its own for what is missing, closed or out of reach
