@@ -46,7 +46,7 @@ _VULGAR = re.compile(r"(?:(\d)\s?)?([¼-¾⅐-⅞↉])")
 _LONG_DASH = re.compile(r"(^|\b(?:is|are|be|was|equals)\s|[:=(,{]\s?)[—―]\s?(?=\d)|(\s)[—―](?=\d)")
 """A long dash that is a minus: right before a digit, or with a space where a value is announced ("x is — 5")."""
 _PARTED, _CURLY = (re.compile(rf"{mark}(?<=\d.)(?=\d{{3}}(?!\d))") for mark in "'’")
-"""What parts the thousands of a number in Switzerland: 1'000. A pattern that begins with one character is found fast."""
+"""What parts the thousands of a number in Switzerland: 1'000. What begins with one character is found fast."""
 _FOREIGN_DIGIT = re.compile(r"(?![0-9])\d")
 
 
