@@ -69,7 +69,8 @@ class Slow(socketserver.BaseRequestHandler):
     def handle(self) -> None:
         with contextlib.suppress(OSError):
             self.request.sendall(b"HTTP/1.1 200 OK\r\n")
-            while not time.sleep(0.1):
+            while True:
+                time.sleep(0.1)
                 self.request.sendall(b"x")
 
 
