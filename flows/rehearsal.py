@@ -54,7 +54,7 @@ class Rehearsal(Stages):
         super().__init__(root, recipe.runtime)
         self.recipe, self.phase, self.told_apart = recipe, recipe.phases[0], told_apart
         self.calls: list[Call] = []
-        self._kinds: dict[tuple[str, str, int], str] = {}
+        self._kinds: dict[tuple[str, str, int], tuple[str, tuple[str, ...]]] = {}
 
     def run(self, task: Task[..., Any], run_name: str, returns: type[H], **inputs: Any) -> H:
         """The result that is on the root, or a promise."""
@@ -68,7 +68,9 @@ class Rehearsal(Stages):
         record = None if promised else artifacts.known_record(folder)
         alike = (task.name, str(inputs.get("title")), id(self.phase))
         if alike not in self._kinds:
-            self._kinds[alike] = calls.kind(task.name, task.cache_policy.determining(inputs))
+            known = task.cache_policy.determining(inputs)
+            self._kinds[alike] = calls.kind(task.name, known), tuple(calls.opens(task.name, known).values())
+        kind, opens = self._kinds[alike]
         units = self._units(task.name, inputs)
         self.calls.append(
             Call(
@@ -76,11 +78,12 @@ class Rehearsal(Stages):
                 stage=task.name,
                 key=key,
                 record=record,
-                kind=self._kinds[alike],
+                kind=kind,
                 units=units,
                 most=self._most(task.name, inputs),
                 keeps=bool(inputs.get("keep")),
                 saves=bool(inputs.get("save")),
+                opens=opens,
             )
         )
         if record is None:

@@ -227,7 +227,7 @@ def open_sweep(run: str, root: str, axes: Sequence[str]) -> str:
     found = client.search_runs([experiment], query, max_results=1)
     run_id: str = found[0].info.run_id if found else client.create_run(experiment, run_name=run).info.run_id
     client.update_run(run_id, status="RUNNING")
-    tags = identity | {"racro.axes": " ".join(axes), "prefect.flow_run_id": runtime.flow_run.id or ""}
+    tags = identity | {"racro.axes": " ".join(axes), store.FLOW_RUN: runtime.flow_run.id or ""}
     for key, value in tags.items():
         client.set_tag(run_id, key, value)
     if url := runtime.flow_run.ui_url:

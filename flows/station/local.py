@@ -17,12 +17,14 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 
-from flows.station import servers
+from flows.station import lost, servers
 from racro import home as state
 from racro.errors import BadInput
 from racro.processes.child import SAFE_PATH, Child, ending, python, reserved_port
+from racro.storage.files import full_disk_as_such, in_time
 
 QUIET = {
     # load bars would break ours
@@ -55,6 +57,8 @@ STOP_DEADLINE = 10.0
 
 AWAY_DEADLINE = 15.0
 """Seconds for a server that others run to answer. One that is being restarted comes back in time."""
+LONGEST = 1 << 20
+"""Bytes of an answer that are waited for."""
 
 
 class ServerFailed(RuntimeError):
@@ -115,14 +119,15 @@ def prefect_server(home: Path, port: int | None = None, meanwhile: Callable[[], 
     """
     if configured := os.environ.get("PREFECT_API_URL"):
         _require_prefect(configured)
-        meanwhile()
-        yield configured
+        with lost.living(home):
+            meanwhile()
+            yield configured
         return
-    with contextlib.nullcontext(port) if port else reserved_port() as port:
-        yield from _prefect_server(home, port, meanwhile)
+    with contextlib.nullcontext(port) if port else reserved_port() as port, lost.living(home) as since:
+        yield from _prefect_server(home, port, meanwhile, since)
 
 
-def _prefect_server(home: Path, port: int, meanwhile: Callable[[], None]) -> Iterator[str]:
+def _prefect_server(home: Path, port: int, meanwhile: Callable[[], None], since: datetime) -> Iterator[str]:
     environment = {f"PREFECT_SERVER_SERVICES_{name}_ENABLED": "false" for name in SERVICES_OFF}
     environment |= {
         "PREFECT_UI_API_URL": f"http://127.0.0.1:{port}/api",
@@ -144,6 +149,7 @@ def _prefect_server(home: Path, port: int, meanwhile: Callable[[], None]) -> Ite
             _serving("Prefect's server", command, environment, log, f"{url}/health", ASK, use),
         ):
             made()
+            lost.report(since)
             try:
                 yield url
             finally:
@@ -172,26 +178,33 @@ def _require_prefect(url: str) -> None:
         f"PREFECT_API_URL: {url} is no Prefect server that can be used ({{}}); give the address of its API, "
         "http://HOST:4200/api, or unset the variable"
     )
-    status, kind = first_answer(url, fault)
+    status, kind, body = first_answer(url, fault)
     if status in (401, 403):
         return  # Prefect sends the key, and has words of its own for a wrong one
     if status != 200 or kind == "text/html":
         raise NoServer(fault.format(f"it answers {status}" if status != 200 else "it answers with a web page"))
+    if body.lstrip()[:1] in (b"{", b"["):
+        raise NoServer(fault.format("it answers as another program"))
+    first_answer(url, fault, "ready")  # it is healthy also while its database is away
 
 
-def first_answer(url: str, fault: str) -> tuple[int, str]:
-    """Status and content type of what a server says about its health. Raises NoServer: `fault` with the reason in it.
+def first_answer(url: str, fault: str, page: str = "health") -> tuple[int, str, bytes]:
+    """Status, content type and text of what a server says about its health. Raises NoServer: `fault` with the reason.
 
     A server that does not answer, or only with errors of its own, has AWAY_DEADLINE to get well.
     """
     end = time.monotonic() + AWAY_DEADLINE
+
+    def ask() -> tuple[int, str, bytes]:
+        with urllib.request.urlopen(f"{url.rstrip('/')}/{page}", timeout=AWAY_DEADLINE) as answer:
+            return answer.status, answer.headers.get_content_type(), answer.read(LONGEST)
+
     while True:
         try:
-            with urllib.request.urlopen(f"{url.rstrip('/')}/health", timeout=AWAY_DEADLINE) as answer:
-                return answer.status, answer.headers.get_content_type()
+            return in_time(ask, max(1.0, end - time.monotonic()))  # urllib's limit is for each read
         except urllib.error.HTTPError as error:
             if error.code < 500:
-                return error.code, ""
+                return error.code, "", b""
             reason = f"it answers {error.code}"
         except OSError as error:
             reason = " ".join(str(getattr(error, "reason", error)).split())
@@ -232,20 +245,22 @@ def _serving(
 
     try:
         meanwhile()
-        try:
-            up = server.wait_until(ready, START_DEADLINE)
-        except TimeoutError as error:
-            raise ServerFailed(f"{name} was not ready after {START_DEADLINE:.0f} s; its log is {log}") from error
-        if not up:
-            how = ending(server.poll() or 0)
-            raise ServerFailed(f"{name} ended before it was ready ({how}: {server.last_words(1)}); its log is {log}")
+        with full_disk_as_such(str(log.parent)):
+            try:
+                up = server.wait_until(ready, START_DEADLINE)
+            except TimeoutError as error:
+                raise ServerFailed(f"{name} was not ready after {START_DEADLINE:.0f} s; its log is {log}") from error
+            if not up:
+                how = f"{ending(server.poll() or 0)}: {server.last_words(1)}"
+                raise ServerFailed(f"{name} ended before it was ready ({how}); its log is {log}")
         try:
             yield
         except BadInput:
             raise
         except Exception as error:  # a library's words for a server that is no longer there
             if (code := server.poll()) is None:
-                raise
+                with full_disk_as_such(str(log.parent)):
+                    raise
             raise ServerFailed(
                 f"{name} ended while it was used ({ending(code)}); its log is {log}; the same command goes on where it "
                 "stopped"

@@ -13,6 +13,7 @@ import urllib.parse
 
 from flows.station import local
 from flows.station.local import NoServer, first_answer
+from racro.storage.files import in_time
 
 DATABASES = {"sqlite": None, "postgresql": 5432, "mysql": 3306, "mssql": 1433}
 """Kinds of databases that MLflow knows, and the ports where their servers listen."""
@@ -41,7 +42,7 @@ def require() -> None:
 
 
 def _require_database(uri: str, port: int | None) -> None:
-    """Raises NoServer if the database is on a server, and its port takes no connection."""
+    """Raises NoServer if the database is on a server that does not let us in."""
     parts = urllib.parse.urlsplit(uri)
     try:
         address = (parts.hostname, parts.port or port)
@@ -53,14 +54,24 @@ def _require_database(uri: str, port: int | None) -> None:
     while True:
         try:
             socket.create_connection(address, timeout=local.AWAY_DEADLINE).close()
-            return
+            return in_time(lambda: _connect(uri), max(1.0, end - time.monotonic()))
         except OSError as error:
             if time.monotonic() + 1 > end:
                 raise NoServer(
                     f"MLFLOW_TRACKING_URI: {plain(uri)} does not answer ({error.strerror or error}); start it, or "
                     "unset the variable"
                 ) from error
+        except Exception as error:  # each driver has its own
+            reason = " ".join(str(getattr(error, "orig", error)).split())[:200]
+            raise NoServer(f"MLFLOW_TRACKING_URI: {plain(uri)} cannot be used ({reason}); {REMEDY}") from error
         time.sleep(1)
+
+
+def _connect(uri: str) -> None:
+    """A port that takes connections may say nothing more for ever."""
+    from sqlalchemy import create_engine, pool
+
+    create_engine(uri, poolclass=pool.NullPool).connect().close()
 
 
 def plain(uri: str) -> str:

@@ -13,9 +13,9 @@ import sys
 
 from prefect import get_client
 from prefect.client.schemas.filters import FlowRunFilter
-from prefect.client.schemas.objects import State, StateType
-from prefect.states import Cancelled, Crashed
+from prefect.client.schemas.objects import StateType
 
+from flows.station import lost
 from flows.station.service_manager import POOL
 from racro.processes.child import SAFE_PATH, python
 
@@ -37,9 +37,7 @@ def report_lost(name: str) -> None:
     with get_client(sync_client=True) as client:
         for run in client.read_flow_runs(flow_run_filter=chosen):
             if run.labels.get("prefect.worker.name") == name:
-                cancelled = run.state_type == StateType.CANCELLING
-                state: State = Cancelled() if cancelled else Crashed(message=f"its worker {name} was lost")
-                client.set_flow_run_state(run.id, state)
+                lost.end(client, run, f"its worker {name} was lost")
 
 
 if __name__ == "__main__":

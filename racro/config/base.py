@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, Any, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -18,13 +19,34 @@ class Config(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def no_truth_value_for_a_number(cls, content: Any) -> Any:
-        """`iterations: true` would be one iteration. Raises ValueError."""
+    def truth_values_are_no_numbers(cls, content: Any) -> Any:
+        """`iterations: true` would be one iteration, and `streaming: 1` a truth value. Raises ValueError."""
         for name, value in content.items() if isinstance(content, dict) else ():
-            expected = cls.model_fields[name].annotation if name in cls.model_fields else bool
-            if isinstance(value, bool) and expected is not bool and bool not in get_args(expected):
-                raise ValueError(f"{name}: give a value, not {str(value).lower()}")
+            if name not in cls.model_fields:
+                continue
+            expected = cls.model_fields[name].annotation
+            if expected in (bool, bool | None):
+                if isinstance(value, str | int | float) and not isinstance(value, bool):
+                    raise ValueError(f"{name}: give true or false, not {value!r}")
+            elif bool not in (types := _types(expected)) and not models_in(expected):
+                kind = "number" if int in types or float in types else "value"
+                for truth in _truths(value):
+                    raise ValueError(f"{name}: give a {kind}, not {str(truth).lower()}")
         return content
+
+
+def _types(annotation: Any) -> list[Any]:
+    """What a field of this annotation can hold, also in lists, mappings and unions."""
+    return [one for inner in get_args(annotation) for one in _types(inner)] or [annotation]
+
+
+def _truths(value: Any) -> Iterator[bool]:
+    """Truth values, also in lists and mappings."""
+    if isinstance(value, bool):
+        yield value
+    elif isinstance(value, list | tuple | dict):
+        for one in value.values() if isinstance(value, dict) else value:
+            yield from _truths(one)
 
 
 def tag(model: type[BaseModel]) -> str | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, PositiveInt, model_validator
+from pydantic import BeforeValidator, Field, NonNegativeInt, PositiveInt, model_validator
 
 from racro.config.base import Config, Seconds, Share
 from racro.config.cluster import Cluster, LocalCluster
@@ -67,6 +67,17 @@ class Address(Config):
     """Largest number of simultaneous requests to it; None: as many as `sequences` of the placement leaves to it."""
 
 
+def _numbers_of_gpus(value: Any) -> Any:
+    if not isinstance(value, list | tuple) or any(type(one) is not int or one < 0 for one in value):
+        raise ValueError("give a list of the numbers of GPUs, counted from 0, as in [0, 1]")
+    if len(set(value)) < len(value):
+        raise ValueError(f"{[*value]} names a GPU twice; name each once")
+    return value
+
+
+Gpus = Annotated[tuple[NonNegativeInt, ...], BeforeValidator(_numbers_of_gpus)]
+
+
 class EnginePlacement(Config):
     """Where the engine of a role runs, and how much of the machine it uses."""
 
@@ -74,7 +85,7 @@ class EnginePlacement(Config):
     """Run the engine in a child process? None: yes for vLLM, no for the others."""
     cluster: bool = True
     """Run it on the nodes of `runtime.cluster`? Without a cluster, or with false: on the machine of the run."""
-    gpus: tuple[Annotated[int, Field(ge=0)], ...] = ()
+    gpus: Gpus = ()
     """Numbers of the GPUs to use; empty: all that the process sees."""
     tensor_parallel: PositiveInt = 1
     """Number of GPUs over which one copy of the model is spread."""
@@ -118,8 +129,6 @@ class EnginePlacement(Config):
 
     @model_validator(mode="after")
     def _enough_gpus(self) -> Self:
-        if len(set(self.gpus)) < len(self.gpus):
-            raise ValueError(f"gpus: {list(self.gpus)} names a GPU twice; name each once")
         if self.gpus and not self.urls and len(self.gpus) < self.needed:
             raise ValueError(
                 f"gpus: {list(self.gpus)} are fewer than tensor_parallel x data_parallel = {self.needed}; name more, "
@@ -148,7 +157,7 @@ class TrainerPlacement(Config):
     optimizer: Annotated[Literal["adamw", "offload"], BeforeValidator(_placed)] = "adamw"
     """Where AdamW's moments are: beside the weights, or (offload) in main memory, from where they come for each step.
     The result is the same."""
-    gpus: tuple[Annotated[int, Field(ge=0)], ...] = ()
+    gpus: Gpus = ()
     """Numbers of the GPUs to use, a process for each; empty: the run's own process trains on `runtime.device`."""
     processes: PositiveInt | None = None
     """Number of processes that train together; None: one for each of `gpus`. On CPUs, this number decides."""
@@ -161,8 +170,6 @@ class TrainerPlacement(Config):
     @model_validator(mode="after")
     def possible(self) -> Self:
         """Raises ValueError where the numbers do not go together."""
-        if len(set(self.gpus)) < len(self.gpus):
-            raise ValueError("gpus: a number stands twice")
         if self.gpus and self.processes not in (None, len(self.gpus)):
             raise ValueError(f"processes: {self.processes} do not fit {len(self.gpus)} gpus; give one of the two")
         if self.world > 1 and self.shard == "none":

@@ -10,7 +10,8 @@ import functools
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from racro.config import JUDGES, Captioner, EnginePlacement, Judge, ModelSection, Reasoner, Runtime
+from racro.config import JUDGES, REASONERS, Captioner, EnginePlacement, Judge, ModelSection, Reasoner, Runtime
+from racro.engines import openings
 from racro.engines.building import build
 from racro.engines.prefetcher import Prefetcher
 from racro.engines.protocol import Engine, EngineLost, Role
@@ -71,6 +72,11 @@ def runs_outside(config: ModelSection, runtime: Runtime, role: Role) -> bool:
 
 
 def _open(role: Role, config: ModelSection, folder: str, runtime: Runtime, log: Path | None) -> Engine:
+    with openings.counted("reasoner" if role.startswith(REASONERS) else role):
+        return _started(role, config, folder, runtime, log)
+
+
+def _started(role: Role, config: ModelSection, folder: str, runtime: Runtime, log: Path | None) -> Engine:
     log = log or home() / "engines.log"
     place = runtime.place(role)
     if runtime.clustered(role) and not place.urls:

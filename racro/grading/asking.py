@@ -18,10 +18,10 @@ from racro.grading.words import words
 
 _FILLING = (
     "a an the is are was were be been being am do does did has have had of in on at to it its this that these those "
-    "there here he she they his her their him them i we you my your our s re so thus therefore hence then and by with "
-    "as for from during which who what whom whose when where how why will would should could can must think believe "
-    "see say know seems seem appears appear looks look shown shows depicts depicted displays displayed given based "
-    "image picture figure photo graph chart diagram "
+    "there here he she they his her their him them i me we you my your our s re so thus therefore hence then and by "
+    "with as for from during which who what whom whose when where how why will would should could can must think "
+    "believe see say know seems seem appears appear looks look shown shows depicts depicted displays displayed given "
+    "based image picture figure photo graph chart diagram "
     "answer correct final clearly definitely indeed also just only simply called named one as thing"
 )
 FILLERS = frozenset(_FILLING.split())

@@ -66,7 +66,10 @@ def _without_tokens(text: str) -> str:
     return _TOKEN.sub(" ", text)
 
 
-_TAG = re.compile(r"<(?<!<<)(/?)(?i:(?:final[_ ]?)?(?:answer|ans|solution|conclusion|response|result|output))\s?>(?!>)")
+_TAG = re.compile(
+    r"<(?<!<<)(/?)(?i:(?:final[_ ]?)?(?:answer|ans|solution|conclusion|response|result|output))"
+    r"(?:\s\w{1,20}=[^<>]{0,60})?\s?>(?!>)"
+)
 
 
 class Tagged(NamedTuple):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from racro.config import JUDGES
 from racro.identity import digest
 from racro.storage.artifacts import Record
 
@@ -25,6 +26,9 @@ PACED: dict[str, tuple[str, ...]] = {
 CAPTION_STAGES = ("caption", "solve")
 ASSESSING = ("describe", "attempt", "answer", "grade", "aggregate")
 PREPARING = ("prepare", "load", "fingerprint", "parity", "profile")
+
+
+TRAINER = "trainer"
 
 
 class Call(NamedTuple):
@@ -48,12 +52,23 @@ class Call(NamedTuple):
     """Of an update: is the model kept beside its record?"""
     saves: bool = False
     """Of an update: is the trainer's state written?"""
+    opens: tuple[str, ...] = ()
+    """Kinds of engines and trainers that it needs: the first call of a training that needs one opens it."""
 
 
 def kind(stage: str, inputs: Mapping[str, Any]) -> str:
     """The kind of a call or a record. `inputs`: those that make up its identity, as a record has them."""
     paths = PACED.get(stage.partition("-")[0], ())
     return digest([stage, *(_at(inputs, path) for path in paths)])[:20]
+
+
+def opens(stage: str, inputs: Mapping[str, Any]) -> dict[str, str]:
+    """Engines and trainer that a stage needs: role -> kind. Those of a kind take the same time to open."""
+    sections = {"captioner": inputs.get("captioner"), "reasoner": inputs.get("reasoner")}
+    sections |= {f"{JUDGES}{name}": judge for name, judge in (inputs.get("judges") or {}).items()}
+    if stage == "update":
+        sections = {TRAINER: sections["captioner"]}
+    return {role: digest([role, section])[:20] for role, section in sections.items() if section}
 
 
 def part(stage: str, title: str | None = None) -> str:

@@ -88,8 +88,8 @@ class Costs:
 
     def estimate(self, recipe: Recipe, trainings: Sequence[Sequence[Call]], remote: bool) -> Plan:
         """The plan of trainings that differ in a few keys. remote: is the root on another machine?"""
-        calls = _distinct(trainings)
-        parts = tuple(self._part(name, own) for name, own in _by_part(calls).items())
+        calls, opening = _distinct(trainings), self._opening(trainings)
+        parts = tuple(self._part(name, own, opening[name]) for name, own in _by_part(calls).items())
         running = [call for call in calls if call.record is None]
         updates = sum(call.stage == "update" for call in running)
         known = sum(part.seconds or 0.0 for part in parts)
@@ -126,7 +126,21 @@ class Costs:
         found = (f"{what} of {names}: {why}" for what, names in (("time", slow), ("bytes", large)) if names)
         return tuple(found)
 
-    def _part(self, name: str, calls: Sequence[Call]) -> Part:
+    def _opening(self, trainings: Sequence[Sequence[Call]]) -> dict[str, float]:
+        """Seconds until engines and trainer are open, by the part that comes first: once for each training."""
+        found: dict[str, float] = defaultdict(float)
+        done: set[str] = set()
+        for calls in trainings:
+            open_already: set[str] = set()
+            for call in calls:
+                if call.record is None and call.key not in done:
+                    done.add(call.key)
+                    for key in set(call.opens) - open_already:
+                        found[call.part] += self.measured.openings.get(key, 0.0)
+                    open_already |= set(call.opens)
+        return found
+
+    def _part(self, name: str, calls: Sequence[Call], opening: float) -> Part:
         running = [call for call in calls if call.record is None]
         rates = [self.measured.rates.get(call.kind) for call in running]
         units = [call.units for call in running]
@@ -142,7 +156,7 @@ class Costs:
             units=None if None in units else sum(one or 0 for one in units),
             tokens=None if None in written else round(sum(one or 0.0 for one in written)),
             tokens_most=sum(most) if most else None,
-            seconds=None if times is None else times + (0.0 if self.found else sum(firsts.values())),
+            seconds=None if times is None else times + (0.0 if self.found else opening + sum(firsts.values())),
             bytes=None if None in sizes else round(sum(one or 0.0 for one in sizes)),
             records=0 if self.found else min((rate.records if rate else 0 for rate in rates), default=0),
         )

@@ -1,12 +1,14 @@
 """How fast was it here? Times, tokens and bytes of the stages that earlier runs left on a root, by kind of work.
 
 A rate says nothing about another machine: records do not name theirs, so it is assumed that one root belongs to one
-kind of machine. The first call of a kind also opens engines and loads libraries; that is counted once.
+kind of machine. Whichever stage comes first in a training opens the engines and the trainer, whose seconds are in its
+record; they are counted once for each training. What the first call of a kind takes besides is counted once.
 """
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import statistics
@@ -16,7 +18,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from racro.planning.calls import kind
+from racro.engines import openings
+from racro.planning.calls import kind, opens
 from racro.storage import artifacts, layout, usage
 from racro.storage.artifacts import Record
 from racro.storage.files import is_local, opened, read_file, with_retries
@@ -60,7 +63,7 @@ class Rate(NamedTuple):
 
     seconds: Line
     first: float
-    """Seconds more of the first call."""
+    """Seconds more of the first call, engines left out."""
     bytes: Line
     tokens: float | None
     """Written for each unit."""
@@ -79,6 +82,8 @@ class Measured:
     """By the kind of update: bytes of a policy's folder."""
     state: dict[str, float] = field(default_factory=dict)
     """By the kind of update: bytes of the trainer's state."""
+    openings: dict[str, float] = field(default_factory=dict)
+    """By the kind of an engine, or of the trainer (`calls.opens`): seconds until it is open."""
     between: Line | None = None
     """Seconds of a training outside of its stages, by its iterations: recording, reports, Prefect."""
 
@@ -87,6 +92,13 @@ class _Seen(NamedTuple):
     record: Record
     files: Mapping[str, int]
     units: float
+    opened: Mapping[str, float]
+    """Seconds for which it waited until engines and trainer were open, by their kind."""
+
+    @property
+    def seconds(self) -> float:
+        """Of the work alone."""
+        return max(0.0, self.record.seconds - sum(self.opened.values()))
 
 
 def read(root: str, sample: int = SAMPLE) -> Measured:
@@ -103,13 +115,24 @@ def read(root: str, sample: int = SAMPLE) -> Measured:
     groups: dict[str, list[_Seen]] = defaultdict(list)
     for record, files in sorted(known, key=lambda one: one[0].finished):
         if (units := _units(record, rows)) is not None:
-            groups[kind(record.stage, record.inputs)].append(_Seen(record, files, units))
+            groups[kind(record.stage, record.inputs)].append(_Seen(record, files, units, _opened(record)))
     made = Measured(between=_between(root))
     for name, seen in groups.items():
         made.rates[name] = _rate(seen)
         if seen[0].record.stage == "update":
             _policies(made, name, seen, rows)
+    waits: dict[str, list[float]] = defaultdict(list)
+    for one in itertools.chain.from_iterable(groups.values()):
+        for key, seconds in one.opened.items():
+            waits[key].append(seconds)
+    made.openings = {key: statistics.median(found) for key, found in waits.items()}
     return made
+
+
+def _opened(record: Record) -> dict[str, float]:
+    kinds = opens(record.stage, record.inputs)
+    found = {kinds[role]: record.metrics.get(openings.metric(role)) for role in kinds}
+    return {key: seconds for key, seconds in found.items() if seconds is not None}
 
 
 def _newest_first(root: str, folders: Iterable[str]) -> list[str]:
@@ -138,11 +161,11 @@ def _trained(record: Record, rows: Mapping[str, int]) -> float | None:
 
 def _rate(seen: Sequence[_Seen]) -> Rate:
     later = seen[1:] or seen
-    seconds = Line.through([(one.units, one.record.seconds) for one in later])
+    seconds = Line.through([(one.units, one.seconds) for one in later])
     tokens = [(one.record.metrics["tokens"], one.units) for one in seen if "tokens" in one.record.metrics and one.units]
     return Rate(
         seconds=seconds,
-        first=max(0.0, seen[0].record.seconds - seconds.of(seen[0].units)),
+        first=max(0.0, seen[0].seconds - seconds.of(seen[0].units)),
         bytes=_table_bytes(seen),
         tokens=sum(count for count, _ in tokens) / sum(units for _, units in tokens) if tokens else None,
         records=len(seen),

@@ -62,7 +62,7 @@ def build(service: Service, key: str = "", votes: Votes | None = None) -> FastAP
     app = FastAPI(title="RACRO", docs_url=None, redoc_url=None, openapi_url=None)
 
     async def admitted(request: Request) -> None:
-        """May this client ask now? Who may not is told so when all is sent. Raises ApiError 401, 408, 429."""
+        """May this client ask now? Who may not is told so when all is sent. Raises ApiError 401, 429."""
         try:
             service.rates.count(_client(request))
             authorised(request)

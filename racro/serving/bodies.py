@@ -28,11 +28,11 @@ class Bodies:
         """Bytes of all bodies that are on their way."""
 
     async def inquiry(self, request: Request) -> Inquiry:
-        """Read and check a question. Raises ApiError 400, 408, 413, 415, 429."""
+        """Read and check a question. Raises ApiError 400, 413, 415, 429."""
         return await asyncio.to_thread(chat.parse, await self._json(request), self.limits)
 
     async def vote(self, request: Request) -> dict[str, Any]:
-        """Read and check a vote. Raises ApiError 400, 408, 413, 415, 429."""
+        """Read and check a vote. Raises ApiError 400, 413, 415, 429."""
         try:
             asked = json.loads(await self._json(request))
         except (ValueError, RecursionError) as error:
@@ -43,7 +43,7 @@ class Bodies:
         return dict(asked)
 
     async def whole(self, request: Request) -> bytes:
-        """All of it. Raises ApiError 408, 413, and 429 where all that arrive are more than the queue has places for."""
+        """All of it. Raises ApiError 413, and 429 where all that arrive are more than the queue has places for."""
         limits, body, full = self.limits, bytearray(), False
 
         def keep(part: bytes, size: int) -> None:
@@ -64,7 +64,7 @@ class Bodies:
         return bytes(body)
 
     async def throw_away(self, request: Request) -> None:
-        """Read it for nothing, so that the client reads why it is refused. Raises ApiError 408."""
+        """Read it for nothing, so that the client reads why it is refused."""
         await self._read(request, lambda part, size: None)
 
     async def _json(self, request: Request) -> bytes:
@@ -76,18 +76,11 @@ class Bodies:
         return body
 
     async def _read(self, request: Request, take: Callable[[bytes, int], None]) -> int:
-        """Its size, or one that is beyond all limits. `take` gets each part, and the size up to its end.
-
-        Raises ApiError 408.
-        """
-        seconds, size = self.limits.upload, 0
-        try:
-            async with asyncio.timeout(seconds):
-                async for part in request.stream():
-                    size += len(part)
-                    take(part, size)
-                    if size > DRAINED * self.limits.body:
-                        break
-        except TimeoutError:
-            raise invalid(f"the body did not arrive within {seconds:g} s", code="timeout", status=408) from None
+        """Its size, or one that is beyond all limits. `take` gets each part, and the size up to its end."""
+        size = 0
+        async for part in request.stream():
+            size += len(part)
+            take(part, size)
+            if size > DRAINED * self.limits.body:
+                break
         return size

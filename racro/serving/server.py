@@ -15,11 +15,11 @@ from collections.abc import Callable, Iterator
 
 import h11
 import uvicorn
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from racro.serving.api import failed
-from racro.serving.errors import ApiError
+from racro.serving.errors import ApiError, invalid
 
 GRACE, TELLING = 4, 1
 """Seconds for answers on their way when the server ends, and to tell the others."""
@@ -47,14 +47,56 @@ class AtHome:
             await failed(ApiError(403, message, code="forbidden"))(scope, receive, send)
 
 
+class Hurry:
+    """Refuses a body that does not arrive in time, of whatever the page or the API reads."""
+
+    def __init__(self, app: ASGIApp, seconds: float) -> None:
+        self.app, self.seconds = app, seconds
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request."""
+        if scope["type"] != "http":
+            return await self.app(scope, receive, send)
+        end = asyncio.get_running_loop().time() + self.seconds
+        whole = late = answered = False
+
+        async def hurried() -> Message:
+            nonlocal whole, late
+            try:
+                async with asyncio.timeout_at(None if whole else end):
+                    message = await receive()
+            except TimeoutError:
+                late = True
+                return {"type": "http.disconnect"}
+            whole = not message.get("more_body", False)
+            return message
+
+        async def heard(message: Message) -> None:
+            nonlocal answered
+            if not late:
+                answered = True
+                await send(message)
+
+        try:
+            await self.app(scope, hurried, heard)
+        except Exception:  # what the app makes of a client that is gone
+            if not late:
+                raise
+        if late and not answered:
+            said = f"the body did not arrive within {self.seconds:g} s"
+            await failed(invalid(said, code="timeout", status=408))(scope, receive, send)
+        return None
+
+
 @contextlib.contextmanager
 def running(
     app: ASGIApp, host: str, port: int, patience: float, end: Callable[[], None], proxy: str = ""
 ) -> Iterator[None]:
     """The server in a thread: signals stay with the caller. Raises RuntimeError if it does not start.
 
-    `patience`: seconds for a client to send a request's head, and to take what it is sent. `end`: called when answers
-    on their way have had their time. `proxy`: address or network whose X-Forwarded-For is believed; empty: nobody's.
+    `patience`: seconds for a client to send a request's head, then its body, and to take what it is sent. `end`: called
+    when answers on their way have had their time. `proxy`: address or network whose X-Forwarded-For is believed; empty:
+    nobody's.
     """
 
     class Server(uvicorn.Server):
@@ -63,7 +105,7 @@ def running(
             await super().shutdown(sockets)
 
     settings = uvicorn.Config(
-        app,
+        Hurry(app, patience),
         http=_impatient(patience),
         ws="none",
         host=host,

@@ -159,8 +159,11 @@ def probe(folder: str, seconds: float) -> None:
     in_time(write, seconds)
 
 
-def require_writable(folder: str, option: str, seconds: float = 30.0) -> None:
-    """Write a test file, before hours of work. Raises Unwritable, which names the option that gave the folder."""
+def require_writable(folder: str, option: str, seconds: float = 18.0) -> None:
+    """Write a test file, before hours of work. Raises Unwritable, which names the option that gave the folder.
+
+    `seconds`: with the start of a command, less than half a minute.
+    """
     try:
         probe(folder, seconds)
     except Exception as error:  # each file system has errors of its own for what is missing, closed or out of reach
@@ -183,7 +186,7 @@ def in_time(action: Callable[[], T], seconds: float) -> T:
     try:
         return result.result(seconds)
     except FutureTimeout as error:
-        raise TimeoutError(f"no answer within {seconds:g} s") from error
+        raise TimeoutError(f"no answer within {seconds:.3g} s") from error
 
 
 # --- whole files ------------------------------------------------------------------------------------------------------

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from racro.schema import CHAMPION
 from tasks.recording import registry
-from tasks.recording.store import EXPERIMENT
+from tasks.recording.store import EXPERIMENT, FLOW_RUN
 
 LIMIT = 1000
 """Most runs that are looked at, the newest ones."""
@@ -24,6 +26,13 @@ def rename(client: MlflowClient, root: str, old: str, new: str) -> None:
     for run in _search(client, f"tags.`racro.root` = '{root}' and tags.`racro.run` = '{old}'"):
         client.set_tag(run.info.run_id, "racro.run", new)
         client.update_run(run.info.run_id, name=new)
+
+
+def end_lost(client: MlflowClient, flow_runs: Sequence[str]) -> None:
+    """Mark runs as killed whose flow runs were, unless another flow run goes on with them."""
+    for one in flow_runs:
+        for run in _search(client, f"attributes.status = 'RUNNING' and tags.`{FLOW_RUN}` = '{one}'"):
+            client.set_terminated(run.info.run_id, "KILLED")
 
 
 def champions(client: MlflowClient) -> set[str]:

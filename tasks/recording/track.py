@@ -116,15 +116,16 @@ def open_run(recipe: Recipe, recipe_digest: str, run: str, root: str) -> str:
     query = " and ".join(f"tags.`{key}` = '{value}'" for key, value in identity.items())
     with in_turn("mlflow"):  # the same command may be starting beside this one
         found = client.search_runs([experiment], query, max_results=1)
-        made = found[0] if found else client.create_run(experiment, tags=identity, run_name=run)
+        tags = {**identity, store.FLOW_RUN: flow_run.id or ""}
+        made = found[0] if found else client.create_run(experiment, tags=tags, run_name=run)
     run_id = made.info.run_id
     if found:
+        client.set_tag(run_id, store.FLOW_RUN, flow_run.id or "")
         client.update_run(run_id, status="RUNNING")
     else:
         client.log_batch(run_id, params=[Param(k, v[:500]) for k, v in leaves(recipe.model_dump(mode="json"))])
     client.set_tag(run_id, TRAINING, " ".join(training_digests(recipe)))
     client.set_tag(run_id, JUDGING, judging_digest(recipe))
-    client.set_tag(run_id, "prefect.flow_run_id", flow_run.id or "")
     if url := flow_run.ui_url:
         client.set_tag(run_id, "prefect.flow_run_url", url)
     if parent := os.environ.get(PARENT):

@@ -26,6 +26,7 @@ from prefect.serializers import JSONSerializer
 
 from racro import identity, schema
 from racro.cluster.files import Traffic, traffic
+from racro.engines import openings
 from racro.engines.protocol import EngineLost
 from racro.storage import artifacts, attempts, files, layout
 from racro.training.failures import TrainerLost
@@ -170,10 +171,10 @@ def stage(name: str, version: int, prompts: str = "") -> Callable[[Callable[...,
             output = Output(attempts.new(folder), digest)
             start = time.monotonic()
             share_cache(inputs["runtime"])
-            before = traffic()
+            before, opened = traffic(), openings.seconds()
             try:
                 handle = body(output, **inputs)
-                output.metrics |= _travelled(before)
+                output.metrics |= _travelled(before) | openings.since(opened)
                 record = artifacts.write_record(
                     output.folder,
                     artifacts.Record(

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from racro.config import Runtime
+from racro.engines import openings
 from racro.engines.waiting import WAIT
 from racro.home import home
 from racro.identity import digest
@@ -114,7 +115,8 @@ def holding(policy: Policy, made_by: Lineage, runtime: Runtime, writer: Policy |
             if service.policy is not None:
                 service.rest()  # what it holds of another policy is in the way
             wait_for_memory(training)
-            service.begin(training, start, here.digest)
+            with openings.counted("trainer"):
+                service.begin(training, start, here.digest)
     for line, made in reversed(updates):
         if made.digest != line.policy.digest:  # an update without signal made nothing new
             logger.info("replaying the update to policy %s", made.digest[:12])
@@ -247,7 +249,8 @@ def _service(line: Lineage, runtime: Runtime) -> Service:
     if _warm.service is None or _warm.settings != settings or _warm.service.closed:
         if _warm.service is not None:
             _warm.service.close()
-        _warm.service = opened(runtime, home() / "engines" / str(os.getpid()) / "trainer.log")
+        with openings.counted("trainer"):
+            _warm.service = opened(runtime, home() / "engines" / str(os.getpid()) / "trainer.log")
         _warm.settings, _warm.initial = settings, line.initial.digest
     return _warm.service
 

@@ -26,6 +26,8 @@ from tasks.recording.undisturbed import undisturbed
 from tests.commands.test_cli import SETS, environment
 from tests.conftest import nobody_works_in
 from tests.support import forkserver
+from tests.support.eventually import eventually
+from tests.support.ports import reserve
 
 COMMAND = [
     *(sys.executable, "-P", "-m", "flows.cli.main", "train", "embedded", "--run", "mine", *SETS),
@@ -180,3 +182,47 @@ def test_a_signal_that_is_ignored_stays_ignored() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
     assert done.stdout == "lives\n"
+
+
+def _statuses(state: Path) -> list[tuple[str, str]]:
+    """Of runs in MLflow, by their names."""
+    with contextlib.suppress(sqlite3.OperationalError):  # there are no tables yet
+        return _rows(state / "mlflow" / "mlflow.db", "SELECT name, status FROM runs ORDER BY name")
+    return []
+
+
+def _rows(database: Path, query: str) -> list[tuple[str, str]]:
+    with contextlib.closing(sqlite3.connect(database)) as opened:
+        return opened.execute(query).fetchall()
+
+
+def _states(state: Path) -> list[tuple[str, str]]:
+    """Of flow runs, by their names."""
+    return _rows(state / "prefect" / "prefect.db", "SELECT name, state_type FROM flow_run ORDER BY name")
+
+
+def test_the_next_command_says_of_one_that_was_killed_that_it_crashed_and_of_no_other(tmp_path: Path) -> None:
+    state = tmp_path / "work" / ".racro"
+    other = [part.replace("0.05", "5").replace("mine", "other") for part in COMMAND]
+    with contextlib.ExitStack() as stack:
+        killed = start(tmp_path, COMMAND)
+        stack.callback(killed.kill)
+        assert eventually(lambda: killed.poll() is not None or ("mine", "RUNNING") in _statuses(state))
+        assert killed.poll() is None
+        killed.kill()
+        killed.wait()
+        assert _states(state) == [("mine", "RUNNING")] and _statuses(state) == [("mine", "RUNNING")]
+
+        lives = start(tmp_path, other)
+        stack.callback(lives.kill)
+        assert eventually(lambda: lives.poll() is not None or ("other", "RUNNING") in _statuses(state))
+        assert _states(state) == [("mine", "CRASHED"), ("other", "RUNNING")]
+        assert _statuses(state) == [("mine", "KILLED"), ("other", "RUNNING")]
+
+        looks = start(tmp_path, [*COMMAND[:4], "ui", "--prefect-port", str(reserve()), "--mlflow-port", str(reserve())])
+        stack.callback(looks.kill)
+        assert looks.stdout is not None and looks.stdout.readline().startswith("Prefect  "), looks.communicate()
+        assert lives.poll() is None
+        assert _states(state) == [("mine", "CRASHED"), ("other", "RUNNING")]
+        looks.send_signal(signal.SIGINT)
+        assert looks.wait(60) == 0

@@ -10,6 +10,7 @@ import http.server
 import json
 import os
 import re
+import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -172,3 +173,16 @@ def test_the_page_names_no_place_of_this_machine_but_the_folder_of_uploads(serve
     folder = os.environ["GRADIO_TEMP_DIR"]
     assert named and all(place.startswith(f"{folder}/") for place in named)
     assert Path(folder).name.startswith("racro-page-") and str(Path.cwd()) not in "".join(said)
+
+
+def test_half_an_upload_is_refused_in_time_and_leaves_no_file(tmp_path: Path) -> None:
+    part = b'--x\r\nContent-Disposition: form-data; name="files"; filename="bar.png"\r\n\r\nno ima'
+    head = b"POST /gradio_api/upload HTTP/1.1\r\nHost: a\r\nContent-Length: 900\r\n"
+    head += b"Content-Type: multipart/form-data; boundary=x\r\n\r\n"
+    with served(Limits(upload=0.5), page=tmp_path / "votes.jsonl") as made:
+        before = [*Path(os.environ["GRADIO_TEMP_DIR"]).rglob("*.png")]
+        with socket.create_connection(("127.0.0.1", made.port), timeout=60) as connection:
+            connection.sendall(head + part)
+            answer = b"".join(iter(lambda: connection.recv(65536), b""))
+        assert answer.startswith(b"HTTP/1.1 408 ") and b"did not arrive within 0.5 s" in answer
+        assert [*Path(os.environ["GRADIO_TEMP_DIR"]).rglob("*.png")] == before

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import http.server
+import os
 import socket
 import threading
 import time
@@ -45,7 +47,7 @@ def stranger() -> Iterator[str]:
         server.shutdown()
 
 
-@pytest.mark.parametrize("kind", ["dead", "silent", "stranger", "folder", "unknown"])
+@pytest.mark.parametrize("kind", ["dead", "silent", "stranger", "folder", "unknown", "file", "no file"])
 def test_a_tracking_store_that_cannot_be_used_is_one_line_within_half_a_minute(
     kind: str, silent: str, stranger: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -57,15 +59,31 @@ def test_a_tracking_store_that_cannot_be_used_is_one_line_within_half_a_minute(
         "stranger": stranger,
         "folder": "./mlruns",
         "unknown": "nonsense://x",
+        "file": "sqlite:////proc/mlflow.db",
+        "no file": f"sqlite:///{tmp_path}/taken/mlflow.db",
     }[kind]
     monkeypatch.setattr(store, "get_tracking_uri", lambda: uri)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    (tmp_path / "taken").touch()
     before = threading.active_count()
     started = time.monotonic()
     with pytest.raises(NoStore, match=r"^MLFLOW_TRACKING_URI: ") as refused:
         store.client()
     assert "\n" not in str(refused.value) and "secret" not in str(refused.value)
     assert time.monotonic() - started < 30 and threading.active_count() <= before + 1
+
+
+def test_a_full_disk_under_the_tracking_store_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    uri = f"sqlite:///{tmp_path}/mlflow/mlflow.db"
+    monkeypatch.setattr(store, "get_tracking_uri", lambda: uri)
+
+    def full(_: str) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "mlflow")
+
+    monkeypatch.setattr(store, "_look_up", full)
+    with pytest.raises(NoStore) as refused:
+        store.client()
+    assert str(refused.value) == f"MLFLOW_TRACKING_URI: {uri}: No space left on device; make room"
 
 
 @pytest.mark.parametrize("option", ["--prefect-port", "--mlflow-port"])

@@ -225,6 +225,16 @@ def test_metrics_are_those_of_the_records_and_carry_the_time_they_were_made(firs
     assert [(when, value) for _, when, value in points(first, "update/kl")] == made
 
 
+def test_who_waited_until_an_engine_was_open_has_it_in_its_record(first: Summary, root: str) -> None:
+    records = [json.loads(file.read_text()) for file in Path(root).glob("artifacts/*/*/record.json")]
+    opened = Counter((name, one["stage"]) for one in records for name in one["metrics"] if name.startswith("opening_"))
+    assert opened == {
+        ("opening_captioner_seconds", "parity"): 1,
+        ("opening_trainer_seconds", "update"): 1,
+        ("opening_reasoner_seconds", "answer"): 1,
+    }
+
+
 def test_both_data_sets_are_inputs_of_the_run(first: Summary, root: str) -> None:
     inputs = MlflowClient().get_run(first.mlflow_run_id).inputs.dataset_inputs
     found = {i.dataset.name: i for i in inputs}

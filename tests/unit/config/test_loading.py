@@ -204,8 +204,8 @@ OVERRIDES = {
     "problems.columns.question=a": f"{FILE}: problems.columns: unknown key; did you mean count?",
     "update.learning_rate=fast": f"{FILE}: update.learning_rate: input should be a valid number, ",
     "iterations=1.5": f"{FILE}: iterations: input should be a valid integer, ",
-    "iterations=true": f"{FILE}: iterations: give a value, not true",
-    "update.learning_rate=off": f"{FILE}: update: learning_rate: give a value, not false",
+    "iterations=true": f"{FILE}: iterations: give a number, not true",
+    "update.learning_rate=off": f"{FILE}: update: learning_rate: give a number, not false",
     "runtime=3": f"{FILE}: runtime: input should be a valid dictionary",
     "update.clip_low=1": f"{FILE}: update.clip_low: input should be less than 1, not 1",
     "runtime.timeouts.caption=0": f"{FILE}: runtime.timeouts.caption: input should be greater than 0, not 0",
@@ -216,10 +216,10 @@ OVERRIDES = {
     "problems={}": f"{FILE}: problems.type: must be one of embedded, table, virl39k",
     "captioner.engine={type: [1]}": f"{FILE}: captioner.engine.type: must be one of scripted, server, transformers, "
     "vllm",
-    "runtime.captioner.gpus=[0, 0]": f"{FILE}: runtime.captioner: gpus: [0, 0] names a GPU twice; name each once",
+    "runtime.captioner.gpus=[0, 0]": f"{FILE}: runtime.captioner.gpus: [0, 0] names a GPU twice; name each once",
     "runtime.reasoner={gpus: [1, 2], tensor_parallel: 4}": f"{FILE}: runtime.reasoner: gpus: [1, 2] are fewer than "
     "tensor_parallel x data_parallel = 4; ",
-    "runtime.captioner.gpus=[-1]": f"{FILE}: runtime.captioner.gpus.0: input should be greater than or equal to 0",
+    "runtime.captioner.gpus=[-1]": f"{FILE}: runtime.captioner.gpus: give a list of the numbers of GPUs",
     "seed": "--set seed: write it as path=value, for example --set update.learning_rate=1e-6",
     "=1": "--set =1: write it as path=value",
     "update..beta=1": "--set update..beta=1: write it as path=value",

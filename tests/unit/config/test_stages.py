@@ -106,7 +106,7 @@ def test_the_digest_is_that_of_what_the_stages_do() -> None:
     [
         (["stages.1.update.mini_batch=0"], "stages.1.update.mini_batch: input should be greater than 0, not 0"),
         (["stages.1.update.mni_batch=4"], "stages.1.update.mni_batch: unknown key; did you mean mini_batch?"),
-        (["stages.1.update.beta=true"], "stages.1.update: beta: give a value, not true"),
+        (["stages.1.update.beta=true"], "stages.1.update: beta: give a number, not true"),
         (
             ["stages.1.update.mini_batch=500"],
             "stages.1.update.mini_batch (500 problems) is larger than rollout.problems (128): a mini-batch is a part "

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import http.server
 import importlib.metadata
 import os
+import shutil
 import socket
 import socketserver
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -23,14 +27,14 @@ from tests.support.eventually import eventually
 
 
 class Answers(http.server.BaseHTTPRequestHandler):
-    """Answers /STATUS/KIND/health with that status, in HTML or JSON."""
+    """Answers /STATUS/KIND/health with that status, in HTML, or in JSON."""
 
     def do_GET(self) -> None:
         _, status, kind, *_ = self.path.split("/")
         self.send_response(int(status))
-        self.send_header("content-type", {"html": "text/html", "json": "application/json"}[kind])
+        self.send_header("content-type", "text/html" if kind == "html" else "application/json")
         self.end_headers()
-        self.wfile.write(b"true")
+        self.wfile.write(b"{}" if kind == "object" else b"true")
 
     def log_message(self, *arguments: object) -> None:
         pass
@@ -59,6 +63,36 @@ def stranger() -> Iterator[str]:
         server.shutdown()
 
 
+class Slow(socketserver.BaseRequestHandler):
+    """Begins with an answer of HTTP that never ends, a letter of a header at a time."""
+
+    def handle(self) -> None:
+        with contextlib.suppress(OSError):
+            self.request.sendall(b"HTTP/1.1 200 OK\r\n")
+            while True:
+                time.sleep(0.1)
+                self.request.sendall(b"x")
+
+
+class Halfway(socketserver.BaseRequestHandler):
+    """Sends all headers, and nothing of what they announce."""
+
+    def handle(self) -> None:
+        self.request.recv(1024)
+        self.request.sendall(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 9\r\n\r\n")
+        self.request.recv(1024)  # until the other side has enough
+
+
+@pytest.fixture(params=[Slow, Halfway])
+def unending(request: pytest.FixtureRequest) -> Iterator[str]:
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), request.param) as server:
+        server.daemon_threads = True
+        server.block_on_close = False
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+
+
 @pytest.fixture(autouse=True)
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(local, "AWAY_DEADLINE", 0.5)
@@ -71,11 +105,12 @@ def test_a_server_that_answers_is_used(
     monkeypatch.setenv("PREFECT_API_URL", f"{address}/{answer}")
     with prefect_server(tmp_path) as url:
         assert url == f"{address}/{answer}"
-    assert list(tmp_path.iterdir()) == [], "nothing was started"
+    assert not (tmp_path / "prefect").exists(), "nothing was started"
 
 
 @pytest.mark.parametrize(
-    "answer", ["404/json", "500/json", "200/html", "dead", "silent", "stranger", "htp://x/api", "127.0.0.1/api"]
+    "answer",
+    ["404/json", "500/json", "200/html", "200/object", "dead", "silent", "stranger", "htp://x/api", "127.0.0.1/api"],
 )
 def test_anything_else_there_is_one_line(
     address: str, stranger: str, answer: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -124,6 +159,36 @@ def test_a_tracking_server_that_is_away_is_one_line(
         tracking.require()
     assert str(refused.value).startswith(f"MLFLOW_TRACKING_URI: {scheme}://{host} does not answer (")
     assert "\n" not in str(refused.value) and "secret" not in str(refused.value)
+
+
+def test_a_prefect_server_without_its_database_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Unready(Answers):
+        """As Prefect's server while its database is away."""
+
+        def do_GET(self) -> None:
+            self.path = "/200/json" if self.path == "/api/health" else "/503/json"
+            super().do_GET()
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Unready) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setenv("PREFECT_API_URL", f"http://127.0.0.1:{server.server_address[1]}/api")
+        with pytest.raises(NoServer, match=r"/api is no Prefect server that can be used \(it answers 503\)"):
+            prefect_server(tmp_path).__enter__()
+        server.shutdown()
+
+
+def test_an_answer_that_does_not_end_is_none(unending: str) -> None:
+    with pytest.raises(NoServer, match=r"^here: (no answer within 1 s|timed out)$"):
+        local.first_answer(f"http://{unending}", "here: {}")
+
+
+def test_a_database_that_takes_connections_and_is_mute_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        where = f"127.0.0.1:{mute.getsockname()[1]}/runs"
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"postgresql://user:secret@{where}")
+        with pytest.raises(NoServer) as refused:
+            tracking.require()
+    assert str(refused.value).startswith(f"MLFLOW_TRACKING_URI: postgresql://{where} does not answer (no answer within")
 
 
 @pytest.mark.parametrize(
@@ -192,6 +257,18 @@ def test_a_server_that_ends_under_its_user_is_named(killed: bool, tmp_path: Path
             server.kill()
             assert supervisor is not None and eventually(lambda: not _runs(supervisor))
         raise ConnectionRefusedError("refused")
+
+
+@pytest.mark.parametrize("when", ["at its start", "later"])
+def test_a_full_disk_under_a_server_is_called_so(when: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the server's clients say is that it answers 500, and its log ends where the disk did."""
+    port = free_port()
+    command = child.python("http.server", str(port), "--bind", "127.0.0.1" if when == "later" else "nowhere.invalid")
+    serving = local._serving("The server", command, {}, tmp_path / "log", f"http://127.0.0.1:{port}/")
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=0))
+    with pytest.raises(OSError, match="No space left on device") as full, serving:
+        raise RuntimeError("the server answers 500")
+    assert full.value.filename == str(tmp_path)
 
 
 def _runs(process: psutil.Process) -> bool:

@@ -38,7 +38,7 @@ def planned(root: Path, rate: Rate, *overrides: str) -> Plan:
         dict.fromkeys(kinds, 0.5),
         dict.fromkeys(kinds, 1e6),
         dict.fromkeys(kinds, 3e6),
-        Line(1, 1),
+        between=Line(1, 1),
     )
     return Costs(every).estimate(recipe, [calls], remote=False)
 
@@ -65,6 +65,30 @@ def test_trainings_of_a_sweep_share_what_they_have_in_common(tmp_path: Path) -> 
     alone = {part.name: part.runs for part in Costs(Measured()).estimate(recipes[0], [one], remote=False).parts}
     assert runs["captions"] == alone["captions"] == 1 and runs["update"] == 2 * alone["update"]
     assert alone["evaluation"] < runs["evaluation"] < 2 * alone["evaluation"], "of the policy before, once"
+
+
+def test_engines_and_trainer_are_opened_once_in_each_training_by_the_part_that_comes_first(tmp_path: Path) -> None:
+    recipes = [loading.load("smoke", [f"update.learning_rate={rate}"]) for rate in (1e-4, 1e-3)]
+    one, two = (rehearse(recipe, str(tmp_path), told_apart=True) for recipe in recipes)
+    kinds = {call.kind for call in [*one, *two]}
+    rate = Rate(Line(0, 1), 0, Line(0, 1), None, 3)
+
+    def plan(openings: dict[str, float], *trainings: list[Call]) -> dict[str, float | None]:
+        known = Measured(dict.fromkeys(kinds, rate), dict.fromkeys(kinds, 0.5), openings=openings)
+        made = Costs(known).estimate(recipes[0], trainings, remote=False)
+        return {"": made.seconds} | {part.name: part.seconds for part in made.parts}
+
+    [captioner], [reasoner], [trainer] = (
+        next(call.opens for call in one if call.stage == stage) for stage in ("parity", "answer", "update")
+    )
+    openings = {captioner: 7.0, trainer: 20.0, reasoner: 100.0}
+    for trainings in ((one,), (one, two)):
+        without, found = plan({}, *trainings), plan(openings, *trainings)
+        more = {name: (found[name] or 0) - (without[name] or 0) for name in found}
+        second = len(trainings) == 2  # parity, and what the initial policy wrote, are there by then
+        assert more["preparation"] == 7 and more["update"] == 20 * len(trainings)
+        assert more["evaluation"] + more["captions"] + more["reward answer"] == 100 + 107 * second
+        assert more[""] == 127 * len(trainings)
 
 
 def test_a_root_without_records_tells_nothing(tmp_path: Path) -> None:
