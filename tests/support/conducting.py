@@ -28,7 +28,7 @@ from racro.storage import attempts, leases
 from racro.storage.files import opened
 from racro.training.service import Processes
 
-PATIENCE = {"pause": 0.5, "looks": 30}
+PATIENCE = {"pause": 0.5, "looks": 40}
 """Of leases: a busy machine may be silent for some seconds."""
 OUT = os.fdopen(os.dup(1), "w")
 """Standard output for what is said here only."""
