@@ -38,7 +38,7 @@ def progress_bars() -> Iterator[None]:
 
     The bars go when they are done with, so that an interrupted run leaves its lines and nothing half drawn.
     """
-    from tasks.running import progress
+    from tasks.running import observing
 
     if not console.is_terminal:
         yield
@@ -53,7 +53,7 @@ def progress_bars() -> Iterator[None]:
     with Progress(*columns, console=console, transient=True) as bars, _log_lines_above(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "torch.distributed is disabled")  # as it should be in one process
         shown = _Shown(bars)
-        with progress.observed(shown.stage, shown.row, lambda line: bars.console.print(line, markup=False)):
+        with observing.observed(shown.stage, shown.row, lambda line: bars.console.print(line, markup=False)):
             yield
 
 

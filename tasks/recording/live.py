@@ -24,7 +24,7 @@ from racro.storage import artifacts, layout
 from tasks.recording import addresses, alarms, events, notes, page, report, track
 from tasks.recording.iteration import Iteration, Traits
 from tasks.recording.made import Evaluated, Made
-from tasks.running import progress, telemetry
+from tasks.running import observing, telemetry
 
 CAPTIONS = 6
 """Captions on the page of an iteration, half of them of right answers where there are so many."""
@@ -95,7 +95,7 @@ class Live:
         )
         self._seconds, self._cached = 0.0, True
         get_run_logger().info(row.line)
-        for observer in progress.row_observers:
+        for observer in observing.row_observers:
             observer(row)
         state = f"{made.name}: {row.number} of {row.total} iterations{f', {row.to_go}' if row.to_go else ''}"
         self._bar = telemetry.progress(self._bar, row.percent, state, "training")

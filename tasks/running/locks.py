@@ -9,16 +9,25 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import logging
+import os
 import socket
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import IO
 
 from racro.home import home
 from racro.identity import digest
 from racro.storage import leases
+from tasks.running import observing
+
+logger = logging.getLogger("prefect.racro.locks")
 
 DIGITS = 4
 """Hex digits of a lock file's name: bounds how many there are; two artifacts that meet in one only wait in turn."""
+PATIENCE = 10.0
+"""Seconds of waiting after which people are told for whom."""
 BOOT = Path("/proc/sys/kernel/random/boot_id")
 """Where Linux says which start of which machine this is."""
 
@@ -40,9 +49,30 @@ def in_turn(name: str) -> Iterator[Path]:
     """Hold a lock of this machine; waits while another process or thread does. Yields the folder of the locks."""
     folder = home() / "locks"
     folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / name, "ab") as held:
-        fcntl.flock(held, fcntl.LOCK_EX)
+    with open(folder / name, "a+") as held:
+        told = threading.Timer(PATIENCE, _tell, [held])
+        told.daemon = True
+        told.start()
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX)
+        finally:
+            told.cancel()
+        held.truncate(0)
+        held.write(str(os.getpid()))
+        held.flush()
         yield folder
+
+
+def _tell(held: IO[str]) -> None:
+    """Say who holds the lock."""
+    held.seek(0)
+    line = (
+        f"waiting for process {held.read() or 'of another run'}, which makes what this run needs too; if it is "
+        "stopped, let it go on or end it"
+    )
+    logger.warning(line)
+    for observer in observing.line_observers:
+        observer(line)
 
 
 def _machine(folder: Path) -> str:

@@ -5,26 +5,12 @@ A stage calls its `Progress` as often as it likes. `flows.cli.terminal` observes
 
 from __future__ import annotations
 
-import contextlib
 import time
-from collections.abc import Callable, Iterator
 from uuid import UUID
 
 from prefect import get_run_logger
 
-from racro.pace import Row
-from tasks.running import stopping, telemetry
-
-Observer = Callable[[str, int, int], None]
-"""(what, done, total)"""
-
-observers: list[Observer] = []
-
-row_observers: list[Callable[[Row], None]] = []
-"""Called after each iteration of a training."""
-
-line_observers: list[Callable[[str], None]] = []
-"""Called with what a flow has to say to people before anything is done."""
+from tasks.running import observing, stopping, telemetry
 
 LOG_EVERY = 10.0
 """Seconds between log lines."""
@@ -34,24 +20,10 @@ ARTIFACT_AFTER = 3.0
 """Seconds before a stage is worth a progress artifact; most are over by then."""
 
 
-@contextlib.contextmanager
-def observed(stage: Observer, row: Callable[[Row], None], line: Callable[[str], None]) -> Iterator[None]:
-    """Tell these of all that goes on within the context."""
-    observers.append(stage)
-    row_observers.append(row)
-    line_observers.append(line)
-    try:
-        yield
-    finally:
-        observers.remove(stage)
-        row_observers.remove(row)
-        line_observers.remove(line)
-
-
 def say(line: str) -> None:
     """A line for people, in the log and wherever they look."""
     get_run_logger().info(line)
-    for observer in line_observers:
+    for observer in observing.line_observers:
         observer(line)
 
 
@@ -70,7 +42,7 @@ class Progress:
         if done < self.done:  # the stage counts something else now: questions after captions
             self.since = self.logged = self.last
         self.done, self.last = done, now
-        for observer in observers:
+        for observer in observing.observers:
             observer(self.what, done, total)
         if now - self.logged >= LOG_EVERY:
             self.logged = now
@@ -79,7 +51,7 @@ class Progress:
 
     def finish(self) -> None:
         """Log the rate of what was counted last, and fill the artifact's bar."""
-        for observer in observers:
+        for observer in observing.observers:
             observer(self.what, self.done, self.done)
         get_run_logger().info("%s: %d %s, %s", self.what, self.done, self.unit, self._rate(self.done, self.done))
         if self.artifact:

@@ -15,7 +15,7 @@ from flows.training import train
 from racro.config import loading
 from racro.engines.protocol import Role
 from racro.summary import Summary
-from tasks.running import engines, progress
+from tasks.running import engines, observing
 from tests.conftest import EMBEDDED_RECIPE, TINY
 from tests.support.task_runs import task_runs
 
@@ -43,7 +43,7 @@ def alive(pid: int) -> bool:
 @pytest.fixture
 def when() -> Iterator[Callable[[str, Callable[[], None]], None]]:
     """`when(what, act)`: act once, in the middle of the stage whose progress is called so."""
-    watching: list[progress.Observer] = []
+    watching: list[observing.Observer] = []
 
     def observe(what: str, act: Callable[[], None]) -> None:
         fired = threading.Event()
@@ -53,12 +53,12 @@ def when() -> Iterator[Callable[[str, Callable[[], None]], None]]:
                 fired.set()
                 act()
 
-        progress.observers.append(observer)
+        observing.observers.append(observer)
         watching.append(observer)
 
     yield observe
     for observer in watching:
-        progress.observers.remove(observer)
+        observing.observers.remove(observer)
 
 
 def scripted(replies: str, delay: float) -> str:

@@ -20,7 +20,7 @@ from racro.models.folders import TRAINER, load_captioner, model_digest, model_fo
 from racro.storage import artifacts
 from racro.summary import Summary
 from tasks.prepare import CannotTrain, adopt_captioner
-from tasks.running import engines, progress
+from tasks.running import engines, observing
 from tests.conftest import EMBEDDED_RECIPE, TINY
 from tests.training.test_update import INITIAL, World
 
@@ -152,11 +152,11 @@ def test_adapters_are_trained_through_engines(engine: str, tmp_path: Path) -> No
         opened.update(id(cached.engine) for role, cached in engines._cached.items() if role == "captioner")
 
     recipe = loading.load(EMBEDDED_RECIPE, [*SMALL, f"captioner.engine.type={engine}"])
-    progress.observers.append(observe)
+    observing.observers.append(observe)
     try:
         summary = train(recipe, run="lora", root=str(tmp_path))
     finally:
-        progress.observers.remove(observe)
+        observing.observers.remove(observe)
     assert len(opened) == 1, "swapped, not restarted"
     gaps = [gap for record in records(tmp_path) if (gap := record.metrics.get("logprob_gap")) is not None]
     assert len(gaps) == 3, "parity and two updates; the second on captions of the first adapter"

@@ -16,7 +16,7 @@ from racro.config import Recipe, loading
 from racro.storage import artifacts
 from racro.storage.artifacts import Record
 from racro.summary import Summary
-from tasks.running import progress, stopping
+from tasks.running import observing, stopping
 from tests.conftest import EMBEDDED_RECIPE, TINY
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
@@ -50,12 +50,12 @@ def records(root: Path, stage: str) -> list[Record]:
 
 
 @contextlib.contextmanager
-def watching(observer: progress.Observer) -> Iterator[None]:
-    progress.observers.append(observer)
+def watching(observer: observing.Observer) -> Iterator[None]:
+    observing.observers.append(observer)
     try:
         yield
     finally:
-        progress.observers.remove(observer)
+        observing.observers.remove(observer)
 
 
 class Meeting:
@@ -111,7 +111,7 @@ def test_with_engines_apart_it_overlaps_and_gives_the_same_policy(
     assert (summary.base, summary.final) == (serial[1].base, serial[1].final)
 
 
-def failing(*acts: tuple[str, Callable[[], None]]) -> progress.Observer:
+def failing(*acts: tuple[str, Callable[[], None]]) -> observing.Observer:
     """Act where a stage of that name says for the first time how far it is."""
     left = dict(acts)
 

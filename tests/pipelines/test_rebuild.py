@@ -11,7 +11,7 @@ import torch
 from flows.rebuilding import rebuild
 from racro.embedded.rebuild import RECIPE_FILE, recipe_digest
 from racro.models import folders
-from tasks.running import progress
+from tasks.running import observing
 
 CPU = torch.device("cpu")
 
@@ -19,11 +19,11 @@ CPU = torch.device("cpu")
 @pytest.mark.usefixtures("prefect_server")
 def test_a_short_rebuild_runs_from_nothing_to_loadable_models(tmp_path: Path) -> None:
     seen: list[tuple[str, int, int]] = []
-    progress.observers.append(lambda name, step, steps: seen.append((name, step, steps)))
+    observing.observers.append(lambda name, step, steps: seen.append((name, step, steps)))
     try:
         rebuild(tmp_path, steps_scale=0.003)
     finally:
-        progress.observers.pop()
+        observing.observers.pop()
     assert {name for name, step, steps in seen if step == steps} == {"captioner", "reasoner"}
     assert json.loads((tmp_path / RECIPE_FILE).read_text())["digest"] != recipe_digest()
     for role in ("captioner", "reasoner"):

@@ -35,7 +35,7 @@ from racro.schema import CHAMPION, EntryTable, FrozenModel, Policy, ProblemTable
 from racro.storage import artifacts
 from racro.summary import Score, Summary
 from tasks.recording import events, registry, track
-from tasks.running import progress
+from tasks.running import observing
 from tests.conftest import EMBEDDED_RECIPE, TINY
 from tests.support.eventually import eventually
 
@@ -117,7 +117,7 @@ def onlooker(root: str) -> Onlooker:
 
 @pytest.fixture(scope="module")
 def first(recipe: Recipe, root: str, onlooker: Onlooker, prefect_server: str) -> Summary:
-    with progress.observed(onlooker.stage, onlooker.row, lambda line: None):
+    with observing.observed(onlooker.stage, onlooker.row, lambda line: None):
         return train(recipe, run="tracked", root=root)
 
 

@@ -10,7 +10,7 @@ import pytest
 from flows.training import train
 from racro.config import loading
 from racro.storage import artifacts
-from tasks.running import engines, progress
+from tasks.running import engines, observing
 from tests.conftest import EMBEDDED_RECIPE, TINY
 
 pytestmark = pytest.mark.usefixtures("prefect_server", "forked_engines")
@@ -33,12 +33,12 @@ def test_captions_of_swapped_weights_have_the_trainers_log_probs(tmp_path: Path)
     def observe(stage: str, done: int, total: int) -> None:
         opened.update(id(cached.engine) for role, cached in engines._cached.items() if role == "captioner")
 
-    progress.observers.append(observe)
+    observing.observers.append(observe)
     try:
         recipe = loading.load(EMBEDDED_RECIPE, SMALL)
         summary = train(recipe, run="vllm", root=str(tmp_path))
     finally:
-        progress.observers.remove(observe)
+        observing.observers.remove(observe)
 
     assert len(opened) == 1, "swapped, not restarted"
     gaps = [gap for record in records(tmp_path) if (gap := record.metrics.get("logprob_gap")) is not None]

@@ -13,7 +13,7 @@ from flows.cli.typed import typed
 from racro.curves import IterationPoint
 from racro.pace import Row
 from racro.summary import Score
-from tasks.running import progress
+from tasks.running import observing
 from tests.support.screen import plain
 
 POINT = IterationPoint(iteration=0, reward_mean=0.5, reward_stderr=0.01, captions=64, groups=16, informative_groups=12)
@@ -36,9 +36,9 @@ def test_lines_of_iterations_stay_and_bars_go_also_when_it_is_interrupted(monkey
     _, stream = screen(monkeypatch, True)
     with pytest.raises(KeyboardInterrupt), terminal.progress_bars():
         for row in ROWS:
-            for tell in progress.observers:
+            for tell in observing.observers:
                 tell(f"caption {row.number}", 3, 8)
-            for observe in progress.row_observers:
+            for observe in observing.row_observers:
                 observe(row)
         raise KeyboardInterrupt
     assert "about 32 s to go" in stream.getvalue()
@@ -48,13 +48,13 @@ def test_lines_of_iterations_stay_and_bars_go_also_when_it_is_interrupted(monkey
         ["1/2", "0.500", "±", "0.010", "75%", "20.3"],
         ["2/2", "0.500", "±", "0.010", "75%", "47.9", "±", "1.1", "from", "cache"],
     ]
-    assert not progress.observers and not progress.row_observers
+    assert not observing.observers and not observing.row_observers
 
 
 def test_elsewhere_nothing_is_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
     _, stream = screen(monkeypatch, False)
     with terminal.progress_bars():
-        assert not progress.observers and not progress.row_observers
+        assert not observing.observers and not observing.row_observers
     assert stream.getvalue() == ""
 
 
