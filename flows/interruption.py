@@ -61,9 +61,10 @@ def leave() -> NoReturn:
     os._exit(128 + _received[0])
 
 
-def wait() -> None:
-    """Return at the first signal, which is then a command's regular end and no interruption."""
+def wait(ready: str) -> None:
+    """Print that the command is ready, and return at the first signal: its regular end from then on."""
     with contextlib.suppress(KeyboardInterrupt), orderly():
+        print(ready, flush=True)
         threading.Event().wait()
     _received.clear()
 

@@ -45,8 +45,7 @@ def ui(
     say("starting the servers of Prefect and MLflow")
     tracking.require()
     with local.prefect_server(home, prefect_port) as api, local.mlflow_ui(home, mlflow_port) as mlflow_url:
-        print(f"Prefect  {api.removesuffix('/api')}\nMLflow   {mlflow_url}\nCtrl-C ends both.", flush=True)
-        interruption.wait()
+        interruption.wait(f"Prefect  {api.removesuffix('/api')}\nMLflow   {mlflow_url}\nCtrl-C ends both.")
 
 
 def up(

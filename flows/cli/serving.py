@@ -204,8 +204,7 @@ def start(
         if address.open:
             print("racro: everybody who reaches this address may ask; --api-key KEY limits that", file=sys.stderr)
         print(f"Page     {address.url}/" if shown else f"Page     none; {_why_none(page)}")
-        print(f"API      {address.url}/v1\nCtrl-C ends both.", flush=True)
-        interruption.wait()
+        interruption.wait(f"API      {address.url}/v1\nCtrl-C ends both.")
 
 
 @contextlib.contextmanager

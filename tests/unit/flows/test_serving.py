@@ -96,7 +96,8 @@ def test_a_server_collects_its_garbage_and_answers_to_its_own_name(
     Path("recipe.yaml").write_text(yaml.safe_dump({"captioner": scripted, "reasoner": scripted}))
     port, collects = reserve(), []
 
-    def wait() -> None:
+    def wait(ready: str) -> None:
+        assert ready.startswith(f"API      http://127.0.0.1:{port}/v1")
         for host, status in (
             ("localhost", 200),
             ("[::1]:1", 200),
