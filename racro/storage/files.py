@@ -159,7 +159,7 @@ def probe(folder: str, seconds: float) -> None:
     in_time(write, seconds)
 
 
-def require_writable(folder: str, option: str, seconds: float = 18.0) -> None:
+def require_writable(folder: str, option: str, seconds: float = 12.0) -> None:
     """Write a test file, before hours of work. Raises Unwritable, which names the option that gave the folder.
 
     `seconds`: with the start of a command, less than half a minute.
