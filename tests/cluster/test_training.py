@@ -21,13 +21,17 @@ from racro.training.service import Processes
 from tests.cluster.conftest import Nodes
 from tests.conftest import EMBEDDED_RECIPE, TINY
 
-SMALL = ("problems.count=32", "rollout.problems=6", "update.mini_batch=3", "evaluation.problems=8")
+SETTINGS = (
+    *TINY,
+    *("problems.count=32", "rollout.problems=6", "update.mini_batch=3", "evaluation.problems=8"),
+    "runtime.device=cpu",
+    # Each prompt alone: in another batch, log-probs of captions differ by 1e-6, and what is lost changes the batches.
+    "runtime.caption_batch=1",
+)
 
 
 def trained(root: Path, name: str, *overrides: str) -> Summary:
-    # Each prompt alone: in another batch, log-probs of captions differ by 1e-6, and what is lost changes the batches.
-    settings = [*TINY, *SMALL, "runtime.device=cpu", "runtime.caption_batch=1", *overrides]
-    return train(loading.load(EMBEDDED_RECIPE, settings), run=name, root=str(root))
+    return train(loading.load(EMBEDDED_RECIPE, [*SETTINGS, *overrides]), run=name, root=str(root))
 
 
 def weights(summary: Summary) -> dict[str, torch.Tensor]:
