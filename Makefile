@@ -5,7 +5,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo quick test lint map keys docs notebooks models bench bench-engines bench-gpu soak screenshots vllm smollm2 ui clean
+.PHONY: demo quick unit test lint map keys docs notebooks models bench bench-engines bench-gpu soak screenshots vllm smollm2 ui clean
 
 demo: .venv/.ready
 	@$(BIN)/racro train embedded
@@ -14,7 +14,11 @@ demo: .venv/.ready
 # wait for servers.
 PYTEST := $(BIN)/python -m pytest --no-loadscope-reorder
 
-quick: lint
+# Both at once: the tests begin with imports, on one core.
+quick: .venv/.ready
+	@$(MAKE) --no-print-directory --jobs 2 lint unit
+
+unit: .venv/.ready
 	@$(PYTEST) -n 3 --hypothesis-profile=quick tests/unit
 
 test: lint .venv/.vllm .venv/.smollm2

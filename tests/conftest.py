@@ -20,6 +20,7 @@ and the groups that take longest begin first.
 from __future__ import annotations
 
 import atexit
+import contextlib
 import gc
 import os
 import shutil
@@ -101,39 +102,52 @@ GROUPS = {
 """File -> the file whose group it joins, because they use the same `racro up`, or the same cluster."""
 
 LONGEST = (
+    "tests/cluster/test_training.py",
+    "tests/cluster/test_namespaces.py",
     "tests/docs/test_first_hour.py",
+    "tests/faults/test_resume.py",
     "tests/commands/test_serve_command.py",
     "tests/commands/test_serve_page.py",
     "tests/station/test_station_postgres.py",
     "tests/station/test_station.py",
-    "tests/faults/test_resume.py",
-    "tests/faults/test_storage_faults.py",
-    "tests/pipelines/test_sweep.py",
-    "tests/pipelines/test_bad_input.py",
     "tests/pipelines/test_stages.py",
-    "tests/cluster/test_training.py",
-    "tests/cluster/test_namespaces.py",
-    "tests/commands/test_wheel.py",
-    "tests/docs/test_notebooks.py",
-    "tests/commands/test_serve_command.py",
-    "tests/docs/test_commands.py",
-    "tests/engines/test_serving.py",
-    "tests/pipelines/test_retention.py",
-    "tests/station/test_s3.py",
-    "tests/commands/test_answer_command.py",
-    "tests/pipelines/test_engine_processes.py",
-    "tests/commands/test_interruption.py",
-    "tests/engines/test_vllm.py",
     "tests/pipelines/test_sampling.py",
-    "tests/pipelines/test_judges.py",
+    "tests/docs/test_commands.py",
+    "tests/pipelines/test_bad_input.py",
+    "tests/faults/test_storage_faults.py",
+    "tests/engines/test_serving.py",
+    "tests/commands/test_wheel.py",
+    "tests/pipelines/test_sweep.py",
+    "tests/pipelines/test_retention.py",
+    "tests/commands/test_cli.py",
     "tests/engines/test_smollm2.py",
+    "tests/training/test_rising.py",
+    "tests/pipelines/test_engine_processes.py",
+    "tests/engines/test_families.py",
+    "tests/commands/test_answer_command.py",
+    "tests/pipelines/test_overlap.py",
+    "tests/commands/test_interruption.py",
+    "tests/commands/test_image.py",
     "tests/pipelines/test_lora.py",
+    "tests/docs/test_notebooks.py",
+    "tests/station/test_s3.py",
+    "tests/commands/test_export.py",
+    "tests/pipelines/test_evaluate.py",
+    "tests/engines/test_vllm.py",
+    "tests/pipelines/test_judges.py",
     "tests/pipelines/test_vllm_training.py",
+    "tests/unit/test_suite.py",
     "tests/unit/reports/test_report.py",
+    "tests/unit/engines/test_client.py",
+    "tests/unit/grading/test_grading_symbolic.py",
+    "tests/unit/rewards/test_estimators.py",
     "tests/unit/storage/test_leases.py",
     "tests/unit/models/test_colocation.py",
-    "tests/unit/grading/test_grading_symbolic.py",
     "tests/unit/test_architecture.py",
+    "tests/unit/grading/test_verdicts.py",
+    "tests/unit/grading/test_grading_characters.py",
+    "tests/unit/storage/test_artifacts.py",
+    "tests/unit/answering/test_pipeline.py",
     "tests/unit/training/test_losses.py",
 )
 """Groups that take longest, also of unit tests. They begin first, so that no process waits for another at the end."""
@@ -192,7 +206,9 @@ def plain_captioner() -> TransformersEngine:
 @pytest.fixture(scope="session")
 def prefect_server() -> Iterator[str]:
     """API URL of a real Prefect server, in PREFECT_API_URL while the session lasts."""
-    with local.prefect_server(HOME, PREFECT_PORT) as url:
+    with contextlib.ExitStack() as stack:
+        with forkserver.children() if "PYTEST_XDIST_WORKER" in os.environ else contextlib.nullcontext():
+            url = stack.enter_context(local.prefect_server(HOME, PREFECT_PORT))
         yield url
 
 

@@ -44,6 +44,9 @@ SERVICES_OFF = (
     "REPOSSESSOR",
 )
 """Services of the server that one command does not need, and that would cost it CPU."""
+BATCHES = {"BATCH_SIZE": "40", "FLUSH_INTERVAL": "1"}
+"""The server writes states of task runs together, at the latest after a second; otherwise each in a transaction of its
+own, which takes most of its CPU."""
 ASK = signal.SIGUSR2
 """Ends the server of a command. Not SIGTERM, which may go to all processes of a job: the command must then still be
 able to tell the server how its flow run ended."""
@@ -137,6 +140,7 @@ def _prefect_server(
     home: Path, port: int, meanwhile: Callable[[], None], waiting: Iterable[Callable[[], None]], since: datetime
 ) -> Iterator[str]:
     environment = {f"PREFECT_SERVER_SERVICES_{name}_ENABLED": "false" for name in SERVICES_OFF}
+    environment |= {f"PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_{name}": value for name, value in BATCHES.items()}
     environment |= {
         "PREFECT_UI_API_URL": f"http://127.0.0.1:{port}/api",
         "PREFECT_SERVER_API_PORT": str(port),

@@ -6,6 +6,8 @@ use.
 
 from __future__ import annotations
 
+import copy
+import functools
 import hashlib
 import json
 import shutil
@@ -204,6 +206,18 @@ def load_processor(folder: Path, pixels: PixelRange = UNLIMITED) -> Any:
 
     pixels: limits on the size of images. Raises NoPixelLimits.
 
+    Each caller gets its own: a tokenizer must not be used by two threads. A copy takes less than a load.
+    """
+    base = base_folder(folder)
+    processor = copy.deepcopy(_processor(base, model_digest(base, READER_SUFFIXES)))
+    limit(processor, pixels)
+    return processor
+
+
+@functools.lru_cache(maxsize=4)
+def _processor(base: Path, content: str) -> Any:
+    """The processor as its folder has it, while the folder has this content.
+
     Qwen2.5-VL's processor requires a video processor, which needs torchvision; images do not. So without torchvision
     the class is told that it has no video processor.
     """
@@ -214,9 +228,8 @@ def load_processor(folder: Path, pixels: PixelRange = UNLIMITED) -> Any:
         from transformers import Qwen2_5_VLProcessor
 
         Qwen2_5_VLProcessor.get_attributes = classmethod(lambda cls: ["image_processor", "tokenizer"])
-    processor = AutoProcessor.from_pretrained(base_folder(folder), padding_side="left")
-    processor.tokenizer = load_tokenizer(folder)
-    limit(processor, pixels)
+    processor = AutoProcessor.from_pretrained(base, padding_side="left")
+    processor.tokenizer = load_tokenizer(base)
     return processor
 
 

@@ -38,14 +38,6 @@ reasoner:
       - {when: "", replies: ['\boxed{3}']}
 """
 
-IMPORTS = [
-    "racro.engines.local.transformers",
-    "transformers.models.qwen2.modeling_qwen2",
-    "transformers.models.qwen2_5_vl.modeling_qwen2_5_vl",
-    "transformers.models.qwen2_5_vl.processing_qwen2_5_vl",
-    "transformers.models.qwen2_vl.image_processing_qwen2_vl",
-]
-
 REGISTER = """
 import sys
 from mlflow import MlflowClient
@@ -254,7 +246,7 @@ def done(work: Path, url: str) -> dict[str, Done]:
     commands = COMMANDS | {name: arguments for name, (arguments, _, _) in MISTAKES.items()}
     said = {number: "\n".join(LINES) if name == "many" else "\n" for number, name in enumerate(commands)}
     lines = [[argument.replace("URL", url) for argument in ("answer", *given)] for given in commands.values()]
-    return dict(zip(commands, run(lines, IMPORTS, work, _environment(work), said), strict=True))
+    return dict(zip(commands, run(lines, work, _environment(work), said), strict=True))
 
 
 def line_of(command: Done) -> dict[str, Any]:

@@ -139,6 +139,7 @@ def test_what_is_broken_is_named_with_its_remedy(tmp_path: Path) -> None:
     assert all(line.remedy for line in page.values() if line.state == "problem")
 
 
+@pytest.mark.usefixtures("forked")
 def test_nothing_that_hangs_holds_it_up(tmp_path: Path, silent: str) -> None:
     done = doctor(
         tmp_path,
@@ -157,6 +158,7 @@ def test_nothing_that_hangs_holds_it_up(tmp_path: Path, silent: str) -> None:
     assert "timed out" in page["prefect"].found and "timed out" in page["mlflow"].found
 
 
+@pytest.mark.usefixtures("forked")
 @pytest.mark.parametrize("columns", [80, 120])
 def test_the_page_fits_a_terminal(tmp_path: Path, columns: int) -> None:
     ours, theirs = pty.openpty()

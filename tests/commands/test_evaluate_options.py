@@ -93,6 +93,6 @@ def test_one_line_says_what_to_mend(tmp_path: Path) -> None:
         ("compare", "one", "two"): "one: no finished evaluation under runs; name a run of racro evaluate",
     }
     ours = {name: value for name, value in os.environ.items() if not name.startswith(forkserver.STATE)}
-    for done, says in zip(forkserver.run(list(wrong), [], tmp_path, ours), wrong.values(), strict=True):
+    for done, says in zip(forkserver.run(list(wrong), tmp_path, ours), wrong.values(), strict=True):
         assert (done.code, done.out) == (2, "")
         assert done.err.startswith("racro: ") and says in done.err and done.err.count("\n") == 1

@@ -53,7 +53,7 @@ def done(trained: tuple[Path, Summary], tmp_path_factory: pytest.TempPathFactory
             ["export", "initial", "--recipe", "embedded", "--out", "again", "--push", "no slash/and space"],
         ]
         settings = {"HF_ENDPOINT": there.url, "HF_TOKEN": there.token, "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1"}
-        results = run(commands, ["tasks.choose"], folder / "work", environment(folder, **settings))
+        results = run(commands, folder / "work", environment(folder, **settings), libraries=["tasks.choose"])
     return folder / "work", there, results
 
 

@@ -44,11 +44,11 @@ def undisturbed(prefect_server: str, tmp_path_factory: pytest.TempPathFactory) -
     return train(recipe, run="whole", root=str(root))
 
 
-def test_killed_at_many_writes_in_every_stage(undisturbed: Summary, tmp_path: Path) -> None:
+def test_killed_at_many_writes_in_every_stage(undisturbed: Summary, tmp_path: Path, forked: None) -> None:
     root = tmp_path / "root"
     root.mkdir()
     driver = subprocess.run(
-        [sys.executable, "-m", "tests.support.killing", str(root), "1"],
+        [sys.executable, "-P", "-m", "tests.support.killing", str(root), "1"],
         env=os.environ,
         cwd=REPOSITORY,
         capture_output=True,
@@ -79,7 +79,7 @@ def test_killed_while_captions_are_made_beside_an_update(prefect_server: str, tm
         recipe, root = lagged(talker.url), tmp_path / "root"
         root.mkdir()
         driver = subprocess.run(
-            [sys.executable, "-m", "tests.support.killing", str(root), "3", talker.url],
+            [sys.executable, "-P", "-m", "tests.support.killing", str(root), "3", talker.url],
             env=os.environ,
             cwd=REPOSITORY,
             capture_output=True,

@@ -269,7 +269,7 @@ def test_killed_at_many_writes_it_repeats_nothing_and_gives_the_same_table(tmp_p
     root = tmp_path / "root"
     root.mkdir()
     driver = subprocess.run(
-        [sys.executable, "-m", "tests.support.killing", str(root), "3", "evaluate"],
+        [sys.executable, "-P", "-m", "tests.support.killing", str(root), "3", "evaluate"],
         env=os.environ,
         cwd=REPOSITORY,
         capture_output=True,

@@ -45,6 +45,7 @@ MODULES = {
     "prefect": COMMANDS,
     "prefect.engine": COMMANDS,
     "racro.training.rank": COMMANDS,
+    "tests.support.killing": COMMANDS,
     "tests.support.tester": COMMANDS,
     "racro.engines.worker.main": ENGINES,
     "vllm.entrypoints.openai.api_server": ENGINES,
@@ -249,20 +250,26 @@ class Done(NamedTuple):
 
 def run(
     commands: Sequence[Sequence[str]],
-    libraries: Iterable[str],
     work: Path,
     environment: Mapping[str, str],
     inputs: Mapping[int, str] = MappingProxyType({}),
+    libraries: Iterable[str] = (),
 ) -> list[Done]:
-    """Each `racro` command in turn, in the folder `work`; `libraries` are imported in this environment.
+    """Each `racro` command in turn, in the folder `work`.
 
-    inputs: what a command, by its number, reads from standard input.
+    inputs: what a command, by its number, reads from standard input. libraries: what has to be imported in this
+    environment, by a server for these commands alone.
     """
+
+    def each(racro: Path) -> list[Done]:
+        return [typed(racro, one, work, environment, inputs.get(i, "")) for i, one in enumerate(commands)]
+
+    if not libraries:
+        return each(shared().racro)
     with tempfile.TemporaryDirectory(prefix="forks-") as folder:
         server = start(Path(folder) / COMMANDS, work, environment, libraries)
-        racro = doors(Path(folder), Path(folder)).racro
         try:
-            return [typed(racro, one, work, environment, inputs.get(i, "")) for i, one in enumerate(commands)]
+            return each(doors(Path(folder), Path(folder)).racro)
         finally:
             server.kill()
             server.wait()

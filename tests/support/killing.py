@@ -1,7 +1,7 @@
 """A driver that runs a tiny training or evaluation in forked children and kills each at its n-th write under the root.
 
-Run as a program by `test_resume` and `test_evaluate`: imports once, forks many, so that a kill costs a second and not
-an interpreter start.
+Run as a program by `test_resume` and `test_evaluate`: forks for each attempt, so that a kill costs a second and not an
+interpreter start.
 No hook in the product: an audit hook in the child sees every file that Python opens for writing or renames.
 Prints one JSON line: attempts, the places of the kills, records that were written twice, the final policy.
 """

@@ -23,6 +23,7 @@ from typing import Any
 LIBRARIES = (
     "hypothesis",
     "trio",
+    "openai",
     "racro.answering.pipeline",
     "racro.evaluation.scenes",
     "racro.reports.curve",
@@ -82,6 +83,7 @@ def load(libraries: Iterable[str], shared: Path) -> None:
 
         databases.install(shared)
         _make_api()
+    _read_a_processor()
     if "prefect" in sys.modules:
         sys.meta_path.insert(0, Late(_import_ours()))
     gc.enable()
@@ -152,6 +154,13 @@ class Late(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         """The package that holds a module, unless it is itself one that appears late."""
         parent = name.rpartition(".")[0]
         return None if parent in self.modules else sys.modules.get(parent)
+
+
+def _read_a_processor() -> None:
+    """For the first, transformers imports hundreds of its modules; and this one is most often asked for."""
+    from racro.models.folders import EMBEDDED, load_processor
+
+    load_processor(EMBEDDED / "captioner")
 
 
 def _make_api() -> None:

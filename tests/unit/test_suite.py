@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sqlite3
 import subprocess
@@ -39,9 +40,10 @@ def test_a_test_that_kills_its_process_fails_once_and_all_others_run(tmp_path: P
     (tmp_path / "test_dies.py").write_text(DIES)
     for name in "abc":
         (tmp_path / f"test_{name}.py").write_text(LIVES)
-    command = [sys.executable, "-m", "pytest", "-n", "2", "--no-loadscope-reorder", "-c", "/dev/null", str(tmp_path)]
-    root = Path(__file__).parents[2]
-    done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=300)
+    options = ("-p", "xdist", "-n", "2", "--no-loadscope-reorder", "-c", "/dev/null")
+    command = [sys.executable, "-m", "pytest", *options, str(tmp_path)]
+    root, environment = Path(__file__).parents[2], os.environ | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, timeout=300)
     assert re.search("3 failed, 20 passed", done.stdout), done.stdout
 
 

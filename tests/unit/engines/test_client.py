@@ -349,7 +349,7 @@ def test_a_server_that_hangs_is_set_aside(talk: Callable[..., Talker], connect: 
 
 def test_a_long_answer_is_no_silence(talk: Callable[..., Talker], connect: Callable[..., Endpoint]) -> None:
     def reply(body: dict[str, Any], i: int) -> Reply:
-        time.sleep(6)
+        time.sleep(4)
         return said("at last")
 
     assert texts(all_of(connect(talk(reply), silence=2.0))) == ["at last"]
