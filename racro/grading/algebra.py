@@ -36,7 +36,7 @@ _PLAIN = tuple(
         (r"∩", r"\\cap "),
         (r"∈", r"\\in "),
         (r"∅", r"\\emptyset "),
-        (r"(?<!\\)\b(sin|cos|tan|log|ln)(?![A-Za-z0-9])", r"\\\1"),
+        (r"(?<![\\A-Za-z])(sin|cos|tan|log|ln|exp)(?![A-Za-z0-9])", r"\\\1"),
         (r"\*\*", "^"),
         (r"[×·*]", r"\\cdot "),
         (r"÷", "/"),

@@ -14,7 +14,7 @@ from racro.grading.words import same_text, words
 from racro.schema import Gold
 
 _LETTER = re.compile(
-    r"(?:(?:故|所以|因此|应|本题|答案|正确)*(?:是|为|选(?:项|择)?),?:?\s?|答案:?\s?)?"
+    r"(?:(?:故|所以|因此|应|本题|答案|正确)*(?:是|为|[选選](?:[项項]|[择擇]|択肢)?),?:?\s?|答案:?\s?)?"
     r"(?:the )?(?:(?:correct |right )?(?:option|choice|answer|letter|figure|image|diagram)s? (?:is )?)?"
     r"([(\[]?)([A-Z])(?![A-Z0-9'’])([)\]]?[.:)]?)\s?",
     re.IGNORECASE,
@@ -23,6 +23,7 @@ _NOT_ANOTHER = re.compile(
     r"(?:(?:and|but) )?(?:not|rather than|instead of) (?:option )?\(?[A-Z]\)?[. ]*$", re.IGNORECASE
 )
 """What an answer says that it is not: "B, not A"."""
+_IS_NOT = re.compile(r"[不错錯非]|(?:[가이은는] ?)?아[니닙]|(?:では|じゃ)(?:な|あり)")
 _ALIKE = re.compile(r"\b[ΑΒΕΗАВСЕН]\b")
 _LOOKS = dict(zip("ΑΒΕΗАВСЕН", (0, 1, 3, 4, 0, 1, 2, 3, 4), strict=True))
 """Greek and Cyrillic capitals that look like the letters of options."""
@@ -42,7 +43,7 @@ def letter(text: str, choices: Sequence[str]) -> str | None:
     start = _LETTER.match(text)
     if start and (named := start[2].upper()) in letters:
         rest = text[start.end() :].lstrip("=:,-– ")
-        if rest[:1] in ("不", "错", "非"):
+        if not rest.isascii() and _IS_NOT.match(rest):
             return None
         rest = _NOT_ANOTHER.sub("", rest)
         if not rest or (named in options and same_option(rest, options[named])):

@@ -23,14 +23,14 @@ LONGEST = 20_000
 _THOUGHT = re.compile(r"</(?i:(?:seed:)?think|thinking|thoughts?|reasoning)>")
 _THOUGHTS = ("[/THINK]", "◁/think▷", "<|end_of_thought|>", "<|channel|>final<|message|>")
 _THINKING = re.compile(r"<(?i:(?:seed:)?think|thinking|thought)>|<\|begin_of_thought\|>")
-_BRACKETED = re.compile(r"\[(?:(?i:EOS|EOT|PAD|\|endofturn\|)|END|/INST|UNUSED_TOKEN_\d+)\]")
+_BRACKETED = re.compile(r"<?\[(?:(?i:EOS|EOT|PAD|end of text|\|endofturn\|)|END|/INST|UNUSED_TOKEN_\d+)\]>?")
 _BOX_TOKEN = re.compile(r"<\|(begin|end)_of_(?:box|solution|answer)\|>")
 _END_TOKEN = re.compile(
-    r"<(?:(?i:\|?(?:end|eo[a-z]|im_end|return|stop|user|assistant_end|pad|unk)[\w▁ ]{0,30}\|?"
-    r"|(?:reserved|extra_id)_\d+)|/s|\|(?:im_start|start_header_id)\|>user)>"
+    r"<(?:(?i:\|?(?:(?:seed:|turn)?_?(?:end|eo[a-z])|im_end|return|stop|user|assistant_end|pad|unk)[\w▁ ]{0,30}\|?"
+    r"|(?:reserved|extra_id)_\d+|turn\|)|/s|\|(?:im_start|start_header_id)\|>user)>"
 )
 _TOKEN = re.compile(
-    r"<(?:\|[\w▁]{1,40}\|>(?:assistant\b)?|(?:s|bos|start_of_turn)>(?:model\b)?|/?(?:b|strong|em|p|br)\s?/?>)"
+    r"<(?:\|[\w▁]{1,40}\|>(?:assistant\b)?|(?:s|bos|start_of_turn|\|turn)>(?:model\b)?|/?(?:b|strong|em|p|br)\s?/?>)"
 )
 _INSIDE = re.compile(r"\s*(?:[}\])$*]|</)")
 
@@ -151,11 +151,16 @@ _STATED = re.compile(
 )
 """Looks at one character before it tries the words: it begins at each word of a long text."""
 _STATED_IN_CHINESE = re.compile(
-    r"(?:答案|结果|正确的?选项|(?<![不错])正确的(?=是[ \t]?[A-J]))"
-    r"(?:应该?|应当)?(?:是|为|选|:)[ \t]?(?:选项)?[ \t]?:?[ \t]?([^\n。]{1,100})"
-    r"|(?<![可待备不别])(?<!不[应能要会该])(?<!不应该)"
-    r"选(?:择|项)?[ \t]?:?[ \t]?(\(?[A-J]{1,6}(?![A-Za-z])[^\n。]{0,60})"
+    r"(?:答案|[结結]果|正[确確]的?[选選][项項]|(?<![不错錯])正[确確]的(?=是[ \t]?[A-J]))"
+    r"(?:[应應][该該]?|[应應][当當])?(?:[是为為选選]|:)[ \t]?(?:[选選][项項])?[ \t]?:?[ \t]?([^\n。]{1,100})"
+    r"|(?<![可待备備不别別])(?<!不[应應能要会會该該])(?<!不[应應][该該])"
+    r"[选選](?:[择擇]|[项項]|択肢)?[ \t]?:?[ \t]?(\(?[A-J]{1,6}(?![A-Za-z])[^\n。]{0,60})"
     r"|\[答案\][ \t]?([^\n。\[]{1,100})"
+)
+_STATED_IN_JAPANESE_OR_KOREAN = re.compile(
+    r"(?:答え|正解|解答|回答|정답|답안?)(?:[は은는이]|として)?[ \t]?:?[ \t*]{0,3}(?=[^\s:は은는이])([^\n。]{1,100}?)"
+    r"(?=[ \t*]{0,3}(?:(?:です|である|だ|と?になります|となります|でしょう|입니다|이다|이에요|예요)[。.]?|[。.])?[ \t*]*(?:\n|$|。))"
+    r"|(?<![A-Za-z])\(?([A-J])\)?[*]{0,2}[ \t]?(?:[が가이][ \t]?(?:正解|正しい|答え|정답|답)|を選(?:び|択))"
 )
 _QUOTES = " *`\t\"'“”<>"
 _MEASURE = re.compile(r"^[^\"'‘“”a-z]*\d\s?['\"]+$")
@@ -178,6 +183,7 @@ def stated(text: str, is_list: Callable[[str], bool] | None = None) -> list[str]
     last = list(_STATED.finditer(text))
     if not text.isascii():
         last += _STATED_IN_CHINESE.finditer(text)
+        last += _STATED_IN_JAPANESE_OR_KOREAN.finditer(text)
     if "\n" in text and "answer" in text.lower():
         last += _HEADING.finditer(text)
     last = sorted(last, key=lambda match: match.start())[-STATEMENTS:]

@@ -62,10 +62,11 @@ _LONGER = re.compile(rf"(?:([A-Za-z°]{{1,12}}\.?),?\s(?:and\s)?|(')\s?)((?:\d|{
 _ONE = re.compile(r"an? (?=[a-z])", re.IGNORECASE)
 _AND_A_PART = re.compile(rf"([A-Za-z]+) and ({english.SHARE})", re.IGNORECASE)
 _ARC = re.compile(r"°\s?(?=\d)|(?<=\d)\s?(?:(''|\")|')\s?")
-_NOUN = re.compile(r"-?[A-Za-z]{2,}(?:[ -][A-Za-z]{2,}){0,3}|[€£¥₹]|[\u4e00-\u9fff]+")
+_NOUN = re.compile(r"-?[A-Za-z]{2,}(?:[ -][A-Za-z]{2,}){0,3}|[€£¥₹]|[\u3040-\u30ff\u4e00-\u9fff\uac00-\ud7a3]+")
 _NO_NOUN = re.compile(
     r"\b(?:and|or|to|plus|minus|times|over|pi|e|half|halves|third|quarter|sqrt|root|more|less|fewer|below|but|than|not"
-    rf"|past|after|out|{'|'.join(english.SCALES)}|mod|factorial|squared|cubed|degree)\b",
+    rf"|past|after|out|{'|'.join(english.SCALES)}|mod|factorial|squared|cubed|degree)\b"
+    r"|^(?:以[上下内內]|未[满満滿]|미만|초과|이[상하])",
     re.IGNORECASE,
 )
 

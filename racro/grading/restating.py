@@ -24,10 +24,15 @@ LONGEST = 6
 _REASON = re.compile(
     r"[,;(:-]?\s(?:because|since|as (?:it|the|they|he|she|its|this|that|shown|can|we)|due to|given that|so that)\b"
     r"|[,;(]\s?(?:which|who|where|whose|for|it|the|this|because|since|as)\s|\s\(|(?<=[a-z])[.]\s|,?因为|,?由于|。"
+    r"|,\s(?=capital\b|[A-Z][\w-]+['’]s (?:capital|(?:\w+est|most \w+|main) \w+)\b)"
 )
 _OPENING = re.compile(
     r"^(?:so|between|among|of|thus|therefore|hence|then|finally|overall|clearly|indeed|consequently|yes|in|on|from"
     r"|based|looking|according|given|comparing|as)\b[^,]{0,60},\s",
+    re.IGNORECASE,
+)
+_OPINION = re.compile(
+    r"(?:I(?:['’]d| would)? (?:say|guess|pick|choose|go (?:with|for))|my (?:guess|pick|choice) (?:is|would be))(?: that)?\s",
     re.IGNORECASE,
 )
 _SO = re.compile(r"[,;]\s(?:and )?(?:so|thus|therefore|hence)\s", re.IGNORECASE)
@@ -128,7 +133,8 @@ def answers(sentence: str, question: str) -> bool:
     found = said(sentence, question)
     if found is None:
         return False
-    return _SUBJECT.match(sentence.lstrip(" *")) is not None or bool(
+    start = sentence.lstrip(" *")
+    return bool(_SUBJECT.match(start) or _OPINION.match(start)) or bool(
         set(map(stem, words(sentence).split())) & alternatives(question)[0]
     )
 
@@ -137,6 +143,8 @@ def answers(sentence: str, question: str) -> bool:
 def said(sentence: str, question: str) -> str | None:
     """What a sentence gives for an answer, in lower case; None where it gives none, or more than one."""
     plain = clean(sentence)
+    if plain[:1] in "IMim":
+        plain = _OPINION.sub("", plain, count=1) if _OPINION.match(plain) else plain
     if _plain(plain):
         head = relevant(plain, question)
     else:

@@ -24,7 +24,14 @@ _SHORT = {
     for shorts, names in ((calendar.month_abbr, calendar.month_name), (calendar.day_abbr, calendar.day_name))
     for short, full in zip(shorts, names, strict=True)
     if short
+} | {"tues": "tuesday", "weds": "wednesday", "thur": "thursday", "thurs": "thursday", "sept": "september"}
+_SHAPED = {
+    **{"circular": "circle", "triangular": "triangle", "rectangular": "rectangle", "hexagonal": "hexagon"},
+    **{"pentagonal": "pentagon", "octagonal": "octagon", "spherical": "sphere", "cubical": "cube", "conical": "cone"},
+    **{"cylindrical": "cylinder", "pyramidal": "pyramid"},
 }
+_SAME = _SHORT | _SHAPED
+"""Words that say the same as another: abbreviations, and of what shape something is."""
 
 
 def same_text(found: str, answer: str) -> bool:
@@ -33,7 +40,7 @@ def same_text(found: str, answer: str) -> bool:
     if not ours:  # an answer like "<" or "+" is nothing but punctuation
         return clean(found) == clean(answer)
     theirs = words(found)
-    if ours == theirs or _SHORT.get(ours, ours) == _SHORT.get(theirs, theirs):
+    if ours == theirs or _SAME.get(ours, ours) == _SAME.get(theirs, theirs):
         return True
     if ours[:1] == theirs[:1] and _joined(ours) == _joined(theirs) != "":
         return True
