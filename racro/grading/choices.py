@@ -6,6 +6,7 @@ import re
 import string
 from collections.abc import Sequence
 
+from racro.grading.east_asian import IS_NOT
 from racro.grading.expressions import same_expression
 from racro.grading.nearness import same_number
 from racro.grading.numbers import number
@@ -23,7 +24,6 @@ _NOT_ANOTHER = re.compile(
     r"(?:(?:and|but) )?(?:not|rather than|instead of) (?:option )?\(?[A-Z]\)?[. ]*$", re.IGNORECASE
 )
 """What an answer says that it is not: "B, not A"."""
-_IS_NOT = re.compile(r"[不错錯非]|(?:[가이은는] ?)?아[니닙]|(?:では|じゃ)(?:な|あり)")
 _ALIKE = re.compile(r"\b[ΑΒΕΗАВСЕН]\b")
 _LOOKS = dict(zip("ΑΒΕΗАВСЕН", (0, 1, 3, 4, 0, 1, 2, 3, 4), strict=True))
 """Greek and Cyrillic capitals that look like the letters of options."""
@@ -43,11 +43,11 @@ def letter(text: str, choices: Sequence[str]) -> str | None:
     start = _LETTER.match(text)
     if start and (named := start[2].upper()) in letters:
         rest = text[start.end() :].lstrip("=:,-– ")
-        if not rest.isascii() and _IS_NOT.match(rest):
-            return None
         rest = _NOT_ANOTHER.sub("", rest)
         if not rest or (named in options and same_option(rest, options[named])):
             return named
+        if not rest.isascii() and IS_NOT.match(rest):
+            return None
         others = {key for key in letters if re.search(rf"(?<![A-Za-z0-9]){key}(?![A-Za-z0-9])", rest)} - {named}
         others |= {key for key, option in options.items() if key != named and same_option(rest, option)}
         marked = rest[:1] >= "\u4e00" or bool(start[1] or start[3]) or (rest.startswith("(") and start[2].isupper())

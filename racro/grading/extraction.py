@@ -11,6 +11,7 @@ from collections.abc import Callable
 from itertools import pairwise
 from typing import NamedTuple
 
+from racro.grading import east_asian
 from racro.grading.normalise import normalised
 from racro.grading.plain import clean
 
@@ -150,18 +151,6 @@ _STATED = re.compile(
     re.IGNORECASE,
 )
 """Looks at one character before it tries the words: it begins at each word of a long text."""
-_STATED_IN_CHINESE = re.compile(
-    r"(?:答案|[结結]果|正[确確]的?[选選][项項]|(?<![不错錯])正[确確]的(?=是[ \t]?[A-J]))"
-    r"(?:[应應][该該]?|[应應][当當])?(?:[是为為选選]|:)[ \t]?(?:[选選][项項])?[ \t]?:?[ \t]?([^\n。]{1,100})"
-    r"|(?<![可待备備不别別])(?<!不[应應能要会會该該])(?<!不[应應][该該])"
-    r"[选選](?:[择擇]|[项項]|択肢)?[ \t]?:?[ \t]?(\(?[A-J]{1,6}(?![A-Za-z])[^\n。]{0,60})"
-    r"|\[答案\][ \t]?([^\n。\[]{1,100})"
-)
-_STATED_IN_JAPANESE_OR_KOREAN = re.compile(
-    r"(?:答え|正解|解答|回答|정답|답안?)(?:[は은는이]|として)?[ \t]?:?[ \t*]{0,3}(?=[^\s:は은는이])([^\n。]{1,100}?)"
-    r"(?=[ \t*]{0,3}(?:(?:です|である|だ|と?になります|となります|でしょう|입니다|이다|이에요|예요)[。.]?|[。.])?[ \t*]*(?:\n|$|。))"
-    r"|(?<![A-Za-z])\(?([A-J])\)?[*]{0,2}[ \t]?(?:[が가이][ \t]?(?:正解|正しい|答え|정답|답)|を選(?:び|択))"
-)
 _QUOTES = " *`\t\"'“”<>"
 _MEASURE = re.compile(r"^[^\"'‘“”a-z]*\d\s?['\"]+$")
 """Ends with a mark for feet, inches or minutes."""
@@ -182,8 +171,7 @@ def stated(text: str, is_list: Callable[[str], bool] | None = None) -> list[str]
     """
     last = list(_STATED.finditer(text))
     if not text.isascii():
-        last += _STATED_IN_CHINESE.finditer(text)
-        last += _STATED_IN_JAPANESE_OR_KOREAN.finditer(text)
+        last += [said for form in east_asian.STATED for said in form.finditer(text)]
     if "\n" in text and "answer" in text.lower():
         last += _HEADING.finditer(text)
     last = sorted(last, key=lambda match: match.start())[-STATEMENTS:]

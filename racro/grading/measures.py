@@ -31,7 +31,12 @@ _SHORT = (
 )
 _SYMBOLS = frozenset(_SHORT.split())
 _LONE = {
-    **{"N": "forces? weights? tension friction thrust", "J": "energy work heat", "W": "power", "V": "voltage potential emf"},
+    **{
+        "N": "forces? weights? tension friction thrust",
+        "J": "energy work heat",
+        "W": "power",
+        "V": "voltage potential emf",
+    },
     **{"A": "currents?", "K": "temperatures?", "C": "charges?", "s": "times? period duration", "h": "times? duration"},
     **{"m": "lengths? distances? heights? widths? depths? radius displacement", "g": "mass(?:es)?"},
 }

@@ -12,8 +12,10 @@ from typing import NamedTuple
 
 from racro.grading import english, numbers, scales
 from racro.grading.asking import one_count
+from racro.grading.east_asian import NOT_MEANT
 from racro.grading.plain import clean
 from racro.grading.units import unit
+from racro.grading.words import OPINION
 from racro.schema import Gold
 
 CONCLUDING = re.compile(
@@ -88,14 +90,19 @@ def concluded_number(read: Sequence[str], gold: Gold) -> str | None:
 
 LONGEST_REASONED = 40
 """Characters of a number before the reason for it."""
-_REASON = re.compile(r"[,;]?\s(?:because|since)\b|;\s|\s\((?=(?:as|because|since|the|one|it)\b)")
+_REASON = re.compile(r"[,;]?\s(?:because|since)\b|,\sas\b(?! well)|;\s|\s\((?=(?:as|because|since|the|one|it)\b)")
 
 
 def _with_reason(sentence: str, fits: Fits) -> str | None:
-    """The number that a sentence begins with, before it says why: "Two, because one hides."."""
-    reason = _REASON.search(sentence[:LONGEST_REASONED])
-    number = numbers.number(sentence[: reason.start()]) if reason else None
-    return sentence[: reason.start()] if reason and number and fits(number) else None
+    """The number that a sentence begins with, before it says why, or that it guesses: "Two, because one hides."."""
+    opinion = OPINION.match(sentence)
+    said = sentence[opinion.end() if opinion else 0 :][:LONGEST_REASONED]
+    reason = _REASON.search(said)
+    if not reason and not opinion:
+        return None
+    said = (said[: reason.start()] if reason else said).rstrip(".")
+    number = numbers.number(said)
+    return said if number and fits(number) else None
 
 
 _BOUND = re.compile(
@@ -138,6 +145,7 @@ def _tokens(plain: str, fits: Fits) -> list[_Token]:
         and token.read is not None
         and fits(token.read)
         and not _NOT_MEANT.search(plain[: token.start])
+        and not (plain[token.end : token.end + 2].strip() > "\u3040" and NOT_MEANT.match(plain, token.end))
     ]
     return [token for token in fitting if not _COMPARED.search(plain[: token.start])] or fitting
 

@@ -9,6 +9,7 @@ from fractions import Fraction
 from functools import lru_cache
 
 from racro.grading import english
+from racro.grading.east_asian import YES_OR_NO
 from racro.grading.nearness import same_number
 from racro.grading.numbers import number
 from racro.grading.plain import clean
@@ -128,9 +129,6 @@ def words(text: str) -> str:
     return _ARTICLE.sub("", " ".join(text.split()))
 
 
-_CHINESE = re.compile(r"(?:答案)?(?:是|为)?:?(?:(是|对|正确|能|可以|会)|(?:否|不|错|没))(?![\u4e00-\u9fff]{4})")
-
-
 _BEFORE_YES = frozenset(["indeed", "so", "thus", "therefore", "hence", "well", "clearly"])
 _REFUSED = frozenset(["idea", "clue", "comment", "answer", "information", "info", "data", "context"])
 """After "no" these refuse an answer."""
@@ -138,6 +136,13 @@ _REFUSED = frozenset(["idea", "clue", "comment", "answer", "information", "info"
 
 CORRECTED = re.compile(r".*\bwait\b[,.!…]+\s*(?:actually\b,?\s*)?", re.IGNORECASE | re.DOTALL)
 """What an answer takes back: "No, wait, "."""
+
+OPINION = re.compile(
+    r"(?:I(?:['’]d| would)? (?:say|guess|think|believe|pick|choose|go (?:with|for))"
+    r"|my (?:guess|pick|choice) (?:is|would be))(?: that)?\s",
+    re.IGNORECASE,
+)
+"""What an answer begins with that is somebody's: "I'd say red"."""
 
 
 def yes_or_no(text: str) -> bool | None:
@@ -147,12 +152,14 @@ def yes_or_no(text: str) -> bool | None:
     """
     if (taken_back := CORRECTED.match(text)) and (second := yes_or_no(text[taken_back.end() :])) is not None:
         return second
+    if text[:1] in "IMim" and (opinion := OPINION.match(text)):
+        text = text[opinion.end() :]
     said = re.findall(r"[a-z]+", clean(text).lower())
     if len(said) > 1 and said[0] in _BEFORE_YES:
         said = said[1:]
     if said[:1] == ["no"] and said[1:2] and said[1] in _REFUSED:
         return None
-    if not said and (chinese := _CHINESE.match(clean(text))):
+    if not said and (chinese := YES_OR_NO.match(clean(text))):
         return chinese[1] is not None
     first = said[0] if said else ""
     if clean(text) in ("T", "F"):
