@@ -90,7 +90,7 @@ def concluded_number(read: Sequence[str], gold: Gold) -> str | None:
 
 LONGEST_REASONED = 40
 """Characters of a number before the reason for it."""
-_REASON = re.compile(r"[,;]?\s(?:because|since)\b|,\sas\b(?! well)|;\s|\s\((?=(?:as|because|since|the|one|it)\b)")
+_REASON = re.compile(r"[,;]?\s(?:because|since)\b|,\sas\b(?! well)|;\s|\s\((?!(?:mod|or|and|not|maybe)\b)")
 
 
 def _with_reason(sentence: str, fits: Fits) -> str | None:
