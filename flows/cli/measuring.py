@@ -78,7 +78,7 @@ def evaluate(
         modes, kind, loaded.judges, captions=captions, caption_temperature=caption_temperature, clues=clues, shots=shots
     )
     running.require_name(run, "evaluation", loaded, root)
-    with running.server("flows.evaluation"):
+    with running.server("flows.evaluation", running.libraries(loaded)):
         from flows.cli import terminal
         from flows.evaluation import evaluate as flow
 

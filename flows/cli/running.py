@@ -7,7 +7,7 @@ import importlib
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +17,7 @@ from flows.saying import say
 from flows.station import local, tracking
 from racro import imports
 from racro.config import Recipe, loading
+from racro.engines.opening import runs_outside
 from racro.errors import BadInput
 from racro.models import devices
 from racro.storage import layout
@@ -66,19 +67,35 @@ def require_name(run: str | None, kind: Kind, recipe: Recipe, root: str) -> None
         runs.require(layout.absolute(root), run, runs.Owner(kind=kind, recipe=recipe_digest(recipe)))
 
 
+ENGINE = ("torch", "transformers", "racro.engines.local.transformers")
+TRAINER = ("torch.distributed.checkpoint", "peft", "racro.training.trainer")
+"""What takes seconds to import, in the order in which it imports each other."""
+
+
+def libraries(recipe: Recipe, trains: bool = False) -> tuple[str, ...]:
+    """Modules that this process will compute with: of engines that run in it, and of the trainer."""
+    here = [
+        model.engine.type == "transformers" and not runs_outside(model, recipe.runtime, role)
+        for role, model in (("captioner", recipe.captioner), ("reasoner", recipe.reasoner))
+    ]
+    trainer = trains and recipe.runtime.trainer.inline and recipe.runtime.cluster.type == "local"
+    return (*(ENGINE if any(here) or trainer else ()), *(TRAINER if trainer else ()))
+
+
 @contextlib.contextmanager
-def server(module: str) -> Iterator[None]:
+def server(module: str, libraries: Sequence[str] = ()) -> Iterator[None]:
     """A settled machine with a Prefect server: the station's, or one that ends with the context.
 
     Says what is being started, because it takes seconds until the flow speaks for itself. Meanwhile it imports the
-    module of the flow.
+    module of the flow, and then `libraries`, as many as it has time for: the stages that need them begin sooner.
     """
     home = settle()
     own = "PREFECT_API_URL" not in os.environ
     where = f"starting a Prefect server (log: {home}/prefect/server.log)" if own else "connecting to the Prefect server"
     say(f"{where}, then the flow")
     tracking.require()
-    with local.prefect_server(home, meanwhile=partial(_import, module)):
+    waiting = [partial(_import, name) for name in libraries]
+    with local.prefect_server(home, meanwhile=partial(_import, module), waiting=waiting):
         if own:
             _hide_addresses_that_end_with_the_command()
         yield

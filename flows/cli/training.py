@@ -32,7 +32,7 @@ def train(
     running.require_name(run, "training", loaded, root)
     if approve:
         running.require_people("--approve")
-    with running.server("flows.training"):
+    with running.server("flows.training", running.libraries(loaded, trains=True)):
         from flows.cli import terminal
         from flows.training import train as flow
         from racro.identity import recipe_digest
@@ -56,7 +56,7 @@ def profile(
     """Measure how often the untrained captioner's captions of each training problem lead to the right answer."""
     loaded = running.load(recipe, overrides)
     running.require_name(run, "profile", loaded, root)
-    with running.server("flows.profiling"):
+    with running.server("flows.profiling", running.libraries(loaded)):
         from flows.cli import terminal
         from flows.profiling import profile as flow
 

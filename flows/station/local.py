@@ -16,7 +16,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -109,10 +109,16 @@ def settle(home: Path | None = None) -> Path:
 
 
 @contextlib.contextmanager
-def prefect_server(home: Path, port: int | None = None, meanwhile: Callable[[], None] = lambda: None) -> Iterator[str]:
+def prefect_server(
+    home: Path,
+    port: int | None = None,
+    meanwhile: Callable[[], None] = lambda: None,
+    waiting: Iterable[Callable[[], None]] = (),
+) -> Iterator[str]:
     """A Prefect server on loopback for as long as the context lasts; yields its API URL.
 
-    `meanwhile` is called while the server starts, with its URL in PREFECT_API_URL.
+    `meanwhile` is called while the server starts, with its URL in PREFECT_API_URL. As long as the server is not ready
+    after that, one of `waiting` is called after the other.
 
     Its database is `home`/prefect/prefect.db, so every run of this working directory shows in one UI. With
     PREFECT_API_URL set nothing is started. Raises ServerFailed and NoServer.
@@ -124,10 +130,12 @@ def prefect_server(home: Path, port: int | None = None, meanwhile: Callable[[], 
             yield configured
         return
     with contextlib.nullcontext(port) if port else reserved_port() as port, lost.living(home) as since:
-        yield from _prefect_server(home, port, meanwhile, since)
+        yield from _prefect_server(home, port, meanwhile, waiting, since)
 
 
-def _prefect_server(home: Path, port: int, meanwhile: Callable[[], None], since: datetime) -> Iterator[str]:
+def _prefect_server(
+    home: Path, port: int, meanwhile: Callable[[], None], waiting: Iterable[Callable[[], None]], since: datetime
+) -> Iterator[str]:
     environment = {f"PREFECT_SERVER_SERVICES_{name}_ENABLED": "false" for name in SERVICES_OFF}
     environment |= {
         "PREFECT_UI_API_URL": f"http://127.0.0.1:{port}/api",
@@ -146,7 +154,7 @@ def _prefect_server(home: Path, port: int, meanwhile: Callable[[], None], since:
     try:
         with (
             _alone_with_new(home / "prefect" / "prefect.db") as made,
-            _serving("Prefect's server", command, environment, log, f"{url}/health", ASK, use),
+            _serving("Prefect's server", command, environment, log, f"{url}/health", ASK, use, waiting),
         ):
             made()
             lost.report(since)
@@ -234,13 +242,18 @@ def _serving(
     health: str,
     ask: int = signal.SIGTERM,
     meanwhile: Callable[[], None] = lambda: None,
+    waiting: Iterable[Callable[[], None]] = (),
 ) -> Iterator[None]:
     """A server for as long as the context lasts, from when it answers at `health`. Raises ServerFailed."""
     server = Child(command, env=env, log=log, ask=ask)
+    rest = iter(waiting)
 
     def ready() -> bool:
         with contextlib.suppress(OSError):
-            return bool(urllib.request.urlopen(health, timeout=2).status == 200)
+            if urllib.request.urlopen(health, timeout=2).status == 200:
+                return True
+        if work := next(rest, None):
+            work()
         return False
 
     try:

@@ -27,6 +27,14 @@ def test_engine_and_trainer_agree(trained: TinyTraining) -> None:
     assert found.tokens > 100
 
 
+def test_a_beginning_that_is_read_once_changes_nothing(trained: TinyTraining) -> None:
+    """Families with layers that do not keep all tokens read each prompt whole."""
+    once, whole = trained.captions(None), trained.captions(False)
+    assert [made.token_ids for made in once] == [made.token_ids for made in whole]
+    for made, expected in zip(once, whole, strict=True):
+        assert made.logprobs == pytest.approx(expected.logprobs, abs=2e-5)
+
+
 def test_several_steps_move_the_policy_and_the_next_iteration_goes_on_from_it(
     trained: TinyTraining, tmp_path: Path
 ) -> None:

@@ -11,9 +11,12 @@ import torch
 
 from racro import config
 from racro.data import problems
+from racro.data.images import open_image
 from racro.engines.local.transformers import TransformersEngine
+from racro.engines.protocol import Completion, Generation, Prompt, Request, Sampling
 from racro.models.adapters import Adapter
 from racro.models.folders import load_captioner, model_digest
+from racro.prompts import caption_messages
 from racro.rollouts import captioner
 from racro.schema import ScoredRollout
 from racro.training import parity, planning
@@ -74,6 +77,26 @@ class TinyTraining:
             list(self.problems.values()),
         )
         return scored(made, [float(number % 2) for number in range(len(made))])
+
+    def captions(self, shares: bool | None) -> list[Completion]:
+        """All completions of the initial captioner. `shares`: see `racro.engines.local.prefix.Prefix`."""
+        engine = self._engine(self.folder)
+        engine.prefix.shares = shares
+        requests = [
+            Request(
+                number,
+                Prompt(
+                    caption_messages(problem.question, len(problem.images)),
+                    tuple(open_image(image, str(self.table)) for image in problem.images),
+                ),
+                Sampling(n=3, temperature=1.0, max_tokens=8),
+                number,
+            )
+            for number, problem in enumerate(self.problems.values())
+        ]
+        made = [answer for answer in engine.generate(requests) if isinstance(answer, Generation)]
+        assert len(made) == len(requests)
+        return [completion for answer in made for completion in answer.completions]
 
     def update(
         self,

@@ -12,17 +12,20 @@ WINDOW = 4
 """Batches among which requests are sorted by length, which reduces padding. Sorting all of them would hold every image
 of a stage in memory."""
 
+Members = list[tuple[Request, str]]
+"""Requests with their filled templates."""
+
 
 def batches(
     requests: Iterable[Request], fill: Callable[[Prompt], str], size: int, lanes: int = 1
-) -> Iterator[tuple[list[tuple[Request, str]] | Refusal, Sampling]]:
+) -> Iterator[tuple[Members | Refusal, Sampling]]:
     """Requests with their filled templates, sampled alike, up to `size`; refusals of those that have none.
 
     lanes: batches that are computed at once. Few requests are shared out among them.
     """
     source = iter(requests)
     while window := list(itertools.islice(source, WINDOW * size)):
-        readable: list[tuple[Request, str]] = []
+        readable: Members = []
         for request in window:
             try:
                 readable.append((request, fill(request.prompt)))

@@ -21,9 +21,10 @@ from typing import Any
 import torch
 
 from racro.config import PixelRange
-from racro.engines.local.batching import batches
+from racro.engines.local.batching import Members, batches
 from racro.engines.local.decoding import Batch, Forced, Record
 from racro.engines.local.lanes import Lanes
+from racro.engines.local.prefix import Prefix
 from racro.engines.local.sampling import Uniforms, draw, log_distribution
 from racro.engines.protocol import (
     BadPrompt,
@@ -39,7 +40,7 @@ from racro.engines.protocol import (
 )
 from racro.engines.templates import fill
 from racro.models.chat_template import ChatTemplate
-from racro.models.encoding import Takes, encode, positions
+from racro.models.encoding import Inputs, Takes, encode, positions
 from racro.models.folders import load_captioner, load_processor, load_reasoner, load_tokenizer, torch_device
 from racro.models.pixels import UNLIMITED
 from racro.models.vision_tokens import vision_token_ids
@@ -73,6 +74,7 @@ class TransformersEngine(Engine):
         eos = tokenizer.eos_token_id if eos is None else eos
         self.eos = torch.tensor(eos if isinstance(eos, list) else [eos], device=self.device)
         self.banned = torch.tensor(vision_token_ids(model.config, tokenizer), dtype=torch.long, device=self.device)
+        self.prefix = Prefix(self.banned)
         self.longest = model.config.get_text_config().max_position_embeddings
 
     @classmethod
@@ -141,14 +143,14 @@ class TransformersEngine(Engine):
         for answers in self.lanes.in_order(self._answers, self._batches(requests)):
             yield from answers
 
-    def _batches(self, requests: Iterable[Request]) -> Iterator[tuple[list[tuple[Request, str]] | Refusal, Sampling]]:
+    def _batches(self, requests: Iterable[Request]) -> Iterator[tuple[Members | Refusal, Sampling]]:
         return batches(requests, self._fill, self.batch, self.lanes.count)
 
     def _fill(self, prompt: Prompt) -> str:
         with self.writing:
             return fill(prompt, self.template)
 
-    def _answers(self, alike: tuple[list[tuple[Request, str]] | Refusal, Sampling]) -> list[Generation | Refusal]:
+    def _answers(self, alike: tuple[Members | Refusal, Sampling]) -> list[Generation | Refusal]:
         """To requests that `_batches` gives."""
         batch, sampling = alike
         if isinstance(batch, Refusal):
@@ -167,9 +169,7 @@ class TransformersEngine(Engine):
 
     # --- from messages to tensors -------------------------------------------------------------------------------------
 
-    def _admit(
-        self, members: list[tuple[Request, str]], max_tokens: int
-    ) -> tuple[list[Request], dict[str, torch.Tensor], list[Refusal]]:
+    def _admit(self, members: Members, max_tokens: int) -> tuple[list[Request], Inputs, list[Refusal]]:
         """The requests that can be asked, their model inputs (see `_encode`), and refusals of the others."""
         try:
             return [request for request, _ in members], self._encode(members, max_tokens), []
@@ -184,7 +184,7 @@ class TransformersEngine(Engine):
                 refusals.append(Refusal.of(member[0], error))
         return [request for request, _ in kept], self._encode(kept, max_tokens) if kept else {}, refusals
 
-    def _encode(self, members: list[tuple[Request, str]], max_tokens: int) -> dict[str, torch.Tensor]:
+    def _encode(self, members: Members, max_tokens: int) -> Inputs:
         """Model inputs of B prompts, padded left, with position ids. Raises BadPrompt if one cannot be asked."""
         texts, images = [text for _, text in members], [request.prompt.images for request, _ in members]
         try:
@@ -198,7 +198,13 @@ class TransformersEngine(Engine):
         inputs["position_ids"] = positions(self.model, inputs)
         return {name: tensor.to(self.device) for name, tensor in inputs.items()}
 
-    def _forced(self, members: list[tuple[Request, str]]) -> Forced | None:
+    def _ends(self, asked: list[Request], members: Members, max_tokens: int) -> Inputs:
+        """Model inputs of the first and the last of `asked`, of whom there are at least two."""
+        keys = asked[0].key, asked[-1].key
+        with self.writing:
+            return self._encode([member for member in members if member[0].key in keys], max_tokens)
+
+    def _forced(self, members: Members) -> Forced | None:
         """What is scored; None if the model writes. A text without tokens gets the end-of-text token."""
         if members[0][0].forced is None:
             return None
@@ -212,7 +218,7 @@ class TransformersEngine(Engine):
 
     @torch.inference_mode()
     def _batch(
-        self, model: Any, members: list[tuple[Request, str]], sampling: Sampling, telling: float = math.inf
+        self, model: Any, members: Members, sampling: Sampling, telling: float = math.inf
     ) -> Iterator[Generation | Refusal | Partial]:
         """Prefill and decode B prompts, given with their filled templates. `telling`: seconds between partial texts."""
         until = time.monotonic() + sampling.deadline
@@ -230,9 +236,9 @@ class TransformersEngine(Engine):
                 forced = self._forced([(request, "") for request in requests])
         mask = inputs["attention_mask"].bool()
         prompt_ids = [row[seen].tolist() for row, seen in zip(inputs["input_ids"].cpu(), mask.cpu(), strict=True)]
-        output = model(**inputs, use_cache=True, logits_to_keep=1)
-        logits = output.logits[:, -1].repeat_interleave(sampling.n, 0)
-        batch = Batch(output.past_key_values, mask, inputs["position_ids"], sampling.n)
+        read = self.prefix.read(model, inputs, lambda: self._ends(requests, members, sampling.max_tokens))
+        logits = read.logits.repeat_interleave(sampling.n, 0)
+        batch = Batch(read.cache, read.mask, read.position_ids, sampling.n)
         uniforms = Uniforms([request.seed for request in requests], sampling.n, self.device)
         record = Record(len(logits))
         finished = torch.zeros(len(logits), dtype=torch.bool, device=self.device)

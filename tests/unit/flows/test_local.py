@@ -6,21 +6,26 @@ import asyncio
 import contextlib
 import http.server
 import importlib.metadata
+import importlib.util
 import os
 import shutil
 import socket
 import socketserver
+import sys
 import threading
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
 import psutil
 import pytest
 
+from flows.cli import running
 from flows.station import local, tracking
 from flows.station.local import NoServer, prefect_server
+from racro.config import loading
 from racro.processes import child
 from racro.processes.child import free_port, reserved_port
 from tests.support.eventually import eventually
@@ -273,3 +278,47 @@ def test_a_full_disk_under_a_server_is_called_so(when: str, tmp_path: Path, monk
 
 def _runs(process: psutil.Process) -> bool:
     return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+
+
+def test_while_a_server_starts_one_thing_after_the_other_is_done_until_it_answers(tmp_path: Path) -> None:
+    port = free_port()
+    go = tmp_path / "go"
+    done: list[int] = []
+    command = [sys.executable, str(tmp_path / "slow.py"), str(port), "--bind", "127.0.0.1"]
+    (tmp_path / "slow.py").write_text(
+        f"import os, runpy, time\nwhile not os.path.exists({str(go)!r}): time.sleep(0.05)\n"
+        "runpy.run_module('http.server', run_name='__main__')"
+    )
+
+    def imported(number: int) -> None:
+        done.append(number)
+        if number == 3:
+            go.touch()
+            assert eventually(lambda: _answers(port))
+
+    works = [partial(imported, number) for number in range(100)]
+    with local._serving("It", command, {}, tmp_path / "log", f"http://127.0.0.1:{port}/", waiting=works):
+        assert done == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("recipe", "overrides", "trains", "here"),
+    [
+        ("embedded", [], True, [*running.ENGINE, *running.TRAINER]),
+        ("embedded", [], False, [*running.ENGINE]),
+        ("embedded", ["runtime.trainer={processes: 2, shard: ddp}"], True, [*running.ENGINE]),
+        ("embedded", ["runtime.captioner.worker=true", "runtime.reasoner.worker=true"], False, []),
+        ("racro-7b", [], False, []),
+    ],
+)
+def test_a_command_loads_what_it_computes_with_itself(
+    recipe: str, overrides: list[str], trains: bool, here: list[str]
+) -> None:
+    assert list(running.libraries(loading.load(recipe, overrides), trains)) == here
+    assert all(importlib.util.find_spec(name) for name in here)
+
+
+def _answers(port: int) -> bool:
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+        return True
+    return False

@@ -28,7 +28,7 @@ EIGHT = "runtime.trainer={gpus: [0, 1, 2, 3, 4, 5, 6, 7], shard: fsdp}"
 
 
 def test_a_training_that_cannot_fit_starts_nothing(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(running, "server", lambda module: pytest.fail("a server was started"))
+    monkeypatch.setattr(running, "server", lambda *_: pytest.fail("a server was started"))
     machine.gpus(80, 80)
     with pytest.raises(NoRoom, match=r"the trainer needs at least 139\.0 GiB on GPU 0"):
         training.train("racro-7b", overrides=machine.overrides("racro-7b"))
