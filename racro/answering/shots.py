@@ -28,7 +28,7 @@ def read_shots(uri: str, count: int, seed: int) -> list[Shot]:
     if not shots:
         raise BadInput(f"{uri}: holds no solved example; give lines like {EXAMPLE}")
     if len(shots) < count:
-        logger.warning("%s: %d solved examples are asked for, but it holds only %d: all are shown", uri, count, len(shots))
+        logger.warning("%s: %d solved examples are asked for, but it holds only %d", uri, count, len(shots))
     return random.Random(f"shots:{seed}").sample(shots, len(shots))[:count]
 
 
