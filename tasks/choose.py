@@ -91,7 +91,7 @@ def champion(recipe: Recipe | None, judge: Judge | None = None) -> Policy:
         raise _no_champion(recipe)
     if len(crowned) > 1:
         known = ", ".join(f"{v.name} ({float(v.tags['racro.accuracy']):.1%})" for v in crowned)
-        raise NoPolicy(f"--policy {CHAMPION}: there are several, {known}; say which one by --recipe or --run")
+        raise NoPolicy(f"policy {CHAMPION}: there are several, {known}; say whose by --recipe")
     tags = crowned[0].tags
     return _as_trained(Policy(uri=tags["racro.policy_uri"], rows=0, digest=tags["racro.policy"]))
 
@@ -99,7 +99,7 @@ def champion(recipe: Recipe | None, judge: Judge | None = None) -> Policy:
 def _no_champion(recipe: Recipe | None) -> NoPolicy:
     where = store.plain(os.environ.get("MLFLOW_TRACKING_URI", ""))
     whose = " for this recipe's reasoner and held-out problems" if recipe else ""
-    return NoPolicy(f"--policy {CHAMPION}: {where} holds none{whose}; let a training finish first, or give {KINDS}")
+    return NoPolicy(f"policy {CHAMPION}: {where} holds none{whose}; let a training finish first, or give {KINDS}")
 
 
 def _as_trained(policy: Policy) -> Policy:
@@ -143,7 +143,7 @@ def _of_run(name: str, root: str) -> Policy | None:
         if runs.holder(root, name) is None:
             return None
         raise NoPolicy(
-            f"--policy {name}: this run has no policy yet: it is under way, was stopped or failed; its command "
+            f"policy {name}: this run has no policy yet: it is under way, was stopped or failed; its command "
             f"goes on where it was; or give {KINDS}"
         ) from None
     except (layout.BadName, ValueError):
@@ -152,7 +152,7 @@ def _of_run(name: str, root: str) -> Policy | None:
         return None
     made = summary.get("policy")
     if made is None:
-        raise NoPolicy(f"--policy {name}: this run has no policy of its own; name a training, or a sweep's child")
+        raise NoPolicy(f"policy {name}: this run has no policy of its own; name a training, or a sweep's child")
     _, known, below = made["uri"].rpartition(f"/{layout.ARTIFACTS}/")  # the root may have been moved since
     here = f"{root}/{layout.ARTIFACTS}/{below}"
     place = here if known and artifacts.known_record(here) else made["uri"]
@@ -165,19 +165,19 @@ def _by_digest(beginning: str, root: str) -> Policy | None:
         return None
     found = {one.policy: one.folder for one in retention.find(root) if one.policy.startswith(beginning)}
     if len(found) > 1:
-        raise NoPolicy(f"--policy {beginning}: {len(found)} checkpoints under {root} begin so; give more digits")
+        raise NoPolicy(f"policy {beginning}: {len(found)} checkpoints under {root} begin so; give more digits")
     return next((_in(folder) or _gone(beginning, folder) for folder in found.values()), None)
 
 
 def _gone(which: str, uri: str) -> NoReturn:
     raise NoPolicy(
-        f"--policy {which}: its files are not there any more ({uri}); the command of its run makes them again, or "
+        f"policy {which}: its files are not there any more ({uri}); the command of its run makes them again, or "
         f"give {KINDS}"
     )
 
 
 def _no_policy(which: str) -> NoReturn:
-    raise NoPolicy(f"--policy {which}: no policy is there; give {KINDS}")
+    raise NoPolicy(f"policy {which}: no policy is there; give {KINDS}")
 
 
 def _in(uri: str) -> Policy | None:

@@ -10,7 +10,7 @@ import functools
 from collections.abc import Sequence
 from typing import Any
 
-from prefect import Task
+from prefect import Task, get_run_logger
 
 from racro import config as recipes
 from racro.engines.protocol import Sampling
@@ -51,6 +51,8 @@ from tasks.running.engines import captioner_engine, reasoner_engine
 from tasks.running.policies import Output, stage
 from tasks.running.progress import Progress
 
+FEWER = "mode shots: %d solved examples are asked for; there are %d, of %d training problems that were drawn"
+"""What is said when there are fewer problems, or some of them got no finished caption."""
 ROLLOUTS = "rollouts"
 """Folder beside a table of sampled captions, with the tokens that rewards look at."""
 
@@ -230,6 +232,8 @@ def describe_shots(
     progress.finish()
     output.shards = artifacts.write_table(output.folder, shots, Shot)
     output.metrics = {"drawn": len(drawn), "shots": len(shots)}
+    if len(shots) < count:
+        get_run_logger().warning(FEWER, count, len(shots), len(drawn))
     return ShotTable(uri=output.folder, rows=len(shots), digest=artifacts.table_digest(output.shards))
 
 

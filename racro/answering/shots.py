@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import logging
 import random
 
 from racro.errors import BadInput
 from racro.schema import Shot
 from racro.storage.artifacts import read_file
 
+logger = logging.getLogger(__name__)
 EXAMPLE = '{"question": "...", "caption": "...", "answer": "..."}'
 FIELDS = ("question", "caption", "answer")
 
@@ -25,6 +27,8 @@ def read_shots(uri: str, count: int, seed: int) -> list[Shot]:
     shots = [_shot(line, number, uri) for number, line in enumerate(lines, 1) if line.strip()]
     if not shots:
         raise BadInput(f"{uri}: holds no solved example; give lines like {EXAMPLE}")
+    if len(shots) < count:
+        logger.warning("%s: %d solved examples are asked for, but it holds only %d", uri, count, len(shots))
     return random.Random(f"shots:{seed}").sample(shots, len(shots))[:count]
 
 

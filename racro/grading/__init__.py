@@ -4,7 +4,7 @@ from racro.grading.extraction import boxed, extract, final_part
 from racro.grading.grader import Grade, canary, equal, find, grade
 from racro.grading.symbolic import GraderFailed
 
-RULES = 5
+RULES = 6
 """Version of the rules. To be raised in the commit that changes a verdict.
 
 It is part of the version of every stage that gives verdicts or compares answers: none by older rules comes from the

@@ -27,6 +27,7 @@ _PLAIN = tuple(
     (re.compile(pattern), new)
     for pattern, new in (
         (r"[−–]", "-"),
+        (r"\\(?:mathrm|text|operatorname)\s?\{\s?(sin|cos|tan|log|ln|exp)\s?\}", r"\\\1 "),
         (r"(?<!\\)\bsqrt\s?\(([^()]*)\)|√\s?\(([^()]*)\)|√\s?\{([^{}]*)\}|√\s?(\w+)", r"\\sqrt{\1\2\3\4}"),
         (r"π|(?<![\\a-zA-Z])pi\b", r"\\pi "),
         (r"∞|(?<![\\a-zA-Z])inf(?:inity)?\b", r"\\infty "),
@@ -36,7 +37,7 @@ _PLAIN = tuple(
         (r"∩", r"\\cap "),
         (r"∈", r"\\in "),
         (r"∅", r"\\emptyset "),
-        (r"(?<!\\)\b(sin|cos|tan|log|ln)(?![A-Za-z0-9])", r"\\\1"),
+        (r"(?<![\\A-Za-z])(sin|cos|tan|log|ln|exp)(?![A-Za-z0-9])", r"\\\1"),
         (r"\*\*", "^"),
         (r"[×·*]", r"\\cdot "),
         (r"÷", "/"),

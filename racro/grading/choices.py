@@ -6,6 +6,7 @@ import re
 import string
 from collections.abc import Sequence
 
+from racro.grading.east_asian import IS_NOT
 from racro.grading.expressions import same_expression
 from racro.grading.nearness import same_number
 from racro.grading.numbers import number
@@ -14,7 +15,7 @@ from racro.grading.words import same_text, words
 from racro.schema import Gold
 
 _LETTER = re.compile(
-    r"(?:(?:故|所以|因此|应|本题|答案|正确)*(?:是|为|选(?:项|择)?),?:?\s?|答案:?\s?)?"
+    r"(?:(?:故|所以|因此|应|本题|答案|正确)*(?:是|为|[选選](?:[项項]|[择擇]|択肢)?),?:?\s?|答案:?\s?)?"
     r"(?:the )?(?:(?:correct |right )?(?:option|choice|answer|letter|figure|image|diagram)s? (?:is )?)?"
     r"([(\[]?)([A-Z])(?![A-Z0-9'’])([)\]]?[.:)]?)\s?",
     re.IGNORECASE,
@@ -42,11 +43,11 @@ def letter(text: str, choices: Sequence[str]) -> str | None:
     start = _LETTER.match(text)
     if start and (named := start[2].upper()) in letters:
         rest = text[start.end() :].lstrip("=:,-– ")
-        if rest[:1] in ("不", "错", "非"):
-            return None
         rest = _NOT_ANOTHER.sub("", rest)
         if not rest or (named in options and same_option(rest, options[named])):
             return named
+        if not rest.isascii() and IS_NOT.match(rest):
+            return None
         others = {key for key in letters if re.search(rf"(?<![A-Za-z0-9]){key}(?![A-Za-z0-9])", rest)} - {named}
         others |= {key for key, option in options.items() if key != named and same_option(rest, option)}
         marked = rest[:1] >= "\u4e00" or bool(start[1] or start[3]) or (rest.startswith("(") and start[2].isupper())

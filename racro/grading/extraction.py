@@ -11,6 +11,7 @@ from collections.abc import Callable
 from itertools import pairwise
 from typing import NamedTuple
 
+from racro.grading import east_asian
 from racro.grading.normalise import normalised
 from racro.grading.plain import clean
 
@@ -23,14 +24,14 @@ LONGEST = 20_000
 _THOUGHT = re.compile(r"</(?i:(?:seed:)?think|thinking|thoughts?|reasoning)>")
 _THOUGHTS = ("[/THINK]", "◁/think▷", "<|end_of_thought|>", "<|channel|>final<|message|>")
 _THINKING = re.compile(r"<(?i:(?:seed:)?think|thinking|thought)>|<\|begin_of_thought\|>")
-_BRACKETED = re.compile(r"\[(?:(?i:EOS|EOT|PAD|\|endofturn\|)|END|/INST|UNUSED_TOKEN_\d+)\]")
+_BRACKETED = re.compile(r"<?\[(?:(?i:EOS|EOT|PAD|end of text|\|endofturn\|)|END|/INST|UNUSED_TOKEN_\d+)\]>?")
 _BOX_TOKEN = re.compile(r"<\|(begin|end)_of_(?:box|solution|answer)\|>")
 _END_TOKEN = re.compile(
-    r"<(?:(?i:\|?(?:end|eo[a-z]|im_end|return|stop|user|assistant_end|pad|unk)[\w▁ ]{0,30}\|?"
-    r"|(?:reserved|extra_id)_\d+)|/s|\|(?:im_start|start_header_id)\|>user)>"
+    r"<(?:(?i:\|?(?:(?:seed:|turn)?_?(?:end|eo[a-z])|im_end|return|stop|user|assistant_end|pad|unk)[\w▁ ]{0,30}\|?"
+    r"|(?:reserved|extra_id)_\d+|turn\|)|/s|\|(?:im_start|start_header_id)\|>user)>"
 )
 _TOKEN = re.compile(
-    r"<(?:\|[\w▁]{1,40}\|>(?:assistant\b)?|(?:s|bos|start_of_turn)>(?:model\b)?|/?(?:b|strong|em|p|br)\s?/?>)"
+    r"<(?:\|[\w▁]{1,40}\|>(?:assistant\b)?|(?:s|bos|start_of_turn|\|turn)>(?:model\b)?|/?(?:b|strong|em|p|br)\s?/?>)"
 )
 _INSIDE = re.compile(r"\s*(?:[}\])$*]|</)")
 
@@ -150,13 +151,6 @@ _STATED = re.compile(
     re.IGNORECASE,
 )
 """Looks at one character before it tries the words: it begins at each word of a long text."""
-_STATED_IN_CHINESE = re.compile(
-    r"(?:答案|结果|正确的?选项|(?<![不错])正确的(?=是[ \t]?[A-J]))"
-    r"(?:应该?|应当)?(?:是|为|选|:)[ \t]?(?:选项)?[ \t]?:?[ \t]?([^\n。]{1,100})"
-    r"|(?<![可待备不别])(?<!不[应能要会该])(?<!不应该)"
-    r"选(?:择|项)?[ \t]?:?[ \t]?(\(?[A-J]{1,6}(?![A-Za-z])[^\n。]{0,60})"
-    r"|\[答案\][ \t]?([^\n。\[]{1,100})"
-)
 _QUOTES = " *`\t\"'“”<>"
 _MEASURE = re.compile(r"^[^\"'‘“”a-z]*\d\s?['\"]+$")
 """Ends with a mark for feet, inches or minutes."""
@@ -177,7 +171,7 @@ def stated(text: str, is_list: Callable[[str], bool] | None = None) -> list[str]
     """
     last = list(_STATED.finditer(text))
     if not text.isascii():
-        last += _STATED_IN_CHINESE.finditer(text)
+        last += [said for form in east_asian.STATED for said in form.finditer(text)]
     if "\n" in text and "answer" in text.lower():
         last += _HEADING.finditer(text)
     last = sorted(last, key=lambda match: match.start())[-STATEMENTS:]

@@ -30,6 +30,17 @@ _SHORT = (
     "cm mm km nm dm kg mg kHz Hz MHz GHz kPa Pa MPa kJ MJ kW MW kN kV mV mA eV keV MeV ms ns mL ml Ω kΩ µm μm °C °F"
 )
 _SYMBOLS = frozenset(_SHORT.split())
+_LONE = {
+    **{
+        "N": "forces? weights? tension friction thrust",
+        "J": "energy work heat",
+        "W": "power",
+        "V": "voltage potential emf",
+    },
+    **{"A": "currents?", "K": "temperatures?", "C": "charges?", "s": "times? period duration", "h": "times? duration"},
+    **{"m": "lengths? distances? heights? widths? depths? radius displacement", "g": "mass(?:es)?"},
+}
+"""Units of one letter, and the quantities that they are asked for by."""
 _COUNTED = "bars cups turns times points tons yards feet degrees pounds ounces"
 _THINGS = frozenset(_COUNTED.split())
 """Words that are counted as things more often than they measure."""
@@ -57,7 +68,13 @@ def asked_unit(question: str) -> str | None:
         measure = counted[1].lower()
         return measure if measure not in _THINGS and measure.endswith("s") and unit(measure) else None
     found = _IN.search(asking[-1]) or _HOW_MUCH_IN.search(asking[-1])
-    return found[1] if found and _is_unit(found[1]) else None
+    return found[1] if found and (_is_unit(found[1]) or _measures(found[1], asking[-1][: found.start()])) else None
+
+
+def _measures(letter: str, asked: str) -> bool:
+    """Is a lone letter a unit of what is asked for: the N of "What is the force in N?"?"""
+    names = _LONE.get(letter, "").replace(" ", "|")
+    return bool(names) and re.search(rf"\b(?:{names})\b", asked, re.IGNORECASE) is not None
 
 
 @lru_cache(1024)
@@ -78,7 +95,7 @@ def asks_for_angle(question: str) -> bool:
 
 
 def _is_unit(text: str) -> bool:
-    """Is a text a unit, and no other word: neither "second" nor a lone letter?"""
+    """Is a text a unit, and no other word: neither "second" nor a letter?"""
     plain = text.lower() in _PLAIN or text in _SYMBOLS or any(sign in text for sign in "/^ ")
     plural = text.endswith("s") and len(text) > 4 and text not in _THINGS - {"degrees", "pounds"}
     return (plain or plural) and bool(unit(clean(text)))

@@ -11,7 +11,7 @@ from fractions import Fraction
 from functools import lru_cache
 from typing import NamedTuple
 
-from racro.grading import english, numerals, scales
+from racro.grading import east_asian, english, numerals, scales
 from racro.grading.plain import clean
 from racro.grading.units import Readings, converted, recased, unit
 
@@ -62,7 +62,7 @@ _LONGER = re.compile(rf"(?:([A-Za-z°]{{1,12}}\.?),?\s(?:and\s)?|(')\s?)((?:\d|{
 _ONE = re.compile(r"an? (?=[a-z])", re.IGNORECASE)
 _AND_A_PART = re.compile(rf"([A-Za-z]+) and ({english.SHARE})", re.IGNORECASE)
 _ARC = re.compile(r"°\s?(?=\d)|(?<=\d)\s?(?:(''|\")|')\s?")
-_NOUN = re.compile(r"-?[A-Za-z]{2,}(?:[ -][A-Za-z]{2,}){0,3}|[€£¥₹]|[\u4e00-\u9fff]+")
+_NOUN = re.compile(r"-?[A-Za-z]{2,}(?:[ -][A-Za-z]{2,}){0,3}|[€£¥₹]|[\u3040-\u30ff\u4e00-\u9fff\uac00-\ud7a3]+")
 _NO_NOUN = re.compile(
     r"\b(?:and|or|to|plus|minus|times|over|pi|e|half|halves|third|quarter|sqrt|root|more|less|fewer|below|but|than|not"
     rf"|past|after|out|{'|'.join(english.SCALES)}|mod|factorial|squared|cubed|degree)\b",
@@ -192,6 +192,8 @@ def _sum(large: Number, small: Number | None) -> Number | None:
 
 def noun(text: str) -> bool:
     """Is a text a few words for what is counted?"""
+    if not text.isascii() and east_asian.NO_VALUE.search(text):
+        return False
     return _NOUN.fullmatch(text) is not None and not _NO_NOUN.search(text)
 
 

@@ -182,12 +182,18 @@ ECHO = 0.6
 """Share of a question's words that come again in a sentence that restates it."""
 
 
+_ENDING = re.compile(r",\s(?:(?:so|thus|therefore|hence)\s)?\*{0,2}(yes|no)\b[*.!]{0,4}$", re.IGNORECASE)
+"""Yes or no as the last word: "12 is more than 9, so yes."."""
+
+
 def stance(read: Sequence[str], question: str) -> bool | None:
     """What sentences answer: yes or no by the first word of one, or by restating the question, plainly or negated."""
     for sentence in read:
         said = yes_or_no(_LABEL.sub("", CORRECTED.sub("", sentence)).partition(",")[0].partition(".")[0])
         if said is None and (named := _NAMED.findall(sentence)):
             said = yes_or_no(named[-1])
+        if said is None and (ending := _ENDING.search(sentence)):
+            said = yes_or_no(ending[1])
         if said is None and (judged := _JUDGED.search(sentence)):
             said = yes_or_no(judged[2]) != bool(judged[1])
         if said is not None:

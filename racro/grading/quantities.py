@@ -12,8 +12,10 @@ from typing import NamedTuple
 
 from racro.grading import english, numbers, scales
 from racro.grading.asking import one_count
+from racro.grading.east_asian import NOT_MEANT
 from racro.grading.plain import clean
 from racro.grading.units import unit
+from racro.grading.words import OPINION
 from racro.schema import Gold
 
 CONCLUDING = re.compile(
@@ -22,7 +24,7 @@ CONCLUDING = re.compile(
 )
 
 _TOKEN = re.compile(
-    rf"(?:(?<![\w.,^_{{:-])|(?<=[\u4e00-\u9fff]))"
+    rf"(?:(?<![\w.,^_{{:-])|(?<=[\u3040-\u9fff\uac00-\ud7a3]))"
     rf"(?:\d{{1,9}} and {english.SHARE}"
     rf"|-?(?:[$€£]\s?)?{numbers.DECIMAL}(?:\s?/\s?\d+)?(?![\d_^:]|-\d)\s?(?:%|°(?![CF]))?|{english.IN_PROSE})",
     re.IGNORECASE,
@@ -82,7 +84,25 @@ def concluded_number(read: Sequence[str], gold: Gold) -> str | None:
     def fits(found: numbers.Number) -> bool:
         return not whole or found.percent or any(one.value.denominator == 1 for one in (found, *found.scaled))
 
-    return next(filter(None, (rule(sentence, fits) for rule in _RULES for sentence in read)), None)
+    said = _with_reason(read[0], fits) if read else None
+    return said or next(filter(None, (rule(sentence, fits) for rule in _RULES for sentence in read)), None)
+
+
+LONGEST_REASONED = 40
+"""Characters of a number before the reason for it."""
+_REASON = re.compile(r"[,;]?\s(?:because|since)\b|,\sas\b(?! well)|;\s|\s\((?!(?:mod|or|and|not|maybe)\b)")
+
+
+def _with_reason(sentence: str, fits: Fits) -> str | None:
+    """The number that a sentence begins with, before it says why, or that it guesses: "Two, because one hides."."""
+    opinion = OPINION.match(sentence)
+    said = sentence[opinion.end() if opinion else 0 :][:LONGEST_REASONED]
+    reason = _REASON.search(said)
+    if not reason and not opinion:
+        return None
+    said = (said[: reason.start()] if reason else said).rstrip(".")
+    number = numbers.number(said)
+    return said if number and fits(number) else None
 
 
 _BOUND = re.compile(
@@ -125,6 +145,7 @@ def _tokens(plain: str, fits: Fits) -> list[_Token]:
         and token.read is not None
         and fits(token.read)
         and not _NOT_MEANT.search(plain[: token.start])
+        and not (plain[token.end : token.end + 2].strip() > "\u3040" and NOT_MEANT.match(plain, token.end))
     ]
     return [token for token in fitting if not _COMPARED.search(plain[: token.start])] or fitting
 
@@ -147,7 +168,7 @@ def _measure(after: str) -> tuple[str, bool]:
         return scale[0] + _measure(after[scale.end() :])[0], True
     if after[:1] in ("'", '"'):  # more often of a quotation than of feet
         return "", True
-    joined = after[:1].isalpha() and not "\u4e00" <= after[:1] <= "\u9fff"
+    joined = after[:1].isalpha() and not "\u3040" <= after[:1] <= "\ud7a3"
     words = list(_BESIDE.finditer(after))[:_UNIT_WORDS]
     if words and words[0].start() <= 1 and after[words[0].start()] not in "0123456789":
         for last in words[::-1]:

@@ -12,11 +12,12 @@ from itertools import pairwise, takewhile
 
 from racro.grading.alternatives import alternatives
 from racro.grading.asking import BESIDE, FILLERS, POLAR, relevant, stem, stems, subject
+from racro.grading.east_asian import IS_SO
 from racro.grading.english import ORDINAL
 from racro.grading.plain import clean
 from racro.grading.ranks import rank
 from racro.grading.units import unit
-from racro.grading.words import same_product, same_text, words
+from racro.grading.words import OPINION, same_product, same_text, words
 from racro.schema import Gold
 
 LONGEST = 6
@@ -24,6 +25,7 @@ LONGEST = 6
 _REASON = re.compile(
     r"[,;(:-]?\s(?:because|since|as (?:it|the|they|he|she|its|this|that|shown|can|we)|due to|given that|so that)\b"
     r"|[,;(]\s?(?:which|who|where|whose|for|it|the|this|because|since|as)\s|\s\(|(?<=[a-z])[.]\s|,?因为|,?由于|。"
+    r"|,\s(?=capital\b|[A-Z][\w-]+['’]s (?:capital|(?:\w+est|most \w+|main) \w+)\b)"
 )
 _OPENING = re.compile(
     r"^(?:so|between|among|of|thus|therefore|hence|then|finally|overall|clearly|indeed|consequently|yes|in|on|from"
@@ -52,7 +54,7 @@ def same_answer(found: str, gold: Gold) -> bool:
         return True
     if _SPELLED.fullmatch(said_words := words(found)) and said_words.replace(" ", "") == words(gold.answer):
         return True  # "x y"
-    if not found.isascii() and (is_so := _IS_SO.fullmatch(clean(found))) and is_so[1] == gold.answer:
+    if not found.isascii() and (is_so := IS_SO.fullmatch(clean(found))) and gold.answer in is_so.groups():
         return True
     if same_product(found, gold):
         return True
@@ -87,9 +89,6 @@ def _share_of(found: str, gold: Gold) -> bool:
     if rank(words(gold.answer)) is None or _PART.search(gold.question) or _SHARE.search(clean(gold.answer)):
         return False
     return _SHARE.search(clean(found)) is not None
-
-
-_IS_SO = re.compile(r"(?:[它这那]|答案)?[是为](?:一?[个只种条])?([\u4e00-\u9fff]+?)的?。?")
 
 
 @lru_cache(1024)
@@ -128,7 +127,8 @@ def answers(sentence: str, question: str) -> bool:
     found = said(sentence, question)
     if found is None:
         return False
-    return _SUBJECT.match(sentence.lstrip(" *")) is not None or bool(
+    start = sentence.lstrip(" *")
+    return bool(_SUBJECT.match(start) or OPINION.match(start)) or bool(
         set(map(stem, words(sentence).split())) & alternatives(question)[0]
     )
 
@@ -137,6 +137,8 @@ def answers(sentence: str, question: str) -> bool:
 def said(sentence: str, question: str) -> str | None:
     """What a sentence gives for an answer, in lower case; None where it gives none, or more than one."""
     plain = clean(sentence)
+    if plain[:1] in "IMim" and (opinion := OPINION.match(plain)):
+        plain = plain[opinion.end() :]
     if _plain(plain):
         head = relevant(plain, question)
     else:

@@ -9,6 +9,7 @@ from fractions import Fraction
 from functools import lru_cache
 
 from racro.grading import english
+from racro.grading.east_asian import YES_OR_NO
 from racro.grading.nearness import same_number
 from racro.grading.numbers import number
 from racro.grading.plain import clean
@@ -24,7 +25,14 @@ _SHORT = {
     for shorts, names in ((calendar.month_abbr, calendar.month_name), (calendar.day_abbr, calendar.day_name))
     for short, full in zip(shorts, names, strict=True)
     if short
+} | {"tues": "tuesday", "weds": "wednesday", "thur": "thursday", "thurs": "thursday", "sept": "september"}
+_SHAPED = {
+    **{"circular": "circle", "triangular": "triangle", "rectangular": "rectangle", "hexagonal": "hexagon"},
+    **{"pentagonal": "pentagon", "octagonal": "octagon", "spherical": "sphere", "cubical": "cube", "conical": "cone"},
+    **{"cylindrical": "cylinder", "pyramidal": "pyramid"},
 }
+_SAME = _SHORT | _SHAPED
+"""Words that say the same as another: abbreviations, and of what shape something is."""
 
 
 def same_text(found: str, answer: str) -> bool:
@@ -33,7 +41,7 @@ def same_text(found: str, answer: str) -> bool:
     if not ours:  # an answer like "<" or "+" is nothing but punctuation
         return clean(found) == clean(answer)
     theirs = words(found)
-    if ours == theirs or _SHORT.get(ours, ours) == _SHORT.get(theirs, theirs):
+    if ours == theirs or _SAME.get(ours, ours) == _SAME.get(theirs, theirs):
         return True
     if ours[:1] == theirs[:1] and _joined(ours) == _joined(theirs) != "":
         return True
@@ -121,9 +129,6 @@ def words(text: str) -> str:
     return _ARTICLE.sub("", " ".join(text.split()))
 
 
-_CHINESE = re.compile(r"(?:答案)?(?:是|为)?:?(?:(是|对|正确|能|可以|会)|(?:否|不|错|没))(?![\u4e00-\u9fff]{4})")
-
-
 _BEFORE_YES = frozenset(["indeed", "so", "thus", "therefore", "hence", "well", "clearly"])
 _REFUSED = frozenset(["idea", "clue", "comment", "answer", "information", "info", "data", "context"])
 """After "no" these refuse an answer."""
@@ -131,6 +136,13 @@ _REFUSED = frozenset(["idea", "clue", "comment", "answer", "information", "info"
 
 CORRECTED = re.compile(r".*\bwait\b[,.!…]+\s*(?:actually\b,?\s*)?", re.IGNORECASE | re.DOTALL)
 """What an answer takes back: "No, wait, "."""
+
+OPINION = re.compile(
+    r"(?:I(?:['’]d| would)? (?:say|guess|think|believe|pick|choose|go (?:with|for))"
+    r"|my (?:guess|pick|choice) (?:is|would be))(?: that)?\s",
+    re.IGNORECASE,
+)
+"""What an answer begins with that is somebody's: "I'd say red"."""
 
 
 def yes_or_no(text: str) -> bool | None:
@@ -140,12 +152,14 @@ def yes_or_no(text: str) -> bool | None:
     """
     if (taken_back := CORRECTED.match(text)) and (second := yes_or_no(text[taken_back.end() :])) is not None:
         return second
+    if text[:1] in "IMim" and (opinion := OPINION.match(text)):
+        text = text[opinion.end() :]
     said = re.findall(r"[a-z]+", clean(text).lower())
     if len(said) > 1 and said[0] in _BEFORE_YES:
         said = said[1:]
     if said[:1] == ["no"] and said[1:2] and said[1] in _REFUSED:
         return None
-    if not said and (chinese := _CHINESE.match(clean(text))):
+    if not said and (chinese := YES_OR_NO.match(clean(text))):
         return chinese[1] is not None
     first = said[0] if said else ""
     if clean(text) in ("T", "F"):

@@ -24,6 +24,8 @@ THOUGHT = "<think>"
 SYSTEM_PROBE = "Words of the system 7319."
 USER_PROBE = "Words of the user 7319: {x} & \"y\" < 'z'\n\\boxed{1}, " + "and so on, " * 200 + "to the end."
 """As long as a caption, with characters that filters in templates escape."""
+FAILURES = (TemplateError, TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RecursionError)
+"""What filling a template raises: it is a program of somebody else's."""
 DEFAULT = "default"
 """The template that transformers takes of several."""
 
@@ -136,7 +138,7 @@ class ChatTemplate:
             )
         try:
             text = self._render(messages)
-        except TemplateError as error:
+        except FAILURES as error:
             raise ValueError(f"the chat template of {self.model} refuses this prompt: {error}") from error
         if not self.image_token:
             if images:
@@ -167,7 +169,7 @@ class ChatTemplate:
         for form in forms:
             try:
                 text = self._render(probe, form)
-            except (TemplateError, TypeError, ValueError, KeyError, AttributeError) as error:
+            except FAILURES as error:
                 reasons.append(" ".join(str(error).split()))
                 continue
             places = text.count(self.image_token) if self.image_token else 0

@@ -121,9 +121,9 @@ MISTAKES: dict[str, tuple[list[str], int, str]] = {
     "no such policy": (
         ["--policy", "gone"],
         2,
-        "--policy gone: no policy is there; give the name of a run, `champion`",
+        "policy gone: no policy is there; give the name of a run, `champion`",
     ),
-    "several champions": (["--policy", "champion"], 2, "--policy champion: there are several, captioner-"),
+    "several champions": (["--policy", "champion"], 2, "policy champion: there are several, captioner-"),
     "policy and captioner": (["--policy", "zeros", "--captioner", "x"], 2, "--captioner: --policy and --run name the"),
     "no such model": (["--reasoner", "no/model"], 2, "reasoner.model: 'no/model' is not a folder"),
     "endpoint down": (

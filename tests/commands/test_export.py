@@ -138,7 +138,7 @@ def test_a_plain_vllm_server_says_what_the_policy_says(
 def test_a_mistake_is_one_line(done: tuple[Path, hub.Hub, list[Done]]) -> None:
     _, _, (*_, nobody, merged, name) = done
     for result, line in (
-        (nobody, "racro: --policy nobody: no policy is there"),
+        (nobody, "racro: policy nobody: no policy is there"),
         (merged, "racro: --merge: this captioner is a whole model already"),
         (name, "racro: --push no slash/and space: "),
     ):

@@ -23,7 +23,7 @@ def test_what_is_no_policy_costs_no_preparation(tmp_path: Path) -> None:
         client.delete_registered_model_alias(model.name, "champion")
     recipe = loading.load(EMBEDDED_RECIPE, TINY)
     for which, line in (("champion", "holds none for this recipe's reasoner"), ("nobody", "no policy is there")):
-        with pytest.raises(NoPolicy, match=f"--policy {which}: .*{line}"):
+        with pytest.raises(NoPolicy, match=f"policy {which}: .*{line}"):
             evaluate(recipe, which, run="mine", root=str(tmp_path))
     assert not (tmp_path / "mine").exists(), "the name is free for the policy that was meant"
     assert not (tmp_path / "artifacts" / "prepare").exists()
@@ -47,7 +47,7 @@ def test_a_champion_that_was_deleted_says_so(tmp_path: Path, monkeypatch: pytest
     tags = {"racro.policy": "0" * 64, "racro.policy_uri": f"{tmp_path}/gone", "racro.accuracy": "0.5"}
     client.create_model_version("captioner-for-one-00000000", str(tmp_path), tags=tags)
     client.set_registered_model_alias("captioner-for-one-00000000", "champion", "1")
-    with pytest.raises(NoPolicy, match=r"--policy champion: its files are not there any more .*/gone"):
+    with pytest.raises(NoPolicy, match=r"policy champion: its files are not there any more .*/gone"):
         policy("champion", None, str(tmp_path))
 
 

@@ -294,7 +294,7 @@ def test_a_caption_that_is_not_enough_brings_a_second_one(
 
 
 def test_solved_examples_come_from_the_training_problems(
-    tmp_path: Path, own: dict[str, str | None], asked: list[tuple[str, int]]
+    tmp_path: Path, own: dict[str, str | None], asked: list[tuple[str, int]], caplog: pytest.LogCaptureFixture
 ) -> None:
     made = recipe(
         [says("Please describe", "a bar")],
@@ -302,6 +302,7 @@ def test_solved_examples_come_from_the_training_problems(
             says("### Answer: \\\\boxed.*### Answer: \\\\boxed.*Now solve.*high, (\\d)", r"\boxed{\1}"),
             says(".", r"\boxed{0}"),
         ],
+        "problems.count=16",
     )
     summary, rows = run(made, own, ("shots", "caption"), tmp_path, "shots", shots=2)
     scores = {entry.mode: entry.headline and entry.headline.value for entry in summary.entries}
@@ -310,5 +311,7 @@ def test_solved_examples_come_from_the_training_problems(
     prompts = [json.loads(row.prompt)[-1]["content"][0]["text"] for row in rows if row.mode == "shots"]
     solved = {prompt.split("Now solve")[0] for prompt in prompts}
     assert len(solved) == 1 and "How high" not in solved.pop(), "the same for all, and none of the benchmark's"
-    more, _ = run(made, own, ("shots",), tmp_path, "more", shots=3)
+    assert "solved examples are asked for" not in caplog.text
+    more, _ = run(made, own, ("shots",), tmp_path, "more", shots=17)
+    assert "17 solved examples are asked for; there are 16, of 16 training problems" in caplog.text
     assert executed(more) == {"describe-shots": 1, "answer-shots": 1, "grade": 1, "aggregate": 1}

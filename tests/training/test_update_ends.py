@@ -36,9 +36,9 @@ def tensor_bytes() -> int:
 
 
 @pytest.mark.parametrize("end", ["rest", "close"])
-@pytest.mark.parametrize("lora", [False, True])
-def test_nothing_of_the_trainer_is_left(
-    tiny: TinyTraining, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lora: bool, end: str
+@pytest.mark.parametrize("kind", ["plain", "lora", "frozen", "offload", "offload lora"])
+def test_nothing_of_the_trainer_is_left_after_two_updates(
+    tiny: TinyTraining, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, end: str
 ) -> None:
     seen: dict[str, weakref.ref[Any]] = {}
     replay = ReplayTrainer.replay
@@ -51,12 +51,17 @@ def test_nothing_of_the_trainer_is_left(
     monkeypatch.setattr(ReplayTrainer, "replay", watched)
     rows = tiny.rollouts(CAPTIONER)
     work = planning.plan(rows, tiny.problems, rows[0].policy, 2)
-    section = config.Captioner(model="embedded", dtype="float32", lora=config.Lora(rank=2) if lora else None)
+    section = config.Captioner(model="embedded", dtype="float32", lora=config.Lora(rank=2) if "lora" in kind else None)
+    freeze = ("vision", "merger") if kind == "frozen" else ()
+    settings = SETTINGS.model_copy(update={"freeze": freeze, "max_logprob_gap": 10.0})  # the same captions twice
+    place = config.TrainerPlacement(optimizer="offload" if "offload" in kind else "adamw")
+    runtime = RUNTIME.model_copy(update={"trainer": place})
     service = Inline()
     gc.collect()
     before = tensor_bytes()
-    service.begin(Training(CAPTIONER, section, 1.0, SETTINGS, RUNTIME, 0), None, "initial")
-    service.update("initial", "next", work, str(tiny.table), 0, lambda done, total: None)
+    service.begin(Training(CAPTIONER, section, 1.0, settings, runtime, 0), None, "initial")
+    first = service.update("initial", "between", work, str(tiny.table), 0, lambda done, total: None)
+    service.update("between", "next", work, str(tiny.table), int(first["steps"]), lambda done, total: None)
     assert service.policy == "next" and all(held() is not None for held in seen.values()), "it stays warm"
     getattr(service, end)()
     after = tensor_bytes()  # without a collection of this test's own

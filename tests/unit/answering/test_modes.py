@@ -173,12 +173,15 @@ def test_what_cannot_work_is_refused_at_once() -> None:
         Racro(mode="shots")
 
 
-def test_examples_are_drawn_by_seed(tmp_path: Path) -> None:
+def test_examples_are_drawn_by_seed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     file = tmp_path / "shots.jsonl"
     line = '{"question": "q%d", "caption": "c", "answer": "a"}\n'
     file.write_text("".join(line % i for i in range(20)))
     three, five, other = (read_shots(str(file), n, seed) for n, seed in ((3, 0), (5, 0), (5, 1)))
     assert three == five[:3] and len({shot.question for shot in five}) == 5 and other != five
+    assert not caplog.records
+    assert len(read_shots(str(file), 21, 0)) == 20
+    assert "21 solved examples are asked for, but it holds only 20" in caplog.text
     for content, says in (
         ("", "holds no solved example; give lines like"),
         ('\n{"question": "q"}', "line 2: not a line like .*KeyError"),

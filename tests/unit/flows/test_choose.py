@@ -16,7 +16,7 @@ from tasks.choose import NoPolicy, policy
 @pytest.mark.parametrize("kind", get_args(runs.Kind))
 def test_a_run_that_has_not_ended_has_no_policy(kind: runs.Kind, tmp_path: Path) -> None:
     runs.take(str(tmp_path), "half", runs.Owner(kind=kind, recipe="0" * 64))
-    with pytest.raises(NoPolicy, match="--policy half: this run has no policy yet: ") as refused:
+    with pytest.raises(NoPolicy, match="policy half: this run has no policy yet: ") as refused:
         policy("half", None, str(tmp_path))
     assert "\n" not in str(refused.value)
 
@@ -40,7 +40,7 @@ def test_a_run_whose_policy_was_deleted_says_so(tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     summary = {"iterations": [], "recipe_digest": "0" * 64, "policy": {"uri": uri, "digest": ""}}
     (tmp_path / "mine" / "summary.json").write_text(json.dumps(summary))
-    with pytest.raises(NoPolicy, match=r"--policy mine: its files are not there any more .* makes them again"):
+    with pytest.raises(NoPolicy, match=r"policy mine: its files are not there any more .* makes them again"):
         policy("mine", None, str(tmp_path))
 
 
@@ -49,10 +49,10 @@ def test_a_folder_whose_summary_is_another_programs_is_no_run(content: str, tmp_
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "summary.json").write_text(content)
     for name in ("data", f"{tmp_path}/data"):
-        with pytest.raises(NoPolicy, match=r"--policy .*data: "):
+        with pytest.raises(NoPolicy, match=r"policy .*data: "):
             policy(name, None, str(tmp_path))
 
 
 def test_a_name_that_no_run_has(tmp_path: Path) -> None:
-    with pytest.raises(NoPolicy, match="--policy half: no policy is there"):
+    with pytest.raises(NoPolicy, match="policy half: no policy is there"):
         policy("half", None, str(tmp_path))

@@ -107,6 +107,24 @@ def test_templates_that_lose_a_part_of_every_prompt_are_refused_by_name(tokenize
         of(tokenizer, "{{ messages[0].role }}")
 
 
+ENDLESS = "{% macro a() %}{{ a() }}{% endmacro %}{{ a() }}"
+FAULTS = ["{{ 1 / 0 }}", ENDLESS, "{{ messages[9].content }}", "{{ messages[0].a.b }}", "{{"]
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_template_that_fails_is_refused_by_name(tokenizer: Any, fault: str) -> None:
+    with pytest.raises(BadTemplate, match="a/model cannot carry a prompt"):
+        of(tokenizer, fault + CHATML)
+
+
+@pytest.mark.parametrize("fault", FAULTS[:-1])
+def test_a_prompt_that_the_template_fails_on_is_refused(tokenizer: Any, fault: str) -> None:
+    made = of(tokenizer, "{% if 'bar' in messages[-1].content %}" + fault + "{% endif %}" + CHATML)
+    assert made.fill(reasoner_messages("How tall?", "A cube."), 0)
+    with pytest.raises(ValueError, match="the chat template of a/model refuses this prompt"):
+        made.fill(reasoner_messages("How tall?", "A bar."), 0)
+
+
 def test_what_the_template_is_given(tokenizer: Any) -> None:
     assert of(tokenizer, THINKS).opening == "<think>\n"
     made = of(tokenizer, THINKS, enable_thinking=False)
