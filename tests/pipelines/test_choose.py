@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from flows.evaluation import evaluate
+from flows.training import train
 from racro.config import loading
 from tasks.choose import NoPolicy, policy
 from tasks.recording import registry, runs
+from tasks.running.stages import Stages
+from tasks.running.stopping import Stopped
 from tests.conftest import EMBEDDED_RECIPE, TINY
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
@@ -49,6 +53,32 @@ def test_a_champion_that_was_deleted_says_so(tmp_path: Path, monkeypatch: pytest
     client.set_registered_model_alias("captioner-for-one-00000000", "champion", "1")
     with pytest.raises(NoPolicy, match=r"policy champion: its files are not there any more .*/gone"):
         policy("champion", None, str(tmp_path))
+
+
+def test_a_policy_of_a_run_that_was_stopped_is_no_champion(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It becomes one when the same command has ended the run."""
+    recipe = loading.load(EMBEDDED_RECIPE, [*TINY, "evaluation.problems=11", "evaluation.every=1"])
+    run = Stages.run
+
+    def stop(self: Stages, task: Any, run_name: str, *args: Any, **inputs: Any) -> Any:
+        if run_name == "update 1":
+            raise Stopped
+        return run(self, task, run_name, *args, **inputs)
+
+    with monkeypatch.context() as patch, pytest.raises(Stopped):
+        patch.setattr(Stages, "run", stop)
+        train(recipe, run="stopped", root=str(tmp_path))
+    judged = [
+        one
+        for one in MlflowClient().search_model_versions()
+        if one.tags.get("racro.policy_uri", "").startswith(str(tmp_path))
+    ]
+    assert judged and not any(one.aliases for one in judged)
+    with pytest.raises(NoPolicy, match="policy champion: "):
+        policy("champion", recipe, str(tmp_path))
+    ended = train(recipe, run="stopped", root=str(tmp_path))
+    best = policy("champion", recipe, str(tmp_path))
+    assert ended.final.accuracy <= ended.base.accuracy or best.digest == ended.policy.digest
 
 
 def test_a_server_that_fails_has_not_said_that_there_is_no_champion(monkeypatch: pytest.MonkeyPatch) -> None:
