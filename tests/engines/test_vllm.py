@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -551,3 +552,13 @@ def test_image_sizes_step_sizes_and_cache_precision_reach_vllm(tmp_path: Path) -
     small = Runtime(device="cpu", captioner=place.model_copy(update={"max_num_batched_tokens": 100}))
     with pytest.raises(BadInput, match=r"engine vllm: it refuses .*max_num_batched_tokens \(100\) is smaller than"):
         Worker("captioner", section, str(EMBEDDED / "captioner"), small, tmp_path / "log")
+
+
+def test_a_program_that_does_not_know_racro_can_load_a_processor() -> None:
+    """Beside a CPU build of torch, torchvision alone cannot be imported, and with it no processor."""
+    program = (
+        "from transformers import AutoProcessor\n"
+        f"print(type(AutoProcessor.from_pretrained({str(EMBEDDED / 'captioner')!r})).__name__)"
+    )
+    done = subprocess.run([sys.executable, "-P", "-c", program], capture_output=True, text=True, timeout=300)
+    assert done.stdout.strip() == "Qwen2_5_VLProcessor", done.stderr[-2000:]
