@@ -28,6 +28,7 @@ from racro.sweeps.axes import Sweep, propose
 from racro.sweeps.ranking import Child, Outcome, SweepSummary, Trial, rank, standing, total
 from tasks.recording import events, report, track
 from tasks.running.progress import Progress
+from tasks.running.signals import uncovered
 from tasks.sweep import Children, ended, open_sweep, outcome, publish, run_child
 
 
@@ -61,18 +62,19 @@ def sweep(recipe: Recipe, plan: Sweep, run: str | None = None, root: str = "runs
     mlflow_run = open_sweep(name, place, plan.axes)
     trials = _Trials(plan, name, place, mlflow_run)
     try:
-        proposals = propose(axes, plan.search, recipe.seed)
-        points = next(proposals)
-        while points:
-            variants = distinct(recipe, axes, points)
-            trials.run(variants)
-            accuracies = [standing(trials.one(*distinct(recipe, axes, [point])[0])).accuracy for point in points]
-            try:
-                points = proposals.send(accuracies)
-            except StopIteration:
-                break
-        summary = _summary(recipe, plan, name, trials, started)
-        publish(recipe, summary, place)
+        with uncovered():
+            proposals = propose(axes, plan.search, recipe.seed)
+            points = next(proposals)
+            while points:
+                variants = distinct(recipe, axes, points)
+                trials.run(variants)
+                accuracies = [standing(trials.one(*distinct(recipe, axes, [point])[0])).accuracy for point in points]
+                try:
+                    points = proposals.send(accuracies)
+                except StopIteration:
+                    break
+            summary = _summary(recipe, plan, name, trials, started)
+            publish(recipe, summary, place)
     except BaseException as error:  # Ctrl-C and a cancellation too; raised again
         track.end_run(mlflow_run, error)
         raise

@@ -13,12 +13,14 @@ import os
 import shutil
 import tempfile
 import threading
+import time
 import uuid
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import psutil  # type: ignore[import-untyped]
 import ray
 
 from racro.cluster.files import Pieces, digest_of, pieces_of, write_pieces
@@ -30,6 +32,11 @@ KEPT = 2
 """Copies of folders that a program may still read: of a policy and the one before, of a model and a state."""
 TAIL = 2**20
 """Bytes at the end of the program's log that are sent to the run."""
+GATHER = 0.05
+"""Seconds between two fetches in which what a program says is gathered: each costs milliseconds of both sides. The first
+after a pause is answered at once."""
+THREADS = "OMP_NUM_THREADS"
+"""How many threads torch computes with."""
 
 
 class About(NamedTuple):
@@ -57,6 +64,8 @@ class Agent:
         """Guards and announces what follows."""
         self.outbox: deque[bytes] = deque()
         self.ended = False
+        self.told = 0.0
+        """When something was fetched last."""
 
     def about(self) -> About:
         """This node."""
@@ -77,6 +86,7 @@ class Agent:
             self.changed.notify_all()
             if self.started is not None and not self.ended:
                 return self.started.process.pid, True
+            _forget_threads()
             home = {} if "RACRO_HOME" in os.environ else {"RACRO_HOME": str(self.scratch / "home")}
             self.started = HERE.start(module, {**home, **env}, self.log, flags)
             self.ended = False
@@ -94,7 +104,11 @@ class Agent:
         """What the program has said, waited for so long, and whether that was the last. Raises Superseded."""
         with self.changed:
             self.changed.wait_for(lambda: self.outbox or self.ended or self.session != session, seconds)
+            rest = self.told + GATHER - time.monotonic()
+            if rest > 0:
+                self.changed.wait_for(lambda: self.ended or self.session != session, rest)
             self._require(session)
+            self.told = time.monotonic()
             said = list(self.outbox)
             self.outbox.clear()
             return said, self.ended
@@ -174,3 +188,13 @@ class Agent:
         pieces = pieces_of(Path(folder))
         shutil.rmtree(folder)
         return pieces
+
+
+def _forget_threads() -> None:
+    """Let a program compute with as many threads as beside Ray, which gives an actor one for a part of a CPU.
+
+    What the node was started with stays.
+    """
+    with contextlib.suppress(psutil.Error):
+        if THREADS not in psutil.Process(os.getppid()).environ():
+            os.environ.pop(THREADS, None)

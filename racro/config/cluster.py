@@ -27,7 +27,7 @@ class RayCluster(Config):
     strategy: Literal["pack", "spread"] = "pack"
     """Copies of an engine, and processes of the trainer: on as few nodes as possible, or on as many."""
     cpus: Annotated[float, Field(gt=0)] = 1.0
-    """CPUs that each copy and each process of the trainer reserves."""
+    """CPUs that each copy and each process of the trainer reserves. It does not limit their threads."""
     resources: dict[str, dict[str, Annotated[float, Field(gt=0)]]] = Field(default_factory=dict)
     """More of Ray's resources that each copy of a role (captioner, reasoner, reasoners.NAME, judges.NAME, trainer)
     reserves, such as `{captioner: {"accelerator_type:H100": 0.01}}`."""

@@ -12,6 +12,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from racro.errors import BadInput
+from racro.models import parts_attention
 
 if TYPE_CHECKING:
     import torch
@@ -64,10 +65,11 @@ def use(model: Any, setting: str, device: torch.device, dtype: str) -> None:
     where it can, which takes its windows in one call. Raises NoAttention.
     """
     try:
-        if setting not in ("auto", "flex_attention"):
+        if setting.startswith("flash"):
             model.set_attn_implementation(setting)
             return
-        if setting == "auto" and (device.type != "cuda" or not flex_works(device)):
+        if setting == "sdpa" or (setting == "auto" and (device.type != "cuda" or not flex_works(device))):
+            _in_parts(model, required=setting == "sdpa")
             return
         _register()
         model.get_decoder().set_attn_implementation(FLEX)
@@ -79,6 +81,19 @@ def use(model: Any, setting: str, device: torch.device, dtype: str) -> None:
             model.get_encoder(modality="image").set_attn_implementation(flash[0])
         except (ValueError, ImportError) as error:
             logger.warning("the vision tower has no flash attention: %s", " ".join(str(error).split())[:300])
+
+
+def _in_parts(model: Any, required: bool) -> None:
+    """Where the language model has sdpa: the same, part by part where captions share a prompt.
+
+    required: sdpa is meant, also for a model that came with something else.
+    """
+    if required:
+        model.set_attn_implementation("sdpa")
+    decoder = model.get_decoder()
+    if decoder.config._attn_implementation == "sdpa":
+        parts_attention.register()
+        decoder.set_attn_implementation(parts_attention.NAME)
 
 
 def takes_masks(model: Any) -> bool:

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from racro.models import attention
+from racro.models import attention, parts_attention
 from racro.models.encoding import Inputs, positions
 from racro.training.banned import BannedShare
 from racro.training.bins import Bin, Lengths, Row
@@ -115,6 +115,8 @@ def scored(model: Any, core: Any, packed: Packed, device: torch.device, experts:
     inputs: dict[str, Any] = {name: value.to(device) for name, value in packed.inputs.items()}
     if packed.segments is not None and attention.is_flex(core):
         inputs["attention_mask"] = block_mask(packed.segments.to(device))
+    elif packed.segments is not None:
+        parts_attention.mark(inputs["attention_mask"], packed.segments)
     if experts:
         inputs["output_router_logits"] = True
     tokens = packed.tokens.to(device)

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from racro.cluster.session import belongs
 from tasks.recording import report, track
 from tasks.running.engines import release_all
+from tasks.running.signals import uncovered
 
 
 @contextlib.contextmanager
@@ -15,7 +16,8 @@ def closing(mlflow_run: str, root: str, name: str) -> Iterator[None]:
     """Around a flow's work. What it raises is raised again."""
     belongs(root, name)
     try:
-        yield
+        with uncovered():
+            yield
     except BaseException as error:  # Ctrl-C and a cancellation too: MLflow must not show them as running
         track.end_run(mlflow_run, error)
         raise

@@ -32,6 +32,7 @@ from racro.storage import artifacts, attempts, files, layout
 from racro.training.failures import TrainerLost
 from tasks.running import stopping, telemetry
 from tasks.running.downloads import share_cache
+from tasks.running.signals import uncovered
 
 RUNTIME = ("runtime", "root", "ahead", "max_unscored", "title", "judge_names", "keep", "save", "remember")
 """Inputs that are not part of the identity: they say where, when and how fast, when a stage fails, or its title in
@@ -173,7 +174,8 @@ def stage(name: str, version: int, prompts: str = "") -> Callable[[Callable[...,
             share_cache(inputs["runtime"])
             before, opened = traffic(), openings.seconds()
             try:
-                handle = body(output, **inputs)
+                with uncovered():
+                    handle = body(output, **inputs)
                 output.metrics |= _travelled(before) | openings.since(opened)
                 record = artifacts.write_record(
                     output.folder,

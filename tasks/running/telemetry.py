@@ -16,6 +16,8 @@ from uuid import UUID
 from prefect import artifacts, get_client
 from prefect.client.schemas.actions import ArtifactUpdate
 
+from tasks.running.signals import uncovered
+
 T = TypeVar("T")
 
 logger = logging.getLogger("prefect.racro.telemetry")
@@ -43,7 +45,8 @@ def attempt(what: str, action: Callable[[], T], last: bool = False) -> T | None:
     if start < _lost.get(what, 0.0) and not last:
         return None
     try:
-        result = action()
+        with uncovered():
+            result = action()
     except Exception as error:  # of any server or library
         now = time.monotonic()
         _lost[what] = now + (REST if now - start > SLOW else 0.0)

@@ -18,13 +18,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-SMALL = (
-    "problems.count=512",
-    "rollout.problems=64",
-    "update.mini_batch=16",
-    "evaluation.problems=32",
-    "evaluation.every=1000",
-)
+SMALL = ("problems.count=512", "evaluation.problems=32", "evaluation.every=1000")
+"""Iterations are those of the demo."""
 PLACES = {
     "workers": ("runtime.captioner.worker=true", "runtime.reasoner.worker=true", "runtime.trainer.processes=1"),
     "ray": (

@@ -154,6 +154,20 @@ def running(ray: Any) -> list[str]:
     return [name for name, group in table.items() if group["state"] not in ("REMOVED",)]
 
 
+@pytest.mark.parametrize("given", [None, "3"])
+def test_a_program_has_the_threads_of_its_node_and_not_ray_s_one(given: str | None) -> None:
+    """Ray gives an actor one thread for a part of a CPU; the node's own setting counts. Its process is the parent."""
+    program = (
+        "import os\nfrom racro.cluster import agent\nos.environ[agent.THREADS] = '1'\n"
+        "agent._forget_threads()\nprint(os.environ.get(agent.THREADS))"
+    )
+    node = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
+    node |= {"OMP_NUM_THREADS": given} if given else {}
+    shell = ["sh", "-c", f"'{sys.executable}' -c \"$PROGRAM\"; :"]
+    done = subprocess.run(shell, env=node | {"PROGRAM": program}, capture_output=True, text=True, timeout=120)
+    assert done.stdout.strip() == ("1" if given else "None"), done.stderr
+
+
 def test_what_a_run_has_is_gone_when_it_ends(nodes: Nodes) -> None:
     import ray
 

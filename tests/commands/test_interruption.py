@@ -15,7 +15,6 @@ import threading
 import time
 from pathlib import Path
 
-import mlflow
 import psutil
 import pytest
 from mlflow.entities import Metric
@@ -113,8 +112,7 @@ def test_wherever_in_mlflow_a_signal_falls_the_run_is_killed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
     """An open transaction would lock the database for what says so."""
-    request.addfinalizer(functools.partial(mlflow.set_tracking_uri, mlflow.get_tracking_uri()))
-    mlflow.set_tracking_uri(f"sqlite:///{tmp_path}/mlflow.db")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
     request.addfinalizer(functools.partial(signal.signal, signal.SIGALRM, signal.getsignal(signal.SIGALRM)))
     signal.signal(signal.SIGALRM, signal.default_int_handler)
     client, dice = store.client(), random.Random(0)

@@ -8,22 +8,25 @@ import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
-from prefect import flow
+from prefect import Task, flow, task_engine
+from prefect.client.schemas.objects import TaskRun
 from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
-from racro.config import Runtime
+from flows.training import train
+from racro.config import Runtime, loading
 from racro.schema import Parity
 from tasks.recording import store, track
 from tasks.running import progress, telemetry
 from tasks.running.policies import Output, stage
 from tasks.running.progress import Progress
 from tasks.running.stages import Stages
-from tests.conftest import REPOSITORY
+from tests.conftest import EMBEDDED_RECIPE, REPOSITORY, TINY
 from tests.support.gateway import gateway
 
 
@@ -127,6 +130,28 @@ def test_a_server_that_hangs_does_not_take_the_time_of_every_record(monkeypatch:
 
     several()
     assert tried == ["lost", "lost end", "after a rest", "as always"]
+
+
+@pytest.mark.usefixtures("prefect_server")
+def test_a_signal_in_the_moment_before_a_task_begins_is_no_failure_of_that_task(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There Prefect raises an error of its own in the signal's place, which a record's failure would look like."""
+    recipe = loading.load(EMBEDDED_RECIPE, TINY)
+    create = task_engine._create_task_run_locally
+    for name in ("link_prompts", "caption"):
+
+        def interrupted(task: Task[..., Any], *args: Any, name: str = name, **others: Any) -> TaskRun:
+            if task.name == name:
+                raise KeyboardInterrupt
+            return create(task, *args, **others)
+
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(task_engine, "_create_task_run_locally", interrupted)
+            train(recipe, run="interrupted", root=str(tmp_path))
+        [run] = MlflowClient().search_runs(["1"], f"tags.`racro.root` = '{tmp_path}'")
+        assert run.info.status == "KILLED", name
+    train(recipe, run="interrupted", root=str(tmp_path))
 
 
 def test_mlflows_own_client_does_not_insist_for_minutes() -> None:

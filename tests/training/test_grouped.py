@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from racro import config
+from racro.models import parts_attention
 from racro.models.encoding import positions
 from racro.models.folders import EMBEDDED
 from racro.training import passes, planning, sharing
@@ -74,7 +75,22 @@ CASES: dict[str, dict[str, Any]] = {
     "a bin for each group": {"tokens": 150},
     "half a group in a bin": {"tokens": 95},
     "bfloat16": {"dtype": "bfloat16"},
+    "attention in parts": {"parts": True},
+    "in parts, with gradient checkpointing": {"parts": True, "gradient_checkpointing": True},
+    "in parts, an adapter": {"parts": True, "lora": config.Lora(rank=2)},
+    "in parts, bfloat16": {"parts": True, "dtype": "bfloat16"},
 }
+"""What an update has besides the tiny default. parts: attention as of rows that are so long that it is worth it."""
+
+
+def counted(attend: Any, seen: list[int]) -> Any:
+    """Notes of each call how many rows it takes in parts."""
+
+    def call(module: Any, query: Any, key: Any, value: Any, attention_mask: Any, **options: Any) -> Any:
+        seen.append(len(getattr(attention_mask, parts_attention.NAME, ())))
+        return attend(module, query, key, value, attention_mask, **options)
+
+    return call
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -86,6 +102,10 @@ def test_the_update_is_that_of_one_pass_for_each_caption(
     if what.get("unscored"):
         rows = rescored(rows, {1: None})
     half = what.get("dtype") == "bfloat16"
+    seen: list[int] = []
+    if what.get("parts"):
+        monkeypatch.setattr(parts_attention, "CELLS", -(10**9))
+    monkeypatch.setattr(parts_attention, "attend", counted(parts_attention.attend, seen))
     work = planning.plan(rows, tiny.problems, rows[0].policy, what.get("mini_batch", 4))
 
     def run(name: str) -> tuple[dict[str, float], dict[str, torch.Tensor]]:
@@ -112,6 +132,7 @@ def test_the_update_is_that_of_one_pass_for_each_caption(
 
     shared, gradients = run("shared")
     assert shared["shared_prompts"] == 1.0
+    assert bool(sum(seen)) == what.get("parts", False) and seen
     monkeypatch.setattr(sharing, "ways_agree", lambda *arguments: False)
     plain, expected = run("plain")
     assert plain["shared_prompts"] == 0.0
