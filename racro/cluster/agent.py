@@ -33,8 +33,8 @@ KEPT = 2
 TAIL = 2**20
 """Bytes at the end of the program's log that are sent to the run."""
 GATHER = 0.05
-"""Seconds between two fetches in which what a program says is gathered: each costs milliseconds of both sides. The first
-after a pause is answered at once."""
+"""Seconds between two fetches in which what a program says is gathered, because each fetch costs milliseconds of both
+sides. The first one after a pause is answered at once."""
 THREADS = "OMP_NUM_THREADS"
 """How many threads torch computes with."""
 
