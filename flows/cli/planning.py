@@ -134,6 +134,10 @@ def _memory(recipe: Recipe, load: Load | None, found: Found | None, machines: An
     from racro.models import devices
     from racro.processes.gpus import memories
 
+    if recipe.runtime.cluster.type == "ray" and recipe.runtime.device != "cpu":
+        reserved = _reserved(recipe)
+        note = f"{reserved} GPUs of the cluster, one or more for each copy; --cluster FILE says what they hold"
+        return {"note": note}, reserved
     named = recipe.runtime.trainer.gpus or recipe.runtime.device.startswith("cuda")
     if not memories() and not named:
         return {"note": "no GPU is here and the recipe names none: it runs on CPUs"}, None
@@ -142,3 +146,11 @@ def _memory(recipe: Recipe, load: Load | None, found: Found | None, machines: An
     placed = placement.plan(recipe)
     count = len(placed.placed.gpus) if devices.has_cuda() or named else None
     return {**placed.figures(), "note": placed.finding.found}, count
+
+
+def _reserved(recipe: Recipe) -> int:
+    """GPUs that copies of engines and processes of the trainer reserve on a cluster that has some."""
+    engines = {"captioner": recipe.captioner.engine.type, "reasoner": recipe.reasoner.engine.type}
+    engines |= {f"judges.{name}": judge.engine.type for name, judge in recipe.judges.items()}
+    places = [recipe.runtime.place(role) for role, engine in engines.items() if engine in ("vllm", "transformers")]
+    return recipe.runtime.trainer.world + sum(place.data_parallel * place.tensor_parallel for place in places)

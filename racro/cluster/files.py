@@ -11,10 +11,13 @@ import threading
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from racro.processes.launcher import MachineLost
 from racro.storage.layout import LINEAGE, PRUNED, RECORD
 
 PIECE = 128 * 2**20
 """Bytes of an object."""
+PATIENCE = 600.0
+"""Seconds for one piece to arrive."""
 NOT_CONTENT = (RECORD, PRUNED, LINEAGE)
 
 
@@ -82,10 +85,14 @@ def pieces_of(folder: Path) -> Pieces:
 
 
 def write_pieces(folder: Path, pieces: Pieces) -> None:
-    """Write the files into an empty folder."""
+    """Write the files into an empty folder. Raises MachineLost if a node is lost that had them."""
     import ray
 
     for piece in pieces:
         with (folder / piece.name).open("ab") as stream:
             if piece.reference is not None:
-                stream.write(ray.get(piece.reference))
+                try:
+                    stream.write(ray.get(piece.reference, timeout=PATIENCE))
+                except ray.exceptions.RayError as error:
+                    why = " ".join(str(error).split())[:200] or type(error).__name__
+                    raise MachineLost(f"{piece.name} did not arrive from another node: {why}") from error

@@ -25,6 +25,8 @@ from racro.processes.wire import Wire
 T = TypeVar("T")
 ANSWER = 60.0
 """Seconds within which an actor answers what takes no time."""
+DROP = 10.0
+"""Seconds for room to be given back."""
 KILLED = -int(signal.SIGKILL)
 """The status of a program whose node is lost."""
 RETRY = 2.0
@@ -90,9 +92,10 @@ class Group:
             fresh = True
 
     def drop(self) -> None:
-        """Give the room back."""
-        with contextlib.suppress(Exception):  # the lease does it too
-            self.session.ask(self.session.keeper.drop, self.session.id, self.role, seconds=ANSWER)
+        """Give the room back. A role that is opened afterwards may need it."""
+        if not self.session.lost:
+            with contextlib.suppress(Exception):  # the lease does it too
+                self.session.ask(self.session.keeper.drop, self.session.id, self.role, seconds=DROP)
 
     def _wait(self, deadline: float) -> None:
         begun, said = time.monotonic(), False

@@ -30,6 +30,8 @@ RENEWALS = 6
 """How often the lease is renewed within its length."""
 PROBE = 10.0
 """Seconds within which the head must take a connection."""
+CONNECT = 60.0
+"""Seconds within which what took it must have answered as a head does; Ray itself would wait for minutes."""
 FOLDERS = 3
 """Folders that stay in the object store: the captioner's, the reasoner's, the trainer's."""
 
@@ -80,7 +82,12 @@ class Session:
         self.cluster, self.id, self.lost = cluster, uuid.uuid4().hex, False
         self._pieces: dict[str, Pieces] = {}
         self._lock = threading.Lock()
-        _in_ray_thread(lambda: _connect(cluster))
+        try:
+            _in_ray_thread(lambda: _connect(cluster), None if cluster.address == "local" else CONNECT)
+        except TimeoutError:
+            raise _no_cluster(
+                cluster.address, TimeoutError(f"what listens there does not answer as Ray does within {CONNECT:g} s")
+            ) from None
         import ray
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -126,8 +133,10 @@ class Session:
                 if time.monotonic() > until:
                     raise MachineLost(f"a node of the cluster gave no answer within {seconds:g} s") from None
             except ray.exceptions.RayTaskError as error:
+                if isinstance(error.cause, ray.exceptions.RayError):  # what the method needed of another node
+                    raise MachineLost(f"a node of the cluster is lost: {first_line(error.cause)}") from error
                 raise error.cause from error
-            except (ray.exceptions.RayActorError, ray.exceptions.RaySystemError, ConnectionError) as error:
+            except (ray.exceptions.RayError, ConnectionError) as error:
                 raise MachineLost(f"a node of the cluster is lost: {first_line(error)}") from error
 
     def pieces(self, folder: Path, digest: str) -> Pieces:
@@ -221,8 +230,11 @@ _jobs: queue.SimpleQueue[tuple[Callable[[], None], Future[None]]] = queue.Simple
 _thread: threading.Thread | None = None
 
 
-def _in_ray_thread(job: Callable[[], None]) -> None:
-    """Run it in a thread that stays: what Ray starts here ends with the thread that started it, and Prefect's end."""
+def _in_ray_thread(job: Callable[[], None], seconds: float | None) -> None:
+    """Run it in a thread that stays: what Ray starts here ends with the thread that started it, and Prefect's end.
+
+    Raises what it raises, and TimeoutError after so many seconds.
+    """
     global _thread
 
     def work() -> None:
@@ -240,7 +252,7 @@ def _in_ray_thread(job: Callable[[], None]) -> None:
         _thread.start()
     done: Future[None] = Future()
     _jobs.put((job, done))
-    done.result()
+    done.result(seconds)
 
 
 def version() -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, StringConstraints
 
 from racro.config.base import Config, Seconds
 
@@ -13,6 +13,10 @@ class LocalCluster(Config):
     """This machine alone."""
 
     type: Literal["local"] = "local"
+
+
+# Of whom a reservation is; another name would reserve nothing, without a word.
+RoleName = Annotated[str, StringConstraints(pattern=r"^(captioner|reasoner|trainer|(reasoners|judges)\..+)$")]
 
 
 class RayCluster(Config):
@@ -28,7 +32,7 @@ class RayCluster(Config):
     """Copies of an engine, and processes of the trainer: on as few nodes as possible, or on as many."""
     cpus: Annotated[float, Field(gt=0)] = 1.0
     """CPUs that each copy and each process of the trainer reserves. It does not limit their threads."""
-    resources: dict[str, dict[str, Annotated[float, Field(gt=0)]]] = Field(default_factory=dict)
+    resources: dict[RoleName, dict[str, Annotated[float, Field(gt=0)]]] = Field(default_factory=dict)
     """More of Ray's resources that each copy of a role (captioner, reasoner, reasoners.NAME, judges.NAME, trainer)
     reserves, such as `{captioner: {"accelerator_type:H100": 0.01}}`."""
     lease: Seconds = 180.0

@@ -37,12 +37,19 @@ class Balanced(Engine):
     """Requests travel in small parts, so that a copy with long answers gets fewer of them."""
 
     def __init__(
-        self, engines: Sequence[Engine], sequences: int = 256, reopen: Reopen | None = None, folder: str = ""
+        self,
+        engines: Sequence[Engine],
+        sequences: int = 256,
+        reopen: Reopen | None = None,
+        folder: str = "",
+        left: Callable[[], None] = lambda: None,
     ) -> None:
         """`sequences`: how many each copy decodes at once; it is given requests for twice as many.
 
-        `reopen`: replaces a copy that is lost; without it, all are lost with one. `folder`: of their weights.
+        `reopen`: replaces a copy that is lost; without it, all are lost with one. `folder`: of their weights. `left`:
+        called when all copies are closed.
         """
+        self.left = left
         self.engines, self.sequences, self.reopen, self.folder = list(engines), sequences, reopen, folder
         self.outstanding: list[float] = [0] * len(self.engines)
         """Sequences given to each copy, of all calls, that it has not answered; without end for a lost copy."""
@@ -120,7 +127,10 @@ class Balanced(Engine):
         with self.changed:
             self.closed = True
             self.changed.notify_all()
-        self._all(lambda engine: engine.close())
+        try:
+            self._all(lambda engine: engine.close())
+        finally:
+            self.left()
 
     def _all(self, act: Callable[[Engine], None]) -> None:
         """On every copy at once; the first error is raised when all are done."""

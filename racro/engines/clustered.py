@@ -61,5 +61,6 @@ def on_cluster(role: Role, config: ModelSection, folder: str, runtime: Runtime, 
         for begun in starts:
             if begun.exception() is None:
                 begun.result().close()
+        group.drop()
         raise
-    return Balanced(opened, place.sequences, again, folder)
+    return Balanced(opened, place.sequences, again, folder, left=group.drop)

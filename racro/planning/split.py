@@ -93,11 +93,14 @@ class Search:
         return Found(best, times, self._simulated(times))
 
     def _trainers(self) -> Iterator[int]:
-        """Sizes of the trainer: parts of a node, or whole nodes."""
+        """Sizes of the trainer: powers of two in a node, or whole nodes; any other only if none of these fits."""
         most = self.gpus.count - sum(self.parallel.values())
-        within = (2**power for power in range(int(math.log2(self.gpus.gpus)) + 1))
-        beyond = range(2 * self.gpus.gpus, most + 1, self.gpus.gpus)
-        yield from (count for count in (*within, *beyond) if count <= most)
+        within = [2**power for power in range(int(math.log2(self.gpus.gpus)) + 1)]
+        whole = range(self.gpus.gpus, most + 1, self.gpus.gpus)
+        sizes = sorted({count for count in (*within, *whole) if count <= most})
+        if not any(map(self._fits, sizes)):
+            sizes = list(range(1, most + 1))
+        yield from sizes
 
     def _fits(self, count: int) -> bool:
         return self.load.trainer(count) <= FULL * self.gpus.bytes

@@ -48,6 +48,9 @@ PAUSES = (0.5, 2.0, 5.0, 10.0, 20.0, 30.0)
 FULL = 2**20
 """Bytes free on a disk that is as good as full."""
 
+NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
+"""What file systems without hard links say."""
+
 CUT_OFF = ("NoSuchUpload", "IncompleteBody", "BadDigest", "RequestTimeout", "XAmzContentSHA256Mismatch")
 """S3's words for a transfer that broke half way. NoSuchUpload: an upload was completed, and the answer to it lost."""
 
@@ -231,10 +234,22 @@ def _linked(path: str, data: bytes) -> bool:
             return False
         except FileNotFoundError:
             raise
-        except OSError:  # a file system without hard links
-            if Path(path).exists():
-                return False
-            os.replace(temporary, path)
+        except OSError as error:
+            if error.errno not in NO_LINKS:
+                raise
+            return _opened_first(path, data)
+    return True
+
+
+def _opened_first(path: str, data: bytes) -> bool:
+    """Where there are no hard links: who opens the file first has it. Who reads it meanwhile finds it unfinished."""
+    try:
+        with open(path, "xb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+    except FileExistsError:
+        return False
     return True
 
 

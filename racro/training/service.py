@@ -135,13 +135,15 @@ class Processes(Service):
         log: Path,
         machines: Sequence[Machine] = (),
         meeting: Callable[[], Meeting] = loopback,
+        left: Callable[[], None] = lambda: None,
     ) -> None:
         """Start them. `log`: what they print, one file for all.
 
         `machines`: of each process, by rank; empty: all are on this one. `meeting`: where they find each other.
+        `left`: called when all have ended.
         """
         super().__init__()
-        self.log, self.meeting = log, meeting()
+        self.log, self.meeting, self.left = log, meeting(), left
         self.messages: queue.SimpleQueue[tuple[int, str, Any]] = queue.SimpleQueue()
         self.machines = list(machines) or [HERE] * placement.world
         self.children: list[Process] = []
@@ -188,6 +190,7 @@ class Processes(Service):
         for child in self.children:
             child.stop(PATIENCE)
         self.children, self.wires = [], []
+        self.left()
 
     def _do(self, command: str, *arguments: Any, progress: Progress | None = None) -> Any:
         """Have all processes do it; what the first returns. Raises TrainerLost, and what any of them raises."""
@@ -284,7 +287,7 @@ def on_cluster(runtime: Runtime, log: Path) -> Processes:
         try:
             group = Group(runtime, "trainer", placement.world, 1, placement)
             nodes = [group.node(rank, START, fresh=True) for rank in range(placement.world)]
-            return Processes(placement, log, nodes, nodes[0].meeting)
+            return Processes(placement, log, nodes, nodes[0].meeting, group.drop)
         except MachineLost as error:  # Ray may place on a node that is lost, until it has seen that this one is
             if isinstance(error, Superseded) or time.monotonic() > until:
                 raise TrainerLost(str(error)) from error

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -23,11 +24,13 @@ from racro.cluster import files, session
 from racro.cluster.session import NoCluster
 from racro.config import ScriptedReply
 from racro.engines.balanced import Balanced
+from racro.engines.clustered import on_cluster
 from racro.engines.local.scripted import ScriptedEngine
 from racro.engines.opening import open_reasoner
-from racro.engines.protocol import Prompt, Request, Sampling
+from racro.engines.protocol import Prompt, Request, Role, Sampling
 from racro.engines.worker.client import Worker
 from racro.processes.child import free_port
+from racro.processes.launcher import MachineLost
 from tests.cluster.conftest import STORE, Nodes, ports
 
 SOON = 120.0
@@ -178,6 +181,33 @@ def test_what_a_run_has_is_gone_when_it_ends(nodes: Nodes) -> None:
     until(lambda: not any(map(psutil.pid_exists, pids)) and not running(ray), "something is left")
 
 
+def test_the_room_of_a_closed_engine_is_there_for_the_next(nodes: Nodes) -> None:
+    """Reasoners of one evaluation take turns where the cluster holds one of them."""
+    session.belongs("root", "turns")
+    nodes.spare(2)
+    place = {"data_parallel": len(nodes.others), "sequences": 8, "start_deadline": 100}
+    given = nodes.settings(resources={"reasoners.a": {"spare": 1}, "reasoners.b": {"spare": 1}})
+    content = {"device": "cpu", "streaming": False, "reasoners": {"a": place, "b": place}, "cluster": given}
+    roles: tuple[Role, ...] = ("reasoners.a", "reasoners.b", "reasoners.a")
+    for role in roles:
+        engine = on_cluster(role, SCRIPTED, "", config.Runtime.model_validate(content), Path(os.devnull))
+        assert len(list(engine.generate(asked(20)))) == 20
+        engine.close()
+
+
+def test_a_node_that_is_lost_while_its_files_travel_is_a_lost_node(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import ray
+
+    def lost(*_: object, **__: object) -> None:
+        raise ray.exceptions.RayError("the owner has died")
+
+    monkeypatch.setattr(ray, "get", lost)
+    with pytest.raises(MachineLost, match="weights did not arrive from another node: the owner has died"):
+        files.write_pieces(tmp_path, [files.Piece("weights", 3, "reference")])
+
+
 def test_folders_reach_a_node_that_does_not_see_them_whole(nodes: Nodes, tmp_path: Path) -> None:
     session.belongs("root", "files")
     model = tmp_path / "model"
@@ -209,6 +239,14 @@ def test_a_cluster_that_does_not_answer_is_one_line(monkeypatch: pytest.MonkeyPa
     how = config.Runtime.model_validate({"cluster": {"type": "ray", "address": "127.0.0.1:1"}})
     with pytest.raises(NoCluster, match=r"^runtime.cluster.address: no Ray cluster answers at 127.0.0.1:1 \([^\n]+\)"):
         open_reasoner(SCRIPTED, "", how)
+
+
+def test_what_is_no_cluster_but_takes_the_connection_is_one_line_too() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as stranger:
+        program = CONNECT.replace("end = ", "session.CONNECT = 5.0\nend = ")
+        command = [sys.executable, "-c", program, str(stranger.getsockname()[1])]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert "does not answer as Ray does within 5 s" in done.stdout and len(done.stdout.splitlines()) == 1, done
 
 
 def test_a_cluster_that_asks_for_a_token_gets_the_one_that_is_there(tmp_path: Path) -> None:

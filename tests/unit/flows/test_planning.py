@@ -35,6 +35,14 @@ def test_machines_are_divided_and_every_assumption_is_said(tmp_path: Path) -> No
     assert "Taken for granted" in page and "trainer" in page and "Cost" not in page
 
 
+def test_on_a_cluster_the_gpus_are_those_that_it_reserves(tmp_path: Path) -> None:
+    """One for each copy of captioner and reasoner, and for each process of the trainer."""
+    keys = ("runtime.cluster={type: ray}", "runtime.trainer.processes=8", "runtime.trainer.shard=fsdp")
+    arguments = ("smoke", "--root", str(tmp_path), "--rate", "2.5", *(part for key in keys for part in ("--set", key)))
+    assert "Memory   10 GPUs of the cluster" in (page := said(*arguments)) and "no GPUs are used" not in page
+    assert "it runs on CPUs" in said(*arguments, "--set", "runtime.device=cpu")
+
+
 def test_a_sweep_is_planned_as_a_whole(tmp_path: Path) -> None:
     arguments = ("smoke", "--root", str(tmp_path), "--axis", "update.learning_rate=1e-4,1e-3", "--seeds", "2", "--json")
     found = json.loads(said(*arguments))

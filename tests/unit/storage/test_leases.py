@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from uuid import uuid4
 
@@ -15,7 +18,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from racro.storage import artifacts, attempts, leases
+from racro.storage import artifacts, attempts, files, leases
 from racro.storage.leases import Fenced, Lease
 from tests.support.examples import examples
 from tests.unit.storage.test_attempts import read, record, rows
@@ -198,3 +201,31 @@ def test_a_lease_of_another_name_takes_none_away(tmp_path: Path) -> None:
             pass
         assert leases.holding(place) is lease
     assert leases.holding(place) is None
+
+
+def test_without_hard_links_one_of_several_creates_a_file_and_other_failures_are_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(number: int) -> None:
+        def link(*_: object) -> None:
+            raise OSError(number, os.strerror(number))
+
+        monkeypatch.setattr(os, "link", link)
+
+    refuse(errno.EPERM)
+    begin = threading.Barrier(4)
+
+    def create(path: str, data: bytes) -> bool:
+        begin.wait()
+        return files.create_file(path, data)
+
+    with ThreadPoolExecutor(4) as pool:
+        for number in range(50):
+            place, contents = f"{tmp_path}/{number}", [b"%d" % writer for writer in range(4)]
+            created = list(pool.map(create, [place] * 4, contents))
+            assert created.count(True) == 1
+            assert Path(place).read_bytes() == contents[created.index(True)]
+    refuse(errno.EIO)
+    with pytest.raises(OSError, match="Input/output"):
+        files.create_file(f"{tmp_path}/broken", b"")
+    assert not (tmp_path / "broken").exists()
