@@ -96,6 +96,7 @@ def training(root: str, digest: str) -> tuple[Summary, Recipe] | None:
 
 def upload(folder: Path, repository: str, private: bool) -> str:
     """Create the repository if need be, and upload the folder in one commit. Returns its address. Raises CannotPush."""
+    from httpx import HTTPError  # what a hub that is out of reach is, for huggingface_hub
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError
 
@@ -103,7 +104,7 @@ def upload(folder: Path, repository: str, private: bool) -> str:
     try:
         hub.create_repo(repository, private=private, exist_ok=True)
         hub.upload_folder(repo_id=repository, folder_path=folder, commit_message="Captioner exported by racro")
-    except (HfHubHTTPError, LocalTokenNotFoundError, OSError, ValueError) as error:  # the last: no such name
+    except (HfHubHTTPError, LocalTokenNotFoundError, HTTPError, OSError, ValueError) as error:  # the last: no such name
         why = " ".join(str(error).split())[:300]
         raise CannotPush(
             f"--push {repository}: {why}; the folder {folder} is complete. Log in by `hf auth login`, or set HF_TOKEN"

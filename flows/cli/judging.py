@@ -59,6 +59,8 @@ def _measure(
     from racro.schema import Problem
 
     labelled = agreement.read(file, folder)
+    if getattr(reward, "by", None) == "scene":
+        labelled = agreement.of_scenes(labelled, file)
     refused: list[str] = []
 
     def report(problem: Problem, reason: str) -> None:
@@ -94,7 +96,10 @@ def _chosen(recipe: config.Recipe, name: str | None) -> config.Reward:
     """The reward that is measured: the one that is named, or the only one that asks a judge."""
     from racro.rewards.agreement import measured
 
-    there = {reward.title: reward for reward in recipe.rewards}
+    every = (reward for rewards in (recipe.rewards, *(phase.rewards for phase in recipe.phases)) for reward in rewards)
+    there: dict[str, config.Reward] = {}
+    for reward in every:  # of all stages, the first of each name
+        there.setdefault(reward.title, reward)
     if name is not None and name not in there:
         raise NoReward(f"--reward {name}: the recipe has no such reward; it has {', '.join(there)}")
     asking = [name] if name is not None else [title for title, reward in there.items() if reward.asked]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, StringConstraints
+from pydantic import Field, field_validator
 
 from racro.config.base import Config, Seconds
 
@@ -13,10 +13,6 @@ class LocalCluster(Config):
     """This machine alone."""
 
     type: Literal["local"] = "local"
-
-
-# Of whom a reservation is; another name would reserve nothing, without a word.
-RoleName = Annotated[str, StringConstraints(pattern=r"^(captioner|reasoner|trainer|(reasoners|judges)\..+)$")]
 
 
 class RayCluster(Config):
@@ -32,9 +28,19 @@ class RayCluster(Config):
     """Copies of an engine, and processes of the trainer: on as few nodes as possible, or on as many."""
     cpus: Annotated[float, Field(gt=0)] = 1.0
     """CPUs that each copy and each process of the trainer reserves. It does not limit their threads."""
-    resources: dict[RoleName, dict[str, Annotated[float, Field(gt=0)]]] = Field(default_factory=dict)
+    resources: dict[str, dict[str, Annotated[float, Field(gt=0)]]] = Field(default_factory=dict)
     """More of Ray's resources that each copy of a role (captioner, reasoner, reasoners.NAME, judges.NAME, trainer)
     reserves, such as `{captioner: {"accelerator_type:H100": 0.01}}`."""
+
+    @field_validator("resources")
+    @classmethod
+    def _roles(cls, given: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
+        """Another name would reserve nothing, without a word."""
+        for name in given:
+            if name not in ("captioner", "reasoner", "trainer") and not name.startswith(("reasoners.", "judges.")):
+                raise ValueError(f"{name} is no role; name captioner, reasoner, reasoners.NAME, judges.NAME or trainer")
+        return given
+
     lease: Seconds = 180.0
     """Seconds after which actors end when the run that uses them does not renew its lease. A run that is started again
     within this time finds its engines as they were."""

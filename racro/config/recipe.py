@@ -16,7 +16,7 @@ from racro.config.curriculum import Curriculum, OrderCurriculum, UniformCurricul
 from racro.config.judging import judges_of, known, possible
 from racro.config.models import JUDGES, Captioner, Judge, ModelSection, Reasoner
 from racro.config.problems import EmbeddedProblems, Problems
-from racro.config.rewards import AnswerReward, Reward, Rewards, as_list
+from racro.config.rewards import AnswerReward, RetrievalReward, Reward, Rewards, as_list
 from racro.config.runtime import Runtime
 from racro.config.stages import STAGED, Changes, Objective, TrainingStage, TrainingStages
 from racro.config.training import EvaluationSettings, RolloutSettings, UpdateSettings
@@ -91,6 +91,12 @@ class Recipe(Config):
                         f"stages.{number}.start: continued goes on with the optimizer of the stage before, so "
                         "update.freeze and update.optimizer must be as there; give the same, or leave start out"
                     )
+                profiles = [getattr(one.curriculum, "profile", None) for one in (before, after)]
+                if self.stages[number].start == "continued" and profiles[1] not in (None, profiles[0]):
+                    raise ValueError(
+                        f"stages.{number}.curriculum.profile: pass rates are measured where a stage starts fresh, and "
+                        "this one is continued; leave profile out, or start"
+                    )
             return self
         if self.update.mini_batch > self.rollout.problems:
             raise ValueError(
@@ -138,6 +144,11 @@ class Recipe(Config):
             yield (
                 "rollout.references: a reference joins where no answer is right, and no reward says which are; add "
                 "{type: answer} to rewards, with weight 0 if it is not to count"
+            )
+        if any(isinstance(reward, RetrievalReward) for reward in self.rewards):
+            yield (
+                "rollout.references: a reference has no second caption of its image, which the reward retrieval needs; "
+                "leave one of them out"
             )
         if not isinstance(self.problems, EmbeddedProblems) and self.problems.columns.reference is None:
             yield "rollout.references: name the column that holds them in problems.columns.reference"

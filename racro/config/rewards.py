@@ -13,6 +13,8 @@ Plain = bool | int | float | str
 Setting = Plain | list[Plain] | None
 """What a function of your own may be given."""
 
+NEVER_POSITIVE = ("describes", "minimal")
+"""Kinds with values from -1 to 0."""
 By = Literal["judge", "scene"]
 Asked = dict[str, Literal["text", "image"]]
 
@@ -265,6 +267,15 @@ def composable(rewards: tuple[Reward, ...]) -> tuple[Reward, ...]:
         if reward.gate is not None and reward.gate not in above:
             known = f"a reward above {reward.title}: {', '.join(above)}" if above else "a reward above it, and none is"
             raise ValueError(f"{reward.title}: gate: {reward.gate} is not {known}")
+        gate = next((one for one in rewards[:place] if one.title == reward.gate), None)
+        if gate is not None and gate.type in NEVER_POSITIVE:
+            raise ValueError(
+                f"{reward.title}: gate: {gate.title} is never above 0 ({gate.type}), and would turn {reward.title} "
+                "around; name a reward from 0 to 1"
+            )
+    types = [reward.type for reward in rewards]
+    if "self" in types and "answer" in types[types.index("self") :] and "answer" not in types[: types.index("self")]:
+        raise ValueError("answer must stand above self: the first answers in the list are shown as the reasoner's")
     if not any(reward.weight for reward in rewards):
         raise ValueError("all weights are 0, so there is nothing to learn from; give one reward a weight")
     return rewards

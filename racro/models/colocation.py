@@ -116,9 +116,11 @@ def placed(recipe: Recipe, there: Sequence[int], vllm: bool, download: bool = Fa
 def require(recipe: Recipe) -> None:
     """Before a training: can the trainer's placement work, and do all fit into the GPUs' memory?
 
-    Raises NoDevice, NoRoom. Warns of what will probably not fit.
+    Raises NoDevice, NoRoom, also for a precision that does not train. Warns of what will probably not fit.
     """
     devices.require_trainer(recipe.runtime)
+    if recipe.captioner.dtype == "float16":
+        raise NoDevice("captioner.dtype: float16 overflows in training, and is for engines only; set it to bfloat16")
     if recipe.runtime.cluster.type != "local":  # each has GPUs of its own there
         return
     there = memories()

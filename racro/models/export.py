@@ -12,8 +12,17 @@ from pathlib import Path
 
 from racro.config import DType
 from racro.errors import BadInput
-from racro.models import adapters
-from racro.models.folders import LOADABLE, READER_SUFFIXES, base_folder, let_others_read, load_captioner, torch_device
+from racro.models import adapters, pixels
+from racro.models.folders import (
+    LOADABLE,
+    READER_SUFFIXES,
+    base_folder,
+    let_others_read,
+    load_captioner,
+    load_processor,
+    torch_device,
+)
+from racro.storage import artifacts
 from racro.storage.layout import LINEAGE, RECORD
 
 
@@ -40,6 +49,8 @@ def export(folder: Path, out: Path, merge: bool = False, dtype: DType | None = N
     if merge or dtype:
         _converted(folder, out, dtype or "float32")
         _copy(base, out, READER_SUFFIXES)
+        if adapter:
+            _limit_pixels(folder, base, out)
     elif adapter:
         for name in (adapters.CONFIG, adapters.WEIGHTS):
             shutil.copyfile(folder / name, out / name)
@@ -60,6 +71,17 @@ def _converted(folder: Path, out: Path, dtype: DType) -> None:
         model = model.to(getattr(torch, dtype))
     model.save_pretrained(out)
     let_others_read(out)
+
+
+def _limit_pixels(folder: Path, base: Path, out: Path) -> None:
+    """Have a merged model see images as large as the adapter was trained with: its base does not know the limits."""
+    record = artifacts.known_record(str(folder))
+    captioner = (record.inputs.get("captioner") or {}) if record else {}
+    limits = captioner.get("min_pixels"), captioner.get("max_pixels")
+    if limits != pixels.UNLIMITED:
+        processor = load_processor(base)
+        pixels.limit(processor, limits)
+        pixels.write(out, processor, limits)
 
 
 def _copy(source: Path, out: Path, suffixes: tuple[str, ...]) -> None:

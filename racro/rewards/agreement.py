@@ -78,6 +78,18 @@ def read(file: Path, folder: Path) -> list[Labelled]:
     return sorted(found, key=lambda labelled: labelled.case.problem.uid)  # captions of a problem are neighbours
 
 
+def of_scenes(labelled: Sequence[Labelled], file: Path) -> list[Labelled]:
+    """For rewards that compare with a scene: without facts and questions of the row's own. Raises BadLabels."""
+    found = []
+    for one in labelled:
+        case = one.case
+        if not case.problem.scene:
+            raise BadLabels(f"{file}: row {case.rollout.sample}: no scene, which this reward compares with; add it")
+        problem = case.problem.model_copy(update={"facts": (), "mcq": ()})
+        found.append(Labelled(case._replace(problem=problem), one.label))
+    return found
+
+
 def agreement(reward: str, values: Sequence[Value], labels: Sequence[float], threshold: float) -> Agreement:
     """Accuracy and Cohen's kappa (1960) of values against labels."""
     pairs = [

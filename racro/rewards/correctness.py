@@ -21,7 +21,12 @@ from racro.schema import Problem
 
 MAX_TOKENS = 1024
 _BULLET = re.compile(r"\s*(?:[-*•]|\(?\d+[.):])?\s*")
-_VERDICT = re.compile(r"\b(?:(not[ _]visible)|(true)|(false))\b", re.IGNORECASE)
+_VERDICT = re.compile(
+    r"\b(?:(?P<invisible>not[ _-]visible|invisible)|(?P<unclear>not\s+(?:\w+\s+)?false)"
+    r"|(?P<false>(?:not|isn.t)\s+(?:\w+\s+)?true|untrue|false)|(?P<true>true))\b",
+    re.IGNORECASE,
+)
+_WORDS = {"invisible": "not visible", "false": "false", "true": "true", "unclear": "unclear"}
 
 Claims = tuple[str, ...]
 
@@ -29,7 +34,7 @@ Claims = tuple[str, ...]
 class Correctness(Kind[config.CorrectnessReward]):
     """Share of true claims; 0 for a caption without claims, None without a judgement."""
 
-    version = 1
+    version = 2
     prompts = CORRECTNESS_DIGEST
     needs = frozenset(("gate", "judges"))
     blind = True
@@ -84,9 +89,17 @@ def claims(text: str, most: int) -> Claims | None:
 
 
 def verdicts_in(text: str, count: int) -> tuple[str, ...] | None:
-    """true, false or not visible for each claim; None if the answer does not have exactly `count` of them."""
-    found = tuple("not visible" if m[1] else m[0].lower() for m in _VERDICT.finditer(text))
-    return found if len(found) == count else None
+    """true, false or not visible for each claim; None if the answer does not have exactly `count` of them.
+
+    "not true" is false. Of a line for each claim, each must say one thing.
+    """
+    told = [[_WORDS[str(m.lastgroup)] for m in _VERDICT.finditer(line)] for line in text.splitlines()]
+    lines = [set(own) for own in told if own]
+    if len(lines) == count and all(len(own) == 1 for own in lines):
+        found = [own.pop() for own in lines]
+    else:
+        found = [word for own in told for word in own]
+    return tuple(found) if len(found) == count and "unclear" not in found else None
 
 
 def worth(verdicts: Sequence[str]) -> Value:

@@ -14,7 +14,10 @@ from racro.prompts import DESCRIBES_DIGEST, describes_messages
 from racro.rewards.protocol import Case, Kind, Means, Value, counted
 from racro.rollouts.captioner import Progress, silent
 from racro.rollouts.reasoner import one, watched
+from racro.rollouts.thoughts import spoken
 
+_MARKS = " \t\n*_`'\"#>(["
+"""What may stand before a word."""
 JUDGEMENT_TOKENS = 8
 """Room for "Yes." in any tokenizer."""
 
@@ -22,7 +25,7 @@ JUDGEMENT_TOKENS = 8
 class Describes(Kind[config.DescribesReward]):
     """0 for a description, -1 for any other text, None if the policy does not say. Asked only where the gate counts."""
 
-    version = 1
+    version = 2
     blind = True
     prompts = DESCRIBES_DIGEST
     needs = frozenset(("policy", "gate"))
@@ -54,5 +57,13 @@ def judgements(
         if isinstance(said, Refusal) or said.finish_reason == "deadline":
             judged[unique[made.key]] = None
         else:
-            judged[unique[made.key]] = said.text.strip().lower().startswith("yes")
+            judged[unique[made.key]] = described(said.text)
     return judged
+
+
+def described(text: str) -> bool | None:
+    """Does the policy say yes? Anything else counts as no; None if its thoughts have not ended."""
+    words = spoken(text)
+    if text.strip() and not words:
+        return None
+    return words.lstrip(_MARKS).lower().startswith("yes")

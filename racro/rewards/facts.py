@@ -19,14 +19,16 @@ from racro.rewards.wording import FACTS_DIGEST, facts_messages
 from racro.schema import ImageFact, Problem
 
 MAX_TOKENS = 128
-_DIGITS = re.compile(r"[\s,;|/]*(?:[01][\s,;|/.]*)+")
+PER_FACT = 4
+"""Tokens of an answer for each fact of a long list."""
+_DIGITS = re.compile(r"[\s,;|/]*(?:[01][\s,;|/]*)+\.?\s*")
 NO_FACTS = Value(None, "no facts", fault="no_facts")
 
 
 class Facts(Kind[config.FactsReward]):
     """Sum of the weights of the stated facts / sum of all weights; None without facts or without a judgement."""
 
-    version = 1
+    version = 2
     prompts = FACTS_DIGEST
     needs = frozenset(("gate", "judges"))
     remedy = "give more problems facts (problems.columns.facts), or look at what the judge answers"
@@ -39,7 +41,9 @@ class Facts(Kind[config.FactsReward]):
             found = [checks.stated(caption, problem.scene or "") for (_, caption), problem in asked.items()]
         else:
             asks = [_ask(problem, caption, means) for (_, caption), problem in asked.items()]
-            found = judgements(means.judges["judge"], asks, 0.0, MAX_TOKENS, means, again=True)
+            longest = max((len(facts(problem)) for problem in asked.values()), default=0)
+            room = max(MAX_TOKENS, PER_FACT * longest)
+            found = judgements(means.judges["judge"], asks, 0.0, room, means, again=True)
         judged = dict(zip(asked, found, strict=True))
         for case in cases:
             stated = judged.get(text_of(case))

@@ -22,7 +22,11 @@ from racro.schema import ChoiceQuestion, Problem
 
 TEMPERATURE, MAX_TOKENS = 0.6, 10
 """CapRL's; a letter needs no more."""
-_LETTER = re.compile(r"[\W_]*(?:(?:the )?(?:correct )?answer is\W*)?(?:option )?\W*([A-Z])(?=$|[.,:;)\]*\n])", re.I)
+_LETTER = re.compile(
+    r"[\W_]*(?:(?:the )?(?:correct )?answer is\W*)?(?:option )?\W*((?-i:[A-Za-z]))"
+    r"(?=$|[.,:;)\]*\n]|\s+(?:because|since|as|is)\b)",
+    re.I,
+)
 _LATER = re.compile(r"\(([A-Z])\)|\b([B-HJ-Z])\b")
 """A letter further on. A and I are words too."""
 
@@ -37,7 +41,7 @@ class Round(NamedTuple):
 class Mcq(Kind[config.McqReward]):
     """Share of right answers among those that were given; None without any answer, or without questions."""
 
-    version = 1
+    version = 2
     prompts = MCQ_DIGEST
     needs = frozenset(("gate", "judges"))
     remedy = "give more problems questions (problems.columns.mcq), or look at what the judge answers"

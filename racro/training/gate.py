@@ -57,12 +57,14 @@ class Gate:
         sums = [moved.abs().sum(), ratio.sum(), (ratio == 0).sum(), clipped.sum(), ratio.new_tensor(len(ratio))]
         *found, count = self.accelerator.reduce(torch.stack(sums)).tolist()
         names = ("staleness_nats", "importance_ratio/mean", "importance_ratio/masked", "importance_ratio/clipped")
-        weighed = {name: value / count for name, value in zip(names, found, strict=True)}
+        weighed = {name: value / max(count, 1.0) for name, value in zip(names, found, strict=True)}
         return weighed | (self._compared() if of_all(bool(self.gaps)) else {})
 
     def _compared(self) -> dict[str, float]:
         gap, allowed = self._joined(self.gaps), self.config.max_logprob_gap
         distance, count = self.accelerator.reduce(torch.stack([gap.abs().sum(), gap.new_tensor(len(gap))])).tolist()
+        if not count:  # references only, which no engine wrote
+            return {}
         mean = distance / count
         if not mean <= allowed:
             raise LogprobMismatch(

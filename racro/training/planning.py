@@ -87,7 +87,11 @@ def plan(
             samples = [r.sample for r in group]
             raise BadRollouts(f"problem {uid!r}: samples {samples}; each number from 0 to G-1 must occur once")
     everything = [Group(problems[uid], tuple(group)) for uid, group in groups.items()]
-    signal = [group for group in everything if any(r.advantage for r in group.rollouts)]
+    signal = [  # captions without a token have no log-probs to move
+        group
+        for group in everything
+        if any(r.advantage for r in group.rollouts) and any(r.completion_ids for r in group.rollouts)
+    ]
     steps = max(1, round(len(signal) / mini_batch)) if signal else 0
     kept = len(signal) - len(signal) % steps if steps else 0
     return Plan(

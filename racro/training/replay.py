@@ -25,7 +25,7 @@ from racro.models import adapters, attention
 from racro.rollouts.captioner import Progress
 from racro.training import losses, optimizer
 from racro.training.banned import BannedShare
-from racro.training.bins import deal, divided
+from racro.training.bins import Bin, deal, divided
 from racro.training.divergence import Diverged, not_finite
 from racro.training.earlier import Earlier
 from racro.training.feed import Feed
@@ -122,7 +122,8 @@ class ReplayTrainer(GRPOTrainer):
         self.bins = [processes[rank] for processes in dealt]
         smallest = min((r for bins in chain(*dealt) for bin in bins for r in bin.rows), key=lambda row: row.tokens)
         later = list(chain(*self.bins[1:]))
-        order = [*self.bins[0][: writer is not None], *later, *chain(*self.bins)]
+        compared = [next(filter(self._of_engine, self.bins[0]), self.bins[0][0])] if writer is not None else []
+        order = [*compared, *later, *chain(*self.bins)]
         self.feed = Feed(lambda b: self.inputs.prepare(b, smallest), order, ahead=self.accelerator.device.type != "cpu")
         with torch.no_grad():
             if writer is not None:
@@ -130,6 +131,11 @@ class ReplayTrainer(GRPOTrainer):
             for _ in later:
                 prepared = self.feed.take()
                 self._old(prepared, self._score(self.model, prepared.packed))
+
+    def _of_engine(self, what: Bin) -> bool:
+        """Has a bin captions that an engine wrote?"""
+        starts = self.work.starts
+        return any(not self.rollouts[starts[row.group] + i].reference for row in what.rows for i in row.captions)
 
     def _compare(self, prepared: Prepared, writer: Earlier) -> None:
         """A bin's log-probs under the weights that wrote it, against the engine's. One bin in each process will do."""

@@ -36,9 +36,12 @@ class Ways:
     ) -> bool:
         """May the captions of these rows share their prompts? Compares if none of the rows before was so long.
 
-        `of_all`: is something so in any of several processes?
+        Rows of one caption share nothing, so they show nothing; without any other, the answer is no. `of_all`: is
+        something so in any of several processes?
         """
-        longest = max(rows, key=lambda row: row.tokens)
+        longest = max((row for row in rows if len(row.captions) > 1), key=lambda row: row.tokens, default=None)
+        if longest is None:
+            return False
         if self.agree and longest.tokens > self.compared:
             self.agree = not of_all(not ways_agree(longest, inputs, logprobs, self.allowed))
             self.compared = longest.tokens

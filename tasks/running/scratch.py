@@ -19,7 +19,7 @@ from pathlib import Path
 from racro.home import home
 from racro.storage.files import full_disk_as_such
 
-PREFIX = "racro-scratch-"
+PREFIX = f"racro-scratch-{os.getuid()}-"
 
 
 class Scratch:

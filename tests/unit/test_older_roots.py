@@ -118,7 +118,7 @@ def test_the_stages_of_a_plain_training_have_the_keys_of_before() -> None:
     assert found == [
         "artifacts/caption/74d051a7c4f74273854e",
         "artifacts/reward-answer/121df35723a146ebc1d8",
-        "artifacts/reward-describes/dcfe82c78d9778b610dd",
+        "artifacts/reward-describes/acb156d5f5427d147c7d",
         "artifacts/compose/900fdf026f51747cfe6c",
         "artifacts/update/c573e7bb89bb5615ea3c",
     ]

@@ -189,6 +189,9 @@ OVERRIDES = {
     "rewards=[{type: python, version: 1}]": f"{FILE}: rewards.0.function: is required; put it into the recipe, ",
     "rewards=[{type: minimal}]": f"{FILE}: rewards.0: minimal needs a gate: ",
     "rewards=[{type: describes, gate: answer}]": f"{FILE}: rewards: describes: gate: answer is not a reward above it",
+    "rewards=[{type: answer}, {type: describes}, {type: length, gate: describes}]": f"{FILE}: rewards: length: gate: "
+    "describes is never above 0 (describes), and would turn length around; name a reward from 0 to 1",
+    "rewards=[{type: self}, {type: answer}]": f"{FILE}: rewards: answer must stand above self",
     "rewards=[]": f"{FILE}: rewards: give at least one reward",
     "rewards.1.weight=2": "--set rewards.1.weight=2: rewards is a list; give the number of an entry (0 to 0), or all ",
     "rewards.first.weight=2": "--set rewards.first.weight=2: rewards is a list; give the number of an entry (0 to 0)",

@@ -121,6 +121,10 @@ def test_the_digest_is_that_of_what_the_stages_do() -> None:
             "stages.1.start: continued goes on with the optimizer of the stage before, so update.freeze and ",
         ),
         (
+            ["stages.1.start=continued", "stages.1.curriculum={type: pools, profile: 2}"],
+            "stages.1.curriculum.profile: pass rates are measured where a stage starts fresh",
+        ),
+        (
             ["stages.0.rewards=[{type: answer}, {type: describes, gate: answer}]"],
             "stages.0.rewards.1: describes judges captions, and with objective answer the policy writes none; give "
             "other rewards there, for example [{type: answer}]",

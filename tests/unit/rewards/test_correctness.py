@@ -93,6 +93,10 @@ def test_how_claims_are_read(text: str, expected: tuple[str, ...] | None) -> Non
 def test_how_verdicts_are_read() -> None:
     assert verdicts_in("1. True\n2: not_visible\n3 FALSE", 3) == ("true", "not visible", "false")
     assert verdicts_in("true, true", 3) is None
+    assert verdicts_in("1. Not true\n2. This is not true.", 2) == ("false", "false")
+    assert verdicts_in("1. untrue\n2. not-visible\n3. It isn't true", 3) == ("false", "not visible", "false")
+    assert verdicts_in("1. not false", 1) is None
+    assert verdicts_in("Claim 1 is true.\nClaim 2 is true, not false.", 2) is None
 
 
 def test_in_the_embedded_world_the_scene_says_what_is_true() -> None:

@@ -9,7 +9,7 @@ import pytest
 from racro import config
 from racro.config import ScriptedReply
 from racro.prompts import describes_messages
-from racro.rewards.describes import Describes
+from racro.rewards.describes import Describes, described
 from racro.rewards.protocol import Means, Value
 from tests.support.cases import group, rollout
 from tests.support.counted import Counted
@@ -44,3 +44,12 @@ def test_without_a_gate_all_are_asked_but_what_the_deadline_cut() -> None:
 def test_a_judgement_that_never_comes_is_unscored(rule: dict[str, Any]) -> None:
     [found] = values(CAPTIONS[:1], None, Counted(ScriptedReply(replies=("No.",), **rule)))
     assert found.value is None
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [("**Yes**", True), (" yes.", True), ("<think>\nA chart.\n</think>\n\nYes", True), ("<think>\nOkay", None)]
+    + [(other, False) for other in ("No.", "", "Perhaps yes", "A chart")],
+)
+def test_how_the_policy_s_word_is_read(said: str, expected: bool | None) -> None:
+    assert described(said) is expected

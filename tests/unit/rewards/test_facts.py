@@ -54,6 +54,10 @@ def test_a_wrong_count_is_asked_for_once_more_and_then_unscored() -> None:
     assert len(better.requests) == 4
 
 
+def test_a_numbered_answer_about_one_fact_is_not_about_two() -> None:
+    assert digits("1. 0", 2) is None and digits("1 0.", 2) == (True, False)
+
+
 @pytest.mark.parametrize("reply", ["", "1 1", "1 1 1 1", "1 2 0", "yes 1 1 0", "The facts: 110", "1.0 1 1 0"])
 def test_only_exactly_as_many_digits_are_an_answer(reply: str) -> None:
     assert digits(reply, 3) is None
