@@ -6,6 +6,7 @@ Without the trainer's state and without our records, which hold paths of this ma
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 from pathlib import Path
@@ -75,7 +76,9 @@ def _converted(folder: Path, out: Path, dtype: DType) -> None:
 
 def _limit_pixels(folder: Path, base: Path, out: Path) -> None:
     """Have a merged model see images as large as the adapter was trained with: its base does not know the limits."""
-    record = artifacts.known_record(str(folder))
+    record = None
+    with contextlib.suppress(artifacts.BadArtifact):  # of somebody else's
+        record = artifacts.known_record(str(folder))
     captioner = (record.inputs.get("captioner") or {}) if record else {}
     limits = captioner.get("min_pixels"), captioner.get("max_pixels")
     if limits != pixels.UNLIMITED:

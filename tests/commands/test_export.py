@@ -10,7 +10,9 @@ from typing import Any
 import httpx
 import openai
 import pytest
+from huggingface_hub import HfApi
 
+from flows.cli.exporting import CannotPush, upload
 from flows.training import train
 from racro.config import EnginePlacement, loading
 from racro.embedded import world
@@ -146,3 +148,14 @@ def test_a_mistake_is_one_line(done: tuple[Path, hub.Hub, list[Done]]) -> None:
         ours = [line for line in result.err.splitlines() if line.startswith("racro: ")]
         [said] = [line for line in ours if not line.startswith("racro: looking for the captioner ")]
         assert said.startswith(line) and "Traceback" not in result.err
+
+
+def test_a_hub_that_is_out_of_reach_is_one_line_and_the_folder_is_complete(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unreachable(*_: object, **__: object) -> None:
+        raise httpx.ConnectError("connection refused")
+
+    monkeypatch.setattr(HfApi, "create_repo", unreachable)
+    with pytest.raises(CannotPush, match=f"--push me/it: connection refused; the folder {tmp_path} is complete"):
+        upload(tmp_path, "me/it", private=False)

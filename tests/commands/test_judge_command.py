@@ -15,6 +15,7 @@ from flows.cli.app import app
 from flows.cli.judging import NoReward
 from racro.embedded import world
 from racro.embedded.sentences import state
+from racro.rewards.agreement import BadLabels
 
 STATED = {"when": r"(?s)Caption\n[^#]*red.*1\. It is red", "replies": ["1"]}
 RULES = [STATED, {"when": "slow", "replies": ["1"], "delay": 60.0}, {"replies": ["0"]}]
@@ -65,6 +66,26 @@ def test_the_scene_in_a_judge_s_place_agrees_with_what_captions_state(tmp_path: 
     given = recipe(tmp_path, {"type": "facts", "by": "scene"})
     shown = CliRunner().invoke(app, ["judge", given, str(file), "--reward", "facts", "--threshold", "0.9", "--json"])
     assert json.loads(shown.stdout)["kappa"] == 1.0
+
+
+def test_with_the_scene_a_row_s_own_facts_do_not_count_and_no_scene_is_one_line(tmp_path: Path) -> None:
+    made = next(iter(world.generate("train", 3, 1)))
+    row = {"caption": state(made.facts[0], len(made.scenes)), "label": 1, "facts": ["It is red."]}
+    (file := tmp_path / "labels.jsonl").write_text(json.dumps(row | {"scene": made.scene_json()}) + "\n")
+    for kind in ("facts", "mcq", "correctness"):
+        command = ["judge", recipe(tmp_path, {"type": kind, "by": "scene"}), str(file), "--reward", kind, "--json"]
+        assert json.loads(CliRunner().invoke(app, command).stdout)["n"] == 1, kind
+    file.write_text(json.dumps(row) + "\n")
+    failed = CliRunner().invoke(app, command).exception
+    assert isinstance(failed, BadLabels) and "labels.jsonl: row 0: no scene" in str(failed)
+
+
+def test_a_reward_of_a_stage_is_measured_too(tmp_path: Path) -> None:
+    given = yaml.safe_load(Path(recipe(tmp_path)).read_text())
+    given |= {"stages": [{"iterations": 1, "rewards": given["rewards"]}], "rewards": [{"type": "answer"}]}
+    Path(tmp_path / "staged.yaml").write_text(yaml.safe_dump(given))
+    found = CliRunner().invoke(app, ["judge", str(tmp_path / "staged.yaml"), labels(tmp_path), "--json"])
+    assert found.exit_code == 0 and json.loads(found.stdout)["reward"] == "facts"
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from racro.models import parts_attention
 from racro.models.encoding import positions
 from racro.models.folders import EMBEDDED
 from racro.training import passes, planning, sharing
+from racro.training.bins import Row
 from racro.training.grouped import PADDING, PROMPT, pack, visible
 from tests.support.scoring import rescored
 from tests.support.tiny_training import RUNTIME, SETTINGS, TinyTraining
@@ -144,6 +145,14 @@ def test_the_update_is_that_of_one_pass_for_each_caption(
     if what.get("mini_batch", 4) == 4:  # after a step weights differ by rounding, which Adam makes larger
         apart = max((gradients[key] - expected[key]).abs().max().item() for key in expected)
         assert apart <= (5e-2 if half else 1e-5) * scale
+
+
+def test_rows_of_one_caption_say_nothing_about_sharing() -> None:
+    """They share nothing, so they would agree in any model."""
+    ways = sharing.Ways(1.0)
+    unused: Any = None
+    assert not ways.may_share([Row(0, (0,), 500)], unused, unused, unused)
+    assert ways.agree and ways.compared == 0
 
 
 def test_a_model_that_it_does_not_fit_is_trained_as_before_and_says_so(

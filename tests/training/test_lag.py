@@ -73,6 +73,19 @@ def test_the_gate_takes_the_weights_that_wrote_and_the_ratio_those_before_the_up
     assert 0 <= metrics["importance_clipped"] < 1
 
 
+def test_what_no_engine_wrote_is_not_what_is_compared(rows: list[ScoredRollout], tiny: TinyTraining) -> None:
+    """A reference, the longest row by far, has a bin to itself."""
+    service = Inline()
+    service.begin(training(config.TrainerPlacement(tokens=1)), None, "first")
+    service.update("first", "second", plan(rows, tiny), str(tiny.table), 0, lambda *_: None, True)
+    place = max(i for i, row in enumerate(rows) if row.uid == rows[0].uid)
+    known = {"sample": rows[place].sample + 1, "logprobs": (), "reference": True, "advantage": 2.0}
+    reference = rows[place].model_copy(update=known | {"completion_ids": (rows[0].completion_ids * 4)[:30]})
+    work = plan([*rows[: place + 1], reference, *rows[place + 1 :]], tiny, "first")
+    metrics = service.update("second", "third", work, str(tiny.table), 2, lambda *_: None)
+    assert metrics["logprob_gap"] < 1e-5
+
+
 def test_without_these_weights_nothing_is_compared_and_the_policy_is_the_same_to_the_last_bit(
     compared: Any, rows: list[ScoredRollout], tiny: TinyTraining, tmp_path: Path
 ) -> None:

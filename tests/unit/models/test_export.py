@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 
 from racro.config import Lora, loading
 from racro.embedded import world
+from racro.embedded.world import CELL
 from racro.models import adapters
 from racro.models.adapters import Adapter
 from racro.models.export import CannotExport, export
 from racro.models.folders import EMBEDDED, load_captioner, load_processor, torch_device
 from racro.prompts import caption_messages
 from racro.reports import card
+from racro.storage import artifacts
 from racro.summary import PolicyRef, Score, StageTotal, Summary
 from tests.conftest import EMBEDDED_RECIPE
 
@@ -95,6 +99,25 @@ def test_an_adapter_says_the_same_alone_and_merged(adapter: Path, tmp_path: Path
 
         theirs = logits(PeftModel.from_pretrained(plain(Path(Adapter.read(tmp_path).base)), tmp_path))  # type: ignore[union-attr]
     torch.testing.assert_close(theirs, ours, atol=1e-4, rtol=1e-4)
+
+
+def test_a_merged_model_sees_images_as_large_as_its_adapter_did(
+    adapter: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The limits are in the record of the training; the adapter's model does not know them."""
+    limits = {"min_pixels": None, "max_pixels": 2 * CELL * CELL}
+    monkeypatch.setattr(artifacts, "known_record", lambda _: SimpleNamespace(inputs={"captioner": limits}))
+    export(adapter, tmp_path / "merged", merge=True)
+    image = Image.new("RGB", (4 * CELL, CELL))
+
+    def tokens(processor: Any) -> int:
+        encoded = processor(images=[image], text=[processor.image_token], return_tensors="pt")
+        return int(encoded["input_ids"].shape[1])
+
+    trained = load_processor(EMBEDDED / "captioner", (None, 2 * CELL * CELL))
+    assert (
+        tokens(load_processor(tmp_path / "merged")) == tokens(trained) < tokens(load_processor(EMBEDDED / "captioner"))
+    )
 
 
 def test_what_cannot_be_done_is_said_before_anything_is_written(adapter: Path, tmp_path: Path) -> None:

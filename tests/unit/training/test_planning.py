@@ -28,6 +28,13 @@ def test_groups_may_differ_by_a_reference_alone() -> None:
         plan([row.model_copy(update={"reference": False}) for row in rows], problems, "digest", 2)
 
 
+def test_a_group_without_a_token_gives_no_signal() -> None:
+    """Its captions may differ in reward, and have no log-probs to move."""
+    empty = [row.model_copy(update={"completion_ids": (), "logprobs": (), "uid": "q"}) for row in ROWS]
+    work = plan([*ROWS, *empty], {uid: problem(uid) for uid in "pq"}, "digest", 1)
+    assert [group.problem.uid for group in work.groups] == ["p"] and work.zero_variance == 1
+
+
 @pytest.mark.parametrize(
     ("policy", "writer", "says"),
     [
