@@ -89,17 +89,29 @@ class Balanced(Engine):
         engine = None
         try:
             lost.close()
-            engine = self.reopen(copy, self.folder)
+            held = self.folder
+            engine = self.reopen(copy, held)
+            while not self._joined(copy, engine, held):
+                held = self.folder
+                engine.swap(held)
         except BaseException as error:  # in a thread: calls end with EngineLost when no copy is left
             logger.warning("copy %d of an engine could not be opened again: %s", copy, error)
+            if engine is not None:
+                engine.close()
         with self.changed:
             self.replacing.discard(copy)
-            if engine is not None and not self.closed:
-                self.engines[copy], self.outstanding[copy] = engine, 0
-                engine = None
             self.changed.notify_all()
-        if engine is not None:
-            engine.close()
+
+    def _joined(self, copy: int, engine: Engine, held: str) -> bool:
+        """Let an opened copy work; False if the others hold other weights by now."""
+        with self.changed:
+            if held != self.folder:
+                return False
+            if not self.closed:
+                self.engines[copy], self.outstanding[copy] = engine, 0
+                return True
+        engine.close()
+        return True
 
     def generate(self, requests: Iterable[Request]) -> Iterator[Generation | Refusal]:
         """See Engine. Raises what the first copy raises that fails."""
@@ -112,15 +124,44 @@ class Balanced(Engine):
             call.end()
 
     def swap(self, folder: str) -> None:
-        """See Engine."""
-        with self.changed:  # a copy that is just opened would get the old ones
-            self.changed.wait_for(lambda: not self.replacing)
-        self._all(lambda engine: engine.swap(folder))
-        self.folder = folder
+        """See Engine. A copy that is lost meanwhile is opened again with the new weights, if any other is left."""
+        if self.reopen is None:
+            self._all(lambda engine: engine.swap(folder))
+        else:
+            with self.changed:
+                self.folder = folder
+                self.changed.wait_for(lambda: self._living() or not self.replacing)
+            self._each_living(lambda engine: engine.swap(folder))
 
     def sleep(self, discard: bool = False) -> None:
         """See Engine."""
-        self._all(lambda engine: engine.sleep(discard))
+        if self.reopen is None:
+            self._all(lambda engine: engine.sleep(discard))
+        else:
+            self._each_living(lambda engine: engine.sleep(discard))
+
+    def _living(self) -> list[tuple[int, Engine]]:
+        return [(copy, engine) for copy, engine in enumerate(self.engines) if not math.isinf(self.outstanding[copy])]
+
+    def _each_living(self, act: Callable[[Engine], None]) -> None:
+        """On every copy that is not lost, at once; lost ones are opened again. Raises EngineLost if none lives."""
+        with self.changed:
+            living, every = self._living(), list(enumerate(self.engines))
+        why: EngineLost | None = None
+        with ThreadPoolExecutor(max(1, len(living))) as pool:
+            acts = [(copy, engine, pool.submit(act, engine)) for copy, engine in living]
+        done = set()
+        for copy, _, result in acts:
+            try:
+                result.result()
+                done.add(copy)
+            except EngineLost as error:
+                why = error
+        for copy, engine in every:
+            if copy not in done:
+                self.replace(copy, engine)
+        if not done:
+            raise why or EngineLost("no copy of the engine is left")
 
     def close(self) -> None:
         """See Engine."""

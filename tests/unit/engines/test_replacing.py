@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import given, settings
@@ -98,6 +98,42 @@ def test_a_copy_that_is_opened_again_gets_the_newest_weights() -> None:
     engine.swap("second")
     texts = [a.completions[0].text for a in engine.generate(asked(20)) if isinstance(a, Generation)]
     assert set(texts) == {"second"} and len(texts) == 20 and folders == ["second"] and first.closed
+
+
+def test_new_weights_do_not_wait_for_a_copy_for_which_there_is_no_room() -> None:
+    """It is opened with them when there is room; one that is lost at the swap itself is no other case."""
+    room, tried = threading.Event(), threading.Event()
+
+    def reopen(copy: int, folder: str) -> Engine:
+        tried.set()
+        room.wait(60)
+        return Copy(folder)
+
+    engine = Balanced([Copy("first", 1), Copy("first")], 4, reopen, "first")
+    list(engine.generate(asked(20)))
+    assert tried.wait(60)
+    engine.swap("second")
+    texts = [a.completions[0].text for a in engine.generate(asked(20)) if isinstance(a, Generation)]
+    assert texts == ["second"] * 20 and engine.replacing == {0}
+    room.set()
+    with engine.changed:
+        assert engine.changed.wait_for(lambda: not engine.replacing, 60)
+    assert [copy.weights for copy in cast(list[Copy], engine.engines)] == ["second", "second"] and not engine.lost
+
+
+def test_a_copy_that_is_lost_at_a_swap_is_opened_with_the_new_weights() -> None:
+    class Gone(Copy):
+        def swap(self, folder: str) -> None:
+            raise EngineLost("its node is gone")
+
+    engine = Balanced([Gone("first"), Copy("first")], 4, lambda copy, folder: Copy(folder), "first")
+    engine.swap("second")
+    with engine.changed:
+        assert engine.changed.wait_for(lambda: not engine.replacing, 60)
+    assert [copy.weights for copy in cast(list[Copy], engine.engines)] == ["second", "second"]
+    alone = Balanced([Gone("first")], 4, lambda copy, folder: Copy(folder), "first")
+    with pytest.raises(EngineLost, match="its node is gone"):
+        alone.swap("second")
 
 
 def test_without_anything_left_calls_end_and_the_engine_is_lost() -> None:

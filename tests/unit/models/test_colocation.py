@@ -32,6 +32,11 @@ EIGHT = "runtime.trainer={gpus: [0, 1, 2, 3, 4, 5, 6, 7], shard: fsdp}"
 LORA = "captioner.lora={}"
 
 
+def test_a_precision_that_does_not_train_is_refused() -> None:
+    found = refusal(loading.load("embedded", ["captioner.dtype=float16"]), NoDevice)
+    assert found.startswith("captioner.dtype: float16 overflows in training")
+
+
 def test_all_weights_of_7b_do_not_fit_into_one_gpu(machine: Machine) -> None:
     machine.gpus(80, 80)
     message = refusal(machine.recipe("racro-7b"))
