@@ -22,8 +22,8 @@ from racro.engines.waiting import WAIT
 
 PARTS = 8
 """Parts that fill the window of a copy."""
-
-
+PARTS_ALONE = 2
+"""Of a single copy: there is nothing to balance, and small parts would be small batches."""
 LOSSES = 2
 """Copies that a request may lose before it counts as the reason."""
 
@@ -205,9 +205,10 @@ class _Call:
                 upcoming.extend(itertools.islice(self.source, not upcoming))
                 if not upcoming:
                     return
-                full = max(1, self.window // upcoming[0].sampling.n // PARTS)
-                upcoming.extend(itertools.islice(self.source, max(0, full * 2 * copies - len(upcoming))))
-                size = max(1, min(full, len(upcoming) // (2 * copies)))
+                parts, ahead = (PARTS, 2 * copies) if copies > 1 else (PARTS_ALONE, 1)
+                full = max(1, self.window // upcoming[0].sampling.n // parts)
+                upcoming.extend(itertools.islice(self.source, max(0, full * ahead - len(upcoming))))
+                size = max(1, min(full, len(upcoming) // ahead))
                 self._start([upcoming.popleft() for _ in range(size)])
         except BaseException as error:  # of the requests; raised where the answers are awaited
             self.error = self.error or error

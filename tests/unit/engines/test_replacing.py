@@ -73,6 +73,22 @@ def test_everything_is_answered_once_whichever_copies_are_lost(lives: list[int],
     engine.close()
 
 
+def test_a_single_copy_gets_whole_batches_and_several_small_parts() -> None:
+    sizes: list[int] = []
+
+    class Counting(Copy):
+        def generate(self, requests: Iterable[Request]) -> Iterator[Generation]:
+            given = list(requests)
+            sizes.append(len(given))
+            return super().generate(given)
+
+    assert len(list(Balanced([Counting("w")], 16, None, "w").generate(asked(100)))) == 100
+    assert sorted(sizes) == [4, *[16] * 6]
+    sizes.clear()
+    list(Balanced([Counting("w"), Counting("w")], 16, None, "w").generate(asked(100)))
+    assert max(sizes) == 4 and sum(sizes) == 100
+
+
 def test_a_request_that_loses_every_copy_ends_the_call() -> None:
     made: list[Copy] = []
 
