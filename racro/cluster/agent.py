@@ -33,8 +33,9 @@ KEPT = 2
 TAIL = 2**20
 """Bytes at the end of the program's log that are sent to the run."""
 GATHER = 0.05
-"""Seconds between two fetches in which what a program says is gathered, because each fetch costs milliseconds of both
-sides. The first one after a pause is answered at once."""
+"""Seconds between fetches in which what a program says is gathered: each fetch costs milliseconds of both sides."""
+AT_ONCE = 4
+"""Fetches after a pause that need not wait, so that a question and its answer are quick."""
 THREADS = "OMP_NUM_THREADS"
 """How many threads torch computes with."""
 
@@ -64,8 +65,8 @@ class Agent:
         """Guards and announces what follows."""
         self.outbox: deque[bytes] = deque()
         self.ended = False
-        self.told = 0.0
-        """When something was fetched last."""
+        self.told = deque([0.0] * AT_ONCE, maxlen=AT_ONCE)
+        """When something was fetched, the last times."""
 
     def about(self) -> About:
         """This node."""
@@ -104,11 +105,11 @@ class Agent:
         """What the program has said, waited for so long, and whether that was the last. Raises Superseded."""
         with self.changed:
             self.changed.wait_for(lambda: self.outbox or self.ended or self.session != session, seconds)
-            rest = self.told + GATHER - time.monotonic()
+            rest = self.told[0] + AT_ONCE * GATHER - time.monotonic()
             if rest > 0:
                 self.changed.wait_for(lambda: self.ended or self.session != session, rest)
             self._require(session)
-            self.told = time.monotonic()
+            self.told.append(time.monotonic())
             said = list(self.outbox)
             self.outbox.clear()
             return said, self.ended
