@@ -104,5 +104,6 @@ def test_a_lost_head_ends_the_command_and_on_a_new_one_it_goes_on(tmp_path: Path
     assert said, complaint[-2000:]
     again = Summary.model_validate_json(said)
     assert again.policy.digest == alone.policy.digest and again.final == alone.final
-    assert (again.stages["update"].executed, again.stages["update"].cached) == (1, 1), "the second iteration only"
+    updates = again.stages["update"]
+    assert updates.cached >= 1 and updates.executed + updates.cached == 2, "the second iteration only, if at all"
     assert again.stages["caption"].cached >= 1
